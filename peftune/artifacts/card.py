@@ -1,0 +1,136 @@
+"""The model card of an artifact: what it is, what it scored, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from peftune.models.source import BaseSource
+
+_WITH_PEFTUNE = """```python
+import peftune
+
+classifier = peftune.load("{folder}"{base_argument})
+classifier.predict(["what a lovely day"])
+```"""
+
+_WITH_PEFT = """```python
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{base}")
+tokenizer.pad_token = tokenizer.eos_token
+base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={count}, pad_token_id=tokenizer.pad_token_id)
+model = PeftModel.from_pretrained(base, "{folder}").eval()
+# ids to labels: {labels}
+```"""
+
+_WITH_TRANSFORMERS = """```python
+from transformers import pipeline
+
+pipeline("text-classification", "{folder}")(["what a lovely day"])
+```"""
+
+
+def model_card(
+    *,
+    kind: str,
+    is_peft: bool,
+    strategy: Mapping[str, Any],
+    base: BaseSource,
+    labels: Sequence[str],
+    task: Mapping[str, Any] | None,
+    forgetting: Sequence[Mapping[str, Any]] | None,
+) -> str:
+    """Write the card: YAML front matter with `model-index`, then prose.
+
+    Args:
+        kind: `adapter` or `model`.
+        is_peft: whether plain PEFT can load it.
+        strategy: name and hyper-parameters.
+        base: which base it belongs to.
+        labels: label names in the order of their ids.
+        task: scores of the run that made it, if any.
+        forgetting: probe results of that run, if any.
+    """
+    folder = "PATH/TO/THIS/FOLDER"
+    base_argument = f', base="{base.name}"' if base.kind == "folder" else ""
+    ways = [_WITH_PEFTUNE.format(folder=folder, base_argument=base_argument)]
+    if is_peft:
+        base_name = base.hub_id or "PATH/TO/THE/BASE"
+        ways.append("With plain PEFT:\n\n" + _WITH_PEFT.format(base=base_name, count=len(labels), folder=folder, labels=dict(enumerate(labels))))
+    if kind == "model":
+        ways.append("With plain transformers:\n\n" + _WITH_TRANSFORMERS.format(folder=folder))
+    what = "A classifier" if kind == "model" else "An adapter that makes a classifier"
+    settings = ", ".join(f"{name} {value}" for name, value in strategy.items() if name != "name")
+    lines = [
+        "---",
+        _front_matter(kind, is_peft, str(strategy["name"]), base, task),
+        "---",
+        "",
+        f"# {strategy['name']} on {base.name}",
+        "",
+        f"{what} of {', '.join(labels)} out of the base `{base.name}`, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
+        f"Strategy `{strategy['name']}`{f' ({settings})' if settings else ''}.",
+        "",
+        "## Results",
+        "",
+        *_results(task, forgetting),
+        "",
+        "## Use",
+        "",
+        "\n\n".join(ways),
+        "",
+        "`peftune.json` names the base by the hash of its weights, the labels in order, and the logits of sixteen texts;",
+        "`peftune.load` refuses any other base, and files that were changed.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _front_matter(kind: str, is_peft: bool, strategy: str, base: BaseSource, task: Mapping[str, Any] | None) -> str:  # noqa: FBT001 - private
+    results = None
+    if task is not None:
+        metrics = {"accuracy": task["accuracy"], "f1": task["macro_f1"]}
+        results = [
+            EvalResult(
+                task_type="text-classification",
+                dataset_type=str(task.get("data", "unknown")),
+                dataset_name=str(task.get("data", "unknown")),
+                metric_type=name,
+                metric_name="macro F1" if name == "f1" else name,
+                metric_value=value,
+            )
+            for name, value in metrics.items()
+        ]
+    data = ModelCardData(
+        base_model=base.hub_id,
+        library_name="peft" if is_peft else "transformers" if kind == "model" else "peftune",
+        pipeline_tag="text-classification",
+        tags=["peftune", strategy],
+        model_name=f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}" if results else None,
+        eval_results=results,
+    )
+    return str(data.to_yaml()).strip()
+
+
+def _results(task: Mapping[str, Any] | None, forgetting: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    if task is None:
+        return ["Not recorded: it was saved outside a run of peftune."]
+    lines = [
+        "| measured | value | 95% interval |",
+        "|---|---|---|",
+        f"| accuracy on {task['n']} {task['split']} rows | {task['accuracy']:.3f} | {_interval(task['ci95']['accuracy'], '.3f')} |",
+        f"| macro F1 | {task['macro_f1']:.3f} | {_interval(task['ci95']['macro_f1'], '.3f')} |",
+    ]
+    lines += [
+        f"| forgetting on {result['name']}, {result['unit']} (positive is worse) | {result['forgetting']:+.4f} | {_interval(result['ci95'], '+.4f')} |"
+        for result in forgetting or []
+    ]
+    return lines
+
+
+def _interval(interval: Sequence[float] | None, form: str) -> str:
+    return "-" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"

@@ -1,0 +1,108 @@
+"""`peftune.json`: what an artifact is, what it belongs to, and how it behaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from peftune.errors import ArtifactError
+
+MANIFEST = "peftune.json"
+WEIGHTS = "adapter_model.safetensors"
+PEFT_CONFIG = "adapter_config.json"
+CARD = "README.md"
+MAX_MANIFEST_BYTES = 1 << 20
+
+Sha256 = str
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BaseIdentity(_Part):
+    """Which base an artifact belongs to."""
+
+    name: str
+    revision: str | None
+    fingerprint: Sha256
+
+
+class Behaviour(_Part):
+    """Logits of the reference texts, each scored alone."""
+
+    precision: str
+    logits: list[list[float]] = Field(min_length=1)
+
+
+class Manifest(_Part):
+    """Everything that `peftune.load` checks before it believes an artifact."""
+
+    format_version: Literal[1] = 1
+    peftune_version: str
+    kind: Literal["adapter", "model"]
+    strategy: dict[str, Any]
+    base: BaseIdentity
+    labels: list[str] = Field(min_length=2)
+    max_length: int = Field(ge=2, le=1024)
+    tokenizer_sha256: Sha256
+    pad_token_id: int = Field(ge=0)
+    precision: str
+    files: dict[str, Sha256]
+    behaviour: Behaviour
+    task: dict[str, Any] | None = None
+    forgetting: list[dict[str, Any]] | None = None
+
+
+def sha256_of(content: bytes) -> Sha256:
+    """Hash bytes, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write the manifest of an artifact."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a manifest strictly: no duplicate keys, no NaN, no unknown keys.
+
+    Raises:
+        ArtifactError: it is missing or not as it must be.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        message = f"'{folder}' holds no {MANIFEST}, so it is no artifact of peftune."
+        raise ArtifactError(message)
+    content = path.read_bytes()
+    if len(content) > MAX_MANIFEST_BYTES:
+        message = f"'{path}' has {len(content)} bytes; a manifest has at most {MAX_MANIFEST_BYTES}."
+        raise ArtifactError(message)
+    try:
+        values = json.loads(content, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"'{path}' is no valid manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        raise ArtifactError(message) from error
+    except (ValueError, RecursionError) as error:
+        message = f"'{path}' is no valid manifest: {error}."
+        raise ArtifactError(message) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        message = f"the key '{next(key for key in keys if keys.count(key) > 1)}' stands twice"
+        raise ValueError(message)
+    return dict(pairs)
+
+
+def _refuse_constant(name: str) -> float:
+    message = f"{name} is no JSON number"
+    raise ValueError(message)

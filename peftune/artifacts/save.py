@@ -1,0 +1,147 @@
+"""Save what was learned: an adapter folder, or a plain checkpoint where every weight learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from peft import PeftModel
+from torch import nn
+
+from peftune._version import __version__
+from peftune.artifacts.behaviour import precision_of, record_behaviour
+from peftune.artifacts.card import model_card
+from peftune.artifacts.manifest import CARD, MANIFEST, WEIGHTS, BaseIdentity, Manifest, sha256_of, write_manifest
+from peftune.artifacts.publish import published
+from peftune.artifacts.tensors import ADAPTER_NAME, adapter_tensors, check_against_peft
+from peftune.errors import OutputFolderError, TrainingError
+from peftune.models.parts import is_whole_model, unwrapped
+from peftune.models.prepare import Preparation, preparation_of
+from peftune.models.tokenizer import tokenizer_sha256
+
+
+def save(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    task: Mapping[str, Any] | None = None,
+    forgetting: Sequence[Mapping[str, Any]] | None = None,
+) -> Path:
+    """Save the weights that learned, with all that it takes to use them.
+
+    An adapter folder holds `adapter_model.safetensors`, `adapter_config.json` (for PEFT
+    strategies), `peftune.json` and `README.md`, and plain PEFT can read it. Where every weight
+    learned, the folder is a plain transformers checkpoint with the same manifest and card.
+
+    Args:
+        model: from `peftune.prepare`, trained by anyone.
+        folder: where to; an older artifact there is replaced, anything else is refused.
+        task: scores to record, with the keys of the report's `learning`.
+        forgetting: probe results to record.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the model was not made by `peftune.prepare`.
+        TrainingError: a weight is not finite.
+        OutputFolderError: the folder holds something else.
+    """
+    target = Path(folder)
+    preparation = preparation_of(model)
+    _refuse_other_content(target)
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in adapter_tensors(model).items()}
+    _refuse_not_finite(tensors)
+    with published(target) as staging:
+        if is_whole_model(model):
+            kind = "model"
+            _write_model(model, preparation, staging)
+        else:
+            kind = "adapter"
+            _write_adapter(model, preparation, tensors, staging)
+        card = model_card(
+            kind=kind,
+            is_peft=isinstance(model, PeftModel),
+            strategy=preparation.strategy.fields(),
+            base=preparation.base,
+            labels=preparation.labels,
+            task=task,
+            forgetting=forgetting,
+        )
+        (staging / CARD).write_text(card, encoding="utf-8")
+        write_manifest(_manifest(model, preparation, staging, kind=kind, task=task, forgetting=forgetting), staging)
+    return target
+
+
+def artifact_bytes(folder: Path) -> int:
+    """Count the bytes of a saved artifact, all files together."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _write_adapter(model: nn.Module, preparation: Preparation, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    if isinstance(model, PeftModel):
+        check_against_peft(model, tensors)
+        config = model.peft_config[ADAPTER_NAME]
+        written = {"base_model_name_or_path": config.base_model_name_or_path, "inference_mode": config.inference_mode}
+        config.base_model_name_or_path, config.inference_mode = preparation.base.hub_id, True
+        try:
+            config.save_pretrained(str(folder))
+        finally:
+            for name, value in written.items():
+                setattr(config, name, value)
+    safetensors.torch.save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _write_model(model: nn.Module, preparation: Preparation, folder: Path) -> None:
+    inner = unwrapped(model)
+    inner.config.use_cache = True
+    try:
+        inner.save_pretrained(folder)
+    finally:
+        inner.config.use_cache = False
+    preparation.tokenizer.save_pretrained(folder)
+
+
+def _manifest(
+    model: nn.Module,
+    preparation: Preparation,
+    folder: Path,
+    *,
+    kind: Any,  # noqa: ANN401 - checked by the manifest
+    task: Mapping[str, Any] | None,
+    forgetting: Sequence[Mapping[str, Any]] | None,
+) -> Manifest:
+    base = preparation.base
+    return Manifest(
+        peftune_version=__version__,
+        kind=kind,
+        strategy=preparation.strategy.fields(),
+        base=BaseIdentity(name=base.name, revision=base.revision, fingerprint=preparation.base_fingerprint),
+        labels=list(preparation.labels),
+        max_length=preparation.max_length,
+        tokenizer_sha256=tokenizer_sha256(preparation.tokenizer),
+        pad_token_id=preparation.tokenizer.pad_token_id,
+        precision=precision_of(model),
+        files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
+        behaviour=record_behaviour(model, preparation.tokenizer, max_length=preparation.max_length),
+        task=dict(task) if task is not None else None,
+        forgetting=[dict(result) for result in forgetting] if forgetting is not None else None,
+    )
+
+
+def _refuse_other_content(target: Path) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / MANIFEST).is_file():
+        message = f"'{target}' exists and is no artifact of peftune. Choose another folder, or remove it."
+        raise OutputFolderError(message)
+
+
+def _refuse_not_finite(tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            message = f"The weight '{name}' holds values that are not finite: training has diverged, and nothing is saved. Lower the learning rate."
+            raise TrainingError(message)

@@ -1,0 +1,1 @@
+"""From files and data sets to checked rows, splits, tokens and documents."""

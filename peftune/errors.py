@@ -1,0 +1,65 @@
+"""The faults peftune reports: each is a `PeftuneError` and the builtin that fits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class PeftuneError(Exception):
+    """A fault that peftune explains in one line."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(PeftuneError, ValueError):
+    """An argument cannot be used as given."""
+
+    exit_code = 3
+
+
+class RecipeError(UsageError):
+    """A recipe does not say what it must, or says what it may not."""
+
+
+class DataError(UsageError):
+    """Rows, labels or files of the data cannot be used as given."""
+
+
+class BaseModelError(UsageError):
+    """The base model cannot be found, read or used."""
+
+
+class ArtifactError(UsageError):
+    """A saved artifact is damaged, unknown, or belongs to another base."""
+
+
+class PluginError(UsageError, ImportError):
+    """A plug-in cannot be found, imported or used."""
+
+
+class OutputFolderError(UsageError, FileExistsError):
+    """The output folder holds something that a run must not overwrite."""
+
+
+class GuardError(PeftuneError, RuntimeError):
+    """A strategy left the model in a state that would give wrong results."""
+
+
+class TrainingError(PeftuneError, RuntimeError):
+    """Training reached a state from which no good adapter can come."""
+
+
+class GateError(PeftuneError, RuntimeError):
+    """A declared limit was passed."""
+
+    exit_code = 2
+
+
+def suggestion(name: str, allowed: Iterable[str]) -> str:
+    """Say the nearest allowed name, then all of them: `Did you mean 'lora'? Available: …`."""
+    names = sorted(allowed)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean '{nearest[0]}'? " if nearest else ""
+    return f"{hint}Available: {', '.join(names) or 'none'}."

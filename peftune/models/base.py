@@ -1,0 +1,118 @@
+"""Load a base as a sequence classifier with a new head."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+
+import torch
+import transformers
+from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerBase
+
+from peftune.errors import BaseModelError, UsageError
+from peftune.models.source import BaseSource
+from peftune.seeds import stream_seed
+from peftune.strategies import Strategy
+
+
+def choose_device(*, use_cpu: bool) -> torch.device:
+    """Return the CUDA device of this process, or the CPU.
+
+    Raises:
+        UsageError: several GPUs are visible to one process, which Trainer would mix up.
+    """
+    if use_cpu or not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None and torch.cuda.device_count() > 1:
+        message = f"{torch.cuda.device_count()} GPUs are visible. Choose one with CUDA_VISIBLE_DEVICES=0, or start one process for each with torchrun."
+        raise UsageError(message)
+    return torch.device("cuda", int(rank or 0))
+
+
+def load_classifier(
+    source: BaseSource,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    strategy: Strategy,
+    labels: Sequence[str],
+    device: torch.device,
+    seed: int,
+) -> GPT2ForSequenceClassification:
+    """Load a base in float32, or as the strategy asks, with a new classification head.
+
+    The head depends on the seed and the shape alone, so all strategies start from the same one.
+
+    Args:
+        source: where the base lies.
+        tokenizer: its tokenizer; its pad id goes into the model's configuration.
+        strategy: says how the base is loaded.
+        labels: label names in the order of their ids, at least two.
+        device: where the model lives.
+        seed: the run's seed.
+
+    Returns:
+        The classifier, in eval mode, ready for `strategy.prepare`.
+
+    Raises:
+        BaseModelError: the weights cannot be read.
+    """
+    if len(labels) < 2:  # noqa: PLR2004 - with one label transformers would fit a regression
+        message = f"A classifier needs at least two labels (got {list(labels)})."
+        raise UsageError(message)
+    try:
+        with _without_load_report():
+            model = GPT2ForSequenceClassification.from_pretrained(
+                source.folder,
+                local_files_only=True,
+                use_safetensors=True,
+                num_labels=len(labels),
+                id2label=dict(enumerate(labels)),
+                label2id={label: index for index, label in enumerate(labels)},
+                problem_type="single_label_classification",
+                ignore_mismatched_sizes=True,
+                pad_token_id=tokenizer.pad_token_id,
+                use_cache=False,
+                dtype=torch.float32,
+                device_map={"": device},
+                **strategy.load_kwargs(),
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        message = f"The base '{source.name}' cannot be loaded: {str(error).splitlines()[0]}"
+        raise BaseModelError(message) from error
+    _renew_head(model, seed)
+    # The forward's **kwargs make Trainer believe that the model divides its loss by the number of
+    # items in the whole batch; it does not (huggingface/transformers#47688).
+    model.accepts_loss_kwargs = False
+    if getattr(model, "is_quantized", False):
+        _silence_cast_warnings()
+    return model.eval()
+
+
+def _renew_head(model: GPT2ForSequenceClassification, seed: int) -> None:
+    generator = torch.Generator().manual_seed(stream_seed(seed, "head"))
+    weight = torch.empty(model.score.weight.shape).normal_(0.0, model.config.initializer_range, generator=generator)
+    with torch.no_grad():
+        model.score.weight.copy_(weight)
+
+
+@contextlib.contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Hide the report that the head is newly initialised: it always is, and on purpose."""
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def _silence_cast_warnings() -> None:
+    """Bitsandbytes warns at every call that it casts to float16; that is how int8 works."""
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

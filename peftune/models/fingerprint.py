@@ -1,0 +1,78 @@
+"""Name a base by its weights, so that an adapter can tell its own base from any other."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import GPT2Config, GPT2Model
+
+from peftune.errors import BaseModelError
+from peftune.models.source import read_config, weight_files
+
+_FUNCTION_KEYS = (
+    "activation_function",
+    "layer_norm_epsilon",
+    "n_embd",
+    "n_head",
+    "n_inner",
+    "n_layer",
+    "n_positions",
+    "scale_attn_by_inverse_layer_idx",
+    "scale_attn_weights",
+    "vocab_size",
+)
+
+
+def base_fingerprint(folder: Path) -> str:
+    """Hash the trunk of a base model: what it computes, whatever file or precision holds it.
+
+    Covers the weights of the transformer (as float32, sorted by name) and the configuration that
+    changes what they compute; not the head, which is new in every run.
+
+    Returns:
+        SHA-256, hexadecimal.
+
+    Raises:
+        BaseModelError: the files lack a weight of the trunk.
+    """
+    files = weight_files(folder)
+    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _hash_trunk(str(folder), stamps)
+
+
+@lru_cache(maxsize=8)
+def _hash_trunk(folder: str, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    config = GPT2Config(**_known(read_config(Path(folder))), bos_token_id=None, eos_token_id=None)
+    with torch.device("meta"):
+        expected = {name for name, _ in GPT2Model(config).named_parameters()}
+    digest = hashlib.sha256(repr([(key, getattr(config, key)) for key in _FUNCTION_KEYS]).encode())
+    places = _places([Path(path) for path, _, _ in stamps])
+    if missing := sorted(expected - set(places)):
+        message = f"'{folder}' lacks {len(missing)} weights of a GPT-2 trunk, '{missing[0]}' first; the checkpoint is damaged or of another kind."
+        raise BaseModelError(message)
+    for name in sorted(expected):
+        path, key = places[name]
+        with safe_open(path, framework="pt") as file:
+            tensor = file.get_tensor(key).to(torch.float32).contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().data)
+    return digest.hexdigest()
+
+
+def _places(files: list[Path]) -> dict[str, tuple[Path, str]]:
+    """Map each trunk weight to its file and its key there; checkpoints differ in the prefix."""
+    places = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+                places[key.removeprefix(f"{GPT2Model.base_model_prefix}.")] = (path, key)
+    return places
+
+
+def _known(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in _FUNCTION_KEYS if key in config}

@@ -1,0 +1,163 @@
+"""From a base and a strategy to a guarded model that is ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from peftune.errors import UsageError
+from peftune.models.base import choose_device, load_classifier
+from peftune.models.fingerprint import base_fingerprint
+from peftune.models.guards import check_preparation, logits_of
+from peftune.models.reference import snapshot
+from peftune.models.reference_texts import REFERENCE_TEXTS
+from peftune.models.source import BaseSource, find_base, read_config
+from peftune.models.tokenizer import encode_texts, load_tokenizer
+from peftune.seeds import stream_seed
+from peftune.strategies import Strategy
+
+_ATTRIBUTE = "peftune_preparation"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preparation:
+    """What `prepare` knows of a model and `save` needs.
+
+    Args:
+        strategy: who chose the weights that learn.
+        base: where the base came from.
+        base_fingerprint: hash of the base's trunk.
+        tokenizer: the base's tokenizer.
+        labels: label names in the order of their ids.
+        max_length: longest text in tokens.
+        before: the learning weights before training, by name.
+    """
+
+    strategy: Strategy
+    base: BaseSource
+    base_fingerprint: str
+    tokenizer: PreTrainedTokenizerBase
+    labels: tuple[str, ...]
+    max_length: int
+    before: Mapping[str, torch.Tensor]
+
+
+def prepare_model(
+    name_or_path: str,
+    strategy: Strategy,
+    *,
+    labels: Sequence[str],
+    revision: str | None = None,
+    max_length: int = 128,
+    seed: int = 0,
+    use_cpu: bool = False,
+) -> nn.Module:
+    """Load a base, let the strategy choose what learns, and check the result.
+
+    Args:
+        name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
+        strategy: which weights learn.
+        labels: label names in the order of their ids.
+        revision: commit, tag or branch of a hub id.
+        max_length: longest text in tokens, at most the base's positions.
+        seed: seed of the new head and of the adapter.
+        use_cpu: stay on the CPU even where there is a GPU.
+
+    Returns:
+        The model in train mode. `preparation_of` returns what is known of it. The global random
+        state is as it was.
+
+    Raises:
+        BaseModelError: the base cannot be found or read.
+        GuardError: the strategy leaves the model in a wrong state.
+    """
+    source = find_base(name_or_path, revision)
+    _check_length(source, max_length)
+    tokenizer = load_tokenizer(source.folder)
+    device = choose_device(use_cpu=use_cpu)
+    batch = reference_batch(tokenizer, device, max_length=max_length)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model = load_classifier(source, tokenizer, strategy=strategy, labels=labels, device=device, seed=seed)
+        base_logits = logits_of(model, batch)
+        torch.manual_seed(stream_seed(seed, "adapter"))
+        prepared = strategy.prepare(model)
+        before = snapshot(prepared)
+        check_preparation(prepared, strategy, batch=batch, base_logits=base_logits, before=before)
+    preparation = Preparation(
+        strategy=strategy,
+        base=source,
+        base_fingerprint=base_fingerprint(source.folder),
+        tokenizer=tokenizer,
+        labels=tuple(labels),
+        max_length=max_length,
+        before=before,
+    )
+    setattr(prepared, _ATTRIBUTE, preparation)
+    return prepared.train()
+
+
+def prepare(
+    name_or_path: str,
+    *,
+    strategy: Strategy,
+    labels: Sequence[str],
+    revision: str | None = None,
+    max_length: int = 128,
+    seed: int = 0,
+    use_cpu: bool = False,
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """Prepare a model for a training script of one's own; a stock `transformers.Trainer` trains it.
+
+    Args:
+        name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
+        strategy: which weights learn, such as `peftune.LoRA(r=8)`.
+        labels: label names in the order of their ids.
+        revision: commit, tag or branch of a hub id.
+        max_length: longest text in tokens; remembered for `save` and `predict`.
+        seed: seed of the new head and of the adapter.
+        use_cpu: stay on the CPU even where there is a GPU.
+
+    Returns:
+        The model, in train mode, and its tokenizer, which pads on the right with the end token.
+
+    Raises:
+        BaseModelError: the base cannot be found or read.
+        GuardError: the strategy leaves the model in a wrong state.
+    """
+    model = prepare_model(
+        name_or_path, strategy, labels=labels, revision=revision, max_length=max_length, seed=seed, use_cpu=use_cpu
+    )
+    return model, preparation_of(model).tokenizer
+
+
+def preparation_of(model: nn.Module) -> Preparation:
+    """Return what is known of a model that `prepare` made.
+
+    Raises:
+        UsageError: the model was not made by `peftune.prepare`.
+    """
+    preparation = model.__dict__.get(_ATTRIBUTE)
+    if not isinstance(preparation, Preparation):
+        message = f"This {type(model).__name__} was not made by peftune.prepare, so its base and labels are unknown. Pass the model that peftune.prepare returned."
+        raise UsageError(message)
+    return preparation
+
+
+def reference_batch(
+    tokenizer: PreTrainedTokenizerBase, device: torch.device, *, max_length: int, rows: int = 4
+) -> dict[str, torch.Tensor]:
+    """Tokenize the first reference texts as one right-padded batch: (rows, time), int64."""
+    encoded = encode_texts(tokenizer, list(REFERENCE_TEXTS[:rows]), max_length=max_length)
+    padded = tokenizer.pad({"input_ids": encoded}, return_tensors="pt")
+    return {"input_ids": padded["input_ids"].to(device), "attention_mask": padded["attention_mask"].to(device)}
+
+
+def _check_length(source: BaseSource, max_length: int) -> None:
+    positions = int(read_config(source.folder).get("n_positions", 1024))
+    if not 2 <= max_length <= positions:  # noqa: PLR2004 - one token carries no text
+        message = f"max_length must be between 2 and the {positions} positions of '{source.name}' (got {max_length})."
+        raise UsageError(message)

@@ -1,0 +1,113 @@
+"""Find a base model's files: bundled, in a local folder, or on the hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peftune.bundled import MODELS, bundled_folder, is_bundled
+from peftune.errors import BaseModelError
+
+_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.json", "merges.txt", "special_tokens_map.json"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSource:
+    """A base model and where its files lie.
+
+    Args:
+        name: how the user named it: a hub id, `bundled:…`, or a folder's own name.
+        revision: commit on the hub; None for what does not come from there.
+        folder: local folder that holds the files.
+        kind: where it comes from.
+    """
+
+    name: str
+    revision: str | None
+    folder: Path
+    kind: str
+
+    @property
+    def hub_id(self) -> str | None:
+        """The name under which anyone else can find it, where there is one."""
+        return self.name if self.kind == "hub" else None
+
+
+def find_base(name_or_path: str, revision: str | None = None) -> BaseSource:
+    """Find a GPT-2's files, downloading them where the name is a hub id.
+
+    Raises:
+        BaseModelError: there is no such model, it is no GPT-2, or its files are incomplete.
+    """
+    if is_bundled(name_or_path):
+        source = BaseSource(name_or_path, None, bundled_folder(name_or_path, among=MODELS), "bundled")
+    elif Path(name_or_path).expanduser().is_dir():
+        folder = Path(name_or_path).expanduser().resolve()
+        source = BaseSource(folder.name, None, folder, "folder")
+    elif name_or_path.startswith((".", "/", "~")):
+        message = f"There is no folder '{name_or_path}'. A base model is a hub id such as gpt2, a local folder, or bundled:tiny-gpt2."
+        raise BaseModelError(message)
+    else:
+        source = _from_hub(name_or_path, revision)
+    _check_files(source)
+    return source
+
+
+def _from_hub(name: str, revision: str | None) -> BaseSource:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+    except Exception as error:
+        message = (
+            f"The base model '{name}' is no local folder and could not be fetched from the hub "
+            f"({type(error).__name__}). Check the name and the connection, or use a local folder or bundled:tiny-gpt2."
+        )
+        raise BaseModelError(message) from error
+    return BaseSource(name, folder.name, folder, "hub")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a model folder's `config.json`.
+
+    Raises:
+        BaseModelError: it is missing or no JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"'{folder}' holds no readable config.json, so it is no model folder; name a folder written by save_pretrained."
+        raise BaseModelError(message) from error
+    if not isinstance(config, dict):
+        message = f"'{path}' is no JSON object; name a folder written by save_pretrained."
+        raise BaseModelError(message)
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the safetensors files of a model folder, sharded or not.
+
+    Raises:
+        BaseModelError: there are none; pickled weights are never read.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    else:
+        names = ["model.safetensors"]
+    paths = [folder / name for name in names]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        message = f"'{folder}' lacks {', '.join(missing)}. peftune reads safetensors only; convert the weights with save_pretrained."
+        raise BaseModelError(message)
+    return paths
+
+
+def _check_files(source: BaseSource) -> None:
+    model_type = read_config(source.folder).get("model_type")
+    if model_type != "gpt2":
+        message = f"'{source.name}' is a '{model_type}' model; peftune fine-tunes GPT-2 (model_type 'gpt2')."
+        raise BaseModelError(message)
+    weight_files(source.folder)

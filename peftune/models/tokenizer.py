@@ -1,0 +1,69 @@
+"""Load a GPT-2 tokenizer so that padding and stray special tokens cannot shift a result."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from peftune.errors import BaseModelError
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that pads with the end token, on the right.
+
+    GPT-2 has no pad token, and counts positions from the left edge: left padding would shift every
+    position. The end token serves as padding; no text can hold it, since `encode_texts` splits it.
+
+    Raises:
+        BaseModelError: the folder holds no usable tokenizer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        message = f"'{folder}' holds no usable tokenizer ({type(error).__name__}: {str(error).splitlines()[0]}). Save the base's tokenizer there with save_pretrained."
+        raise BaseModelError(message) from error
+    if tokenizer.eos_token_id is None:
+        message = f"The tokenizer in '{folder}' has no end token, which GPT-2 needs; save the base's own tokenizer there."
+        raise BaseModelError(message)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash how a tokenizer reads a fixed text and what its vocabulary is."""
+    digest = hashlib.sha256()
+    for token, index in sorted(tokenizer.get_vocab().items()):
+        digest.update(f"{index} {token}\n".encode())
+    sample = "Grüße! It's 1,024 tokens\n\n\tdon't—stop… 日本 🙂 <|endoftext|>"
+    digest.update(repr(encode_texts(tokenizer, [sample], max_length=None)).encode())
+    digest.update(f"{tokenizer.pad_token_id} {tokenizer.eos_token_id}".encode())
+    return digest.hexdigest()
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_length: int | None) -> list[list[int]]:
+    """Turn texts into token ids, without padding.
+
+    Args:
+        tokenizer: from `load_tokenizer`.
+        texts: any strings; a special token's spelling in them is read as plain characters.
+        max_length: tokens kept of each text; None keeps all.
+
+    Returns:
+        Token ids of each text; never empty: a text without tokens becomes one end token.
+    """
+    if not texts:
+        return []
+    encoded = tokenizer(
+        texts,
+        truncation=max_length is not None,
+        max_length=max_length,
+        split_special_tokens=True,
+        add_special_tokens=False,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    return [list(ids) or [tokenizer.eos_token_id] for ids in encoded["input_ids"]]

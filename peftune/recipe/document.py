@@ -1,0 +1,186 @@
+"""Read YAML into plain values with positions, refusing what YAML readers disagree on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, DocumentStartEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from peftune.errors import RecipeError
+from peftune.recipe.positions import Fault, KeyPath, Positions
+
+MAX_CHARACTERS = 64 * 1024
+MAX_DEPTH = 20
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)$")
+_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?$")
+_BARE_EXPONENT = re.compile(r"(?P<digits>[-+]?[0-9]+)(?P<point>\.[0-9]*)?[eE](?P<sign>[-+]?)(?P<power>[0-9]+)$")
+_OLD_BOOLEAN = re.compile(r"(yes|no|on|off)$", re.IGNORECASE)
+_OLD_NUMBER = re.compile(r"[-+]?(0[0-9]+|0[xob][0-9a-fA-F]+|[0-9][0-9_]*_[0-9_]*|[0-9]+(:[0-5]?[0-9])+|\.inf|\.nan)$", re.IGNORECASE)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?$")
+_CORE_TAGS = "tag:yaml.org,2002:"
+
+
+@dataclass(slots=True)
+class Document:
+    """The values of a recipe file, where each was written, and what is wrong with the YAML."""
+
+    values: dict[str, Any]
+    positions: Positions
+    faults: list[Fault] = field(default_factory=list)
+
+
+def parse_document(text: str, *, source: str) -> Document:
+    """Parse one YAML mapping.
+
+    Args:
+        text: content of the file.
+        source: name of the file in messages.
+
+    Returns:
+        Values of the YAML 1.2 core types. What YAML 1.1 and 1.2 read differently, duplicate keys
+        and tags are listed in `faults`; their values are the text as written.
+
+    Raises:
+        RecipeError: the text is no YAML mapping, is too large, or uses anchors.
+    """
+    positions = Positions(source)
+    _refuse_oversize(text, source)
+    _refuse_tabs(text, source)
+    try:
+        _refuse_aliases(text, source)
+        node = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        message = f"{place}: this is no valid YAML: {error.problem or error.context}."
+        raise RecipeError(message) from error
+    except (YAMLError, RecursionError, ValueError) as error:
+        message = f"{source}: this is no valid YAML: {str(error).splitlines()[0]}."
+        raise RecipeError(message) from error
+    if not isinstance(node, MappingNode):
+        message = f"{source}: a recipe is a mapping of keys such as 'version: 1'; this file holds none."
+        raise RecipeError(message)
+    document = Document({}, positions)
+    document.values = _mapping(node, (), document)
+    return document
+
+
+def parse_scalar(text: str) -> Any:  # noqa: ANN401 - any recipe value
+    """Read one value of a command-line override, where `1e-4` can only mean a number."""
+    if _BARE_EXPONENT.match(text):
+        return float(text)
+    if text.startswith(("[", "{")):
+        document = parse_document(f"value: {text}", source="command line")
+        return document.values["value"]
+    return _plain(text)[0]
+
+
+def _refuse_oversize(text: str, source: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        message = f"{source}: a recipe has at most {MAX_CHARACTERS} characters; this file has {len(text)}."
+        raise RecipeError(message)
+
+
+def _refuse_tabs(text: str, source: str) -> None:
+    for number, line in enumerate(text.splitlines(), start=1):
+        indent = line[: len(line) - len(line.lstrip())]
+        if "\t" in indent:
+            message = f"{source}:{number}:{indent.index(chr(9)) + 1}: a tab indents this line; YAML allows spaces only."
+            raise RecipeError(message)
+
+
+def _refuse_aliases(text: str, source: str) -> None:
+    documents = depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        documents += isinstance(event, DocumentStartEvent)
+        depth += event.__class__.__name__.endswith(("MappingStartEvent", "SequenceStartEvent"))
+        depth -= event.__class__.__name__.endswith(("MappingEndEvent", "SequenceEndEvent"))
+        mark = event.start_mark
+        place = f"{source}:{mark.line + 1}:{mark.column + 1}"
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+            message = f"{place}: anchors and aliases (& and *) are not allowed; write the value out."
+            raise RecipeError(message)
+        if documents > 1:
+            message = f"{place}: a recipe is one YAML document; remove what follows '---'."
+            raise RecipeError(message)
+        if depth > MAX_DEPTH:
+            message = f"{place}: more than {MAX_DEPTH} levels of nesting."
+            raise RecipeError(message)
+
+
+def _value(node: Node, path: KeyPath, document: Document) -> Any:  # noqa: ANN401 - any recipe value
+    if isinstance(node, MappingNode):
+        return _mapping(node, path, document)
+    if isinstance(node, SequenceNode):
+        document.positions.record(path, node.start_mark.line + 1, node.start_mark.column + 1)
+        items = []
+        for index, item in enumerate(node.value):
+            document.positions.record((*path, index), item.start_mark.line + 1, item.start_mark.column + 1)
+            items.append(_value(item, (*path, index), document))
+        return items
+    return _scalar(node, path, document)
+
+
+def _mapping(node: MappingNode, path: KeyPath, document: Document) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+        if not isinstance(key_node, ScalarNode):
+            _fault(document, path, key_node, "a key must be a plain name")
+            continue
+        key = str(key_node.value)
+        if key in values:
+            first = document.positions.of((*path, key))
+            place = f"{document.positions.source}:{line}:{column}"
+            document.faults.append(Fault(place, (*path, key), f"this key stands twice, first at {first}; remove one."))
+            continue
+        document.positions.record((*path, key), line, column)
+        values[key] = _value(value_node, (*path, key), document)
+    return values
+
+
+def _scalar(node: ScalarNode, path: KeyPath, document: Document) -> Any:  # noqa: ANN401 - any recipe value
+    text = str(node.value)
+    tag = str(node.tag)
+    if not tag.startswith(_CORE_TAGS) or tag.endswith(("binary", "merge", "set", "omap", "pairs")):
+        _fault(document, path, node, f"the tag '{tag}' is not allowed; write a plain value.")
+        return text
+    if node.style in ("'", '"', "|", ">"):
+        return text
+    value, problem = _plain(text)
+    if problem:
+        _fault(document, path, node, problem)
+    return value
+
+
+def _plain(text: str) -> tuple[Any, str]:
+    """Read an unquoted scalar; the second item says why readers would disagree on it."""
+    if text in ("", "~", "null"):
+        return None, ""
+    if text in ("true", "false"):
+        return text == "true", ""
+    if _INTEGER.match(text):
+        return int(text), ""
+    if _FLOAT.match(text):
+        return float(text), ""
+    if exponent := _BARE_EXPONENT.match(text):
+        point = exponent["point"] if exponent["point"] not in (None, ".") else ".0"
+        better = f"{exponent['digits']}{point}e{exponent['sign'] or '+'}{exponent['power']}"
+        return text, f"YAML readers disagree on {text}: some read text, some a number; write {better}."
+    if _OLD_BOOLEAN.match(text):
+        meant = "true" if text.lower() in ("yes", "on") else "false"
+        return text, f"YAML readers disagree on {text}: some read text, some {meant}; write '{text}' in quotes, or {meant}."
+    if _OLD_NUMBER.match(text) or _DATE.match(text):
+        return text, f"YAML readers disagree on {text}: write '{text}' in quotes for text, or a plain decimal number."
+    return text, ""
+
+
+def _fault(document: Document, path: KeyPath, node: Node, message: str) -> None:
+    place = f"{document.positions.source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+    document.faults.append(Fault(place, path, message))

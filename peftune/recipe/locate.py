@@ -1,0 +1,79 @@
+"""Find a recipe, and the files that it names."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from peftune.errors import RecipeError, suggestion
+from peftune.recipe.positions import KeyPath
+from peftune.recipe.schema import Recipe
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that come with peftune, by name."""
+    folder = Path(str(files("peftune.recipes")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(source: str | Path) -> tuple[Path, str]:
+    """Find a recipe file by path, or a shipped one by name.
+
+    Returns:
+        The file, and how to call it in messages.
+
+    Raises:
+        RecipeError: there is no such file and no shipped recipe of that name.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path, str(source)
+    shipped = shipped_recipes()
+    if str(source) in shipped:
+        return shipped[str(source)], f"{source} (shipped recipe)"
+    message = f"{source}: there is no such recipe file or shipped recipe. {suggestion(path.stem, shipped)}"
+    raise RecipeError(message)
+
+
+def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> Recipe:
+    """Make the file paths of a recipe absolute.
+
+    Args:
+        recipe: the recipe as written.
+        folder: folder of the recipe file, which relative paths in it start from.
+        overridden: keys set on the command line; their paths may start from the working folder.
+    """
+
+    def anchored(value: str, path: KeyPath) -> str:
+        given = Path(value).expanduser()
+        if path in overridden and given.exists():
+            return str(given.resolve())
+        return str(folder / given)
+
+    data: dict[str, Any] = {}
+    for key in ("train_file", "validation_file", "test_file"):
+        value = getattr(recipe.data, key)
+        if value is not None:
+            data[key] = anchored(value, ("data", key))
+    if recipe.data.dataset_name is not None:
+        data["dataset_name"] = _folder_or_id(recipe.data.dataset_name, anchored(recipe.data.dataset_name, ("data", "dataset_name")))
+    base = recipe.model.name_or_path
+    model = {"name_or_path": _folder_or_id(base, anchored(base, ("model", "name_or_path")))}
+    probes = tuple(
+        probe.model_copy(update={"file": anchored(probe.file, ("forgetting", "probes", index))}) if probe.file else probe
+        for index, probe in enumerate(recipe.forgetting.probes)
+    )
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update=data),
+            "model": recipe.model.model_copy(update=model),
+            "forgetting": recipe.forgetting.model_copy(update={"probes": probes}),
+        }
+    )
+
+
+def _folder_or_id(name: str, path: str) -> str:
+    """A name that looks like a path, or that is a folder beside the recipe, is that folder."""
+    looks_local = name.startswith((".", "/", "~"))
+    return path if looks_local or Path(path).is_dir() else name

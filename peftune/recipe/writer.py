@@ -1,0 +1,98 @@
+"""Write a resolved recipe, and name it by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.representer import SafeRepresenter
+from ruamel.yaml.scalarfloat import ScalarFloat
+
+from peftune.recipe.schema import Recipe
+
+_PATH_KEYS = ("train_file", "validation_file", "test_file")
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain values, in the order of the schema."""
+    values = recipe.model_dump(mode="json", exclude={"strategy", "forgetting", "compare"})
+    values["strategy"] = recipe.strategy.fields()
+    values["forgetting"] = {
+        "probes": [probe.fields() for probe in recipe.forgetting.probes],
+        "budget": recipe.forgetting.budget,
+    }
+    if recipe.compare.training:
+        values["compare"] = recipe.compare.model_dump(mode="json")
+    return {name: values[name] for name in Recipe.model_fields if name in values}
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    """Hash what a run computes: everything but where its files lie and where it writes."""
+    values = recipe_values(recipe)
+    del values["output_dir"]
+    for key in _PATH_KEYS:
+        values["data"][key] = _file_name(values["data"][key])
+    values["data"]["dataset_name"] = _file_name(values["data"]["dataset_name"])
+    values["model"]["name_or_path"] = _file_name(values["model"]["name_or_path"])
+    for probe in values["forgetting"]["probes"]:
+        probe["file"] = _file_name(probe["file"])
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe beside its results; files are named relative to it.
+
+    Running the file again repeats the run, as long as the files keep their relative places.
+    """
+    values = recipe_values(recipe)
+    folder = path.resolve().parent
+    for key in _PATH_KEYS:
+        values["data"][key] = _relative(values["data"][key], folder)
+    values["data"]["dataset_name"] = _relative(values["data"]["dataset_name"], folder)
+    values["model"]["name_or_path"] = _relative(values["model"]["name_or_path"], folder)
+    for probe in values["forgetting"]["probes"]:
+        probe["file"] = _relative(probe["file"], folder)
+    header = "# The resolved recipe of this run: every default is filled in. Run it again with\n#   peftune run recipe.yaml --output ANOTHER-FOLDER\n"
+    path.write_text(header + _yaml_text(values), encoding="utf-8")
+
+
+def _yaml_text(values: dict[str, Any]) -> str:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.Representer = _PointedFloats
+    buffer = io.StringIO()
+    yaml.dump(values, buffer)
+    return buffer.getvalue()
+
+
+class _PointedFloats(SafeRepresenter):
+    """Write floats with a point (`1.0e-05`), which every YAML reader takes for a number."""
+
+
+def _represent_float(representer: SafeRepresenter, value: float) -> Any:  # noqa: ANN401 - a ruamel node
+    text = repr(value)
+    mantissa, exponent_mark, exponent = text.partition("e")
+    if exponent_mark and "." not in mantissa:
+        text = f"{mantissa}.0e{exponent}"
+    return representer.represent_scalar("tag:yaml.org,2002:float", text)
+
+
+_PointedFloats.add_representer(float, _represent_float)
+_PointedFloats.add_representer(ScalarFloat, _represent_float)
+
+
+def _file_name(value: str | None) -> str | None:
+    return Path(value).name if value is not None and Path(value).is_absolute() else value
+
+
+def _relative(value: str | None, folder: Path) -> str | None:
+    if value is None or not Path(value).is_absolute():
+        return value
+    relative = os.path.relpath(value, folder)
+    return relative if relative.startswith(".") else f"./{relative}"

@@ -1,0 +1,66 @@
+"""The strategy interface: one frozen configuration, one required method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingDefaults:
+    """What a strategy wants from training where the recipe is silent.
+
+    Args:
+        learning_rate: peak learning rate, for GPT-2 of 124M and more.
+        weight_decay: decay of the learning weights, per step, relative to the learning rate.
+    """
+
+    learning_rate: float
+    weight_decay: float = 0.0
+
+
+class Strategy(BaseModel, ABC):
+    """Say how the base model is loaded and which of its weights learn, and nothing else.
+
+    A strategy is its own configuration: its fields are its hyper-parameters. Whatever has
+    `requires_grad` after `prepare` is the adapter; saving, restoring, byte counts, the reference
+    ("the model as it was before") and the strengths between are derived from that by the core.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: ClassVar[str]
+    """How recipes and the command line call the strategy; equal to its entry-point name."""
+
+    training_defaults: ClassVar[TrainingDefaults]
+    """Learning rate and weight decay where the recipe is silent."""
+
+    trains_trunk: ClassVar[bool] = True
+    """Whether weights other than the classification head learn; checked after every `prepare`."""
+
+    def load_kwargs(self) -> dict[str, Any]:
+        """Return what `from_pretrained` needs beyond the usual, such as a `quantization_config`."""
+        return {}
+
+    @abstractmethod
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
+        """Choose the weights that learn; this changes the model in place and may wrap it.
+
+        Args:
+            model: a freshly loaded sequence classifier with a new head, in eval mode.
+
+        Returns:
+            The model to train: the argument itself, or a PEFT model around it. Before any
+            training step it must compute exactly what the argument computed.
+        """
+
+    def fields(self) -> dict[str, Any]:
+        """Return the name and every hyper-parameter, ready for a recipe or a manifest."""
+        return {"name": self.name, **self.model_dump(mode="json")}

@@ -1,0 +1,1 @@
+"""Train with transformers' Trainer, and say what was learned."""

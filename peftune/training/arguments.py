@@ -1,0 +1,85 @@
+"""From a recipe's `training` section to `transformers.TrainingArguments`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from peftune.recipe.schema import TrainingSection
+from peftune.seeds import stream_seed
+from peftune.training.metrics import LOWER_IS_BETTER
+
+KEPT_CHECKPOINTS = 2
+"""The best and the last; with the best being the last, the one before it."""
+
+
+def training_arguments(section: TrainingSection, *, device: torch.device, checkpoints: Path) -> TrainingArguments:
+    """Translate a resolved `training` section.
+
+    Args:
+        section: with learning rate and weight decay filled in.
+        device: where the model lives.
+        checkpoints: folder for the training state.
+    """
+    seed = stream_seed(section.seed, "training")
+    warmup = section.warmup_steps
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=section.num_train_epochs,
+        max_steps=section.max_steps,
+        per_device_train_batch_size=section.per_device_train_batch_size,
+        per_device_eval_batch_size=section.per_device_eval_batch_size,
+        gradient_accumulation_steps=section.gradient_accumulation_steps,
+        learning_rate=_filled(section.learning_rate, "learning_rate"),
+        weight_decay=_filled(section.weight_decay, "weight_decay"),
+        lr_scheduler_type=section.lr_scheduler_type,
+        warmup_steps=int(warmup) if warmup >= 1 else warmup,
+        max_grad_norm=section.max_grad_norm,
+        optim=section.optim,
+        train_sampling_strategy=section.train_sampling_strategy,
+        length_column_name="length",
+        eval_strategy=section.eval_strategy,
+        save_strategy=section.eval_strategy,
+        eval_steps=section.eval_steps,
+        save_steps=section.eval_steps or 500,
+        save_total_limit=KEPT_CHECKPOINTS,
+        logging_steps=section.logging_steps,
+        logging_nan_inf_filter=False,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{section.metric_for_best_model}",
+        greater_is_better=section.metric_for_best_model not in LOWER_IS_BETTER,
+        label_names=["labels"],
+        bf16=_uses_bf16(section, device),
+        use_cpu=device.type == "cpu",
+        dataloader_num_workers=section.dataloader_num_workers,
+        ddp_find_unused_parameters=False,
+        disable_tqdm=not sys.stderr.isatty(),
+        report_to=section.report_to,
+        seed=seed,
+        data_seed=seed,
+        **_checkpointing(section),
+    )
+
+
+def _uses_bf16(section: TrainingSection, device: torch.device) -> bool:
+    if section.bf16 != "auto":
+        return section.bf16
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _checkpointing(section: TrainingSection) -> dict[str, bool]:
+    """Transformers 5.23 renamed gradient checkpointing to activation checkpointing."""
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    key = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+    return {key: True} if section.activation_checkpointing else {}
+
+
+def _filled(value: float | None, key: str) -> float:
+    if value is None:
+        message = f"training.{key} is not resolved"
+        raise ValueError(message)
+    return value

@@ -1,0 +1,35 @@
+"""What happens beside the steps: the bar that a person sees, and the stop when training diverges."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from peftune.errors import TrainingError
+
+
+class QuietProgress(ProgressCallback):
+    """Show the progress bar without printing every logged value through it."""
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
+        """Print nothing: the curve is in the report."""
+
+
+class StopWhenDiverged(TrainerCallback):
+    """End training at the first loss that is not a number, before it is saved or evaluated."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401 - Trainer's signature
+    ) -> None:
+        """Check the losses and gradient norms that Trainer logs."""
+        for name, value in (logs or {}).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                message = f"Training diverged: {name} is {value} at step {state.global_step}. Lower training.learning_rate, or check the data."
+                raise TrainingError(message)

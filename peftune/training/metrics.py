@@ -1,0 +1,96 @@
+"""Task metrics as one `evaluate.Metric`, computed offline from logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, roc_auc_score
+from transformers import EvalPrediction
+
+from peftune.errors import TrainingError
+
+LOWER_IS_BETTER = ("loss", "log_loss")
+
+
+class SequenceClassificationMetrics(evaluate.Metric):
+    """Accuracy, F1, ROC-AUC and log loss of a single-label classifier.
+
+    A subclass of `evaluate.Metric` that needs no network, unlike `evaluate.load`; computed by
+    scikit-learn. `predictions` are logits, (rows, labels); `references` are label ids.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Accuracy, F1, ROC-AUC and log loss of a single-label classifier.",
+            citation="",
+            inputs_description="predictions: logits, (rows, labels); references: label ids, (rows,).",
+            features=datasets.Features(
+                {"predictions": datasets.Sequence(datasets.Value("float64")), "references": datasets.Value("int64")}
+            ),
+        )
+
+    def _compute(self, predictions: Sequence[Sequence[float]], references: Sequence[int]) -> dict[str, float | None]:
+        logits, labels = np.asarray(predictions, dtype=np.float64), np.asarray(references)
+        predicted, probabilities = logits.argmax(-1), softmax(logits, axis=-1)
+        classes = list(range(logits.shape[1]))
+        return {
+            "accuracy": float(accuracy_score(labels, predicted)),
+            "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
+            "macro_f1": _f1(labels, predicted, classes, "macro"),
+            "weighted_f1": _f1(labels, predicted, classes, "weighted"),
+            "micro_f1": _f1(labels, predicted, classes, "micro"),
+            "roc_auc": _roc_auc(labels, probabilities, classes),
+            "log_loss": float(log_loss(labels, probabilities, labels=classes)),
+        }
+
+
+def task_metrics(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> dict[str, float | None]:
+    """Compute every metric.
+
+    Args:
+        logits: (rows, labels).
+        labels: label ids, (rows,).
+
+    Returns:
+        Metrics by name; `roc_auc` is None where a class has no rows. Higher is better except for
+        `log_loss` (nats).
+
+    Raises:
+        TrainingError: a logit is not finite.
+    """
+    if not np.isfinite(logits).all():
+        message = "The model's outputs are not finite: training has diverged. Lower training.learning_rate, or check the data."
+        raise TrainingError(message)
+    metric = SequenceClassificationMetrics(keep_in_memory=True)
+    result = metric.compute(predictions=logits.astype(np.float64), references=labels)
+    if result is None:
+        message = "metrics are computed on the main process only"
+        raise RuntimeError(message)
+    return dict(result)
+
+
+def metrics_of_prediction(prediction: EvalPrediction) -> dict[str, float]:
+    """Compute the metrics in the form that Trainer asks for; those that do not exist are left out."""
+    outputs = prediction.predictions
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    metrics = task_metrics(np.asarray(logits), np.asarray(prediction.label_ids))
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def _f1(labels: NDArray[Any], predicted: NDArray[Any], classes: list[int], average: str) -> float:
+    return float(f1_score(labels, predicted, labels=classes, average=average, zero_division=0))
+
+
+def _roc_auc(labels: NDArray[Any], probabilities: NDArray[np.float64], classes: list[int]) -> float | None:
+    """One class against the rest, averaged over classes; undefined where a class has no rows."""
+    if len(set(labels.tolist())) < len(classes):
+        return None
+    if len(classes) == 2:  # noqa: PLR2004 - scikit-learn wants the positive class alone
+        return float(roc_auc_score(labels, probabilities[:, 1]))
+    return float(roc_auc_score(labels, probabilities, multi_class="ovr", average="macro", labels=classes))

@@ -1,0 +1,104 @@
+"""Train a prepared model on a task, from the start or from where it was interrupted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftune.data.task import Task
+from peftune.data.tokens import tokenize_rows
+from peftune.models.prepare import preparation_of
+from peftune.recipe.schema import TrainingSection
+from peftune.training.arguments import training_arguments
+from peftune.training.checkpoints import latest_whole
+from peftune.training.memory import PeakMemory
+from peftune.training.trainer import ClassifierTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What training cost, and how it went.
+
+    Args:
+        seconds: time in training steps, without evaluation and checkpoints; None after a resume.
+        examples: rows that were read in training, repeats counted.
+        peak_memory_bytes: most memory of the process (CPU) or of the device (CUDA) while training.
+        curve: points of the training and validation curves, in order.
+        best_step: step of the checkpoint that was kept; None if none was scored.
+        best_value: its value of the metric that chose it.
+        resumed_from: step that training went on from; None if it began at the start.
+        truncated: training texts longer than the limit.
+    """
+
+    seconds: float | None
+    examples: int
+    peak_memory_bytes: int | None
+    curve: Sequence[Mapping[str, Any]]
+    best_step: int | None
+    best_value: float | None
+    resumed_from: int | None
+    truncated: int
+
+
+def train(model: nn.Module, task: Task, section: TrainingSection, *, checkpoints: Path, run_identity: str) -> TrainingResult:
+    """Train and leave the best checkpoint's weights in the model.
+
+    Args:
+        model: from `prepare_model`; changed in place, in eval mode afterwards.
+        task: rows to learn and to choose by.
+        section: resolved `training` section.
+        checkpoints: folder of the training state; a whole checkpoint of this run in it is resumed.
+        run_identity: hash that ties checkpoints to this run.
+
+    Raises:
+        TrainingError: the loss became infinite or no number.
+    """
+    preparation = preparation_of(model)
+    device = next(model.parameters()).device
+    learned = tokenize_rows(task.train, preparation.tokenizer, max_length=preparation.max_length)
+    chosen_by = tokenize_rows(task.validation, preparation.tokenizer, max_length=preparation.max_length)
+    trainer = ClassifierTrainer(
+        model=model,
+        args=training_arguments(section, device=device, checkpoints=checkpoints),
+        tokenizer=preparation.tokenizer,
+        train=learned.dataset,
+        validation=chosen_by.dataset,
+        run_identity=run_identity,
+        patience=section.early_stopping_patience,
+    )
+    resume = latest_whole(checkpoints, run_identity)
+    if resume is not None:
+        logger.info("resuming from %s", resume.name)
+    started = time.perf_counter()
+    with PeakMemory(device) as memory:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else False)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - started - trainer.seconds_aside
+    model.eval()
+    state = trainer.state
+    return TrainingResult(
+        seconds=seconds if resume is None else None,
+        examples=round(state.epoch * len(task.train)) if state.epoch else 0,
+        peak_memory_bytes=memory.peak_bytes,
+        curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
+        best_step=state.best_global_step,
+        best_value=state.best_metric,
+        resumed_from=int(resume.name.rpartition("-")[2]) if resume else None,
+        truncated=learned.truncated,
+    )
+
+
+def _point(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Name a logged entry's values as the report does; speeds of evaluation are left out."""
+    kept = {name: value for name, value in entry.items() if not name.endswith(("_runtime", "_per_second"))}
+    return {name.replace("eval_", "validation_") if name != "loss" else "train_loss": value for name, value in kept.items()}

@@ -1,0 +1,83 @@
+"""The Trainer of peftune: transformers' own, with whole checkpoints and honest clocks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from torch import nn
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+)
+
+from peftune.data.tokens import padding_collator
+from peftune.training.callbacks import QuietProgress, StopWhenDiverged
+from peftune.training.checkpoints import seal
+from peftune.training.metrics import metrics_of_prediction
+
+
+class ClassifierTrainer(Trainer):
+    """Train a prepared classifier; seal each checkpoint, and time evaluation apart from training.
+
+    Args:
+        model: from `prepare_model`.
+        args: from `training_arguments`.
+        tokenizer: pads the batches.
+        train: tokenized training rows.
+        validation: tokenized rows that choose the best checkpoint.
+        run_identity: hash that ties checkpoints to this run.
+        patience: evaluations without a better one before training stops; None never stops early.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerBase,
+        train: Dataset,
+        validation: Dataset,
+        run_identity: str,
+        patience: int | None = None,
+    ) -> None:
+        super().__init__(
+            model=model,  # type: ignore[arg-type]
+            args=args,
+            train_dataset=train,
+            eval_dataset=validation,
+            processing_class=tokenizer,
+            data_collator=padding_collator(tokenizer),
+            compute_metrics=metrics_of_prediction,
+        )
+        self.run_identity = run_identity
+        self.seconds_aside = 0.0
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        if not args.disable_tqdm:
+            self.add_callback(QuietProgress)
+        self.add_callback(StopWhenDiverged)
+        if patience is not None:
+            self.add_callback(EarlyStoppingCallback(patience))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401 - Trainer's signature
+        """Evaluate as Trainer does, and count the seconds apart from training."""
+        started = time.perf_counter()
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self.seconds_aside += time.perf_counter() - started
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
+        """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""
+        started = time.perf_counter()
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            seal(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}", self.run_identity)
+        self.seconds_aside += time.perf_counter() - started
