@@ -40,7 +40,7 @@ def load(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) 
         BaseModelError: the base cannot be found.
     """
     path = Path(folder)
-    manifest = _checked_manifest(path)
+    manifest = checked_manifest(path)
     model = _load_model(path, manifest, use_cpu=use_cpu) if manifest.kind == "model" else load_adapter(path, base=base, use_cpu=use_cpu)
     tokenizer = load_tokenizer(path) if manifest.kind == "model" else preparation_of(model).tokenizer
     check_behaviour(model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=str(path))
@@ -60,14 +60,14 @@ def load_adapter(folder: str | Path, *, base: str | None = None, use_cpu: bool =
         BaseModelError: the base cannot be found.
     """
     path = Path(folder)
-    manifest = _checked_manifest(path)
+    manifest = checked_manifest(path)
     if manifest.kind != "adapter":
         message = f"'{path}' is a full checkpoint, not an adapter."
         raise ArtifactError(message)
     content = _verified_bytes(path, manifest)
     strategy = strategy_of(manifest, source=str(path))
     base_name = base or manifest.base.name
-    _check_base(base_name, manifest, source=str(path), given=base is not None)
+    refuse_other_base(base_name, manifest, source=str(path), given=base is not None)
     model = prepare_model(
         base_name,
         strategy,
@@ -101,7 +101,12 @@ def strategy_of(manifest: Manifest, *, source: str) -> Strategy:
         raise ArtifactError(message) from error
 
 
-def _checked_manifest(path: Path) -> Manifest:
+def checked_manifest(path: Path) -> Manifest:
+    """Read the manifest of an artifact folder.
+
+    Raises:
+        ArtifactError: there is no such folder, or no valid manifest in it.
+    """
     if not path.is_dir():
         message = f"There is no artifact folder '{path}'. Name the adapter/ or model/ folder of a run."
         raise ArtifactError(message)
@@ -141,7 +146,19 @@ def _verified_bytes(path: Path, manifest: Manifest) -> dict[str, bytes]:
     return content
 
 
-def _check_base(base: str, manifest: Manifest, *, source: str, given: bool) -> None:
+def refuse_other_base(base: str, manifest: Manifest, *, source: str, given: bool) -> None:
+    """Refuse a base that is not the artifact's own.
+
+    Args:
+        base: where the base lies.
+        manifest: the artifact's manifest.
+        source: name of the artifact for messages.
+        given: whether the user named the base, rather than the manifest.
+
+    Raises:
+        ArtifactError: its weights are not those that the artifact belongs to.
+        BaseModelError: it cannot be found.
+    """
     try:
         folder = find_base(base, None if given else manifest.base.revision).folder
     except BaseModelError as error:

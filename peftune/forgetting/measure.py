@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.forgetting.intervals import Interval, forgetting_interval
@@ -87,13 +88,18 @@ def measure(model: nn.Module, texts: Sequence[ProbeText], *, strength: float = 1
         strength: 1 measures the model as it is, 0 its reference: the base.
     """
     preparation = preparation_of(model)
-    scorer = LanguageModelScorer(model, preparation.tokenizer)
     with at_strength(model, preparation.before, strength):
-        return [text.probe.measure(scorer, text.documents) for text in texts]
+        return measure_with(model, preparation.tokenizer, texts)
+
+
+def measure_with(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[ProbeText]) -> list[Measurement]:
+    """Measure every probe on any model around a GPT-2 trunk, as it is."""
+    scorer = LanguageModelScorer(model, tokenizer)
+    return [text.probe.measure(scorer, text.documents) for text in texts]
 
 
 def forgetting_of(
-    model: nn.Module, text: ProbeText, *, before: Measurement, after: Measurement, seed: int
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, text: ProbeText, *, before: Measurement, after: Measurement, seed: int
 ) -> ProbeResult:
     """Set one probe's measurements against each other."""
     interval = forgetting_interval(before, after, seed=stream_seed(seed, "bootstrap"))
@@ -113,7 +119,7 @@ def forgetting_of(
         n_documents=len(text.documents),
         n_tokens=int(after.tokens.sum()),
         data_sha256=documents_sha256(text.documents),
-        protocol=LanguageModelScorer(model, preparation_of(model).tokenizer).protocol(),
+        protocol=LanguageModelScorer(model, tokenizer).protocol(),
         reason="; ".join(reasons),
     )
 

@@ -63,7 +63,7 @@ def load_classifier(
         message = f"A classifier needs at least two labels (got {list(labels)})."
         raise UsageError(message)
     try:
-        with _without_load_report():
+        with hidden_load_report():
             model = GPT2ForSequenceClassification.from_pretrained(
                 source.folder,
                 local_files_only=True,
@@ -99,7 +99,7 @@ def _renew_head(model: GPT2ForSequenceClassification, seed: int) -> None:
 
 
 @contextlib.contextmanager
-def _without_load_report() -> Iterator[None]:
+def hidden_load_report() -> Iterator[None]:
     """Hide the report that the head is newly initialised: it always is, and on purpose."""
     verbosity = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()

@@ -22,7 +22,8 @@ def unwrapped(model: nn.Module) -> PreTrainedModel:
 
 def trunk_of(model: nn.Module) -> GPT2Model:
     """Return the transformer without any head, with whatever adapter is injected into it."""
-    trunk = unwrapped(model).base_model
+    inner = unwrapped(model)
+    trunk = inner if isinstance(inner, GPT2Model) else inner.base_model
     if not isinstance(trunk, GPT2Model):
         message = f"expected a GPT-2, got {type(trunk).__name__}"
         raise TypeError(message)

@@ -1,0 +1,61 @@
+"""`peftune compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
+from peftune.cli.run import OverridesArgument, RecipeArgument
+from peftune.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("compare")(compare)
+
+
+def compare(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    strategies: Annotated[str, typer.Option(help="Strategy names, separated by commas.")] = "full,lora,lora-8bit",
+    seeds: Annotated[str, typer.Option(help="Seeds of the training, separated by commas.")] = "0",
+    output: Annotated[Path | None, typer.Option(help="Folder for the runs; otherwise the recipe's output_dir with '-compare'.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Run what is missing of strategies x seeds, and set the results side by side."""
+    quiet_libraries()
+    from peftune.compare import compare as compare_strategies
+    from peftune.compare.table import comparison_rows
+
+    comparison = compare_strategies(
+        recipe,
+        strategies=_listed(strategies, "--strategies"),
+        seeds=[_seed(seed) for seed in _listed(seeds, "--seeds")],
+        overrides=overrides or (),
+        output=output,
+    )
+    if json:
+        print_json(comparison.as_json())
+    else:
+        print_rows(comparison_rows(comparison), as_json=False)
+        typer.echo(f"\nRuns: {comparison.folder}")
+    if comparison.failures:
+        raise typer.Exit(1)
+
+
+def _listed(text: str, option: str) -> list[str]:
+    values = [value.strip() for value in text.split(",") if value.strip()]
+    if not values or len(set(values)) < len(values):
+        message = f"{option} takes different values separated by commas (got '{text}')."
+        raise UsageError(message)
+    return values
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        message = f"--seeds takes whole numbers separated by commas (got '{text}')."
+        raise UsageError(message)
+    return int(text)

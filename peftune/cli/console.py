@@ -1,0 +1,68 @@
+"""What the verbs share: output for people or programs, and quiet libraries."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+_WIDTH_WITHOUT_TERMINAL = 120
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def console() -> Console:
+    """Return a console; without a terminal it is wide enough that no cell is cut."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(width=_WIDTH_WITHOUT_TERMINAL, highlight=False, color_system=None)
+
+
+def print_json(values: Any) -> None:  # noqa: ANN401 - anything JSON holds
+    """Print values as JSON."""
+    sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print rows of the same keys, as JSON or as a table with the keys as headings."""
+    if as_json:
+        print_json(list(rows))
+        return
+    table = Table(*(rows[0] if rows else ()), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console().print(table)
+
+
+def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
+    """Print name and value, a line each."""
+    table = Table(show_header=False, box=None, pad_edge=False, title=title, title_justify="left")
+    for name, value in facts:
+        table.add_row(name, value)
+    console().print(table)
+
+
+def quiet_libraries() -> None:
+    """Let through what peftune has to say, and of the libraries only warnings that concern a user."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("peftune: %(message)s"))
+    logger = logging.getLogger("peftune")
+    if not logger.handlers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    # bitsandbytes tells at import that an optional kernel package is not installed.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # peft still calls transformers' old name for activation checkpointing.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    # Each DataLoader on a machine without a GPU says that it cannot pin memory.
+    warnings.filterwarnings("ignore", message=".*pin_memory.*", category=UserWarning)

@@ -1,0 +1,53 @@
+"""`peftune predict`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftune.cli.console import quiet_libraries
+from peftune.errors import UsageError
+
+ArtifactArgument = Annotated[Path, typer.Argument(help="The adapter/ or model/ folder of a run.")]
+BaseOption = Annotated[str | None, typer.Option(help="Where the base lies, if not under the name in the manifest.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("predict")(predict)
+
+
+def predict(
+    artifact: ArtifactArgument,
+    text: Annotated[list[str] | None, typer.Option(help="A text; may be given several times.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file of texts: .txt (one a line), csv, tsv, json, jsonl or parquet.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    output: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
+    base: BaseOption = None,
+) -> None:
+    """Classify texts: one JSON line each, in order, with text, label, score and probabilities."""
+    if (not text) == (file is None):
+        message = "predict needs texts: either --text (once or more) or --file."
+        raise UsageError(message)
+    quiet_libraries()
+    from peftune.artifacts import load
+    from peftune.data.texts import read_texts
+
+    texts = list(text) if text else read_texts(file, text_column) if file else []
+    predictions = load(artifact, base=base).predict(texts)
+    lines = [
+        json.dumps(
+            {"text": given, "label": found.label, "score": found.score, "probabilities": dict(found.probabilities)},
+            ensure_ascii=False,
+        )
+        for given, found in zip(texts, predictions, strict=True)
+    ]
+    content = "\n".join(lines) + "\n"
+    if output is None:
+        sys.stdout.write(content)
+    else:
+        output.write_text(content, encoding="utf-8")
