@@ -56,13 +56,15 @@ class PluginGroup(Generic[PluginClass]):
         for name in self.names():
             try:
                 loaded[name] = self.get(name)
-            except PluginError as error:
+            except PluginError as error:  # noqa: PERF203 - one broken plug-in breaks no other
                 broken[name] = error
         return loaded, broken
 
     def package_of(self, name: str) -> str:
         """Name the installed package that registers a plug-in."""
-        return " and ".join(sorted(_package(point) for point in self._points() if point.name == name))
+        return " and ".join(
+            sorted(_package(point) for point in self._points() if point.name == name)
+        )
 
     def _points(self) -> list[EntryPoint]:
         """List entry points; a package that the path shows twice counts once."""

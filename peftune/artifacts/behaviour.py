@@ -26,14 +26,24 @@ def precision_of(model: nn.Module) -> str:
     return INT8 if getattr(model, "is_loaded_in_8bit", False) else FLOAT32
 
 
-def record_behaviour(model: nn.Module, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Behaviour:
+def record_behaviour(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> Behaviour:
     """Score each reference text alone, so that any of them can be replayed alone."""
     logits = predict_logits(model, tokenizer, REFERENCE_TEXTS, max_length=max_length, batch_size=1)
-    return Behaviour(precision=precision_of(model), logits=[[float(value) for value in row] for row in logits])
+    return Behaviour(
+        precision=precision_of(model), logits=[[float(value) for value in row] for row in logits]
+    )
 
 
 def check_behaviour(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, recorded: Behaviour, *, max_length: int, source: str, texts: Sequence[int] = (0, 3)
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    recorded: Behaviour,
+    *,
+    max_length: int,
+    source: str,
+    texts: Sequence[int] = (0, 3),
 ) -> None:
     """Replay some reference texts.
 
@@ -52,7 +62,9 @@ def check_behaviour(
     chosen = [REFERENCE_TEXTS[index] for index in texts]
     actual = predict_logits(model, tokenizer, chosen, max_length=max_length, batch_size=1)
     is_int8 = INT8 in (recorded.precision, precision_of(model))
-    tolerance = (INT8_TOLERANCE if is_int8 else FLOAT_TOLERANCE) * max(1.0, float(np.abs(expected).max()))
+    tolerance = (INT8_TOLERANCE if is_int8 else FLOAT_TOLERANCE) * max(
+        1.0, float(np.abs(expected).max())
+    )
     if expected.shape != actual.shape or not float(np.abs(expected - actual).max()) <= tolerance:
         message = (
             f"'{source}' does not reproduce the logits recorded when it was saved; its tensors and its manifest "

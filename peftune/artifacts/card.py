@@ -60,7 +60,12 @@ def model_card(
     ways = [_WITH_PEFTUNE.format(folder=folder, base_argument=base_argument)]
     if is_peft:
         base_name = base.hub_id or "PATH/TO/THE/BASE"
-        ways.append("With plain PEFT:\n\n" + _WITH_PEFT.format(base=base_name, count=len(labels), folder=folder, labels=dict(enumerate(labels))))
+        ways.append(
+            "With plain PEFT:\n\n"
+            + _WITH_PEFT.format(
+                base=base_name, count=len(labels), folder=folder, labels=dict(enumerate(labels))
+            )
+        )
     if kind == "model":
         ways.append("With plain transformers:\n\n" + _WITH_TRANSFORMERS.format(folder=folder))
     what = "A classifier" if kind == "model" else "An adapter that makes a classifier"
@@ -90,7 +95,9 @@ def model_card(
     return "\n".join(lines)
 
 
-def _front_matter(kind: str, is_peft: bool, strategy: str, base: BaseSource, task: Mapping[str, Any] | None) -> str:  # noqa: FBT001 - private
+def _front_matter(
+    kind: str, is_peft: bool, strategy: str, base: BaseSource, task: Mapping[str, Any] | None
+) -> str:
     results = None
     if task is not None:
         metrics = {"accuracy": task["accuracy"], "f1": task["macro_f1"]}
@@ -110,13 +117,17 @@ def _front_matter(kind: str, is_peft: bool, strategy: str, base: BaseSource, tas
         library_name="peft" if is_peft else "transformers" if kind == "model" else "peftune",
         pipeline_tag="text-classification",
         tags=["peftune", strategy],
-        model_name=f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}" if results else None,
+        model_name=f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"
+        if results
+        else None,
         eval_results=results,
     )
     return str(data.to_yaml()).strip()
 
 
-def _results(task: Mapping[str, Any] | None, forgetting: Sequence[Mapping[str, Any]] | None) -> list[str]:
+def _results(
+    task: Mapping[str, Any] | None, forgetting: Sequence[Mapping[str, Any]] | None
+) -> list[str]:
     if task is None:
         return ["Not recorded: it was saved outside a run of peftune."]
     lines = [

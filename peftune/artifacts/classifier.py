@@ -55,12 +55,16 @@ class Classifier:
         Raises:
             UsageError: `texts` is one string instead of a list of them.
         """
-        probabilities = softmax(self.logits(texts, batch_size=batch_size).astype(np.float64), axis=-1)
+        probabilities = softmax(
+            self.logits(texts, batch_size=batch_size).astype(np.float64), axis=-1
+        )
         return [
             Prediction(
                 label=self.labels[int(row.argmax())],
                 score=float(row.max()),
-                probabilities={label: float(value) for label, value in zip(self.labels, row, strict=True)},
+                probabilities={
+                    label: float(value) for label, value in zip(self.labels, row, strict=True)
+                },
             )
             for row in probabilities
         ]
@@ -70,4 +74,6 @@ class Classifier:
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             message = f"predict takes a list of strings (got {type(texts).__name__}); for one text write predict([text])."
             raise UsageError(message)
-        return predict_logits(self.model, self.tokenizer, texts, max_length=self.max_length, batch_size=batch_size)
+        return predict_logits(
+            self.model, self.tokenizer, texts, max_length=self.max_length, batch_size=batch_size
+        )

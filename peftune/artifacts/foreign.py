@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    TaskType,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrainedModel
 
 from peftune.artifacts.manifest import PEFT_CONFIG, WEIGHTS
@@ -28,7 +35,9 @@ _PLAIN_VALUES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def load_foreign_adapter(folder: Path, base: str | None, device: torch.device) -> tuple[PeftModel, BaseSource]:
+def load_foreign_adapter(
+    folder: Path, base: str | None, device: torch.device
+) -> tuple[PeftModel, BaseSource]:
     """Load a plain PEFT LoRA adapter onto its base.
 
     Args:
@@ -52,7 +61,9 @@ def load_foreign_adapter(folder: Path, base: str | None, device: torch.device) -
         raise ArtifactError(message)
     tensors = parse_tensors(path.read_bytes(), source=str(path))
     model = get_peft_model(_base_model(source, tensors, device), _lora_config(values))
-    expected = get_peft_model_state_dict(model, adapter_name=ADAPTER_NAME, save_embedding_layers=False)
+    expected = get_peft_model_state_dict(
+        model, adapter_name=ADAPTER_NAME, save_embedding_layers=False
+    )
     if difference := sorted(set(expected) ^ set(tensors)):
         message = f"'{path}' does not fit '{source.name}': '{difference[0]}' and {len(difference) - 1} more tensors are missing or unexpected."
         raise ArtifactError(message)
@@ -77,7 +88,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         message = f"'{path}' is no valid JSON: {error}."
         raise ArtifactError(message) from error
     if not isinstance(values, dict) or values.get("peft_type") != "LORA":
-        message = f"'{path}' is no LoRA adapter; peftune measures plain LoRA adapters of other tools."
+        message = (
+            f"'{path}' is no LoRA adapter; peftune measures plain LoRA adapters of other tools."
+        )
         raise ArtifactError(message)
     for key, allowed in _PLAIN_VALUES.items():
         if key in values and values[key] not in allowed:
@@ -88,14 +101,25 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _lora_config(values: dict[str, Any]) -> LoraConfig:
     rank, alpha, targets = values.get("r"), values.get("lora_alpha"), values.get("target_modules")
-    plain_names = targets == "all-linear" or (isinstance(targets, list) and all(isinstance(t, str) and t.replace("_", "").replace(".", "").isalnum() for t in targets))
-    if not (isinstance(rank, int) and 0 < rank <= _MAX_RANK and isinstance(alpha, (int, float)) and 0 < alpha < float("inf") and plain_names):
+    plain_names = targets == "all-linear" or (
+        isinstance(targets, list)
+        and all(
+            isinstance(t, str) and t.replace("_", "").replace(".", "").isalnum() for t in targets
+        )
+    )
+    if not (
+        isinstance(rank, int)
+        and 0 < rank <= _MAX_RANK
+        and isinstance(alpha, (int, float))
+        and 0 < alpha < float("inf")
+        and plain_names
+    ):
         message = f"{PEFT_CONFIG}: r must be 1 to {_MAX_RANK}, lora_alpha positive, target_modules a list of module names."
         raise ArtifactError(message)
     return LoraConfig(
         task_type=TaskType(values.get("task_type") or "CAUSAL_LM"),
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_alpha=alpha,
         target_modules=targets,
         use_rslora=bool(values.get("use_rslora")),
         use_dora=bool(values.get("use_dora")),
@@ -103,10 +127,19 @@ def _lora_config(values: dict[str, Any]) -> LoraConfig:
     )
 
 
-def _base_model(source: BaseSource, tensors: dict[str, torch.Tensor], device: torch.device) -> PreTrainedModel:
-    shared: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32, "device_map": {"": device}}
+def _base_model(
+    source: BaseSource, tensors: dict[str, torch.Tensor], device: torch.device
+) -> PreTrainedModel:
+    shared: dict[str, Any] = {
+        "local_files_only": True,
+        "use_safetensors": True,
+        "dtype": torch.float32,
+        "device_map": {"": device},
+    }
     with hidden_load_report():
         if _HEAD not in tensors:
             return GPT2LMHeadModel.from_pretrained(source.folder, **shared)
         labels = int(tensors[_HEAD].shape[0])
-        return GPT2ForSequenceClassification.from_pretrained(source.folder, num_labels=labels, ignore_mismatched_sizes=True, **shared)
+        return GPT2ForSequenceClassification.from_pretrained(
+            source.folder, num_labels=labels, ignore_mismatched_sizes=True, **shared
+        )

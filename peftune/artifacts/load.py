@@ -10,12 +10,20 @@ from transformers import GPT2ForSequenceClassification
 
 from peftune.artifacts.behaviour import check_behaviour
 from peftune.artifacts.classifier import Classifier
-from peftune.artifacts.manifest import CARD, MANIFEST, PEFT_CONFIG, WEIGHTS, Manifest, read_manifest, sha256_of
+from peftune.artifacts.manifest import (
+    CARD,
+    MANIFEST,
+    PEFT_CONFIG,
+    WEIGHTS,
+    Manifest,
+    read_manifest,
+    sha256_of,
+)
 from peftune.artifacts.tensors import insert_tensors, parse_tensors
 from peftune.errors import ArtifactError, BaseModelError
 from peftune.models.base import choose_device
 from peftune.models.fingerprint import base_fingerprint
-from peftune.models.prepare import prepare_model, preparation_of
+from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
 from peftune.strategies import STRATEGIES, Strategy
@@ -41,13 +49,25 @@ def load(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) 
     """
     path = Path(folder)
     manifest = checked_manifest(path)
-    model = _load_model(path, manifest, use_cpu=use_cpu) if manifest.kind == "model" else load_adapter(path, base=base, use_cpu=use_cpu)
-    tokenizer = load_tokenizer(path) if manifest.kind == "model" else preparation_of(model).tokenizer
-    check_behaviour(model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=str(path))
-    return Classifier(model.eval(), tokenizer, tuple(manifest.labels), manifest.max_length, manifest)
+    model = (
+        _load_model(path, manifest, use_cpu=use_cpu)
+        if manifest.kind == "model"
+        else load_adapter(path, base=base, use_cpu=use_cpu)
+    )
+    tokenizer = (
+        load_tokenizer(path) if manifest.kind == "model" else preparation_of(model).tokenizer
+    )
+    check_behaviour(
+        model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=str(path)
+    )
+    return Classifier(
+        model.eval(), tokenizer, tuple(manifest.labels), manifest.max_length, manifest
+    )
 
 
-def load_adapter(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) -> nn.Module:
+def load_adapter(
+    folder: str | Path, *, base: str | None = None, use_cpu: bool = False
+) -> nn.Module:
     """Load an adapter onto its base as a prepared model, whose reference is the untouched base.
 
     Args:
@@ -77,10 +97,17 @@ def load_adapter(folder: str | Path, *, base: str | None = None, use_cpu: bool =
         use_cpu=use_cpu,
     )
     tokenizer = preparation_of(model).tokenizer
-    if tokenizer_sha256(tokenizer) != manifest.tokenizer_sha256 or tokenizer.pad_token_id != manifest.pad_token_id:
+    if (
+        tokenizer_sha256(tokenizer) != manifest.tokenizer_sha256
+        or tokenizer.pad_token_id != manifest.pad_token_id
+    ):
         message = f"The tokenizer of '{base_name}' reads text differently from the one that '{path}' was trained with. Pass the base that it was trained on."
         raise ArtifactError(message)
-    insert_tensors(model, parse_tensors(content[WEIGHTS], source=str(path / WEIGHTS)), source=str(path / WEIGHTS))
+    insert_tensors(
+        model,
+        parse_tensors(content[WEIGHTS], source=str(path / WEIGHTS)),
+        source=str(path / WEIGHTS),
+    )
     return model.eval()
 
 
@@ -108,11 +135,17 @@ def checked_manifest(path: Path) -> Manifest:
         ArtifactError: there is no such folder, or no valid manifest in it.
     """
     if not path.is_dir():
-        message = f"There is no artifact folder '{path}'. Name the adapter/ or model/ folder of a run."
+        message = (
+            f"There is no artifact folder '{path}'. Name the adapter/ or model/ folder of a run."
+        )
         raise ArtifactError(message)
     if not (path / MANIFEST).is_file():
         inside = [name for name in ("adapter", "model") if (path / name / MANIFEST).is_file()]
-        hint = f" Did you mean '{path / inside[0]}'?" if inside else " Name the adapter/ or model/ folder of a run."
+        hint = (
+            f" Did you mean '{path / inside[0]}'?"
+            if inside
+            else " Name the adapter/ or model/ folder of a run."
+        )
         message = f"'{path}' holds no {MANIFEST}, so it is no artifact of peftune.{hint}"
         raise ArtifactError(message)
     return read_manifest(path)
@@ -128,7 +161,9 @@ def _verified_bytes(path: Path, manifest: Manifest) -> dict[str, bytes]:
     listed = set(manifest.files) | {MANIFEST}
     for name in sorted((listed - present) | (present - listed)):
         fault = "is missing" if name in listed else "is not listed in the manifest"
-        message = f"'{path / name}' {fault}; the artifact is incomplete or was changed. Fetch it again."
+        message = (
+            f"'{path / name}' {fault}; the artifact is incomplete or was changed. Fetch it again."
+        )
         raise ArtifactError(message)
     content = {}
     for name, expected in manifest.files.items():

@@ -65,7 +65,9 @@ def sha256_of(content: bytes) -> Sha256:
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write the manifest of an artifact."""
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False
+    )
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
@@ -81,14 +83,20 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(message)
     content = path.read_bytes()
     if len(content) > MAX_MANIFEST_BYTES:
-        message = f"'{path}' has {len(content)} bytes; a manifest has at most {MAX_MANIFEST_BYTES}."
+        message = (
+            f"'{path}' has {len(content)} bytes; a manifest has at most {MAX_MANIFEST_BYTES}."
+        )
         raise ArtifactError(message)
     try:
-        values = json.loads(content, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        values = json.loads(
+            content, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
+        )
         return Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        message = f"'{path}' is no valid manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        message = (
+            f"'{path}' is no valid manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        )
         raise ArtifactError(message) from error
     except (ValueError, RecursionError) as error:
         message = f"'{path}' is no valid manifest: {error}."

@@ -18,7 +18,9 @@ def published(target: Path) -> Iterator[Path]:
     new one. On an error the staging folder is removed and the target is as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    staging = Path(
+        tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    )
     try:
         yield staging
         staging.chmod(0o755)

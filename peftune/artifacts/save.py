@@ -14,7 +14,15 @@ from torch import nn
 from peftune._version import __version__
 from peftune.artifacts.behaviour import precision_of, record_behaviour
 from peftune.artifacts.card import model_card
-from peftune.artifacts.manifest import CARD, MANIFEST, WEIGHTS, BaseIdentity, Manifest, sha256_of, write_manifest
+from peftune.artifacts.manifest import (
+    CARD,
+    MANIFEST,
+    WEIGHTS,
+    BaseIdentity,
+    Manifest,
+    sha256_of,
+    write_manifest,
+)
 from peftune.artifacts.publish import published
 from peftune.artifacts.tensors import ADAPTER_NAME, adapter_tensors, check_against_peft
 from peftune.errors import OutputFolderError, TrainingError
@@ -53,7 +61,9 @@ def save(
     target = Path(folder)
     preparation = preparation_of(model)
     _refuse_other_content(target)
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in adapter_tensors(model).items()}
+    tensors = {
+        name: weight.detach().cpu().contiguous() for name, weight in adapter_tensors(model).items()
+    }
     _refuse_not_finite(tensors)
     with published(target) as staging:
         if is_whole_model(model):
@@ -72,7 +82,10 @@ def save(
             forgetting=forgetting,
         )
         (staging / CARD).write_text(card, encoding="utf-8")
-        write_manifest(_manifest(model, preparation, staging, kind=kind, task=task, forgetting=forgetting), staging)
+        write_manifest(
+            _manifest(model, preparation, staging, kind=kind, task=task, forgetting=forgetting),
+            staging,
+        )
     return target
 
 
@@ -81,11 +94,16 @@ def artifact_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _write_adapter(model: nn.Module, preparation: Preparation, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+def _write_adapter(
+    model: nn.Module, preparation: Preparation, tensors: Mapping[str, torch.Tensor], folder: Path
+) -> None:
     if isinstance(model, PeftModel):
         check_against_peft(model, tensors)
         config = model.peft_config[ADAPTER_NAME]
-        written = {"base_model_name_or_path": config.base_model_name_or_path, "inference_mode": config.inference_mode}
+        written = {
+            "base_model_name_or_path": config.base_model_name_or_path,
+            "inference_mode": config.inference_mode,
+        }
         config.base_model_name_or_path, config.inference_mode = preparation.base.hub_id, True
         try:
             config.save_pretrained(str(folder))
@@ -119,14 +137,18 @@ def _manifest(
         peftune_version=__version__,
         kind=kind,
         strategy=preparation.strategy.fields(),
-        base=BaseIdentity(name=base.name, revision=base.revision, fingerprint=preparation.base_fingerprint),
+        base=BaseIdentity(
+            name=base.name, revision=base.revision, fingerprint=preparation.base_fingerprint
+        ),
         labels=list(preparation.labels),
         max_length=preparation.max_length,
         tokenizer_sha256=tokenizer_sha256(preparation.tokenizer),
         pad_token_id=preparation.tokenizer.pad_token_id,
         precision=precision_of(model),
         files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
-        behaviour=record_behaviour(model, preparation.tokenizer, max_length=preparation.max_length),
+        behaviour=record_behaviour(
+            model, preparation.tokenizer, max_length=preparation.max_length
+        ),
         task=dict(task) if task is not None else None,
         forgetting=[dict(result) for result in forgetting] if forgetting is not None else None,
     )

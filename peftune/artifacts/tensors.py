@@ -25,7 +25,11 @@ def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
     weights = trainable_parameters(model)
     if not isinstance(model, PeftModel):
         return weights
-    wrappers = [name for name, module in model.named_modules() if isinstance(module, AuxiliaryTrainingWrapper)]
+    wrappers = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, AuxiliaryTrainingWrapper)
+    ]
     return {_file_name(name, wrappers): weight for name, weight in weights.items()}
 
 
@@ -35,7 +39,9 @@ def check_against_peft(model: PeftModel, tensors: Mapping[str, torch.Tensor]) ->
     Raises:
         GuardError: a weight learns that PEFT would not save, or the other way round.
     """
-    expected = set(get_peft_model_state_dict(model, adapter_name=ADAPTER_NAME, save_embedding_layers=False))
+    expected = set(
+        get_peft_model_state_dict(model, adapter_name=ADAPTER_NAME, save_embedding_layers=False)
+    )
     if difference := sorted(expected ^ set(tensors)):
         message = f"The trainable weights are not what PEFT saves: '{difference[0]}' and {len(difference) - 1} more differ. The strategy trains a weight that PEFT does not know of."
         raise GuardError(message)

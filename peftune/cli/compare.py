@@ -20,15 +20,22 @@ def register(app: typer.Typer) -> None:
 def compare(
     recipe: RecipeArgument,
     overrides: OverridesArgument = None,
-    strategies: Annotated[str, typer.Option(help="Strategy names, separated by commas.")] = "full,lora,lora-8bit",
+    strategies: Annotated[
+        str, typer.Option(help="Strategy names, separated by commas.")
+    ] = "full,lora,lora-8bit",
     seeds: Annotated[str, typer.Option(help="Seeds of the training, separated by commas.")] = "0",
-    output: Annotated[Path | None, typer.Option(help="Folder for the runs; otherwise the recipe's output_dir with '-compare'.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the runs; otherwise the recipe's output_dir with '-compare'."
+        ),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Run what is missing of strategies x seeds, and set the results side by side."""
     quiet_libraries()
     from peftune.compare import compare as compare_strategies
-    from peftune.compare.table import comparison_rows
+    from peftune.compare.table import LEGEND, comparison_rows
 
     comparison = compare_strategies(
         recipe,
@@ -41,7 +48,7 @@ def compare(
         print_json(comparison.as_json())
     else:
         print_rows(comparison_rows(comparison), as_json=False)
-        typer.echo(f"\nRuns: {comparison.folder}")
+        typer.echo(f"\n{LEGEND}\nRuns: {comparison.folder}")
     if comparison.failures:
         raise typer.Exit(1)
 

@@ -36,7 +36,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(list(rows))
         return
-    table = Table(*(rows[0] if rows else ()), box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(rows[0] if rows else ()):
+        table.add_column(heading, no_wrap=index == 0)
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     console().print(table)
@@ -60,9 +62,17 @@ def quiet_libraries() -> None:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
+    import datasets
+    import transformers
+
+    # Bars of file operations that take milliseconds; peftune shows bars of its own.
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     # bitsandbytes tells at import that an optional kernel package is not installed.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft still calls transformers' old name for activation checkpointing.
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    warnings.filterwarnings(
+        "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
+    )
     # Each DataLoader on a machine without a GPU says that it cannot pin memory.
     warnings.filterwarnings("ignore", message=".*pin_memory.*", category=UserWarning)

@@ -22,4 +22,10 @@ def env(json: JsonFlag = False) -> None:
         print_json(facts)
         return
     versions = facts.pop("versions")
-    print_facts("", [*((name, str(value)) for name, value in versions.items()), *((name, str(value)) for name, value in facts.items())])
+    print_facts(
+        "",
+        [
+            *((name, str(value)) for name, value in versions.items()),
+            *((name, str(value)) for name, value in facts.items()),
+        ],
+    )

@@ -21,8 +21,12 @@ def evaluate(
     artifact: ArtifactArgument,
     file: Annotated[Path, typer.Option(help="Labelled rows: csv, tsv, json, jsonl or parquet.")],
     text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
-    label_column: Annotated[str, typer.Option(help="Column that holds the label, as id or name.")] = "label",
-    empty_text: Annotated[str, typer.Option(help="What to do with rows without text: error, drop or keep.")] = "error",
+    label_column: Annotated[
+        str, typer.Option(help="Column that holds the label, as id or name.")
+    ] = "label",
+    empty_text: Annotated[
+        str, typer.Option(help="What to do with rows without text: error, drop or keep.")
+    ] = "error",
     base: BaseOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -31,7 +35,12 @@ def evaluate(
     from peftune.runs.evaluate import evaluate as evaluate_artifact
 
     learning = evaluate_artifact(
-        artifact, file, text_column=text_column, label_column=label_column, empty_text=empty_text, base=base
+        artifact,
+        file,
+        text_column=text_column,
+        label_column=label_column,
+        empty_text=empty_text,
+        base=base,
     )
     if json:
         print_json(dataclasses.asdict(learning))
@@ -41,5 +50,8 @@ def evaluate(
         low, high = learning.ci95[name] or (float("nan"), float("nan"))
         facts.append((name, f"{getattr(learning, name):.3f} [{low:.3f}, {high:.3f}]"))
     facts.append(("loss", f"{learning.loss:.4f}"))
-    facts += [(name, "-" if value is None else f"{value:.4f}") for name, value in learning.metrics.items()]
+    facts += [
+        (name, "-" if value is None else f"{value:.4f}")
+        for name, value in learning.metrics.items()
+    ]
     print_facts(f"{artifact} on {file}", facts)

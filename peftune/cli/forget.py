@@ -18,9 +18,22 @@ def register(app: typer.Typer) -> None:
 
 
 def forget(
-    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT_OR_MODEL", help="A folder: peftune's adapter or model, any PEFT LoRA adapter, or a plain GPT-2 checkpoint.")],
-    probe: Annotated[list[str] | None, typer.Option(help="Text to measure on: bundled:general-text, a .txt or .jsonl file, or a hub id; may be given several times.")] = None,
-    base: Annotated[str | None, typer.Option(help="The base to compare with; needed for a plain checkpoint.")] = None,
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARTIFACT_OR_MODEL",
+            help="A folder: peftune's adapter or model, any PEFT LoRA adapter, or a plain GPT-2 checkpoint.",
+        ),
+    ],
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Text to measure on: bundled:general-text, a .txt or .jsonl file, or a hub id; may be given several times."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base to compare with; needed for a plain checkpoint.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Measure what any adapter or checkpoint forgot: bits per byte of general text, after minus before."""
@@ -28,7 +41,9 @@ def forget(
     from peftune.runs.forget import forget as forget_artifact
     from peftune.runs.forget import probe_from_text
 
-    result = forget_artifact(artifact, [probe_from_text(text) for text in probe or [DEFAULT_PROBE]], base=base)
+    result = forget_artifact(
+        artifact, [probe_from_text(text) for text in probe or [DEFAULT_PROBE]], base=base
+    )
     if json:
         print_json(dataclasses.asdict(result))
         return
@@ -39,9 +54,14 @@ def forget(
             [
                 ("before", f"{found.before:.4f} {found.unit}"),
                 ("after", f"{found.after:.4f} {found.unit}"),
-                ("forgetting", f"{found.forgetting:+.4f}{interval} {found.unit} (positive is worse)"),
+                (
+                    "forgetting",
+                    f"{found.forgetting:+.4f}{interval} {found.unit} (positive is worse)",
+                ),
                 ("documents", f"{found.n_documents} ({found.n_tokens} tokens)"),
             ],
         )
     control = result.controls["adapter_off_forgetting"]
-    typer.echo(f"control, adapter off: {'not measured: a plain checkpoint has none' if control is None else repr(control)}")
+    typer.echo(
+        f"control, adapter off: {'not measured: a plain checkpoint has none' if control is None else repr(control)}"
+    )

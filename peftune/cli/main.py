@@ -10,7 +10,19 @@ from types import FrameType
 import typer
 from typer.main import get_command
 
-from peftune.cli import compare, env, evaluate, forget, predict, probes, recipes, run, schema, strategies, validate
+from peftune.cli import (
+    compare,
+    env,
+    evaluate,
+    forget,
+    predict,
+    probes,
+    recipes,
+    run,
+    schema,
+    strategies,
+    validate,
+)
 from peftune.errors import PeftuneError
 
 USAGE = 3
@@ -25,7 +37,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (run, compare, predict, evaluate, forget, validate, strategies, probes, recipes, schema, env):
+for verb in (
+    run,
+    compare,
+    predict,
+    evaluate,
+    forget,
+    validate,
+    strategies,
+    probes,
+    recipes,
+    schema,
+    env,
+):
     verb.register(app)
 
 
@@ -42,7 +66,9 @@ def _exit_code(arguments: list[str]) -> int:
         _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _complain("interrupted; what had finished is kept, and the same command goes on from there.")
+        _complain(
+            "interrupted; what had finished is kept, and the same command goes on from there."
+        )
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
@@ -63,6 +89,6 @@ def _complain(message: str) -> None:
         print(f"peftune: {line}", file=sys.stderr)  # noqa: T201 - the command line talks to people
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
+def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler
     """Leave through the same doors as an interrupt, with the code of a terminated process."""
     raise SystemExit(TERMINATED)

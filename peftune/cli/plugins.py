@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -17,9 +18,22 @@ def plugin_rows(group: PluginGroup[Plugin]) -> list[dict[str, str]]:
     rows = []
     for name in group.names():
         if name in loaded:
-            summary = (loaded[name].__doc__ or "").strip().splitlines()[0]
+            summary = _first_sentence(loaded[name].__doc__ or "no description")
             fields = ", ".join(loaded[name].model_fields) or "-"
         else:
             summary, fields = f"BROKEN: {broken[name]}", "-"
-        rows.append({group.kind: name, "package": group.package_of(name), "what": summary, "fields": fields})
+        rows.append(
+            {
+                group.kind: name,
+                "package": group.package_of(name),
+                "what": summary,
+                "fields": fields,
+            }
+        )
     return rows
+
+
+def _first_sentence(text: str) -> str:
+    """Return a docstring's first sentence, up to its first full stop or colon, on one line."""
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    return re.split(r"[.:](?:\s|$)", paragraph)[0]

@@ -13,7 +13,9 @@ from peftune.cli.console import quiet_libraries
 from peftune.errors import UsageError
 
 ArtifactArgument = Annotated[Path, typer.Argument(help="The adapter/ or model/ folder of a run.")]
-BaseOption = Annotated[str | None, typer.Option(help="Where the base lies, if not under the name in the manifest.")]
+BaseOption = Annotated[
+    str | None, typer.Option(help="Where the base lies, if not under the name in the manifest.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +25,13 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     artifact: ArtifactArgument,
-    text: Annotated[list[str] | None, typer.Option(help="A text; may be given several times.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A file of texts: .txt (one a line), csv, tsv, json, jsonl or parquet.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A text; may be given several times.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="A file of texts: .txt (one a line), csv, tsv, json, jsonl or parquet."),
+    ] = None,
     text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
     output: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
     base: BaseOption = None,
@@ -41,7 +48,12 @@ def predict(
     predictions = load(artifact, base=base).predict(texts)
     lines = [
         json.dumps(
-            {"text": given, "label": found.label, "score": found.score, "probabilities": dict(found.probabilities)},
+            {
+                "text": given,
+                "label": found.label,
+                "score": found.score,
+                "probabilities": dict(found.probabilities),
+            },
             ensure_ascii=False,
         )
         for given, found in zip(texts, predictions, strict=True)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
 
-RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")]
-OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, such as training.seed=1.")]
+if TYPE_CHECKING:
+    from peftune.runs import Finding
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")
+]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, such as training.seed=1."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,13 +30,17 @@ def register(app: typer.Typer) -> None:
 def run(
     recipe: RecipeArgument,
     overrides: OverridesArgument = None,
-    strategy: Annotated[str | None, typer.Option(help="Strategy in the place of the recipe's own.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Run folder in the place of the recipe's output_dir.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Strategy in the place of the recipe's own.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder in the place of the recipe's output_dir.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Train, evaluate and measure forgetting: one recipe, one strategy, one seed."""
     quiet_libraries()
-    from peftune.compare.table import facts_of
+    from peftune.compare.table import LEGEND, facts_of
     from peftune.recipe import read_recipe
     from peftune.runs import run as run_recipe
     from peftune.runs.execute import check_budget
@@ -37,15 +50,16 @@ def run(
     if json:
         print_json(result.as_json())
     else:
-        print_rows([{"": name, result.run.strategy: value} for name, value in facts_of(result)], as_json=False)
+        print_rows(
+            [{"": name, result.run.strategy: value} for name, value in facts_of(result)],
+            as_json=False,
+        )
+        typer.echo(f"\n{LEGEND}")
         _print_findings(result.findings)
         typer.echo(f"\nReport: {result.folder / 'report.json'}\nTo share: {result.artifact}")
     check_budget(result, chosen.forgetting.budget)
 
 
-def _print_findings(findings: object) -> None:
-    from peftune.runs import Finding
-
-    for finding in findings if isinstance(findings, (list, tuple)) else []:
-        if isinstance(finding, Finding):
-            typer.echo(f"\n{finding.severity}: {finding.message} {finding.advice}")
+def _print_findings(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        typer.echo(f"\n{finding.severity}: {finding.message} {finding.advice}")

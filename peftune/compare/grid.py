@@ -49,7 +49,10 @@ class Comparison:
         """Return the content of `comparison.json`; `folder` is relative to the comparison's."""
         return {
             "runs": [{"folder": run.folder.name, **run.as_json()} for run in self.runs],
-            "failures": [{"strategy": f.strategy, "seed": f.seed, "message": f.message} for f in self.failures],
+            "failures": [
+                {"strategy": f.strategy, "seed": f.seed, "message": f.message}
+                for f in self.failures
+            ],
         }
 
 
@@ -82,10 +85,14 @@ def compare(
     cells = [_cell(chosen, strategy, seed, folder) for strategy in strategies for seed in seeds]
     for cell, path in cells:
         claim_folder(path, cell)
-    runs, failures = [], []
+    runs: list[Run] = []
+    failures: list[Failure] = []
     for number, (cell, path) in enumerate(cells, start=1):
         outcome = _run_cell(cell, path, f"{number}/{len(cells)}")
-        (runs if isinstance(outcome, Run) else failures).append(outcome)
+        if isinstance(outcome, Run):
+            runs.append(outcome)
+        else:
+            failures.append(outcome)
     _refuse_different_rows(runs)
     comparison = Comparison(folder, runs, failures)
     write_json(comparison.as_json(), folder / COMPARISON)
@@ -96,7 +103,9 @@ def _cell(recipe: Recipe, strategy: str, seed: int, folder: Path) -> tuple[Recip
     with_own_strategy = resolve(with_strategy(recipe, strategy))
     path = folder / f"{strategy}-seed{seed}"
     training = with_own_strategy.training.model_copy(update={"seed": seed})
-    return with_own_strategy.model_copy(update={"training": training, "output_dir": str(path)}), path
+    return with_own_strategy.model_copy(
+        update={"training": training, "output_dir": str(path)}
+    ), path
 
 
 def _run_cell(recipe: Recipe, folder: Path, place: str) -> Run | Failure:
@@ -108,9 +117,19 @@ def _run_cell(recipe: Recipe, folder: Path, place: str) -> Run | Failure:
     logger.info("%s: running", name)
     started = time.perf_counter()
     write_recipe(recipe, folder / "recipe.yaml")
-    command = [sys.executable, "-m", "peftune.cli", "run", str(folder / "recipe.yaml"), "--output", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "peftune.cli",
+        "run",
+        str(folder / "recipe.yaml"),
+        "--output",
+        str(folder),
+    ]
     with (folder / _LOG).open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=None if sys.stderr.isatty() else log)  # noqa: S603 - our own command
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            command, stdout=log, stderr=None if sys.stderr.isatty() else log
+        )
         try:
             code = process.wait()
         except BaseException:
@@ -123,12 +142,21 @@ def _run_cell(recipe: Recipe, folder: Path, place: str) -> Run | Failure:
         message = _last_line(folder / _LOG) or f"the process ended with code {code}"
         logger.warning("%s: failed: %s", name, message)
         return Failure(recipe.strategy.name, recipe.training.seed, message)
-    logger.info("%s: accuracy %.3f in %.0f s", name, result.learning.accuracy, time.perf_counter() - started)
+    logger.info(
+        "%s: accuracy %.3f in %.0f s",
+        name,
+        result.learning.accuracy,
+        time.perf_counter() - started,
+    )
     return result
 
 
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [
+        line
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     return lines[-1].removeprefix("peftune: ") if lines else ""
 
 

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from peftune.compare.grid import Comparison
 from peftune.runs import Run
 
+LEGEND = (
+    "Brackets: 95% intervals over rows or documents. Forgetting: bits per byte of general text, "
+    "after minus before; positive is worse."
+)
+BASELINES = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + logistic regr."}
+
 _KIB, _MIB = 1024, 1024**2
 
 
@@ -14,30 +20,56 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     """Name and value of what matters in a run, what was learned beside what was forgotten."""
     learning, cost = run.learning, run.cost
     facts = [
-        (f"accuracy on {learning.n} {learning.split} rows [95%]", _with_interval(learning.accuracy, learning.ci95["accuracy"], ".3f")),
-        ("macro F1 [95%]", _with_interval(learning.macro_f1, learning.ci95["macro_f1"], ".3f")),
+        (
+            f"accuracy, {learning.n} {learning.split} rows",
+            _with_interval(learning.accuracy, learning.ci95["accuracy"], ".3f"),
+        ),
+        ("macro F1", _with_interval(learning.macro_f1, learning.ci95["macro_f1"], ".3f")),
     ]
-    facts += [(f"  baseline: {name.replace('_', ' ')}", f"{scores['accuracy']:.3f}") for name, scores in learning.baselines.items()]
+    facts += [
+        (f"  {BASELINES.get(name, name)}", f"{scores['accuracy']:.3f}")
+        for name, scores in learning.baselines.items()
+    ]
     for probe in run.forgetting:
-        facts.append((f"forgetting on {probe.name}, {probe.unit} [95%]", _with_interval(probe.forgetting, probe.ci95, "+.4f")))
+        facts.append(
+            (
+                f"forgetting, {probe.name}",
+                _with_interval(probe.forgetting, probe.ci95, "+.4f"),
+            )
+        )
     if len(run.forgetting):
-        facts.append(("  control: adapter off", repr(run.forgetting.controls["adapter_off_forgetting"])))
+        facts.append(
+            ("  adapter off (control)", repr(run.forgetting.controls["adapter_off_forgetting"]))
+        )
         facts.append(("  verdict", run.forgetting.verdict or "none"))
     facts += [
-        ("trainable parameters", f"{cost.trainable_parameters:,} ({cost.trainable_parameters / cost.total_parameters:.2%})"),
+        (
+            "trainable parameters",
+            f"{cost.trainable_parameters:,} ({cost.trainable_parameters / cost.total_parameters:.2%})",
+        ),
         ("artifact", _bytes(cost.artifact_bytes)),
         ("peak memory", _bytes(cost.peak_memory_bytes)),
         ("training", "-" if cost.train_seconds is None else f"{cost.train_seconds:.0f} s"),
-        ("training speed", "-" if cost.train_examples_per_second is None else f"{cost.train_examples_per_second:.0f} examples/s"),
+        (
+            "training speed",
+            "-"
+            if cost.train_examples_per_second is None
+            else f"{cost.train_examples_per_second:.0f} examples/s",
+        ),
     ]
     return facts
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
     """One row a fact, one column a run; a run that failed has a column that says so."""
-    columns: dict[str, dict[str, str]] = {_heading(run.run.strategy, run.run.seed): dict(facts_of(run)) for run in comparison.runs}
+    columns: dict[str, dict[str, str]] = {
+        _heading(run.run.strategy, run.run.seed): dict(facts_of(run)) for run in comparison.runs
+    }
     names = _union([list(facts) for facts in columns.values()])
-    rows = [{"": name, **{heading: facts.get(name, "-") for heading, facts in columns.items()}} for name in names]
+    rows = [
+        {"": name, **{heading: facts.get(name, "-") for heading, facts in columns.items()}}
+        for name in names
+    ]
     for failure in comparison.failures:
         heading = _heading(failure.strategy, failure.seed)
         rows = rows or [{"": ""}]
@@ -57,7 +89,9 @@ def _heading(strategy: str, seed: int) -> str:
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, form: str) -> str:
-    return f"{value:{form}}" + (f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "")
+    return f"{value:{form}}" + (
+        f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""
+    )
 
 
 def _bytes(count: int | None) -> str:

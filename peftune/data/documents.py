@@ -41,7 +41,11 @@ def _read(probe: Probe) -> list[str]:
     name = probe.dataset_name or ""
     if is_bundled(name):
         return _from_file(bundled_folder(name, among=TEXTS) / "test.jsonl", probe.text_column)
-    data = read_saved_dataset(Path(name)) if Path(name).is_dir() else read_hub_dataset(name, probe.dataset_config_name, None)
+    data = (
+        read_saved_dataset(Path(name))
+        if Path(name).is_dir()
+        else read_hub_dataset(name, probe.dataset_config_name, None)
+    )
     if isinstance(data, dict):
         if probe.split not in data:
             message = f"'{name}' has no split '{probe.split}'. {suggestion(probe.split, data)}"

@@ -87,7 +87,9 @@ def check_rows(
     Raises:
         DataError: texts or labels are missing or unknown; with the first row numbers.
     """
-    empty = {index for index, text in enumerate(texts) if _is_missing(text) or not str(text).strip()}
+    empty = {
+        index for index, text in enumerate(texts) if _is_missing(text) or not str(text).strip()
+    }
     if empty and empty_text == "error":
         message = (
             f"{source}: {_count(len(empty), 'row')} with an empty or missing text, {_numbers(sorted(empty))}. "
@@ -99,7 +101,11 @@ def check_rows(
         message = f"{source} holds no rows with text."
         raise DataError(message)
     label_ids = _label_ids(labels, kept, names, source)
-    row_ids = [str(index) for index in range(len(texts))] if ids is None else [str(value) for value in ids]
+    row_ids = (
+        [str(index) for index in range(len(texts))]
+        if ids is None
+        else [str(value) for value in ids]
+    )
     rows = Rows(
         tuple(row_ids[index] for index in kept),
         tuple("" if _is_missing(texts[index]) else str(texts[index]) for index in kept),
@@ -108,7 +114,9 @@ def check_rows(
     return rows, len(texts) - len(kept)
 
 
-def _label_ids(labels: Sequence[Any], kept: Sequence[int], names: Sequence[str], source: str) -> list[int]:
+def _label_ids(
+    labels: Sequence[Any], kept: Sequence[int], names: Sequence[str], source: str
+) -> list[int]:
     index_of = {name: index for index, name in enumerate(names)}
     missing: list[int] = []
     unknown: dict[str, list[int]] = {}

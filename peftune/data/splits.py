@@ -45,7 +45,9 @@ def limit(rows: Rows, maximum: int | None, *, seed: int, key: str) -> Rows:
 def _stratified(rows: Rows, size: float, *, seed: int, key: str) -> tuple[list[int], list[int]]:
     indices = np.arange(len(rows))
     try:
-        stay, held = train_test_split(indices, test_size=size, stratify=rows.labels, random_state=seed)
+        stay, held = train_test_split(
+            indices, test_size=size, stratify=rows.labels, random_state=seed
+        )
     except ValueError as error:
         smallest = min(Counter(rows.labels).values())
         message = f"data.{key}: {size} of {len(rows)} rows cannot be held out so that every class is in both parts (the smallest class has {smallest}): {error}"

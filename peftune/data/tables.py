@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,12 +121,14 @@ def _read_delimited(path: Path, delimiter: str) -> pa.Table:
         message = f"'{path}' is empty; its first line must name the columns."
         raise DataError(message)
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    buffer = pa.BufferReader(text.encode())
+    content = text.encode()
     try:
-        names = pyarrow.csv.open_csv(pa.BufferReader(text.encode()), parse_options=parse).schema.names
+        names = pyarrow.csv.open_csv(io.BytesIO(content), parse_options=parse).schema.names
         types = {name: pa.string() for name in names}
         convert = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)
-        return pyarrow.csv.read_csv(buffer, parse_options=parse, convert_options=convert)
+        return pyarrow.csv.read_csv(
+            io.BytesIO(content), parse_options=parse, convert_options=convert
+        )
     except pa.ArrowInvalid as error:
         message = f"'{path}' is no readable {path.suffix[1:]} file: {_first_line(error)}. Check the quotes and the number of cells in that row."
         raise DataError(message) from error
@@ -166,7 +169,7 @@ def _json_object(line: str, place: str) -> dict[str, Any]:
         message = f"{place} is no valid JSON: {error}."
         raise DataError(message) from error
     if not isinstance(record, dict):
-        message = f"{place} is no JSON object; each line must be one row such as {{\"text\": \"...\", \"label\": \"...\"}}."
+        message = f'{place} is no JSON object; each line must be one row such as {{"text": "...", "label": "..."}}.'
         raise DataError(message)
     return record
 
@@ -177,7 +180,10 @@ def _from_records(records: list[dict[str, Any]], path: Path) -> pa.Table:
         message = f"'{path}' holds no rows."
         raise DataError(message)
     names = list(dict.fromkeys(name for record in records for name in record))
-    columns = {name: pa.array([_as_text(record.get(name)) for record in records], pa.string()) for name in names}
+    columns = {
+        name: pa.array([_as_text(record.get(name)) for record in records], pa.string())
+        for name in names
+    }
     return pa.table(columns)
 
 

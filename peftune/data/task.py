@@ -15,9 +15,9 @@ from peftune.data.rows import Rows, check_classes, check_rows, label_names
 from peftune.data.splits import hold_out, limit
 from peftune.data.tables import column, read_file, read_hub_dataset, read_saved_dataset
 from peftune.errors import DataError, suggestion
-from peftune.recipe.schema import DataSection
+from peftune.recipe.schema import DataSection, SplitName
 
-SPLITS = ("train", "validation", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,13 @@ class Task:
 
     def fingerprint(self) -> str:
         """Hash the rows of every split in order, with the label names."""
-        parts = [repr(self.labels), *(rows.sha256() if rows else "none" for rows in (self.train, self.validation, self.test))]
+        parts = [
+            repr(self.labels),
+            *(
+                rows.sha256() if rows else "none"
+                for rows in (self.train, self.validation, self.test)
+            ),
+        ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -72,27 +78,47 @@ def load_task(section: DataSection) -> Task:
         splits[split], dropped[split] = _checked(source, section, names)
     check_classes(splits["train"], names, source=sources["train"].name)
     if "test" not in splits and section.test_split is not None:
-        splits["train"], splits["test"] = hold_out(splits["train"], section.test_split, seed=section.seed, key="test_split")
+        splits["train"], splits["test"] = hold_out(
+            splits["train"], section.test_split, seed=section.seed, key="test_split"
+        )
     if "validation" not in splits:
-        splits["train"], splits["validation"] = hold_out(splits["train"], section.validation_split, seed=section.seed, key="validation_split")
+        splits["train"], splits["validation"] = hold_out(
+            splits["train"], section.validation_split, seed=section.seed, key="validation_split"
+        )
     limited = {
-        split: limit(rows, getattr(section, f"max_{split}_examples"), seed=section.seed, key=f"max_{split}_examples")
+        split: limit(
+            rows,
+            getattr(section, f"max_{split}_examples"),
+            seed=section.seed,
+            key=f"max_{split}_examples",
+        )
         for split, rows in splits.items()
     }
-    return Task(tuple(names), limited["train"], limited["validation"], limited.get("test"), dropped)
+    return Task(
+        tuple(names), limited["train"], limited["validation"], limited.get("test"), dropped
+    )
 
 
 def _read_sources(section: DataSection) -> dict[str, _Source]:
     if section.train_file is not None:
         files = {split: getattr(section, f"{split}_file") for split in SPLITS}
-        return {split: _Source(read_file(Path(path)), f"'{Path(path).name}'") for split, path in files.items() if path}
+        return {
+            split: _Source(read_file(Path(path)), f"'{Path(path).name}'")
+            for split, path in files.items()
+            if path
+        }
     name = section.dataset_name or ""
     if is_bundled(name):
         folder = bundled_folder(name, among=TASKS)
-        return {split: _Source(read_file(folder / f"{split}.jsonl"), f"{name} {split}") for split in SPLITS}
+        return {
+            split: _Source(read_file(folder / f"{split}.jsonl"), f"{name} {split}")
+            for split in SPLITS
+        }
     if Path(name).is_dir():
         return _dataset_sources(read_saved_dataset(Path(name)), name, section)
-    return _dataset_sources(read_hub_dataset(name, section.dataset_config_name, section.revision), name, section)
+    return _dataset_sources(
+        read_hub_dataset(name, section.dataset_config_name, section.revision), name, section
+    )
 
 
 def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[str, _Source]:  # noqa: ANN401 - Dataset or DatasetDict
@@ -101,10 +127,16 @@ def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[str, _S
     chosen = {split: section.splits.get(split, split) for split in SPLITS}
     for split, given in chosen.items():
         if given not in data and (split in section.splits or split == "train"):
-            message = f"'{name}' has no split '{given}'. {suggestion(given, data)} Set data.splits."
+            message = (
+                f"'{name}' has no split '{given}'. {suggestion(given, data)} Set data.splits."
+            )
             raise DataError(message)
     return {
-        split: _Source(data[given].with_format("arrow")[:], f"'{name}' {given}", _class_names(data[given], section.label_column))
+        split: _Source(
+            data[given].with_format("arrow")[:],
+            f"'{name}' {given}",
+            _class_names(data[given], section.label_column),
+        )
         for split, given in chosen.items()
         if given in data
     }
@@ -119,7 +151,9 @@ def _class_names(data: Any, label_column: str) -> tuple[str, ...] | None:  # noq
 def _names_of(source: _Source, section: DataSection) -> tuple[str, ...]:
     if source.class_names is not None:
         return source.class_names
-    return label_names(column(source.table, section.label_column, source=source.name), source=source.name)
+    return label_names(
+        column(source.table, section.label_column, source=source.name), source=source.name
+    )
 
 
 def _checked(source: _Source, section: DataSection, names: tuple[str, ...]) -> tuple[Rows, int]:

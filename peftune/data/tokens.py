@@ -37,10 +37,16 @@ def tokenize_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length:
     ids: list[list[int]] = []
     truncated = 0
     for start in range(0, len(rows), _CHUNK):
-        encoded = encode_texts(tokenizer, list(rows.texts[start : start + _CHUNK]), max_length=None)
+        encoded = encode_texts(
+            tokenizer, list(rows.texts[start : start + _CHUNK]), max_length=None
+        )
         truncated += sum(len(text) > max_length for text in encoded)
         ids += [text[:max_length] for text in encoded]
-    columns = {"input_ids": ids, "labels": list(rows.labels), "length": [len(text) for text in ids]}
+    columns = {
+        "input_ids": ids,
+        "labels": list(rows.labels),
+        "length": [len(text) for text in ids],
+    }
     return Tokens(Dataset.from_dict(columns), truncated)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ _FEW_DOCUMENTS = 50
 Interval = tuple[float, float]
 
 
-def forgetting_interval(before: Measurement, after: Measurement, *, seed: int, confidence: float = 0.95) -> Interval | None:
+def forgetting_interval(
+    before: Measurement, after: Measurement, *, seed: int, confidence: float = 0.95
+) -> Interval | None:
     """Bootstrap the difference of two ratios of sums over whole documents, paired.
 
     Tokens of one document are correlated, so documents are resampled and not tokens; the same
@@ -37,17 +40,27 @@ def forgetting_interval(before: Measurement, after: Measurement, *, seed: int, c
     """
     difference = after.total - before.total
 
-    def ratio(total: NDArray[np.float64], weight: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    def ratio(
+        total: NDArray[np.float64], weight: NDArray[np.float64], axis: int = -1
+    ) -> NDArray[np.float64]:
         return np.asarray(total.sum(axis=axis) / weight.sum(axis=axis))
 
     if len(difference) < 2:  # noqa: PLR2004 - one document has no spread
         return None
-    method = "BCa" if len(difference) < _FEW_DOCUMENTS else "percentile"
-    return _bootstrap((difference, before.weight), ratio, seed=seed, confidence=confidence, method=method)
+    method: Literal["percentile", "BCa"] = (
+        "BCa" if len(difference) < _FEW_DOCUMENTS else "percentile"
+    )
+    return _bootstrap(
+        (difference, before.weight), ratio, seed=seed, confidence=confidence, method=method
+    )
 
 
 def row_interval(
-    columns: tuple[NDArray[np.float64], ...], statistic: Callable[..., NDArray[np.float64]], *, seed: int, confidence: float = 0.95
+    columns: tuple[NDArray[np.float64], ...],
+    statistic: Callable[..., NDArray[np.float64]],
+    *,
+    seed: int,
+    confidence: float = 0.95,
 ) -> Interval | None:
     """Bootstrap a statistic of task rows, resampling rows with all their columns.
 
@@ -63,7 +76,12 @@ def row_interval(
 
 
 def _bootstrap(
-    columns: tuple[NDArray[np.float64], ...], statistic: Callable[..., NDArray[np.float64]], *, seed: int, confidence: float, method: str
+    columns: tuple[NDArray[np.float64], ...],
+    statistic: Callable[..., NDArray[np.float64]],
+    *,
+    seed: int,
+    confidence: float,
+    method: Literal["percentile", "BCa"],
 ) -> Interval:
     with warnings.catch_warnings():
         # A constant sample has a zero-width interval; scipy warns that it is degenerate.

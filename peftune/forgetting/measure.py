@@ -77,7 +77,9 @@ def read_probe_texts(probes: Sequence[Probe]) -> list[ProbeText]:
     return [ProbeText(probe, load_documents(probe)) for probe in probes]
 
 
-def measure(model: nn.Module, texts: Sequence[ProbeText], *, strength: float = 1.0) -> list[Measurement]:
+def measure(
+    model: nn.Module, texts: Sequence[ProbeText], *, strength: float = 1.0
+) -> list[Measurement]:
     """Measure every probe on a prepared model.
 
     Training mode, gradients, weights and random state are afterwards as they were.
@@ -92,14 +94,22 @@ def measure(model: nn.Module, texts: Sequence[ProbeText], *, strength: float = 1
         return measure_with(model, preparation.tokenizer, texts)
 
 
-def measure_with(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[ProbeText]) -> list[Measurement]:
+def measure_with(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[ProbeText]
+) -> list[Measurement]:
     """Measure every probe on any model around a GPT-2 trunk, as it is."""
     scorer = LanguageModelScorer(model, tokenizer)
     return [text.probe.measure(scorer, text.documents) for text in texts]
 
 
 def forgetting_of(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, text: ProbeText, *, before: Measurement, after: Measurement, seed: int
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    text: ProbeText,
+    *,
+    before: Measurement,
+    after: Measurement,
+    seed: int,
 ) -> ProbeResult:
     """Set one probe's measurements against each other."""
     interval = forgetting_interval(before, after, seed=stream_seed(seed, "bootstrap"))
@@ -135,7 +145,10 @@ def adapter_off_forgetting(before: Sequence[Measurement], off: Sequence[Measurem
         The largest change of any document's total, relative to the documents' weight, over all
         probes; exactly 0.0 if the base is untouched and the measurement repeats itself.
     """
-    changes = [float(abs(o.total - b.total).sum() / b.weight.sum()) for b, o in zip(before, off, strict=True)]
+    changes = [
+        float(abs(o.total - b.total).sum() / b.weight.sum())
+        for b, o in zip(before, off, strict=True)
+    ]
     return max(changes, default=0.0)
 
 

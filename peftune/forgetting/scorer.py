@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from peftune.models.parts import evaluating, trunk_of
+from peftune.models.parts import BAR, evaluating, trunk_of
 from peftune.models.tokenizer import encode_texts
 
 _HEAD_POSITIONS = 512
@@ -78,7 +79,10 @@ class LanguageModelScorer:
             "sums": "float64",
             "aggregation": "sum over tokens / sum over bytes",
         }
-        return {**facts, "sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}
+        return {
+            **facts,
+            "sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        }
 
     def nats(self, documents: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score every token of every document once; no special token is read from the text.
@@ -87,10 +91,13 @@ class LanguageModelScorer:
             Negative log-likelihood in nats, (documents,), float64, and tokens, (documents,), int64.
         """
         encoded = encode_texts(self.tokenizer, list(documents), max_length=None)
-        pieces = sorted(self._pieces(encoded), key=lambda piece: (len(piece.inputs), piece.document))
+        pieces = sorted(
+            self._pieces(encoded), key=lambda piece: (len(piece.inputs), piece.document)
+        )
         totals = np.zeros(len(documents), dtype=np.float64)
         with evaluating(self.model):
-            for start in range(0, len(pieces), self.batch_size):
+            starts = range(0, len(pieces), self.batch_size)
+            for start in tqdm(starts, desc="scoring text", **BAR):
                 batch = pieces[start : start + self.batch_size]
                 for piece, nats in zip(batch, self._score(batch), strict=True):
                     totals[piece.document] += nats
@@ -117,16 +124,27 @@ class LanguageModelScorer:
         # Causal attention never looks right, so right padding needs no mask.
         mask = torch.ones_like(inputs)
         hidden = trunk(input_ids=inputs, attention_mask=mask, use_cache=False).last_hidden_state
-        states = torch.cat([hidden[row, len(piece.inputs) - len(piece.targets) : len(piece.inputs)] for row, piece in enumerate(batch)])
-        targets = torch.tensor([token for piece in batch for token in piece.targets], device=embedding.device)
+        states = torch.cat(
+            [
+                hidden[row, len(piece.inputs) - len(piece.targets) : len(piece.inputs)]
+                for row, piece in enumerate(batch)
+            ]
+        )
+        targets = torch.tensor(
+            [token for piece in batch for token in piece.targets], device=embedding.device
+        )
         nats = _token_nats(states, embedding, targets).double().cpu()
         return [float(part.sum()) for part in nats.split([len(piece.targets) for piece in batch])]
 
 
-def _token_nats(states: torch.Tensor, embedding: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _token_nats(
+    states: torch.Tensor, embedding: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
     """Apply the tied head in chunks: (tokens, hidden) -> (tokens,), float32."""
     losses = [
         F.cross_entropy((part @ embedding.T).float(), wanted, reduction="none")
-        for part, wanted in zip(states.split(_HEAD_POSITIONS), targets.split(_HEAD_POSITIONS), strict=True)
+        for part, wanted in zip(
+            states.split(_HEAD_POSITIONS), targets.split(_HEAD_POSITIONS), strict=True
+        )
     ]
     return torch.cat(losses)

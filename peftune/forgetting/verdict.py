@@ -30,7 +30,10 @@ def verdict(results: Sequence[ProbeResult], *, learned: bool) -> Verdict | None:
     if not learned:
         return "nothing learned"
     intervals = [result.ci95 for result in results]
-    if any(interval is not None and interval[0] > 0 and interval[1] >= RETAINED_MARGIN for interval in intervals):
+    if any(
+        interval is not None and interval[0] > 0 and interval[1] >= RETAINED_MARGIN
+        for interval in intervals
+    ):
         return "forgot"
     if all(interval is not None and interval[1] < RETAINED_MARGIN for interval in intervals):
         return "retained"

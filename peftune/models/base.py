@@ -64,7 +64,7 @@ def load_classifier(
         raise UsageError(message)
     try:
         with hidden_load_report():
-            model = GPT2ForSequenceClassification.from_pretrained(
+            model: GPT2ForSequenceClassification = GPT2ForSequenceClassification.from_pretrained(
                 source.folder,
                 local_files_only=True,
                 use_safetensors=True,
@@ -85,15 +85,18 @@ def load_classifier(
     _renew_head(model, seed)
     # The forward's **kwargs make Trainer believe that the model divides its loss by the number of
     # items in the whole batch; it does not (huggingface/transformers#47688).
-    model.accepts_loss_kwargs = False
+    model.accepts_loss_kwargs = False  # type: ignore[assignment]
     if getattr(model, "is_quantized", False):
         _silence_cast_warnings()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _renew_head(model: GPT2ForSequenceClassification, seed: int) -> None:
     generator = torch.Generator().manual_seed(stream_seed(seed, "head"))
-    weight = torch.empty(model.score.weight.shape).normal_(0.0, model.config.initializer_range, generator=generator)
+    weight = torch.empty(model.score.weight.shape).normal_(
+        0.0, model.config.initializer_range, generator=generator
+    )
     with torch.no_grad():
         model.score.weight.copy_(weight)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from peftune.errors import GuardError
-from peftune.models.parts import evaluating, head_of, trainable_parameters
+from peftune.models.parts import evaluating, head_of, label_count, trainable_parameters
 from peftune.models.reference import at_strength
 from peftune.strategies import Strategy
 
@@ -52,24 +52,38 @@ def check_preparation(
     check_reference(model, strategy, batch=batch, base_logits=base_logits, before=before)
 
 
-def check_identity(model: nn.Module, strategy: Strategy, *, batch: Batch, base_logits: torch.Tensor) -> None:
+def check_identity(
+    model: nn.Module, strategy: Strategy, *, batch: Batch, base_logits: torch.Tensor
+) -> None:
     """Wrapping alone changes no logit: training starts from the base."""
     change = _largest_difference(logits_of(model, batch), base_logits)
     if not change <= IDENTITY_TOLERANCE * max(1.0, float(base_logits.abs().max())):
-        _fail(strategy, "identity", f"wrapping alone changes the logits by {change:.3g}; start from an update of zero")
+        _fail(
+            strategy,
+            "identity",
+            f"wrapping alone changes the logits by {change:.3g}; start from an update of zero",
+        )
 
 
 def check_head_learns(model: nn.Module, strategy: Strategy) -> None:
     """The classification head is trainable; a frozen random head can learn no task."""
     if not any(weight.requires_grad for weight in head_of(model).parameters()):
-        _fail(strategy, "head", "the classification head is frozen; with peft, pass task_type=TaskType.SEQ_CLS")
+        _fail(
+            strategy,
+            "head",
+            "the classification head is frozen; with peft, pass task_type=TaskType.SEQ_CLS",
+        )
 
 
 def check_trunk_learns(model: nn.Module, strategy: Strategy) -> None:
     """Weights other than the head are trainable exactly if the strategy says so."""
     learning = _trunk_names(model)
     if strategy.trains_trunk and not learning:
-        _fail(strategy, "trunk", "no weight but the head is trainable; check which modules it adapts, or set trains_trunk = False")
+        _fail(
+            strategy,
+            "trunk",
+            "no weight but the head is trainable; check which modules it adapts, or set trains_trunk = False",
+        )
     if learning and not strategy.trains_trunk:
         _fail(strategy, "trunk", f"'{learning[0]}' is trainable although trains_trunk is False")
 
@@ -79,11 +93,20 @@ def check_gradient(model: nn.Module, strategy: Strategy, *, batch: Batch) -> Non
     names = _trunk_names(model) if strategy.trains_trunk else list(trainable_parameters(model))
     gradients = _probe_gradients(model, batch)
     if not any(name in gradients and bool(gradients[name].abs().max() > 0) for name in names):
-        _fail(strategy, "gradient", "no weight of the adapter gets a gradient from the loss, so nothing but the head would learn")
+        _fail(
+            strategy,
+            "gradient",
+            "no weight of the adapter gets a gradient from the loss, so nothing but the head would learn",
+        )
 
 
 def check_reference(
-    model: nn.Module, strategy: Strategy, *, batch: Batch, base_logits: torch.Tensor, before: Mapping[str, torch.Tensor]
+    model: nn.Module,
+    strategy: Strategy,
+    *,
+    batch: Batch,
+    base_logits: torch.Tensor,
+    before: Mapping[str, torch.Tensor],
 ) -> None:
     """With every learning weight moved, the reference still is the base, bit for bit.
 
@@ -101,17 +124,25 @@ def check_reference(
             for name, weight in weights.items():
                 weight.copy_(before[name])
     if change != 0:
-        _fail(strategy, "reference", f"with the adapter off the logits differ from the base's by {change:.3g}; it must not change weights of the base while wrapping")
+        _fail(
+            strategy,
+            "reference",
+            f"with the adapter off the logits differ from the base's by {change:.3g}; it must not change weights of the base while wrapping",
+        )
 
 
 def _probe_gradients(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     head = next(head_of(model).parameters())
-    labels = torch.arange(len(batch["input_ids"]), device=head.device) % unwrap_label_count(model)
+    labels = torch.arange(len(batch["input_ids"]), device=head.device) % label_count(model)
     was_training = model.training
     model.eval()
     try:
         model(**batch, labels=labels).loss.backward()
-        return {name: weight.grad.clone() for name, weight in trainable_parameters(model).items() if weight.grad is not None}
+        return {
+            name: weight.grad.clone()
+            for name, weight in trainable_parameters(model).items()
+            if weight.grad is not None
+        }
     finally:
         model.zero_grad(set_to_none=True)
         model.train(was_training)

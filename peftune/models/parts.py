@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -39,6 +40,11 @@ def head_of(model: nn.Module) -> nn.Module:
     return inner.score
 
 
+def label_count(model: nn.Module) -> int:
+    """Return how many labels a classifier tells apart."""
+    return len(unwrapped(model).config.id2label or {})
+
+
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the weights that learn, by name: this is the adapter."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -46,7 +52,13 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def is_whole_model(model: nn.Module) -> bool:
     """Say whether every weight learns, so that the artifact is the model itself."""
-    return not isinstance(model, PeftModel) and all(weight.requires_grad for weight in model.parameters())
+    return not isinstance(model, PeftModel) and all(
+        weight.requires_grad for weight in model.parameters()
+    )
+
+
+BAR: dict[str, Any] = {"disable": None, "leave": False, "delay": 2.0}
+"""How progress is shown: on a terminal only, and only if the work takes over two seconds."""
 
 
 @contextlib.contextmanager

@@ -81,7 +81,9 @@ def prepare_model(
     device = choose_device(use_cpu=use_cpu)
     batch = reference_batch(tokenizer, device, max_length=max_length)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model = load_classifier(source, tokenizer, strategy=strategy, labels=labels, device=device, seed=seed)
+        model = load_classifier(
+            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=seed
+        )
         base_logits = logits_of(model, batch)
         torch.manual_seed(stream_seed(seed, "adapter"))
         prepared = strategy.prepare(model)
@@ -129,7 +131,13 @@ def prepare(
         GuardError: the strategy leaves the model in a wrong state.
     """
     model = prepare_model(
-        name_or_path, strategy, labels=labels, revision=revision, max_length=max_length, seed=seed, use_cpu=use_cpu
+        name_or_path,
+        strategy,
+        labels=labels,
+        revision=revision,
+        max_length=max_length,
+        seed=seed,
+        use_cpu=use_cpu,
     )
     return model, preparation_of(model).tokenizer
 
@@ -153,7 +161,10 @@ def reference_batch(
     """Tokenize the first reference texts as one right-padded batch: (rows, time), int64."""
     encoded = encode_texts(tokenizer, list(REFERENCE_TEXTS[:rows]), max_length=max_length)
     padded = tokenizer.pad({"input_ids": encoded}, return_tensors="pt")
-    return {"input_ids": padded["input_ids"].to(device), "attention_mask": padded["attention_mask"].to(device)}
+    return {
+        "input_ids": padded["input_ids"].to(device),
+        "attention_mask": padded["attention_mask"].to(device),
+    }
 
 
 def _check_length(source: BaseSource, max_length: int) -> None:

@@ -24,7 +24,9 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @contextlib.contextmanager
-def at_strength(model: nn.Module, before: Mapping[str, torch.Tensor], strength: float) -> Iterator[None]:
+def at_strength(
+    model: nn.Module, before: Mapping[str, torch.Tensor], strength: float
+) -> Iterator[None]:
     """Let the model act between before (0) and now (1) inside the context.
 
     Weights that learn directly are interpolated; an adapter's update is scaled, which is the same
@@ -49,7 +51,9 @@ def at_strength(model: nn.Module, before: Mapping[str, torch.Tensor], strength: 
     with scaling:
         try:
             for name, now in kept.items():
-                weights[name].data = before[name] if strength == 0 else torch.lerp(before[name], now, strength)
+                weights[name].data = (
+                    before[name] if strength == 0 else torch.lerp(before[name], now, strength)
+                )
             yield
         finally:
             for name, now in kept.items():
@@ -63,5 +67,9 @@ def _update_names(model: nn.Module) -> set[str]:
     names: set[str] = set()
     for prefix, module in model.named_modules():
         if isinstance(module, BaseTunerLayer):
-            names |= {f"{prefix}.{name}" for name, weight in module.named_parameters() if weight.requires_grad}
+            names |= {
+                f"{prefix}.{name}"
+                for name, weight in module.named_parameters()
+                if weight.requires_grad
+            }
     return names

@@ -10,7 +10,15 @@ from typing import Any
 from peftune.bundled import MODELS, bundled_folder, is_bundled
 from peftune.errors import BaseModelError
 
-_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.json", "merges.txt", "special_tokens_map.json"]
+_FILES = [
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,9 @@ def find_base(name_or_path: str, revision: str | None = None) -> BaseSource:
         BaseModelError: there is no such model, it is no GPT-2, or its files are incomplete.
     """
     if is_bundled(name_or_path):
-        source = BaseSource(name_or_path, None, bundled_folder(name_or_path, among=MODELS), "bundled")
+        source = BaseSource(
+            name_or_path, None, bundled_folder(name_or_path, among=MODELS), "bundled"
+        )
     elif Path(name_or_path).expanduser().is_dir():
         folder = Path(name_or_path).expanduser().resolve()
         source = BaseSource(folder.name, None, folder, "folder")

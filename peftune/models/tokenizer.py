@@ -44,7 +44,9 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     return digest.hexdigest()
 
 
-def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_length: int | None) -> list[list[int]]:
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_length: int | None
+) -> list[list[int]]:
     """Turn texts into token ids, without padding.
 
     Args:

@@ -69,13 +69,22 @@ class Probe(BaseModel, ABC):
     unit: ClassVar[str]
     """Unit of the value, such as `bits/byte`."""
 
-    name: str | None = Field(None, min_length=1, description="Name in reports; otherwise the name of the text.")
-    dataset_name: str | None = Field(None, description="bundled:general-text, a hub id, or a saved datasets folder.")
+    name: str | None = Field(
+        None, min_length=1, description="Name in reports; otherwise the name of the text."
+    )
+    dataset_name: str | None = Field(
+        None, description="bundled:general-text, a hub id, or a saved datasets folder."
+    )
     dataset_config_name: str | None = Field(None, description="Configuration of the hub data set.")
     split: str = Field("test", description="Split of the hub data set.")
     text_column: str = Field("text", description="Column that holds one document a row.")
-    file: str | None = Field(None, description="A .jsonl (field `text`) or .txt file (documents separated by form feeds, or by blank lines); relative to the recipe.")
-    max_documents: int | None = Field(None, gt=0, description="Use at most this many documents, chosen evenly over the text.")
+    file: str | None = Field(
+        None,
+        description="A .jsonl (field `text`) or .txt file (documents separated by form feeds, or by blank lines); relative to the recipe.",
+    )
+    max_documents: int | None = Field(
+        None, gt=0, description="Use at most this many documents, chosen evenly over the text."
+    )
 
     @model_validator(mode="after")
     def _reads_one_text(self) -> Probe:

@@ -6,4 +6,12 @@ from peftune.recipe.resolve import resolve, with_strategy
 from peftune.recipe.schema import Recipe
 from peftune.recipe.writer import recipe_sha256, write_recipe
 
-__all__ = ["Fault", "Recipe", "read_recipe", "recipe_sha256", "resolve", "with_strategy", "write_recipe"]
+__all__ = [
+    "Fault",
+    "Recipe",
+    "read_recipe",
+    "recipe_sha256",
+    "resolve",
+    "with_strategy",
+    "write_recipe",
+]

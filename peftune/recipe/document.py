@@ -19,9 +19,14 @@ MAX_DEPTH = 20
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)$")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?$")
-_BARE_EXPONENT = re.compile(r"(?P<digits>[-+]?[0-9]+)(?P<point>\.[0-9]*)?[eE](?P<sign>[-+]?)(?P<power>[0-9]+)$")
+_BARE_EXPONENT = re.compile(
+    r"(?P<digits>[-+]?[0-9]+)(?P<point>\.[0-9]*)?[eE](?P<sign>[-+]?)(?P<power>[0-9]+)$"
+)
 _OLD_BOOLEAN = re.compile(r"(yes|no|on|off)$", re.IGNORECASE)
-_OLD_NUMBER = re.compile(r"[-+]?(0[0-9]+|0[xob][0-9a-fA-F]+|[0-9][0-9_]*_[0-9_]*|[0-9]+(:[0-5]?[0-9])+|\.inf|\.nan)$", re.IGNORECASE)
+_OLD_NUMBER = re.compile(
+    r"[-+]?(0[0-9]+|0[xob][0-9a-fA-F]+|[0-9][0-9_]*_[0-9_]*|[0-9]+(:[0-5]?[0-9])+|\.inf|\.nan)$",
+    re.IGNORECASE,
+)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?$")
 _CORE_TAGS = "tag:yaml.org,2002:"
 
@@ -64,7 +69,9 @@ def parse_document(text: str, *, source: str) -> Document:
         message = f"{source}: this is no valid YAML: {str(error).splitlines()[0]}."
         raise RecipeError(message) from error
     if not isinstance(node, MappingNode):
-        message = f"{source}: a recipe is a mapping of keys such as 'version: 1'; this file holds none."
+        message = (
+            f"{source}: a recipe is a mapping of keys such as 'version: 1'; this file holds none."
+        )
         raise RecipeError(message)
     document = Document({}, positions)
     document.values = _mapping(node, (), document)
@@ -104,7 +111,9 @@ def _refuse_aliases(text: str, source: str) -> None:
         mark = event.start_mark
         place = f"{source}:{mark.line + 1}:{mark.column + 1}"
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
-            message = f"{place}: anchors and aliases (& and *) are not allowed; write the value out."
+            message = (
+                f"{place}: anchors and aliases (& and *) are not allowed; write the value out."
+            )
             raise RecipeError(message)
         if documents > 1:
             message = f"{place}: a recipe is one YAML document; remove what follows '---'."
@@ -121,10 +130,12 @@ def _value(node: Node, path: KeyPath, document: Document) -> Any:  # noqa: ANN40
         document.positions.record(path, node.start_mark.line + 1, node.start_mark.column + 1)
         items = []
         for index, item in enumerate(node.value):
-            document.positions.record((*path, index), item.start_mark.line + 1, item.start_mark.column + 1)
+            document.positions.record(
+                (*path, index), item.start_mark.line + 1, item.start_mark.column + 1
+            )
             items.append(_value(item, (*path, index), document))
         return items
-    return _scalar(node, path, document)
+    return _scalar(node, path, document) if isinstance(node, ScalarNode) else None
 
 
 def _mapping(node: MappingNode, path: KeyPath, document: Document) -> dict[str, Any]:
@@ -138,7 +149,9 @@ def _mapping(node: MappingNode, path: KeyPath, document: Document) -> dict[str, 
         if key in values:
             first = document.positions.of((*path, key))
             place = f"{document.positions.source}:{line}:{column}"
-            document.faults.append(Fault(place, (*path, key), f"this key stands twice, first at {first}; remove one."))
+            document.faults.append(
+                Fault(place, (*path, key), f"this key stands twice, first at {first}; remove one.")
+            )
             continue
         document.positions.record((*path, key), line, column)
         values[key] = _value(value_node, (*path, key), document)
@@ -159,7 +172,7 @@ def _scalar(node: ScalarNode, path: KeyPath, document: Document) -> Any:  # noqa
     return value
 
 
-def _plain(text: str) -> tuple[Any, str]:
+def _plain(text: str) -> tuple[Any, str]:  # noqa: PLR0911 - one line a kind of scalar
     """Read an unquoted scalar; the second item says why readers would disagree on it."""
     if text in ("", "~", "null"):
         return None, ""
@@ -172,12 +185,21 @@ def _plain(text: str) -> tuple[Any, str]:
     if exponent := _BARE_EXPONENT.match(text):
         point = exponent["point"] if exponent["point"] not in (None, ".") else ".0"
         better = f"{exponent['digits']}{point}e{exponent['sign'] or '+'}{exponent['power']}"
-        return text, f"YAML readers disagree on {text}: some read text, some a number; write {better}."
+        return (
+            text,
+            f"YAML readers disagree on {text}: some read text, some a number; write {better}.",
+        )
     if _OLD_BOOLEAN.match(text):
         meant = "true" if text.lower() in ("yes", "on") else "false"
-        return text, f"YAML readers disagree on {text}: some read text, some {meant}; write '{text}' in quotes, or {meant}."
+        return (
+            text,
+            f"YAML readers disagree on {text}: some read text, some {meant}; write '{text}' in quotes, or {meant}.",
+        )
     if _OLD_NUMBER.match(text) or _DATE.match(text):
-        return text, f"YAML readers disagree on {text}: write '{text}' in quotes for text, or a plain decimal number."
+        return (
+            text,
+            f"YAML readers disagree on {text}: write '{text}' in quotes for text, or a plain decimal number.",
+        )
     return text, ""
 
 

@@ -11,8 +11,12 @@ from pydantic_core import ErrorDetails
 from peftune.errors import suggestion
 from peftune.recipe.positions import Fault, KeyPath, Positions
 
+_LONGEST_SHOWN = 60
 
-def explain(error: ValidationError, model: type[BaseModel], prefix: KeyPath, positions: Positions) -> list[Fault]:
+
+def explain(
+    error: ValidationError, model: type[BaseModel], prefix: KeyPath, positions: Positions
+) -> list[Fault]:
     """Turn each pydantic error into a fault with its place.
 
     Args:
@@ -34,7 +38,11 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: KeyPath, pos
 def _joined(messages: list[str]) -> str:
     """Join what each branch of a union found into one sentence."""
     unique = list(dict.fromkeys(messages))
-    return " or ".join(message.rstrip(".") for message in unique) + "." if len(unique) > 1 else unique[0]
+    return (
+        " or ".join(message.rstrip(".") for message in unique) + "."
+        if len(unique) > 1
+        else unique[0]
+    )
 
 
 def _path(location: tuple[int | str, ...], model: type[BaseModel]) -> KeyPath:
@@ -42,7 +50,11 @@ def _path(location: tuple[int | str, ...], model: type[BaseModel]) -> KeyPath:
     path: KeyPath = ()
     for part in location:
         parent = _model_at(model, path)
-        is_branch = isinstance(part, str) and parent is None and ("[" in part or part in {"bool", "str", "int", "float"})
+        is_branch = (
+            isinstance(part, str)
+            and parent is None
+            and ("[" in part or part in {"bool", "str", "int", "float"})
+        )
         if not is_branch:
             path = (*path, part)
     return path
@@ -60,7 +72,13 @@ def _message(details: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> st
         return details["msg"].removeprefix("Value error, ") + "."
     message = details["msg"].replace("Input should be", "must be").replace("Input should", "must")
     if kind == "literal_error" and isinstance(got, str):
-        options = details.get("ctx", {}).get("expected", "").replace("'", "").replace(" or ", ", ").split(", ")
+        options = (
+            details.get("ctx", {})
+            .get("expected", "")
+            .replace("'", "")
+            .replace(" or ", ", ")
+            .split(", ")
+        )
         nearest = difflib.get_close_matches(got, options, n=1)
         message += f"; did you mean '{nearest[0]}'?" if nearest else ""
     return f"{message[0].lower()}{message[1:]} (got {_shown(got)})."
@@ -68,14 +86,18 @@ def _message(details: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> st
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     """Return the section that stands at a path, or None for a plain value."""
     current: Any = model
     for part in path:
-        fields = current.model_fields if isinstance(current, type) and issubclass(current, BaseModel) else {}
+        fields = (
+            current.model_fields
+            if isinstance(current, type) and issubclass(current, BaseModel)
+            else {}
+        )
         if part not in fields:
             return None
         current = fields[str(part)].annotation

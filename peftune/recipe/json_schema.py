@@ -19,19 +19,34 @@ def recipe_json_schema() -> dict[str, Any]:
     forgetting = create_model(
         "ForgettingSection",
         __base__=ForgettingSection,
-        probes=(tuple[dict[str, Any], ...], Field((), description=ForgettingSection.model_fields["probes"].description)),
+        probes=(
+            tuple[dict[str, Any], ...],
+            Field((), description=ForgettingSection.model_fields["probes"].description),
+        ),
     )
     model = create_model(
         "Recipe",
         __base__=Recipe,
         strategy=(dict[str, Any], Field(description=Recipe.model_fields["strategy"].description)),
-        forgetting=(forgetting, Field(default_factory=forgetting, description=Recipe.model_fields["forgetting"].description)),
+        forgetting=(
+            forgetting,
+            Field(
+                default_factory=forgetting,
+                description=Recipe.model_fields["forgetting"].description,
+            ),
+        ),
     )
     schema = model.model_json_schema()
     definitions = schema["$defs"]
     schema["properties"]["strategy"] = _one_of(STRATEGIES, "name", definitions)
-    definitions["ForgettingSection"]["properties"]["probes"]["items"] = _one_of(PROBES, "type", definitions)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftune recipe"}
+    definitions["ForgettingSection"]["properties"]["probes"]["items"] = _one_of(
+        PROBES, "type", definitions
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "peftune recipe",
+    }
 
 
 def _one_of(group: PluginGroup[Plugin], key: str, definitions: dict[str, Any]) -> dict[str, Any]:

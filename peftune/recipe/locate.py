@@ -57,11 +57,15 @@ def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> R
         if value is not None:
             data[key] = anchored(value, ("data", key))
     if recipe.data.dataset_name is not None:
-        data["dataset_name"] = _folder_or_id(recipe.data.dataset_name, anchored(recipe.data.dataset_name, ("data", "dataset_name")))
+        data["dataset_name"] = _folder_or_id(
+            recipe.data.dataset_name, anchored(recipe.data.dataset_name, ("data", "dataset_name"))
+        )
     base = recipe.model.name_or_path
     model = {"name_or_path": _folder_or_id(base, anchored(base, ("model", "name_or_path")))}
     probes = tuple(
-        probe.model_copy(update={"file": anchored(probe.file, ("forgetting", "probes", index))}) if probe.file else probe
+        probe.model_copy(update={"file": anchored(probe.file, ("forgetting", "probes", index))})
+        if probe.file
+        else probe
         for index, probe in enumerate(recipe.forgetting.probes)
     )
     return recipe.model_copy(

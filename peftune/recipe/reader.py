@@ -48,12 +48,14 @@ def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _apply_overrides(document: Document, overrides: Sequence[str]) -> set[KeyPath]:
     """Set each assignment in the document; the schema then refuses keys that it lacks."""
-    changed = set()
+    changed: set[KeyPath] = set()
     for assignment in overrides:
         key, equals, text = assignment.partition("=")
         path = tuple(key.split("."))
         if not equals or not all(path):
-            message = f"command line '{assignment}': an override is key=value, such as training.seed=1."
+            message = (
+                f"command line '{assignment}': an override is key=value, such as training.seed=1."
+            )
             raise RecipeError(message)
         target = document.values
         for part in path[:-1]:
@@ -70,12 +72,14 @@ def _apply_overrides(document: Document, overrides: Sequence[str]) -> set[KeyPat
 
 def _build(document: Document) -> Recipe:
     values, positions, faults = document.values, document.positions, list(document.faults)
-    strategy = _plugin(STRATEGIES, "name", values.get("strategy"), ("strategy",), positions, faults)
+    strategy = _plugin(
+        STRATEGIES, values.get("strategy"), ("strategy",), positions=positions, faults=faults
+    )
     probes = _probes(values.get("forgetting"), positions, faults)
     forgetting = values.get("forgetting")
     if isinstance(forgetting, dict) and isinstance(forgetting.get("probes"), list):
         forgetting = {**forgetting, "probes": probes}
-    sections = {"strategy": strategy or Full()} if "strategy" in values else {}
+    sections: dict[str, Any] = {"strategy": strategy or Full()} if "strategy" in values else {}
     sections |= {"forgetting": forgetting} if "forgetting" in values else {}
     try:
         recipe = Recipe.model_validate({**values, **sections})
@@ -88,19 +92,39 @@ def _build(document: Document) -> Recipe:
 
 
 def _plugin(
-    group: PluginGroup[Plugin], key: str, values: object, path: KeyPath, positions: Positions, faults: list[Fault]
+    group: PluginGroup[Plugin],
+    values: object,
+    path: KeyPath,
+    *,
+    positions: Positions,
+    faults: list[Fault],
 ) -> Plugin | None:
     """Build the plug-in that a mapping names, or tell what is wrong with it."""
+    key = group.name_field
     if not isinstance(values, Mapping):
-        faults.append(Fault(positions.of(path), path, f"must be a mapping with the key '{key}' (got {values!r})."))
+        faults.append(
+            Fault(
+                positions.of(path),
+                path,
+                f"must be a mapping with the key '{key}' (got {values!r}).",
+            )
+        )
         return None
     name = values.get(key)
     if not isinstance(name, str):
-        faults.append(Fault(positions.of(path), (*path, key), f"must name a {group.kind}. {suggestion(str(name), group.names())}"))
+        faults.append(
+            Fault(
+                positions.of(path),
+                (*path, key),
+                f"must name a {group.kind}. {suggestion(str(name), group.names())}",
+            )
+        )
         return None
     try:
         plugin = group.get(name)
-        return plugin.model_validate({field: value for field, value in values.items() if field != key})
+        return plugin.model_validate(
+            {field: value for field, value in values.items() if field != key}
+        )
     except PluginError as error:
         faults.append(Fault(positions.of((*path, key)), (*path, key), str(error)))
     except ValidationError as error:
@@ -113,7 +137,7 @@ def _probes(forgetting: object, positions: Positions, faults: list[Fault]) -> li
     if not isinstance(entries, list):
         return []
     built = [
-        _plugin(PROBES, "type", entry, ("forgetting", "probes", index), positions, faults)
+        _plugin(PROBES, entry, ("forgetting", "probes", index), positions=positions, faults=faults)
         for index, entry in enumerate(entries)
     ]
     return [probe for probe in built if probe is not None]

@@ -33,7 +33,13 @@ def resolve(recipe: Recipe) -> Recipe:
     training = recipe.training.model_copy(update=overrides)
     defaults = recipe.strategy.training_defaults
     filled = {
-        "learning_rate": training.learning_rate if training.learning_rate is not None else defaults.learning_rate,
-        "weight_decay": training.weight_decay if training.weight_decay is not None else defaults.weight_decay,
+        "learning_rate": training.learning_rate
+        if training.learning_rate is not None
+        else defaults.learning_rate,
+        "weight_decay": training.weight_decay
+        if training.weight_decay is not None
+        else defaults.weight_decay,
     }
-    return recipe.model_copy(update={"training": training.model_copy(update=filled), "compare": CompareSection()})
+    return recipe.model_copy(
+        update={"training": training.model_copy(update=filled), "compare": CompareSection()}
+    )

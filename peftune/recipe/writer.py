@@ -64,7 +64,7 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 def _yaml_text(values: dict[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.Representer = _PointedFloats
     buffer = io.StringIO()
     yaml.dump(values, buffer)

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-ModuleNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], ...], Field(min_length=1, strict=False)]
+ModuleNames = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], ...],
+    Field(min_length=1, strict=False),
+]
 
 
 class LoRA(Strategy):
@@ -33,12 +36,30 @@ class LoRA(Strategy):
     name: ClassVar[str] = "lora"
     training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(2.0e-4)
 
-    r: int = Field(8, gt=0, le=1024, description="Rank: higher learns more and makes a larger file.")
-    lora_alpha: float = Field(16, gt=0, le=4096, allow_inf_nan=False, description="Strength of the update: it is scaled by lora_alpha / r.")
-    lora_dropout: float = Field(0.05, ge=0, lt=1, description="Share of inputs dropped before the update while training.")
-    target_modules: Literal["all-linear"] | ModuleNames = Field("all-linear", description="Which weights get an update: all linear ones, or a list of module names such as [c_attn].")
-    use_rslora: bool = Field(False, description="Scale by lora_alpha / sqrt(r) instead: steadier at large ranks.")
-    use_dora: bool = Field(False, description="Learn a magnitude for each output as well: more accurate at small ranks, slower.")
+    r: int = Field(
+        8, gt=0, le=1024, description="Rank: higher learns more and makes a larger file."
+    )
+    lora_alpha: float = Field(
+        16,
+        gt=0,
+        le=4096,
+        allow_inf_nan=False,
+        description="Strength of the update: it is scaled by lora_alpha / r.",
+    )
+    lora_dropout: float = Field(
+        0.05, ge=0, lt=1, description="Share of inputs dropped before the update while training."
+    )
+    target_modules: Literal["all-linear"] | ModuleNames = Field(
+        "all-linear",
+        description="Which weights get an update: all linear ones, or a list of module names such as [c_attn].",
+    )
+    use_rslora: bool = Field(
+        False, description="Scale by lora_alpha / sqrt(r) instead: steadier at large ranks."
+    )
+    use_dora: bool = Field(
+        False,
+        description="Learn a magnitude for each output as well: more accurate at small ranks, slower.",
+    )
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
         """Freeze the base and put a LoRA update beside each target; the head learns too."""
@@ -49,7 +70,7 @@ class LoRA(Strategy):
         config = LoraConfig(
             task_type=TaskType.SEQ_CLS,
             r=self.r,
-            lora_alpha=self.lora_alpha,  # type: ignore[arg-type]
+            lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
             use_rslora=self.use_rslora,
@@ -57,4 +78,5 @@ class LoRA(Strategy):
             bias="none",
             fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         )
-        return get_peft_model(model, config)
+        prepared: nn.Module = get_peft_model(model, config)
+        return prepared

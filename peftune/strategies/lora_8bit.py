@@ -33,7 +33,12 @@ class LoRA8bit(LoRA):
 
     name: ClassVar[str] = "lora-8bit"
 
-    llm_int8_threshold: float = Field(6.0, ge=0, allow_inf_nan=False, description="Activations beyond it are multiplied in 16 bits; 0 switches that off and makes rows independent of their batch.")
+    llm_int8_threshold: float = Field(
+        6.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Activations beyond it are multiplied in 16 bits; 0 switches that off and makes rows independent of their batch.",
+    )
 
     def load_kwargs(self) -> dict[str, Any]:
         """Ask for an int8 base whose classification head stays in float."""

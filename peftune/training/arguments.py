@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -17,7 +18,9 @@ KEPT_CHECKPOINTS = 2
 """The best and the last; with the best being the last, the one before it."""
 
 
-def training_arguments(section: TrainingSection, *, device: torch.device, checkpoints: Path) -> TrainingArguments:
+def training_arguments(
+    section: TrainingSection, *, device: torch.device, checkpoints: Path
+) -> TrainingArguments:
     """Translate a resolved `training` section.
 
     Args:
@@ -71,10 +74,14 @@ def _uses_bf16(section: TrainingSection, device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
-def _checkpointing(section: TrainingSection) -> dict[str, bool]:
+def _checkpointing(section: TrainingSection) -> dict[str, Any]:
     """Transformers 5.23 renamed gradient checkpointing to activation checkpointing."""
     names = {field.name for field in dataclasses.fields(TrainingArguments)}
-    key = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+    key = (
+        "activation_checkpointing"
+        if "activation_checkpointing" in names
+        else "gradient_checkpointing"
+    )
     return {key: True} if section.activation_checkpointing else {}
 
 

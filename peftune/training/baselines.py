@@ -30,7 +30,7 @@ def baseline_scores(train: Rows, judged: Rows) -> dict[str, Scores]:
 
 def _tfidf_predictions(train: Rows, judged: Rows) -> list[int]:
     # Tokens of one character count too, so that no text set leaves an empty vocabulary.
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\S+")
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\S+")  # noqa: S106 - a pattern, no password
     model = make_pipeline(vectorizer, LogisticRegression(max_iter=1000))
     model.fit(list(train.texts), list(train.labels))
     return [int(label) for label in model.predict(list(judged.texts))]
@@ -40,5 +40,7 @@ def _scores(judged: Rows, predicted: list[int]) -> Scores:
     classes = sorted(set(judged.labels))
     return {
         "accuracy": float(accuracy_score(judged.labels, predicted)),
-        "macro_f1": float(f1_score(judged.labels, predicted, labels=classes, average="macro", zero_division=0)),
+        "macro_f1": float(
+            f1_score(judged.labels, predicted, labels=classes, average="macro", zero_division=0)
+        ),
     }

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from peftune.errors import TrainingError
 
@@ -13,7 +19,7 @@ from peftune.errors import TrainingError
 class QuietProgress(ProgressCallback):
     """Show the progress bar without printing every logged value through it."""
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
+    def on_log(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Print nothing: the curve is in the report."""
 
 
@@ -22,11 +28,11 @@ class StopWhenDiverged(TrainerCallback):
 
     def on_log(
         self,
-        args: TrainingArguments,
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
         state: TrainerState,
-        control: TrainerControl,
+        control: TrainerControl,  # noqa: ARG002 - Trainer's signature
         logs: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401 - Trainer's signature
+        **kwargs: Any,  # noqa: ANN401, ARG002 - Trainer's signature
     ) -> None:
         """Check the losses and gradient norms that Trainer logs."""
         for name, value in (logs or {}).items():

@@ -19,7 +19,10 @@ def seal(checkpoint: Path, run_identity: str) -> None:
         checkpoint: folder that Trainer has finished writing.
         run_identity: hash of the recipe; a checkpoint serves its own run only.
     """
-    facts = {"run": run_identity, "files": {path.name: _sha256(path) for path in _files(checkpoint)}}
+    facts = {
+        "run": run_identity,
+        "files": {path.name: _sha256(path) for path in _files(checkpoint)},
+    }
     staged = checkpoint / f"{_SEAL}.partial"
     staged.write_text(json.dumps(facts), encoding="utf-8")
     staged.rename(checkpoint / _SEAL)
@@ -31,7 +34,11 @@ def latest_whole(folder: Path, run_identity: str) -> Path | None:
     A torn or damaged one (Trainer would fail on it, or resume silently with other weights) is
     skipped with a word in the log.
     """
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    checkpoints = sorted(
+        folder.glob("checkpoint-*"),
+        key=lambda path: int(path.name.rpartition("-")[2]),
+        reverse=True,
+    )
     for checkpoint in checkpoints:
         fault = _fault(checkpoint, run_identity)
         if fault is None:
@@ -55,7 +62,9 @@ def _fault(checkpoint: Path, run_identity: str) -> str | None:
 
 
 def _files(checkpoint: Path) -> list[Path]:
-    return sorted(path for path in checkpoint.iterdir() if path.is_file() and not path.name.startswith(_SEAL))
+    return sorted(
+        path for path in checkpoint.iterdir() if path.is_file() and not path.name.startswith(_SEAL)
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -92,7 +92,9 @@ def judge(
         confusion=confusion_matrix(truth, predicted, labels=list(classes)).tolist(),
         baselines=baselines or {},
         curve=curve,
-        reason=None if metrics["roc_auc"] is not None else "roc_auc: a label has no rows in this split",
+        reason=None
+        if metrics["roc_auc"] is not None
+        else "roc_auc: a label has no rows in this split",
     )
 
 
@@ -102,12 +104,16 @@ def learned_something(learning: Learning) -> bool:
     return interval is not None and majority is not None and interval[0] > majority["accuracy"]
 
 
-def _accuracy(truth: NDArray[np.float64], predicted: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+def _accuracy(
+    truth: NDArray[np.float64], predicted: NDArray[np.float64], axis: int = -1
+) -> NDArray[np.float64]:
     return np.asarray((truth == predicted).mean(axis=axis))
 
 
 def _macro_f1_of(classes: int) -> Any:  # noqa: ANN401 - a statistic for row_interval
-    def macro_f1(truth: NDArray[np.float64], predicted: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    def macro_f1(
+        truth: NDArray[np.float64], predicted: NDArray[np.float64], axis: int = -1
+    ) -> NDArray[np.float64]:
         scores = []
         for label in range(classes):
             hits = ((truth == label) & (predicted == label)).sum(axis=axis)
@@ -118,10 +124,19 @@ def _macro_f1_of(classes: int) -> Any:  # noqa: ANN401 - a statistic for row_int
     return macro_f1
 
 
-def _per_label(truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    scores = precision_recall_fscore_support(truth, predicted, labels=list(range(len(names))), zero_division=0)
+def _per_label(
+    truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    scores = precision_recall_fscore_support(
+        truth, predicted, labels=list(range(len(names))), zero_division=0
+    )
     precision, recall, f1, support = (np.asarray(part) for part in scores)
     return {
-        name: {"precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i]), "support": int(support[i])}
+        name: {
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "support": int(support[i]),
+        }
         for i, name in enumerate(names)
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
+from typing_extensions import Self
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -28,7 +29,7 @@ class PeakMemory:
         self.peak_bytes: int | None = None
         self._resettable = False
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         """Forget earlier peaks."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -38,7 +39,12 @@ class PeakMemory:
                 self._resettable = True
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Read the peak."""
         if self.device.type == "cuda":
             self.peak_bytes = int(torch.cuda.max_memory_allocated(self.device))

@@ -10,7 +10,13 @@ import evaluate
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 from transformers import EvalPrediction
 
 from peftune.errors import TrainingError
@@ -31,11 +37,16 @@ class SequenceClassificationMetrics(evaluate.Metric):
             citation="",
             inputs_description="predictions: logits, (rows, labels); references: label ids, (rows,).",
             features=datasets.Features(
-                {"predictions": datasets.Sequence(datasets.Value("float64")), "references": datasets.Value("int64")}
+                {
+                    "predictions": datasets.Sequence(datasets.Value("float64")),
+                    "references": datasets.Value("int64"),
+                }
             ),
         )
 
-    def _compute(self, predictions: Sequence[Sequence[float]], references: Sequence[int]) -> dict[str, float | None]:
+    def _compute(
+        self, predictions: Sequence[Sequence[float]], references: Sequence[int]
+    ) -> dict[str, float | None]:
         logits, labels = np.asarray(predictions, dtype=np.float64), np.asarray(references)
         predicted, probabilities = logits.argmax(-1), softmax(logits, axis=-1)
         classes = list(range(logits.shape[1]))
@@ -50,7 +61,9 @@ class SequenceClassificationMetrics(evaluate.Metric):
         }
 
 
-def task_metrics(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> dict[str, float | None]:
+def task_metrics(
+    logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
+) -> dict[str, float | None]:
     """Compute every metric.
 
     Args:
@@ -87,10 +100,14 @@ def _f1(labels: NDArray[Any], predicted: NDArray[Any], classes: list[int], avera
     return float(f1_score(labels, predicted, labels=classes, average=average, zero_division=0))
 
 
-def _roc_auc(labels: NDArray[Any], probabilities: NDArray[np.float64], classes: list[int]) -> float | None:
+def _roc_auc(
+    labels: NDArray[Any], probabilities: NDArray[np.float64], classes: list[int]
+) -> float | None:
     """One class against the rest, averaged over classes; undefined where a class has no rows."""
     if len(set(labels.tolist())) < len(classes):
         return None
     if len(classes) == 2:  # noqa: PLR2004 - scikit-learn wants the positive class alone
         return float(roc_auc_score(labels, probabilities[:, 1]))
-    return float(roc_auc_score(labels, probabilities, multi_class="ovr", average="macro", labels=classes))
+    return float(
+        roc_auc_score(labels, probabilities, multi_class="ovr", average="macro", labels=classes)
+    )

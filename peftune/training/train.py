@@ -49,7 +49,9 @@ class TrainingResult:
     truncated: int
 
 
-def train(model: nn.Module, task: Task, section: TrainingSection, *, checkpoints: Path, run_identity: str) -> TrainingResult:
+def train(
+    model: nn.Module, task: Task, section: TrainingSection, *, checkpoints: Path, run_identity: str
+) -> TrainingResult:
     """Train and leave the best checkpoint's weights in the model.
 
     Args:
@@ -65,7 +67,9 @@ def train(model: nn.Module, task: Task, section: TrainingSection, *, checkpoints
     preparation = preparation_of(model)
     device = next(model.parameters()).device
     learned = tokenize_rows(task.train, preparation.tokenizer, max_length=preparation.max_length)
-    chosen_by = tokenize_rows(task.validation, preparation.tokenizer, max_length=preparation.max_length)
+    chosen_by = tokenize_rows(
+        task.validation, preparation.tokenizer, max_length=preparation.max_length
+    )
     trainer = ClassifierTrainer(
         model=model,
         args=training_arguments(section, device=device, checkpoints=checkpoints),
@@ -100,5 +104,12 @@ def train(model: nn.Module, task: Task, section: TrainingSection, *, checkpoints
 
 def _point(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Name a logged entry's values as the report does; speeds of evaluation are left out."""
-    kept = {name: value for name, value in entry.items() if not name.endswith(("_runtime", "_per_second"))}
-    return {name.replace("eval_", "validation_") if name != "loss" else "train_loss": value for name, value in kept.items()}
+    kept = {
+        name: value
+        for name, value in entry.items()
+        if not name.endswith(("_runtime", "_per_second"))
+    }
+    return {
+        name.replace("eval_", "validation_") if name != "loss" else "train_loss": value
+        for name, value in kept.items()
+    }

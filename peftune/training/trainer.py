@@ -48,7 +48,7 @@ class ClassifierTrainer(Trainer):
         patience: int | None = None,
     ) -> None:
         super().__init__(
-            model=model,  # type: ignore[arg-type]
+            model=model,
             args=args,
             train_dataset=train,
             eval_dataset=validation,
@@ -79,5 +79,8 @@ class ClassifierTrainer(Trainer):
         started = time.perf_counter()
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            seal(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}", self.run_identity)
+            seal(
+                Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}",
+                self.run_identity,
+            )
         self.seconds_aside += time.perf_counter() - started
