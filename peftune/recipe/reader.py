@@ -15,7 +15,8 @@ from peftune.recipe.document import Document, parse_document, parse_scalar
 from peftune.recipe.explain import explain
 from peftune.recipe.locate import anchor_paths, find_recipe
 from peftune.recipe.positions import Fault, KeyPath, Positions, raise_faults
-from peftune.recipe.schema import Recipe, TrainingSection
+from peftune.recipe.schema import Recipe
+from peftune.recipe.training import TrainingSection
 from peftune.strategies import STRATEGIES, Full
 
 Plugin = TypeVar("Plugin", bound=BaseModel)
