@@ -108,10 +108,10 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> DataSection:
         if (self.dataset_name is None) == (self.train_file is None):
-            message = "data needs either 'dataset_name' or 'train_file', and not both"
+            message = "needs either 'dataset_name' or 'train_file', and not both"
             raise ValueError(message)
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            message = "data.labels names a label twice"
+            message = "'labels' names a label twice"
             raise ValueError(message)
         return self
 

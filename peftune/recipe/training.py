@@ -102,6 +102,6 @@ class TrainingSection(Section):
     @model_validator(mode="after")
     def _names_its_steps(self) -> TrainingSection:
         if (self.eval_strategy == "steps") != (self.eval_steps is not None):
-            message = "training.eval_steps and training.eval_strategy: steps go together"
+            message = "'eval_steps' and 'eval_strategy: steps' go together; give both or neither"
             raise ValueError(message)
         return self
