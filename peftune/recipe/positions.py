@@ -79,8 +79,10 @@ class Positions:
         self.known[path] = Place(self.source, line, column)
 
     def record_override(self, path: KeyPath, assignment: str) -> None:
-        """Remember that a key was set on the command line, with the keys above it that are new."""
+        """Remember that a key was set on the command line, with new keys above it and all below."""
         place = Place(f"command line '{assignment}'")
+        for known in [known for known in self.known if known[: len(path)] == path]:
+            del self.known[known]
         for length in range(1, len(path)):
             self.known.setdefault(path[:length], place)
         self.known[path] = place
