@@ -484,6 +484,18 @@ def test_an_override_mends_the_fault_that_it_replaces(read: Callable[..., Recipe
     assert recipe.training.learning_rate == 1e-4
 
 
+def test_an_override_of_training_wins_over_a_strategys_own_keys(
+    read: Callable[..., Recipe],
+) -> None:
+    """What is typed holds for every strategy; the other keys of `compare.training` stay."""
+    text = VALID + "compare:\n  training:\n    full: {learning_rate: 1e-5, seed: 5}\n"
+
+    recipe = read(text, "training.learning_rate=3e-4")
+    full = resolve(with_strategy(recipe, "full"))
+
+    assert (full.training.learning_rate, full.training.seed) == (3e-4, 5)
+
+
 def test_an_override_reaches_a_list_entry(read: Callable[..., Recipe]) -> None:
     """A key of an entry is written the way errors write it."""
     text = VALID + "forgetting:\n  probes:\n    - {type: lm-loss, file: a.txt}\n"

@@ -41,7 +41,19 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> set[KeyPath
         document.forget_faults(path)
         document.positions.record_override(path, assignment)
         changed.add(path)
+        if path[0] == "training":
+            _forget_strategies_own(document, path[1:])
     return changed
+
+
+def _forget_strategies_own(document: Document, key: KeyPath) -> None:
+    """The command line wins: a key of `training` set there holds for every strategy."""
+    compare = document.values.get("compare")
+    own = compare.get("training") if isinstance(compare, dict) else None
+    for strategy, keys in own.items() if isinstance(own, dict) else ():
+        for name in set(keys) & set(key[:1]) if isinstance(keys, dict) else ():
+            del keys[name]
+            document.forget_faults(("compare", "training", strategy, name))
 
 
 def _key_path(key: str) -> KeyPath | None:

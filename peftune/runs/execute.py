@@ -208,11 +208,9 @@ def _forgetting(
             None,
             "the control failed: with the adapter off the model is not the base",
         )
-    return Forgetting(
-        results,
-        {"adapter_off_forgetting": control},
-        verdict(results, learned=learned_something(learning)),
-    )
+    word = verdict(results, learned=learned_something(learning))
+    reason = None if word else "no probe measures in bits per byte, the unit of the margin"
+    return Forgetting(results, {"adapter_off_forgetting": control}, word, reason)
 
 
 def _save(
