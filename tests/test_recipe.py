@@ -666,7 +666,18 @@ def test_any_text_survives_writing(read: Callable[..., Recipe]) -> None:
     generator = random.Random(0)  # noqa: S311 - no secret
     alphabet = "abyn019-+.:,#&*!|>%@`'\"{}[]?=~ \t\n\r\x07\x1bß\x85\xa0\u2028\ufeff\U0001f600"
     words = ["no", "yes", "on", "1e-4", "010", "12:30", "2020-01-01", "null", "~", "True", "0x1F"]
-    words += ["1_000", ".inf", "a: b", "# x", "- a", "<<", " lead", "trail ", "two\n\nlines"]
+    words += [
+        "1_000",
+        ".inf",
+        "a: b",
+        "# x",
+        "- a",
+        "<<",
+        " lead",
+        "trail ",
+        "two\n\nlines",
+        "three   spaces " * 30,
+    ]
     words += [
         "".join(generator.choices(alphabet, k=generator.randint(1, 12))) + str(number)
         for number in range(200)

@@ -65,6 +65,7 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 def _yaml_text(values: dict[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.width = 2**20  # a long line that is folded loses spaces
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.Representer = _StrictRepresenter
     buffer = io.StringIO()
