@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,10 +110,10 @@ class Tuned:
         base: the base as the strategy loads it, with the same new head, never prepared.
     """
 
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
-    before: Mapping[str, Any]
-    base: nn.Module
+    model: nn.Module = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    before: Mapping[str, Any] = field(repr=False)
+    base: nn.Module = field(repr=False)
 
     @property
     def batch(self) -> dict[str, torch.Tensor]:

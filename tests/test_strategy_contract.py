@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peftune.strategies import STRATEGIES
+from peftune.strategies import STRATEGIES, LoRA
 from peftune.testing import StrategyContract
 
 # Int8 looks for outlier columns over the whole batch unless its threshold is 0.
@@ -20,6 +20,12 @@ def _contract_of(name: str) -> type[StrategyContract]:
 # One class a registered strategy, so that a new one is held to the contract without a word here.
 for _contract in map(_contract_of, STRATEGIES.names()):
     globals()[_contract.__name__] = _contract
+
+
+class TestDoRA(StrategyContract):
+    """DoRA keeps its magnitudes under names of their own, and they are no factor of an update."""
+
+    strategy = LoRA(use_dora=True)
 
 
 def test_every_registered_strategy_has_its_class() -> None:
