@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from peftune import read_recipe, run
 from peftune.artifacts.tensors import adapter_tensors
+from peftune.bundled import TASKS, bundled_folder
 from peftune.data.rows import Rows
 from peftune.data.task import Task, load_task
 from peftune.errors import TrainingError
@@ -91,7 +92,16 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Interrupted in its second epoch and run again, a run saves the same adapter, byte for byte."""
-    chosen = recipe(*overrides, "training.metric_for_best_model=loss")
+    rows = bundled_folder("bundled:posts", among=TASKS) / "validation.jsonl"
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(rows.read_text().splitlines()[:48]))
+    chosen = recipe(
+        "data.dataset_name=null",
+        *(f"data.{split}_file={few}" for split in ("train", "validation", "test")),
+        "training.learning_rate=1.0e-2",
+        "training.metric_for_best_model=loss",
+        *overrides,
+    )
     uninterrupted = run(chosen, output=tmp_path / "uninterrupted")
     losses = [point.get("validation_loss", 9.0) for point in uninterrupted.learning.curve]
     assert min(losses) == losses[-1], "the kept weights must be made after the interruption"
