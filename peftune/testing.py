@@ -23,7 +23,13 @@ from peft import PeftModel, get_peft_model_state_dict
 from pydantic import ValidationError
 from safetensors import safe_open
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import (
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+)
 
 from peftune.artifacts import save
 from peftune.artifacts.manifest import WEIGHTS
@@ -38,7 +44,7 @@ from peftune.models.parts import (
     trainable_parameters,
     trunk_of,
 )
-from peftune.models.prepare import prepare, preparation_of, reference_batch
+from peftune.models.prepare import preparation_of, prepare, reference_batch
 from peftune.models.reference import at_strength
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.source import find_base
@@ -246,7 +252,9 @@ class StrategyContract:
             set(held) == set(expected),
             f"The artifact's tensors and the trainable weights differ in {sorted(set(held) ^ set(expected))}.",
         )
-        changed = [name for name, tensor in held.items() if not torch.equal(tensor, expected[name])]
+        changed = [
+            name for name, tensor in held.items() if not torch.equal(tensor, expected[name])
+        ]
         _require(not changed, f"The artifact holds other values than the model: {changed}.")
         if whole:
             plain = transformers.AutoModelForSequenceClassification.from_pretrained(artifact)
@@ -325,11 +333,18 @@ class StrategyContract:
         batch = tuned.batch
         order = torch.arange(len(texts)).flip(0)
         turned = {name: tensor[order] for name, tensor in batch.items()}
-        _require_close(_logits(tuned.model, turned)[order], expected, "The logits in reverse order")
+        _require_close(
+            _logits(tuned.model, turned)[order], expected, "The logits in reverse order"
+        )
 
     def test_fields_make_the_same_strategy_again(self, tmp_path: Path) -> None:
         """`fields()` hold every hyper-parameter: through JSON and a recipe comes an equal strategy."""
         fields = json.loads(json.dumps(self.strategy.fields()))
+        expected = {"name", *type(self.strategy).model_fields}
+        _require(
+            set(fields) == expected,
+            f"fields() hold {sorted(fields)}; they must hold {sorted(expected)}.",
+        )
         name = fields.pop("name")
         again = type(self.strategy).model_validate(fields)
         _require(
@@ -350,7 +365,9 @@ class StrategyContract:
     def test_an_unknown_field_is_refused(self) -> None:
         """A misspelled hyper-parameter is an error, not a default in disguise."""
         fields = {**self.strategy.model_dump(), "no_such_field": 1}
-        with pytest.raises(ValidationError, match="no_such_field\n  Extra inputs are not permitted"):
+        with pytest.raises(
+            ValidationError, match="no_such_field\n  Extra inputs are not permitted"
+        ):
             type(self.strategy)(**fields)
 
     def test_importing_the_module_is_light(self) -> None:
@@ -369,9 +386,9 @@ class _GradientsBeforeTheStep(transformers.TrainerCallback):
     def __init__(self) -> None:
         self.gradients: dict[str, torch.Tensor] = {}
 
-    def on_pre_optimizer_step(self, *args: Any, model: nn.Module, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
+    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
         """Copy them."""
-        for name, weight in trainable_parameters(model).items():
+        for name, weight in trainable_parameters(kwargs["model"]).items():
             if weight.grad is not None:
                 self.gradients[name] = weight.grad.detach().clone()
 
@@ -433,7 +450,7 @@ def _trainer(
     )
 
 
-def _load_base(strategy: Strategy, folder: Path) -> nn.Module:
+def _load_base(strategy: Strategy, folder: Path) -> GPT2ForSequenceClassification:
     return load_classifier(
         find_base(str(folder)),
         load_tokenizer(folder),
@@ -526,7 +543,9 @@ def _require_close(
     __tracebackhide__ = True
     difference = _largest_difference(actual, expected)
     allowed = tolerance * max(1.0, float(expected.abs().max()))
-    _require(difference <= allowed, f"{what} are off by {difference:.3g}; allowed is {allowed:.3g}.")
+    _require(
+        difference <= allowed, f"{what} are off by {difference:.3g}; allowed is {allowed:.3g}."
+    )
 
 
 def _require(holds: bool, fault: str) -> None:

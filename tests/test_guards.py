@@ -119,9 +119,11 @@ class RewritesTheBase(Faulty):
             "Strategy 'faulty' failed the guard 'reference': with the adapter off the logits differ from the base's by NUMBER; it must not change weights of the base while wrapping.",
         ),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Strategy) else "",
+    ids=lambda value: type(value).__name__ if isinstance(value, Strategy) else "its message",
 )
-def test_a_planted_fault_fails_its_guard(strategy: Strategy, message: str, tiny_base: Path) -> None:
+def test_a_planted_fault_fails_its_guard(
+    strategy: Strategy, message: str, tiny_base: Path
+) -> None:
     """A strategy with one fault is refused by the one guard that knows this fault."""
     with pytest.raises(GuardError) as refused:
         prepare(str(tiny_base), strategy=strategy, labels=LABELS, use_cpu=True)

@@ -41,7 +41,7 @@ def one_step(
     gradients: dict[str, torch.Tensor] = {}
 
     class CopyGradients(TrainerCallback):
-        def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
             gradients.update(
                 (name, weight.grad.clone())
                 for name, weight in trainable_parameters(model).items()
@@ -109,9 +109,7 @@ def test_a_stock_trainer_accumulates_a_prepared_model_correctly(
 ) -> None:
     """Eight rows in four parts log the loss and step with the gradient of eight rows at once."""
     whole = one_step(prepared(tiny_base, "lora"), tiny_base, tmp_path, rows=8)
-    parts = one_step(
-        prepared(tiny_base, "lora"), tiny_base, tmp_path, rows=2, accumulation=4
-    )
+    parts = one_step(prepared(tiny_base, "lora"), tiny_base, tmp_path, rows=2, accumulation=4)
 
     assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
     _assert_close(parts["gradients"], whole["gradients"])

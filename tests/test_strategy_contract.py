@@ -23,9 +23,19 @@ for _contract in map(_contract_of, STRATEGIES.names()):
 
 
 class TestDoRA(StrategyContract):
-    """DoRA keeps its magnitudes under names of their own, and they are no factor of an update."""
+    """LoRA with every field off its default.
 
-    strategy = LoRA(use_dora=True)
+    DoRA keeps its magnitudes under names of their own, and they are no factor of an update.
+    """
+
+    strategy = LoRA(
+        r=4,
+        lora_alpha=6.5,
+        lora_dropout=0.25,
+        target_modules=("c_attn", "c_fc"),
+        use_rslora=True,
+        use_dora=True,
+    )
 
 
 def test_every_registered_strategy_has_its_class() -> None:

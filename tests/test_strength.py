@@ -38,9 +38,7 @@ class IA3(Strategy):
 
 def test_an_adapter_without_a_scale_is_interpolated(tiny_base: Path) -> None:
     """Halfway, each weight that learns lies halfway between where it was and where it is."""
-    model, tokenizer = prepare(
-        str(tiny_base), strategy=IA3(), labels=("no", "yes"), use_cpu=True
-    )
+    model, tokenizer = prepare(str(tiny_base), strategy=IA3(), labels=("no", "yes"), use_cpu=True)
     before = preparation_of(model).before
     batch = reference_batch(tokenizer, torch.device("cpu"), max_length=64)
     weights = trainable_parameters(model)

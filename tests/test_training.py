@@ -63,14 +63,14 @@ def power_cut_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Make the process end in the middle of an optimizer step."""
 
     class PowerCut(TrainerCallback):
-        def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
             if args[1].global_step == step:
                 raise PowerCutError
 
     build = ClassifierTrainer.__init__
 
-    def build_with_power_cut(self: ClassifierTrainer, *args: Any, **kwargs: Any) -> None:
-        build(self, *args, **kwargs)
+    def build_with_power_cut(self: ClassifierTrainer, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
+        build(self, **kwargs)
         self.add_callback(PowerCut)
 
     monkeypatch.setattr(ClassifierTrainer, "__init__", build_with_power_cut)
@@ -105,9 +105,10 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
     uninterrupted = run(chosen, output=tmp_path / "uninterrupted")
     losses = [point.get("validation_loss", 9.0) for point in uninterrupted.learning.curve]
     assert min(losses) == losses[-1], "the kept weights must be made after the interruption"
-    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+    with monkeypatch.context() as patch:
         power_cut_at(patch, step=7)
-        run(chosen, output=tmp_path / "interrupted")
+        with pytest.raises(PowerCutError):
+            run(chosen, output=tmp_path / "interrupted")
     assert not (tmp_path / "interrupted" / "adapter").exists()
 
     with caplog.at_level("INFO", logger="peftune"):
@@ -165,9 +166,7 @@ def test_the_best_checkpoint_is_kept_and_not_the_last(
 
 def test_early_stopping_stops(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """With a patience of one, the first score that is no better ends training."""
-    chosen = recipe(
-        "training.metric_for_best_model=loss", "training.early_stopping_patience=1"
-    )
+    chosen = recipe("training.metric_for_best_model=loss", "training.early_stopping_patience=1")
 
     model, result = _trained(chosen, tmp_path, misled=True)
 
