@@ -1,0 +1,243 @@
+"""Run a recipe: check, train, judge, measure forgetting, save, report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import nn
+
+from peftune._version import __version__
+from peftune.artifacts.save import artifact_bytes, save
+from peftune.data.rows import Rows
+from peftune.data.task import Task, load_task
+from peftune.errors import GateError, UsageError
+from peftune.forgetting.measure import ProbeText, adapter_off_forgetting, forgetting_of, measure, read_probe_texts
+from peftune.forgetting.verdict import verdict
+from peftune.models.inference import predict_logits
+from peftune.models.parts import head_of, is_whole_model, trainable_parameters
+from peftune.models.prepare import preparation_of, prepare_model
+from peftune.probes import Measurement
+from peftune.recipe import Recipe, read_recipe, recipe_sha256, resolve, with_strategy
+from peftune.runs.environment import environment
+from peftune.runs.findings import find_pitfalls
+from peftune.runs.folder import CHECKPOINTS, PREDICTIONS, REPORT, claim_folder, write_json
+from peftune.runs.report import SCHEMA_VERSION, Cost, Forgetting, Identity, Run, Status
+from peftune.seeds import seed_streams, stream_seed
+from peftune.strategies import Strategy
+from peftune.training.baselines import baseline_scores
+from peftune.training.learning import Learning, judge, learned_something
+from peftune.training.train import TrainingResult, train
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    recipe: str | Path | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    strategy: Strategy | str | None = None,
+    output: str | Path | None = None,
+) -> Run:
+    """Run one recipe with one strategy and one seed.
+
+    A folder that holds an unfinished run of the same recipe is resumed from its last whole
+    checkpoint; a finished one is read, not run again.
+
+    Args:
+        recipe: path of a recipe, name of a shipped one, or a `Recipe`.
+        overrides: `key=value` assignments, such as `training.seed=1`.
+        strategy: put in the place of the recipe's own.
+        output: run folder, in the place of the recipe's `output_dir`.
+
+    Returns:
+        The run, as written to the folder's `report.json`.
+
+    Raises:
+        PeftuneError: with one line that says what is wrong and what to do.
+    """
+    _refuse_several_processes()
+    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
+    if strategy is not None:
+        chosen = with_strategy(chosen, strategy)
+    chosen = resolve(chosen)
+    folder = Path(output) if output is not None else Path(chosen.output_dir)
+    task, texts = load_task(chosen.data), read_probe_texts(chosen.forgetting.probes)
+    finished = claim_folder(folder, chosen)
+    if finished is not None:
+        logger.info("'%s' holds this run already, finished; it is not run again", folder)
+        return finished
+    with _failure_reported(folder):
+        result = _execute(chosen, task, texts, folder)
+    write_json(result.as_json(), folder / REPORT)
+    return result
+
+
+def check_budget(result: Run, budget: float | None) -> None:
+    """Fail a run that forgot more than its recipe allows.
+
+    Raises:
+        GateError: a probe in bits per byte is over the budget.
+    """
+    for probe in result.forgetting:
+        if budget is not None and probe.unit == "bits/byte" and probe.forgetting > budget:
+            message = f"Forgetting on '{probe.name}' is {probe.forgetting:+.4f} bits per byte, over the budget of {budget:g}. The run is kept in '{result.folder}'."
+            raise GateError(message)
+
+
+def _execute(recipe: Recipe, task: Task, texts: Sequence[ProbeText], folder: Path) -> Run:
+    seed, identity = recipe.training.seed, recipe_sha256(recipe)
+    model = prepare_model(
+        recipe.model.name_or_path,
+        recipe.strategy,
+        labels=task.labels,
+        revision=recipe.model.revision,
+        max_length=recipe.model.max_length,
+        seed=seed,
+        use_cpu=recipe.training.use_cpu,
+    )
+    logger.info("measuring %d probes on the base", len(texts))
+    before = measure(model, texts, strength=0.0)
+    logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
+    training = train(model, task, recipe.training, checkpoints=folder / CHECKPOINTS, run_identity=identity)
+    split, judged = task.judged
+    logits = _logits(model, judged)
+    learning = judge(
+        logits,
+        judged.labels,
+        names=task.labels,
+        split=split,
+        seed=stream_seed(seed, "bootstrap"),
+        baselines=baseline_scores(task.train, judged),
+        curve=training.curve,
+    )
+    logger.info("measuring forgetting")
+    forgetting = _forgetting(model, texts, before, learning, seed=seed)
+    artifact = _save(model, recipe, learning, forgetting, folder)
+    _write_predictions(judged, logits, task.labels, folder)
+    preparation = preparation_of(model)
+    return Run(
+        folder=folder,
+        run=Identity(
+            name=recipe.name,
+            strategy=recipe.strategy.name,
+            strategy_config=recipe.strategy.fields(),
+            seed=seed,
+            base_model=preparation.base.name,
+            base_fingerprint=preparation.base_fingerprint,
+            recipe_sha256=identity,
+            data_fingerprint=task.fingerprint(),
+        ),
+        learning=learning,
+        forgetting=forgetting,
+        cost=_cost(model, training, artifact),
+        findings=find_pitfalls(
+            learning=learning,
+            forgetting=forgetting,
+            training=training,
+            train_rows=len(task.train),
+            max_length=recipe.model.max_length,
+        ),
+        environment={**environment(), "seed_streams": seed_streams(seed), "dropped_rows": dict(task.dropped)},
+    )
+
+
+def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
+    preparation = preparation_of(model)
+    return predict_logits(model, preparation.tokenizer, rows.texts, max_length=preparation.max_length)
+
+
+def _forgetting(model: nn.Module, texts: Sequence[ProbeText], before: Sequence[Measurement], learning: Learning, *, seed: int) -> Forgetting:
+    if not texts:
+        return Forgetting((), {"adapter_off_forgetting": None}, None, "the recipe has no forgetting.probes")
+    after = measure(model, texts)
+    control = adapter_off_forgetting(before, measure(model, texts, strength=0.0))
+    results = [forgetting_of(model, preparation_of(model).tokenizer, text, before=b, after=a, seed=seed) for text, b, a in zip(texts, before, after, strict=True)]
+    if control != 0.0:
+        return Forgetting(results, {"adapter_off_forgetting": control}, None, "the control failed: with the adapter off the model is not the base")
+    return Forgetting(results, {"adapter_off_forgetting": control}, verdict(results, learned=learned_something(learning)))
+
+
+def _save(model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path) -> Path:
+    name = recipe.data.dataset_name or recipe.data.train_file or ""
+    task = {
+        "data": name if "://" not in name and not Path(name).is_absolute() else Path(name).name,
+        "split": learning.split,
+        "n": learning.n,
+        "accuracy": learning.accuracy,
+        "macro_f1": learning.macro_f1,
+        "loss": learning.loss,
+        "ci95": {key: list(value) if value else None for key, value in learning.ci95.items()},
+    }
+    probes = [_without_tuples(dataclasses.asdict(probe)) for probe in forgetting]
+    return save(model, folder / ("model" if is_whole_model(model) else "adapter"), task=task, forgetting=probes)
+
+
+def _without_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(json.dumps(values))
+    return decoded
+
+
+def _cost(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
+    trainable = sum(weight.numel() for weight in trainable_parameters(model).values())
+    # PEFT keeps the untrained head beside the trained one; it is counted once.
+    spare_head = sum(weight.numel() for weight in head_of(model).parameters() if not weight.requires_grad)
+    frozen_head = spare_head if any(weight.requires_grad for weight in head_of(model).parameters()) else 0
+    reasons = []
+    if training.seconds is None:
+        reasons.append("train_seconds: the run was resumed, and earlier time is not counted")
+    if training.peak_memory_bytes is None:
+        reasons.append("peak_memory_bytes: this system does not tell a process its peak memory")
+    return Cost(
+        train_seconds=training.seconds,
+        train_examples_per_second=training.examples / training.seconds if training.seconds else None,
+        peak_memory_bytes=training.peak_memory_bytes,
+        trainable_parameters=trainable,
+        total_parameters=sum(weight.numel() for weight in model.parameters()) - frozen_head,
+        artifact_bytes=artifact_bytes(artifact),
+        reason="; ".join(reasons) or None,
+    )
+
+
+def _write_predictions(rows: Rows, logits: NDArray[np.float32], names: Sequence[str], folder: Path) -> None:
+    lines = []
+    for index, row in enumerate(softmax(logits.astype(np.float64), axis=-1)):
+        values = {
+            "id": rows.ids[index],
+            "label": names[rows.labels[index]],
+            "predicted": names[int(row.argmax())],
+            "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
+        }
+        lines.append(json.dumps(values, ensure_ascii=False))
+    (folder / PREDICTIONS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _failure_reported(folder: Path) -> Iterator[None]:
+    """Leave a word in the report of a run that did not finish; the error goes on."""
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+        status: Status = "interrupted" if interrupted else "failed"
+        reason = "interrupted; run the same command again to go on" if interrupted else str(error) or type(error).__name__
+        write_json(
+            {"schema_version": SCHEMA_VERSION, "peftune_version": __version__, "status": status, "reason": reason},
+            folder / REPORT,
+        )
+        raise
+
+
+def _refuse_several_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        message = "peftune run uses one process. For several, call peftune.prepare in a script with transformers' Trainer and start it with torchrun."
+        raise UsageError(message)

@@ -1,0 +1,98 @@
+"""The run folder: who owns it, and what lies in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peftune.errors import OutputFolderError, RecipeError, UsageError
+from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
+from peftune.runs.report import Run, run_from_json
+
+RECIPE = "recipe.yaml"
+REPORT = "report.json"
+PREDICTIONS = "predictions.jsonl"
+CHECKPOINTS = "checkpoints"
+
+
+def claim_folder(folder: Path, recipe: Recipe) -> Run | None:
+    """Take a folder for a run, or recognise the run that is already in it.
+
+    Args:
+        folder: the run folder.
+        recipe: the resolved recipe.
+
+    Returns:
+        The run, if this very recipe has finished there; None if it is to be started or resumed.
+
+    Raises:
+        OutputFolderError: the folder holds another run, or something else; nothing is touched.
+    """
+    if folder.exists() and not folder.is_dir():
+        message = f"'{folder}' is a file. Choose another output folder with --output."
+        raise OutputFolderError(message)
+    if folder.is_dir() and any(folder.iterdir()):
+        _refuse_other_run(folder, recipe)
+        finished = finished_run(folder)
+        if finished is not None:
+            return finished
+    folder.mkdir(parents=True, exist_ok=True)
+    write_recipe(recipe, folder / RECIPE)
+    return None
+
+
+def finished_run(folder: Path) -> Run | None:
+    """Return the run of a folder if it is complete."""
+    try:
+        values = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return run_from_json(values, folder) if values.get("status") == "complete" else None
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a finished run from its folder.
+
+    Raises:
+        UsageError: the folder holds no finished run.
+    """
+    run = finished_run(Path(folder))
+    if run is None:
+        message = f"'{folder}' holds no finished run; name the output folder of 'peftune run'."
+        raise UsageError(message)
+    return run
+
+
+def write_json(values: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON file whole or not at all."""
+    staged = path.with_name(f".{path.name}.partial")
+    staged.write_text(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(staged, path)  # noqa: PTH105 - Path.replace is the same; this says that it is atomic
+
+
+def _refuse_other_run(folder: Path, recipe: Recipe) -> None:
+    if not (folder / RECIPE).is_file():
+        message = f"'{folder}' is not empty and holds no run. Choose another output folder with --output, or empty it."
+        raise OutputFolderError(message)
+    try:
+        same = recipe_sha256(read_recipe(folder / RECIPE)) == recipe_sha256(recipe)
+    except RecipeError as error:
+        message = f"'{folder}' holds a run whose recipe cannot be read ({error}). Choose another output folder with --output."
+        raise OutputFolderError(message) from error
+    if not same:
+        message = f"'{folder}' already holds another run (its {RECIPE} differs from this one). Choose another folder with --output, or remove it."
+        raise OutputFolderError(message)
+
+
+def require_run_folder(folder: Path) -> None:
+    """Refuse a path that is no run folder.
+
+    Raises:
+        UsageError: it holds no recipe.
+    """
+    if not (folder / RECIPE).is_file():
+        message = f"'{folder}' is no run folder: it holds no {RECIPE}."
+        raise UsageError(message)

@@ -1,0 +1,161 @@
+"""The report of a run: every number, and the reason where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from peftune._version import __version__
+from peftune.forgetting.measure import ProbeResult
+from peftune.forgetting.verdict import Verdict
+from peftune.training.learning import Learning
+
+SCHEMA_VERSION = 1
+Status = Literal["complete", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What was run.
+
+    Args:
+        name: the recipe's name.
+        strategy: name of the strategy.
+        strategy_config: its hyper-parameters.
+        seed: seed of the training.
+        base_model: name of the base.
+        base_fingerprint: hash of the base's trunk.
+        recipe_sha256: hash of the resolved recipe.
+        data_fingerprint: hash of the rows of every split, in order.
+    """
+
+    name: str
+    strategy: str
+    strategy_config: Mapping[str, Any]
+    seed: int
+    base_model: str
+    base_fingerprint: str
+    recipe_sha256: str
+    data_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """What the probes found, by name: `run.forgetting["general-text"].forgetting`.
+
+    Args:
+        probes: one result a probe.
+        controls: `adapter_off_forgetting`: exactly 0.0, or the numbers are not to be trusted.
+        verdict: one word over all probes; None without probes or with a failed control.
+        reason: why the verdict is None.
+    """
+
+    probes: Sequence[ProbeResult]
+    controls: Mapping[str, float | None]
+    verdict: Verdict | None
+    reason: str | None = None
+
+    def __getitem__(self, name: str) -> ProbeResult:
+        """Return a probe's result by its name."""
+        for probe in self.probes:
+            if probe.name == name:
+                return probe
+        message = f"no probe '{name}'; there are: {', '.join(probe.name for probe in self.probes) or 'none'}"
+        raise KeyError(message)
+
+    def __iter__(self) -> Iterator[ProbeResult]:
+        """Go through the results in the order of the recipe."""
+        return iter(self.probes)
+
+    def __len__(self) -> int:
+        """Count the probes."""
+        return len(self.probes)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the run cost.
+
+    Args:
+        train_seconds: time in training steps, without evaluation; None for a resumed run.
+        train_examples_per_second: rows read in training by that time.
+        peak_memory_bytes: peak of the process (CPU, libraries included) or the device (CUDA).
+        trainable_parameters: numbers that learn.
+        total_parameters: numbers of the model, each once.
+        artifact_bytes: size of the artifact folder.
+        reason: why values are None.
+    """
+
+    train_seconds: float | None
+    train_examples_per_second: float | None
+    peak_memory_bytes: int | None
+    trainable_parameters: int
+    total_parameters: int
+    artifact_bytes: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A pitfall that the run shows, with what to do about it."""
+
+    code: str
+    severity: Literal["note", "warning", "error"]
+    message: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run.
+
+    Args:
+        folder: the run folder.
+        run: what was run.
+        learning: the score on held-out rows.
+        forgetting: what the probes found.
+        cost: time, memory, sizes.
+        findings: diagnosed pitfalls.
+        environment: versions, device, threads and seed streams.
+        status: `complete`.
+    """
+
+    folder: Path
+    run: Identity
+    learning: Learning
+    forgetting: Forgetting
+    cost: Cost
+    findings: Sequence[Finding]
+    environment: Mapping[str, Any]
+    status: Status = "complete"
+
+    @property
+    def artifact(self) -> Path:
+        """The folder to share: `adapter/`, or `model/` where every weight learned."""
+        adapter = self.folder / "adapter"
+        return adapter if adapter.is_dir() else self.folder / "model"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of `report.json`."""
+        values = dataclasses.asdict(self)
+        del values["folder"]
+        head = {"schema_version": SCHEMA_VERSION, "peftune_version": __version__, "status": values.pop("status")}
+        return {**head, **values}
+
+
+def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
+    """Build a run from the content of its `report.json`."""
+    forgetting = values["forgetting"]
+    return Run(
+        folder=folder,
+        run=Identity(**values["run"]),
+        learning=Learning(**values["learning"]),
+        forgetting=Forgetting(**{**forgetting, "probes": [ProbeResult(**probe) for probe in forgetting["probes"]]}),
+        cost=Cost(**values["cost"]),
+        findings=[Finding(**finding) for finding in values["findings"]],
+        environment=values["environment"],
+        status=values["status"],
+    )
