@@ -1,7 +1,7 @@
 """One run from recipe to report."""
 
 from peftune.runs.execute import run
-from peftune.runs.report import Cost, Finding, Forgetting, Run
 from peftune.runs.folder import read_run
+from peftune.runs.report import Cost, Finding, Forgetting, Run
 
 __all__ = ["Cost", "Finding", "Forgetting", "Run", "read_run", "run"]

@@ -43,7 +43,18 @@ def evaluate(
     texts = column(table, text_column, source=f"'{path.name}'")
     labels = column(table, label_column, source=f"'{path.name}'")
     classifier = load(artifact, base=base)
-    rows, _ = check_rows(texts, labels, ids=None, names=classifier.labels, empty_text=empty_text, source=f"'{path.name}'")
+    rows, _ = check_rows(
+        texts,
+        labels,
+        ids=None,
+        names=classifier.labels,
+        empty_text=empty_text,
+        source=f"'{path.name}'",
+    )
     return judge(
-        classifier.logits(rows.texts), rows.labels, names=classifier.labels, split=path.name, seed=stream_seed(0, "bootstrap")
+        classifier.logits(rows.texts),
+        rows.labels,
+        names=classifier.labels,
+        split=path.name,
+        seed=stream_seed(0, "bootstrap"),
     )

@@ -21,7 +21,13 @@ from peftune.artifacts.save import artifact_bytes, save
 from peftune.data.rows import Rows
 from peftune.data.task import Task, load_task
 from peftune.errors import GateError, UsageError
-from peftune.forgetting.measure import ProbeText, adapter_off_forgetting, forgetting_of, measure, read_probe_texts
+from peftune.forgetting.measure import (
+    ProbeText,
+    adapter_off_forgetting,
+    forgetting_of,
+    measure,
+    read_probe_texts,
+)
 from peftune.forgetting.verdict import verdict
 from peftune.models.inference import predict_logits
 from peftune.models.parts import head_of, is_whole_model, trainable_parameters
@@ -108,7 +114,9 @@ def _execute(recipe: Recipe, task: Task, texts: Sequence[ProbeText], folder: Pat
     logger.info("measuring %d probes on the base", len(texts))
     before = measure(model, texts, strength=0.0)
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
-    training = train(model, task, recipe.training, checkpoints=folder / CHECKPOINTS, run_identity=identity)
+    training = train(
+        model, task, recipe.training, checkpoints=folder / CHECKPOINTS, run_identity=identity
+    )
     split, judged = task.judged
     logits = _logits(model, judged)
     learning = judge(
@@ -147,27 +155,56 @@ def _execute(recipe: Recipe, task: Task, texts: Sequence[ProbeText], folder: Pat
             train_rows=len(task.train),
             max_length=recipe.model.max_length,
         ),
-        environment={**environment(), "seed_streams": seed_streams(seed), "dropped_rows": dict(task.dropped)},
+        environment={
+            **environment(),
+            "seed_streams": seed_streams(seed),
+            "dropped_rows": dict(task.dropped),
+        },
     )
 
 
 def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
     preparation = preparation_of(model)
-    return predict_logits(model, preparation.tokenizer, rows.texts, max_length=preparation.max_length)
+    return predict_logits(
+        model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
+    )
 
 
-def _forgetting(model: nn.Module, texts: Sequence[ProbeText], before: Sequence[Measurement], learning: Learning, *, seed: int) -> Forgetting:
+def _forgetting(
+    model: nn.Module,
+    texts: Sequence[ProbeText],
+    before: Sequence[Measurement],
+    learning: Learning,
+    *,
+    seed: int,
+) -> Forgetting:
     if not texts:
-        return Forgetting((), {"adapter_off_forgetting": None}, None, "the recipe has no forgetting.probes")
+        return Forgetting(
+            (), {"adapter_off_forgetting": None}, None, "the recipe has no forgetting.probes"
+        )
     after = measure(model, texts)
     control = adapter_off_forgetting(before, measure(model, texts, strength=0.0))
-    results = [forgetting_of(model, preparation_of(model).tokenizer, text, before=b, after=a, seed=seed) for text, b, a in zip(texts, before, after, strict=True)]
+    results = [
+        forgetting_of(model, preparation_of(model).tokenizer, text, before=b, after=a, seed=seed)
+        for text, b, a in zip(texts, before, after, strict=True)
+    ]
     if control != 0.0:
-        return Forgetting(results, {"adapter_off_forgetting": control}, None, "the control failed: with the adapter off the model is not the base")
-    return Forgetting(results, {"adapter_off_forgetting": control}, verdict(results, learned=learned_something(learning)))
+        return Forgetting(
+            results,
+            {"adapter_off_forgetting": control},
+            None,
+            "the control failed: with the adapter off the model is not the base",
+        )
+    return Forgetting(
+        results,
+        {"adapter_off_forgetting": control},
+        verdict(results, learned=learned_something(learning)),
+    )
 
 
-def _save(model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path) -> Path:
+def _save(
+    model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path
+) -> Path:
     name = recipe.data.dataset_name or recipe.data.train_file or ""
     task = {
         "data": name if "://" not in name and not Path(name).is_absolute() else Path(name).name,
@@ -179,7 +216,12 @@ def _save(model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forg
         "ci95": {key: list(value) if value else None for key, value in learning.ci95.items()},
     }
     probes = [_without_tuples(dataclasses.asdict(probe)) for probe in forgetting]
-    return save(model, folder / ("model" if is_whole_model(model) else "adapter"), task=task, forgetting=probes)
+    return save(
+        model,
+        folder / ("model" if is_whole_model(model) else "adapter"),
+        task=task,
+        forgetting=probes,
+    )
 
 
 def _without_tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -190,8 +232,12 @@ def _without_tuples(values: dict[str, Any]) -> dict[str, Any]:
 def _cost(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
     trainable = sum(weight.numel() for weight in trainable_parameters(model).values())
     # PEFT keeps the untrained head beside the trained one; it is counted once.
-    spare_head = sum(weight.numel() for weight in head_of(model).parameters() if not weight.requires_grad)
-    frozen_head = spare_head if any(weight.requires_grad for weight in head_of(model).parameters()) else 0
+    spare_head = sum(
+        weight.numel() for weight in head_of(model).parameters() if not weight.requires_grad
+    )
+    frozen_head = (
+        spare_head if any(weight.requires_grad for weight in head_of(model).parameters()) else 0
+    )
     reasons = []
     if training.seconds is None:
         reasons.append("train_seconds: the run was resumed, and earlier time is not counted")
@@ -199,7 +245,9 @@ def _cost(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
         reasons.append("peak_memory_bytes: this system does not tell a process its peak memory")
     return Cost(
         train_seconds=training.seconds,
-        train_examples_per_second=training.examples / training.seconds if training.seconds else None,
+        train_examples_per_second=training.examples / training.seconds
+        if training.seconds
+        else None,
         peak_memory_bytes=training.peak_memory_bytes,
         trainable_parameters=trainable,
         total_parameters=sum(weight.numel() for weight in model.parameters()) - frozen_head,
@@ -208,7 +256,9 @@ def _cost(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
     )
 
 
-def _write_predictions(rows: Rows, logits: NDArray[np.float32], names: Sequence[str], folder: Path) -> None:
+def _write_predictions(
+    rows: Rows, logits: NDArray[np.float32], names: Sequence[str], folder: Path
+) -> None:
     lines = []
     for index, row in enumerate(softmax(logits.astype(np.float64), axis=-1)):
         values = {
@@ -229,9 +279,18 @@ def _failure_reported(folder: Path) -> Iterator[None]:
     except BaseException as error:
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         status: Status = "interrupted" if interrupted else "failed"
-        reason = "interrupted; run the same command again to go on" if interrupted else str(error) or type(error).__name__
+        reason = (
+            "interrupted; run the same command again to go on"
+            if interrupted
+            else str(error) or type(error).__name__
+        )
         write_json(
-            {"schema_version": SCHEMA_VERSION, "peftune_version": __version__, "status": status, "reason": reason},
+            {
+                "schema_version": SCHEMA_VERSION,
+                "peftune_version": __version__,
+                "status": status,
+                "reason": reason,
+            },
             folder / REPORT,
         )
         raise

@@ -9,7 +9,14 @@ from peftune.training.train import TrainingResult
 _MANY_TRUNCATED = 0.05
 
 
-def find_pitfalls(*, learning: Learning, forgetting: Forgetting, training: TrainingResult, train_rows: int, max_length: int) -> list[Finding]:
+def find_pitfalls(
+    *,
+    learning: Learning,
+    forgetting: Forgetting,
+    training: TrainingResult,
+    train_rows: int,
+    max_length: int,
+) -> list[Finding]:
     """List what a careful reader should know before believing the numbers."""
     findings = []
     if forgetting.controls.get("adapter_off_forgetting") not in (None, 0.0):

@@ -69,7 +69,9 @@ def read_run(folder: str | Path) -> Run:
 def write_json(values: Mapping[str, Any], path: Path) -> None:
     """Write a JSON file whole or not at all."""
     staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    staged.write_text(
+        json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     os.replace(staged, path)  # noqa: PTH105 - Path.replace is the same; this says that it is atomic
 
 

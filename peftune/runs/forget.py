@@ -10,10 +10,23 @@ from torch import nn
 from transformers import GPT2Model, PreTrainedTokenizerBase
 
 from peftune.artifacts.foreign import is_peft_folder, load_foreign_adapter
-from peftune.artifacts.load import checked_manifest, load, load_adapter, refuse_other_base, strategy_of
+from peftune.artifacts.load import (
+    checked_manifest,
+    load,
+    load_adapter,
+    refuse_other_base,
+    strategy_of,
+)
 from peftune.artifacts.manifest import MANIFEST
 from peftune.errors import ArtifactError, UsageError
-from peftune.forgetting.measure import ProbeText, adapter_off_forgetting, forgetting_of, measure, measure_with, read_probe_texts
+from peftune.forgetting.measure import (
+    ProbeText,
+    adapter_off_forgetting,
+    forgetting_of,
+    measure,
+    measure_with,
+    read_probe_texts,
+)
 from peftune.models.base import choose_device, hidden_load_report
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.source import find_base
@@ -24,7 +37,13 @@ from peftune.runs.report import Forgetting
 _NO_LEARNING = "no verdict without a task score beside it"
 
 
-def forget(artifact: str | Path, probes: Sequence[Probe], *, base: str | None = None, use_cpu: bool = False) -> Forgetting:
+def forget(
+    artifact: str | Path,
+    probes: Sequence[Probe],
+    *,
+    base: str | None = None,
+    use_cpu: bool = False,
+) -> Forgetting:
     """Measure what an artifact forgot.
 
     The base is loaded by itself for "before", in the precision in which the artifact was trained
@@ -45,7 +64,9 @@ def forget(artifact: str | Path, probes: Sequence[Probe], *, base: str | None = 
     texts = read_probe_texts(probes)
     folder = Path(artifact)
     if not folder.is_dir():
-        message = f"There is no folder '{artifact}'. Name an adapter folder, or a checkpoint folder."
+        message = (
+            f"There is no folder '{artifact}'. Name an adapter folder, or a checkpoint folder."
+        )
         raise ArtifactError(message)
     device = choose_device(use_cpu=use_cpu)
     if (folder / MANIFEST).is_file():
@@ -65,9 +86,13 @@ def probe_from_text(text: str) -> Probe:
     return LanguageModelLoss(dataset_name=text)
 
 
-def _forget_own(folder: Path, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool) -> Forgetting:
+def _forget_own(
+    folder: Path, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool
+) -> Forgetting:
     manifest = checked_manifest(folder)
-    refuse_other_base(base or manifest.base.name, manifest, source=str(folder), given=base is not None)
+    refuse_other_base(
+        base or manifest.base.name, manifest, source=str(folder), given=base is not None
+    )
     untouched = prepare_model(
         base or manifest.base.name,
         strategy_of(manifest, source=str(folder)),
@@ -84,20 +109,28 @@ def _forget_own(folder: Path, texts: Sequence[ProbeText], base: str | None, *, u
     tuned = load_adapter(folder, base=base, use_cpu=use_cpu)
     after = measure_with(tuned, tokenizer, texts)
     off = measure(tuned, texts, strength=0.0)
-    return _result(tuned, tokenizer, texts, before, after, control=adapter_off_forgetting(before, off))
+    return _result(
+        tuned, tokenizer, texts, before, after, control=adapter_off_forgetting(before, off)
+    )
 
 
-def _forget_foreign(folder: Path, texts: Sequence[ProbeText], base: str | None, device: torch.device) -> Forgetting:
+def _forget_foreign(
+    folder: Path, texts: Sequence[ProbeText], base: str | None, device: torch.device
+) -> Forgetting:
     tuned, source = load_foreign_adapter(folder, base, device)
     tokenizer = load_tokenizer(source.folder)
     before = measure_with(_trunk(source.folder, device), tokenizer, texts)
     after = measure_with(tuned, tokenizer, texts)
     with tuned.disable_adapter():
         off = measure_with(tuned, tokenizer, texts)
-    return _result(tuned, tokenizer, texts, before, after, control=adapter_off_forgetting(before, off))
+    return _result(
+        tuned, tokenizer, texts, before, after, control=adapter_off_forgetting(before, off)
+    )
 
 
-def _forget_checkpoint(folder: Path, texts: Sequence[ProbeText], base: str | None, device: torch.device) -> Forgetting:
+def _forget_checkpoint(
+    folder: Path, texts: Sequence[ProbeText], base: str | None, device: torch.device
+) -> Forgetting:
     if base is None:
         message = f"'{folder}' is a plain checkpoint, which does not say what it was made from. Pass --base."
         raise UsageError(message)
@@ -109,13 +142,19 @@ def _forget_checkpoint(folder: Path, texts: Sequence[ProbeText], base: str | Non
         message = f"'{folder}' and '{base}' have vocabularies of different sizes, so one was not made from the other."
         raise ArtifactError(message)
     before = measure_with(untouched, tokenizer, texts)
-    return _result(tuned, tokenizer, texts, before, measure_with(tuned, tokenizer, texts), control=None)
+    return _result(
+        tuned, tokenizer, texts, before, measure_with(tuned, tokenizer, texts), control=None
+    )
 
 
 def _trunk(folder: Path, device: torch.device) -> GPT2Model:
     with hidden_load_report():
         trunk: GPT2Model = GPT2Model.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, device_map={"": device}
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            device_map={"": device},
         )
     trunk.eval()
     return trunk
@@ -131,6 +170,7 @@ def _result(
     control: float | None,
 ) -> Forgetting:
     results = [
-        forgetting_of(model, tokenizer, text, before=b, after=a, seed=0) for text, b, a in zip(texts, before, after, strict=True)
+        forgetting_of(model, tokenizer, text, before=b, after=a, seed=0)
+        for text, b, a in zip(texts, before, after, strict=True)
     ]
     return Forgetting(results, {"adapter_off_forgetting": control}, None, _NO_LEARNING)

@@ -142,7 +142,11 @@ class Run:
         """Return the content of `report.json`."""
         values = dataclasses.asdict(self)
         del values["folder"]
-        head = {"schema_version": SCHEMA_VERSION, "peftune_version": __version__, "status": values.pop("status")}
+        head = {
+            "schema_version": SCHEMA_VERSION,
+            "peftune_version": __version__,
+            "status": values.pop("status"),
+        }
         return {**head, **values}
 
 
@@ -153,7 +157,9 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
         folder=folder,
         run=Identity(**values["run"]),
         learning=Learning(**values["learning"]),
-        forgetting=Forgetting(**{**forgetting, "probes": [ProbeResult(**probe) for probe in forgetting["probes"]]}),
+        forgetting=Forgetting(
+            **{**forgetting, "probes": [ProbeResult(**probe) for probe in forgetting["probes"]]}
+        ),
         cost=Cost(**values["cost"]),
         findings=[Finding(**finding) for finding in values["findings"]],
         environment=values["environment"],
