@@ -83,8 +83,8 @@ def _bootstrap(
     confidence: float,
     method: Literal["percentile", "BCa"],
 ) -> Interval:
-    with warnings.catch_warnings():
-        # A constant sample has a zero-width interval; scipy warns that it is degenerate.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        # A constant sample has a zero-width interval; scipy divides by its spread and warns.
         warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
         result = stats.bootstrap(
             columns,
