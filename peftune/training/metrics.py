@@ -97,7 +97,7 @@ def metrics_of_prediction(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def _balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any]) -> float:
-    """Average the recall of the classes that occur; scikit-learn's own warns where one does not."""
+    """Average the recall over the classes that have rows; scikit-learn's own warns where one has none."""
     present = sorted(set(labels.tolist()))
     return float(recall_score(labels, predicted, labels=present, average="macro"))
 
