@@ -17,12 +17,13 @@ classifier.predict(["what a lovely day"])
 ```"""
 
 _WITH_PEFT = """```python
+import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{base}")
 tokenizer.pad_token = tokenizer.eos_token
-base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={count}, pad_token_id=tokenizer.pad_token_id)
+base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={count}, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32)
 model = PeftModel.from_pretrained(base, "{folder}").eval()
 # ids to labels: {labels}
 ```"""

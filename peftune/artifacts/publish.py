@@ -26,6 +26,7 @@ def published(target: Path) -> Iterator[Path]:
         yield staging
         staging.chmod(0o755)
         for path in staging.iterdir():
+            path.chmod(0o644)
             _sync(path)
         _sync(staging)
         _swap(staging, target)

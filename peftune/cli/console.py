@@ -68,6 +68,8 @@ def quiet_libraries() -> None:
     # Bars of file operations that take milliseconds; peftune shows bars of its own.
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    # The hub client tells of every retry; the error that ends them tells enough.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # bitsandbytes tells at import that an optional kernel package is not installed.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft still calls transformers' old name for activation checkpointing.

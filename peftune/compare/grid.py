@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peftune.errors import PeftuneError, UsageError
-from peftune.recipe import Recipe, read_recipe, resolve, with_strategy, write_recipe
-from peftune.runs import Run, read_run
-from peftune.runs.folder import claim_folder, write_json
+from peftune.errors import UsageError
+from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
+from peftune.runs import Run
+from peftune.runs.folder import RECIPE, claim_folder, finished_run, write_json
+from peftune.runs.inputs import inputs_of, read_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -82,73 +83,68 @@ def compare(
     """
     chosen = read_recipe(recipe, overrides)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
+    task, texts, inputs = read_inputs(chosen)
     cells = [_cell(chosen, strategy, seed, folder) for strategy in strategies for seed in seeds]
-    for cell, path in cells:
-        claim_folder(path, cell)
-    runs: list[Run] = []
-    failures: list[Failure] = []
-    for number, (cell, path) in enumerate(cells, start=1):
-        outcome = _run_cell(cell, path, f"{number}/{len(cells)}")
-        if isinstance(outcome, Run):
-            runs.append(outcome)
-        else:
-            failures.append(outcome)
-    _refuse_different_rows(runs)
-    comparison = Comparison(folder, runs, failures)
+    finished = [
+        claim_folder(
+            Path(cell.output_dir), cell, inputs_of(cell, task, texts, inputs.base_fingerprint)
+        )
+        for cell in cells
+    ]
+    outcomes = [
+        _outcome(cell, run, place=f"{number}/{len(cells)}")
+        for number, (cell, run) in enumerate(zip(cells, finished, strict=True), start=1)
+    ]
+    comparison = Comparison(
+        folder,
+        runs=[outcome for outcome in outcomes if isinstance(outcome, Run)],
+        failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
+    )
+    _refuse_different_rows(comparison.runs)
     write_json(comparison.as_json(), folder / COMPARISON)
     return comparison
 
 
-def _cell(recipe: Recipe, strategy: str, seed: int, folder: Path) -> tuple[Recipe, Path]:
-    with_own_strategy = resolve(with_strategy(recipe, strategy))
-    path = folder / f"{strategy}-seed{seed}"
-    training = with_own_strategy.training.model_copy(update={"seed": seed})
-    return with_own_strategy.model_copy(
-        update={"training": training, "output_dir": str(path)}
-    ), path
+def _cell(recipe: Recipe, strategy: str, seed: int, folder: Path) -> Recipe:
+    """Return the resolved recipe of one run of the grid."""
+    cell = resolve(with_strategy(recipe, strategy))
+    training = cell.training.model_copy(update={"seed": seed})
+    place = str(folder / f"{strategy}-seed{seed}")
+    return cell.model_copy(update={"training": training, "output_dir": place})
 
 
-def _run_cell(recipe: Recipe, folder: Path, place: str) -> Run | Failure:
-    finished = claim_folder(folder, recipe)
+def _outcome(recipe: Recipe, finished: Run | None, *, place: str) -> Run | Failure:
     name = f"[{place}] {recipe.strategy.name}, seed {recipe.training.seed}"
     if finished is not None:
         logger.info("%s: finished before", name)
         return finished
     logger.info("%s: running", name)
     started = time.perf_counter()
-    write_recipe(recipe, folder / "recipe.yaml")
-    command = [
-        sys.executable,
-        "-m",
-        "peftune.cli",
-        "run",
-        str(folder / "recipe.yaml"),
-        "--output",
-        str(folder),
-    ]
-    with (folder / _LOG).open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own command line
-            command, stdout=log, stderr=None if sys.stderr.isatty() else log
-        )
+    folder = Path(recipe.output_dir)
+    code = _run_process(folder)
+    result = finished_run(folder)
+    if result is None:
+        message = _last_line(folder / _LOG) or f"the process ended with code {code}"
+        logger.warning("%s: failed: %s", name, message)
+        return Failure(recipe.strategy.name, recipe.training.seed, message)
+    seconds = time.perf_counter() - started
+    logger.info("%s: accuracy %.3f in %.0f s", name, result.learning.accuracy, seconds)
+    return result
+
+
+def _run_process(folder: Path) -> int:
+    """Run the recipe in a folder there, in a process that ends with this one."""
+    recipe, log = str(folder / RECIPE), folder / _LOG
+    command = [sys.executable, "-m", "peftune.cli", "run", recipe, "--output", str(folder)]
+    with log.open("w", encoding="utf-8") as output:
+        errors = None if sys.stderr.isatty() else output
+        process = subprocess.Popen(command, stdout=output, stderr=errors)  # noqa: S603 - our own
         try:
-            code = process.wait()
+            return process.wait()
         except BaseException:
             process.terminate()
             process.wait()
             raise
-    try:
-        result = read_run(folder)
-    except PeftuneError:
-        message = _last_line(folder / _LOG) or f"the process ended with code {code}"
-        logger.warning("%s: failed: %s", name, message)
-        return Failure(recipe.strategy.name, recipe.training.seed, message)
-    logger.info(
-        "%s: accuracy %.3f in %.0f s",
-        name,
-        result.learning.accuracy,
-        time.perf_counter() - started,
-    )
-    return result
 
 
 def _last_line(log: Path) -> str:

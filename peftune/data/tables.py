@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from peftune.errors import DataError, suggestion
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+
+logger = logging.getLogger(__name__)
 
 FILE_KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
@@ -75,6 +78,7 @@ def read_hub_dataset(name: str, config: str | None, revision: str | None) -> Dat
     """
     import datasets
 
+    logger.info("asking the hub for the data set '%s'", name)
     try:
         return datasets.load_dataset(name, config, revision=revision)
     except Exception as error:

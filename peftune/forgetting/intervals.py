@@ -83,8 +83,9 @@ def _bootstrap(
     confidence: float,
     method: Literal["percentile", "BCa"],
 ) -> Interval:
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        # A constant sample has a zero-width interval; scipy divides by its spread and warns.
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        # A constant sample has a zero-width interval; scipy warns that it is degenerate, and its
+        # BCa divides zero by zero on the way there.
         warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
         result = stats.bootstrap(
             columns,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peftune.bundled import MODELS, bundled_folder, is_bundled
 from peftune.errors import BaseModelError
+
+logger = logging.getLogger(__name__)
 
 _FILES = [
     "config.json",
@@ -68,6 +71,7 @@ def find_base(name_or_path: str, revision: str | None = None) -> BaseSource:
 def _from_hub(name: str, revision: str | None) -> BaseSource:
     from huggingface_hub import snapshot_download
 
+    logger.info("asking the hub for the base '%s'", name)
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
     except Exception as error:

@@ -38,7 +38,8 @@ def recipe_json_schema() -> dict[str, Any]:
     )
     schema = model.model_json_schema()
     definitions = schema["$defs"]
-    schema["properties"]["strategy"] = _one_of(STRATEGIES, "name", definitions)
+    described = {"description": Recipe.model_fields["strategy"].description}
+    schema["properties"]["strategy"] = described | _one_of(STRATEGIES, "name", definitions)
     definitions["ForgettingSection"]["properties"]["probes"]["items"] = _one_of(
         PROBES, "type", definitions
     )

@@ -67,7 +67,18 @@ def _apply_overrides(document: Document, overrides: Sequence[str]) -> set[KeyPat
         document.faults = [fault for fault in document.faults if fault.path[: len(path)] != path]
         document.positions.record_override(path, assignment)
         changed.add(path)
+        if path[0] == "training":
+            _forget_strategies_own(document.values, path[-1])
     return changed
+
+
+def _forget_strategies_own(values: dict[str, Any], key: str) -> None:
+    """The command line wins: a key of `training` set there holds for every strategy."""
+    compare = values.get("compare")
+    own = compare.get("training") if isinstance(compare, dict) else None
+    for keys in own.values() if isinstance(own, dict) else ():
+        if isinstance(keys, dict):
+            keys.pop(key, None)
 
 
 def _build(document: Document) -> Recipe:

@@ -19,24 +19,24 @@ from torch import nn
 from peftune._version import __version__
 from peftune.artifacts.save import artifact_bytes, save
 from peftune.data.rows import Rows
-from peftune.data.task import Task, load_task
+from peftune.data.task import Task
 from peftune.errors import GateError, UsageError
 from peftune.forgetting.measure import (
     ProbeText,
     adapter_off_forgetting,
     forgetting_of,
     measure,
-    read_probe_texts,
 )
 from peftune.forgetting.verdict import verdict
 from peftune.models.inference import predict_logits
 from peftune.models.parts import head_of, is_whole_model, trainable_parameters
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.probes import Measurement
-from peftune.recipe import Recipe, read_recipe, recipe_sha256, resolve, with_strategy
+from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.runs.environment import environment
 from peftune.runs.findings import find_pitfalls
 from peftune.runs.folder import CHECKPOINTS, PREDICTIONS, REPORT, claim_folder, write_json
+from peftune.runs.inputs import Inputs, read_inputs
 from peftune.runs.report import SCHEMA_VERSION, Cost, Forgetting, Identity, Run, Status
 from peftune.seeds import seed_streams, stream_seed
 from peftune.strategies import Strategy
@@ -77,13 +77,13 @@ def run(
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
     folder = Path(output) if output is not None else Path(chosen.output_dir)
-    task, texts = load_task(chosen.data), read_probe_texts(chosen.forgetting.probes)
-    finished = claim_folder(folder, chosen)
+    task, texts, inputs = read_inputs(chosen)
+    finished = claim_folder(folder, chosen, inputs)
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with _failure_reported(folder):
-        result = _execute(chosen, task, texts, folder)
+        result = _execute(chosen, task, texts, inputs, folder)
     write_json(result.as_json(), folder / REPORT)
     return result
 
@@ -100,8 +100,10 @@ def check_budget(result: Run, budget: float | None) -> None:
             raise GateError(message)
 
 
-def _execute(recipe: Recipe, task: Task, texts: Sequence[ProbeText], folder: Path) -> Run:
-    seed, identity = recipe.training.seed, recipe_sha256(recipe)
+def _execute(
+    recipe: Recipe, task: Task, texts: Sequence[ProbeText], inputs: Inputs, folder: Path
+) -> Run:
+    seed = recipe.training.seed
     model = prepare_model(
         recipe.model.name_or_path,
         recipe.strategy,
@@ -111,11 +113,12 @@ def _execute(recipe: Recipe, task: Task, texts: Sequence[ProbeText], folder: Pat
         seed=seed,
         use_cpu=recipe.training.use_cpu,
     )
-    logger.info("measuring %d probes on the base", len(texts))
+    if texts:
+        logger.info("measuring the base on %s", ", ".join(text.label for text in texts))
     before = measure(model, texts, strength=0.0)
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
     training = train(
-        model, task, recipe.training, checkpoints=folder / CHECKPOINTS, run_identity=identity
+        model, task, recipe.training, checkpoints=folder / CHECKPOINTS, run_identity=inputs.sha256
     )
     split, judged = task.judged
     logits = _logits(model, judged)
@@ -128,7 +131,8 @@ def _execute(recipe: Recipe, task: Task, texts: Sequence[ProbeText], folder: Pat
         baselines=baseline_scores(task.train, judged),
         curve=training.curve,
     )
-    logger.info("measuring forgetting")
+    if texts:
+        logger.info("measuring forgetting")
     forgetting = _forgetting(model, texts, before, learning, seed=seed)
     artifact = _save(model, recipe, learning, forgetting, folder)
     _write_predictions(judged, logits, task.labels, folder)
@@ -142,8 +146,8 @@ def _execute(recipe: Recipe, task: Task, texts: Sequence[ProbeText], folder: Pat
             seed=seed,
             base_model=preparation.base.name,
             base_fingerprint=preparation.base_fingerprint,
-            recipe_sha256=identity,
-            data_fingerprint=task.fingerprint(),
+            recipe_sha256=inputs.recipe_sha256,
+            data_fingerprint=inputs.data_fingerprint,
         ),
         learning=learning,
         forgetting=forgetting,
@@ -195,11 +199,9 @@ def _forgetting(
             None,
             "the control failed: with the adapter off the model is not the base",
         )
-    return Forgetting(
-        results,
-        {"adapter_off_forgetting": control},
-        verdict(results, learned=learned_something(learning)),
-    )
+    word = verdict(results, learned=learned_something(learning))
+    reason = None if word else "no probe measures in bits per byte, the unit of the margin"
+    return Forgetting(results, {"adapter_off_forgetting": control}, word, reason)
 
 
 def _save(

@@ -10,6 +10,7 @@ from typing import Any
 
 from peftune.errors import OutputFolderError, RecipeError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
+from peftune.runs.inputs import Inputs
 from peftune.runs.report import Run, run_from_json
 
 RECIPE = "recipe.yaml"
@@ -18,15 +19,16 @@ PREDICTIONS = "predictions.jsonl"
 CHECKPOINTS = "checkpoints"
 
 
-def claim_folder(folder: Path, recipe: Recipe) -> Run | None:
+def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
     """Take a folder for a run, or recognise the run that is already in it.
 
     Args:
         folder: the run folder.
         recipe: the resolved recipe.
+        inputs: hashes of all that the run reads.
 
     Returns:
-        The run, if this very recipe has finished there; None if it is to be started or resumed.
+        The run, if this very run has finished there; None if it is to be started or resumed.
 
     Raises:
         OutputFolderError: the folder holds another run, or something else; nothing is touched.
@@ -38,6 +40,7 @@ def claim_folder(folder: Path, recipe: Recipe) -> Run | None:
         _refuse_other_run(folder, recipe)
         finished = finished_run(folder)
         if finished is not None:
+            _refuse_changed_inputs(finished, inputs)
             return finished
     folder.mkdir(parents=True, exist_ok=True)
     write_recipe(recipe, folder / RECIPE)
@@ -89,12 +92,19 @@ def _refuse_other_run(folder: Path, recipe: Recipe) -> None:
         raise OutputFolderError(message)
 
 
-def require_run_folder(folder: Path) -> None:
-    """Refuse a path that is no run folder.
-
-    Raises:
-        UsageError: it holds no recipe.
-    """
-    if not (folder / RECIPE).is_file():
-        message = f"'{folder}' is no run folder: it holds no {RECIPE}."
-        raise UsageError(message)
+def _refuse_changed_inputs(finished: Run, inputs: Inputs) -> None:
+    """A finished run answers for the same rows, base and texts only, not for the same names."""
+    then = (
+        finished.run.data_fingerprint,
+        finished.run.base_fingerprint,
+        tuple(probe.data_sha256 for probe in finished.forgetting),
+    )
+    now = (inputs.data_fingerprint, inputs.base_fingerprint, inputs.probe_sha256)
+    names = ("rows", "base", "probe texts")
+    changed = [name for name, old, new in zip(names, then, now, strict=True) if old != new]
+    if changed:
+        message = (
+            f"'{finished.folder}' holds this run, but its {' and '.join(changed)} have changed since. "
+            "Choose another output folder with --output, or remove it."
+        )
+        raise OutputFolderError(message)

@@ -1,0 +1,42 @@
+# Everything runs in .venv, made on first use. `make demo` shows what peftune does; `make test` tests it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check lint slow docs example clean
+
+demo: $(READY)
+	$(BIN)/peftune compare recipes/quickstart.yaml --strategies full,lora,lora-8bit --seeds 0
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+check: lint test docs
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+example: $(READY)
+	$(BIN)/pip install --quiet --no-deps docs/examples/peftune-bitfit
+	$(BIN)/python -m pytest docs/examples/peftune-bitfit
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+
+# torch comes first and alone: with it in place no other package brings a build of its own.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit("peftune needs Python 3.10 to 3.13; name one with PYTHON=…, such as: make demo PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable . --group dev --group docs
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs site build dist *.egg-info

@@ -1,0 +1,151 @@
+"""Render tables of recipe keys, strategies, probes and verbs from the installed package.
+
+A page asks for a table with a marker on a line of its own, such as `<!-- table: recipe -->`. The
+text is made when the site is built, so it cannot differ from the code, and is never committed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from typer.main import get_command
+
+from peftune.cli.main import app
+from peftune.probes import PROBES
+from peftune.recipe import Recipe
+from peftune.recipe.json_schema import recipe_json_schema
+from peftune.strategies import STRATEGIES
+
+MARKER = re.compile(r"^<!-- table: (?P<name>[a-z-]+) -->$", re.MULTILINE)
+
+Schema = Mapping[str, Any]
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put tables in the place of the markers; MkDocs calls this for every page."""
+    return MARKER.sub(lambda match: TABLES[match["name"]](), markdown)
+
+
+def recipe_table() -> str:
+    """Describe every key of a recipe, section by section, plug-ins left out."""
+    schema = recipe_json_schema()
+    top: dict[str, Schema] = {}
+    parts: list[str] = []
+    for key, described in schema["properties"].items():
+        meaning = Recipe.model_fields[key].description or ""
+        if "$ref" not in described:
+            top[key] = {**described, "description": meaning}
+            continue
+        section = _definition(schema, described)
+        keys = {f"{key}.{name}": field for name, field in section["properties"].items()}
+        required = [f"{key}.{name}" for name in section.get("required", ())]
+        parts.append(f"### {key}\n\n{meaning}\n\n{_key_table(keys, required)}")
+    return "\n\n".join([_key_table(top, schema["required"]), *parts])
+
+
+def strategies_table() -> str:
+    """Describe the fields and training defaults of every installed strategy."""
+    schema, parts = recipe_json_schema(), []
+    for name, strategy in STRATEGIES.load_all()[0].items():
+        defaults = strategy.training_defaults
+        described = _definition(schema, {"$ref": f"#/$defs/{strategy.__name__}"})
+        own = f"learning_rate {defaults.learning_rate:.1e}, weight_decay {defaults.weight_decay:g}"
+        fields = {key: value for key, value in described["properties"].items() if key != "name"}
+        table = _key_table(fields, ()) if fields else "It has no fields."
+        parts.append(f"### {name}\n\nTraining defaults: `{own}`.\n\n{table}")
+    return "\n\n".join(parts)
+
+
+def probes_table() -> str:
+    """Describe the fields of every installed probe."""
+    schema, parts = recipe_json_schema(), []
+    for name, probe in PROBES.load_all()[0].items():
+        described = _definition(schema, {"$ref": f"#/$defs/{probe.__name__}"})
+        fields = {key: value for key, value in described["properties"].items() if key != "type"}
+        summary = (probe.__doc__ or "").strip().splitlines()[0]
+        parts.append(f"### {name}\n\n{summary}\n\n{_key_table(fields, ())}")
+    return "\n\n".join(parts)
+
+
+def verbs_table() -> str:
+    """Describe every verb of the command line with its arguments and options."""
+    commands: Mapping[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    parts = []
+    for name, command in commands.items():
+        rows = [(_parameter_name(parameter), parameter.help or "") for parameter in command.params]
+        table = f"\n\n{_rows(('argument or option', 'meaning'), rows)}" if rows else ""
+        parts.append(f"### {name}\n\n{command.help}{table}")
+    return "\n\n".join(parts)
+
+
+def _parameter_name(parameter: Any) -> str:  # noqa: ANN401 - typer ships its own click
+    option = parameter.param_type_name == "option"
+    return (
+        f"`{', '.join(parameter.opts)}`" if option else f"`{parameter.metavar or parameter.name}`"
+    )
+
+
+def _definition(schema: Schema, reference: Schema) -> Schema:
+    found: Schema = schema["$defs"][reference["$ref"].removeprefix("#/$defs/")]
+    return found
+
+
+def _key_table(fields: Mapping[str, Schema], required: Sequence[str]) -> str:
+    rows = [
+        (
+            f"`{key}`",
+            _type(field),
+            _default(field, is_required=key in required),
+            field.get("description", ""),
+        )
+        for key, field in fields.items()
+    ]
+    return _rows(("key", "type", "default", "meaning"), rows)
+
+
+def _rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines
+    )
+
+
+def _default(field: Schema, *, is_required: bool) -> str:
+    if is_required:
+        return "required"
+    # A default that a factory makes is not in the JSON schema; only mappings have one.
+    return f"`{json.dumps(field.get('default', {}))}`"
+
+
+def _type(field: Schema) -> str:
+    """Say a JSON-schema type in words: `integer, > 0, ≤ 1024`."""
+    if "anyOf" in field:
+        return " or ".join(_type(branch) for branch in field["anyOf"])
+    if "oneOf" in field:
+        return "mapping"
+    if "enum" in field:
+        return " · ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if field.get("type") == "array":
+        return f"list of {_type(field['items'])}"
+    kind = {"object": "mapping", "null": "null"}.get(field["type"], field["type"])
+    return ", ".join([kind, *_bounds(field)])
+
+
+def _bounds(field: Schema) -> Iterator[str]:
+    signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+    for key, sign in signs.items():
+        if key in field:
+            yield f"{sign} {field[key]}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "recipe": recipe_table,
+    "strategies": strategies_table,
+    "probes": probes_table,
+    "verbs": verbs_table,
+}

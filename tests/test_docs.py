@@ -1,0 +1,297 @@
+"""The documentation is true: its code runs, its commands exist, its tables are complete."""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import importlib
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from typer.main import get_command
+
+import peftune
+from peftune import errors
+from peftune.cli.main import INTERRUPTED, TERMINATED, app
+from peftune.forgetting.measure import ProbeResult
+from peftune.probes import PROBES
+from peftune.recipe import Recipe, read_recipe
+from peftune.recipe.locate import shipped_recipes
+from peftune.runs import environment, findings, report
+from peftune.strategies import STRATEGIES
+from peftune.training.learning import Learning
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+_FENCE = re.compile(
+    r"(?P<not_run>^<!-- not run: [^\n]+ -->\n)?"
+    r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of a page.
+
+    Args:
+        page: file that holds it.
+        line: line of its first line, from 1.
+        language: word behind the fence.
+        title: name of the file that it shows; None where it is no file.
+        text: what stands between the fences.
+    """
+
+    page: Path
+    line: int
+    language: str
+    title: str | None
+    text: str
+
+    def __str__(self) -> str:
+        """Name the place, for messages and test ids."""
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks(*languages: str) -> list[Block]:
+    """Collect the blocks of all pages in some languages, those marked `not run` left out."""
+    return [block for page in PAGES for block in _blocks(page) if block.language in languages]
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for match in _FENCE.finditer(text):
+        if match["not_run"] is None:
+            line = text.count("\n", 0, match.start("text")) + 1
+            yield Block(page, line, match["language"], match["title"], match["text"])
+
+
+def _command_lines() -> list[tuple[str, str]]:
+    """Collect `peftune …` commands with their place; a backslash joins lines."""
+    return [
+        (str(block), line.strip().removeprefix("$ "))
+        for block in blocks("bash", "console")
+        for line in block.text.replace("\\\n", " ").splitlines()
+        if line.strip().removeprefix("$ ").startswith("peftune ")
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in a temporary folder from which modules and packages are found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loaded = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - loaded:
+        module = sys.modules[name]
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def _install(page: Path, folder: Path) -> None:
+    """Write the files that a page shows, and register the package as an installer would."""
+    for block in _blocks(page):
+        if block.title is not None:
+            (folder / block.title).write_text(block.text, encoding="utf-8")
+    if not (folder / "pyproject.toml").is_file():
+        return
+    # The page's TOML is plain enough for the standard library of Python 3.10.
+    project = configparser.ConfigParser(interpolation=None)
+    project.read(folder / "pyproject.toml", encoding="utf-8")
+    name, version = (project["project"][key].strip('"') for key in ("name", "version"))
+    metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8"
+    )
+    lines = []
+    for section in project.sections():
+        prefix, quote, group = section.partition('project.entry-points."')
+        if quote and not prefix:
+            points = project[section].items()
+            lines += [f"[{group[:-1]}]", *(f"{key} = {value[1:-1]}" for key, value in points)]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize(
+    "page", sorted({block.page for block in blocks("python")}), ids=lambda page: page.name
+)
+def test_the_python_blocks_of_a_page_run_in_order(page: Path, folder: Path) -> None:
+    """Copied one after the other into a fresh session, they run."""
+    _install(page, folder)
+    namespace: dict[str, Any] = {"__name__": "page"}
+    for block in _blocks(page):
+        if block.language == "python" and block.title is None:
+            padded = "\n" * (block.line - 1) + block.text
+            exec(compile(padded, page, "exec", dont_inherit=True), namespace)  # noqa: S102 - the page's own code
+
+
+@pytest.mark.slow
+def test_the_strategy_of_the_page_keeps_the_contract(folder: Path) -> None:
+    """The package that write-a-strategy shows passes the tests that it shows."""
+    pytest.importorskip("peftune.testing")
+    _install(DOCS / "write-a-strategy.md", folder)
+    path = os.pathsep.join([str(folder), *sys.path])
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", str(folder / "test_peftune_bitfit.py")],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in blocks("yaml") if block.text.startswith("version: 1")],
+    ids=str,
+)
+def test_the_recipes_of_the_pages_are_valid(block: Block, tmp_path: Path) -> None:
+    """A recipe that a page shows is accepted by the schema."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(block.text, encoding="utf-8")
+    read_recipe(path)
+
+
+@pytest.mark.parametrize(("place", "line"), _command_lines())
+def test_the_commands_of_the_pages_exist(place: str, line: str) -> None:
+    """A command line that a page shows names a verb, its options, and keys of the recipe."""
+    verb, *words = shlex.split(line, comments=True)[1:]
+    verbs: Mapping[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    assert verb in verbs, f"{place}: there is no verb '{verb}'."
+    options = {name for parameter in verbs[verb].params for name in parameter.opts}
+    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert given <= options, f"{place}: '{verb}' has no {sorted(given - options)}."
+    overrides = [word for word in words if re.match(r"[a-z_]+(\.[a-z_]+)*=", word)]
+    named = [Path(word).stem for word in words if Path(word).stem in shipped_recipes()]
+    read_recipe(named[0] if named else "quickstart", overrides)
+
+
+def test_every_public_name_is_documented() -> None:
+    """A name in `peftune.__all__` appears in the pages as `peftune.NAME`."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    names = [name for name in peftune.__all__ if not name.startswith("__")]
+    assert [name for name in names if not re.search(rf"\bpeftune\.{name}\b", text)] == []
+
+
+def _first_cells(page: str) -> list[str]:
+    """Collect what stands in backticks in the first column of a page's tables."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
+    """Every key that a run writes is explained, and no other."""
+    sections = {"run": report.Identity, "learning": Learning, "cost": report.Cost}
+    keys = ["schema_version", "peftune_version", "status"]
+    keys += [f"{section}.{name}" for section, kind in sections.items() for name in _names(kind)]
+    keys += [f"forgetting.{name}" for name in _names(report.Forgetting)] + _names(ProbeResult)
+    facts = [*environment.environment(), "seed_streams", "dropped_rows"]
+    keys += [f"environment.{name}" for name in facts]
+    source = Path(findings.__file__).read_text(encoding="utf-8")
+    keys += re.findall(r'Finding\(\s*"([a-z-]+)"', source)
+    assert sorted(_first_cells("report.md")) == sorted(keys)
+
+
+def test_the_adapter_page_lists_exactly_the_keys_of_the_manifest() -> None:
+    """Every key of `peftune.json` is explained, and no other."""
+    from peftune.artifacts.manifest import CARD, MANIFEST, PEFT_CONFIG, WEIGHTS, Manifest
+
+    files = [WEIGHTS, PEFT_CONFIG, MANIFEST, CARD]
+    checkpoint = ["config.json", "model.safetensors", "tokenizer*.json"]
+    expected = [*files, *checkpoint, *Manifest.model_fields]
+    assert sorted(_first_cells("adapter-format.md")) == sorted(expected)
+
+
+def test_the_guards_page_lists_exactly_the_guards() -> None:
+    """Every guard that can refuse a strategy is explained, and no other."""
+    source = (ROOT / "peftune/models/guards.py").read_text(encoding="utf-8")
+    guards = set(re.findall(r'_fail\(\s*strategy,\s*"([a-z]+)"', source))
+    assert set(_first_cells("write-a-strategy.md")) == guards
+
+
+def test_the_exit_codes_are_those_of_the_command_line() -> None:
+    """The table of exit codes has every code that a fault or a signal leads to."""
+    text = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    raised = {kind.exit_code for kind in kinds if issubclass(kind, errors.PeftuneError)}
+    assert told == {0, INTERRUPTED, TERMINATED} | raised
+
+
+def test_the_error_lines_of_troubleshooting_are_those_of_the_code() -> None:
+    """A user who searches the page for the line that they got finds it."""
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### `(.+)`$", text, re.MULTILINE)
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "peftune").rglob("*.py"))
+    assert headings
+    assert [heading for heading in headings if heading not in code] == []
+
+
+@pytest.fixture(scope="module")
+def tables() -> Any:  # noqa: ANN401 - a module that is no package's
+    """Load the program that makes the tables."""
+    spec = importlib.util.spec_from_file_location("schema_tables", DOCS / "hooks/schema_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Walk the pydantic models themselves, a second way to the keys beside the JSON schema."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
+            if name != "strategy":
+                yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_the_recipe_tables_hold_every_key(tables: Any) -> None:  # noqa: ANN401 - a module
+    """A key of the schema, of a strategy or of a probe cannot be missing from the page."""
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    rendered = tables.on_page_markdown(page + (DOCS / "strategies.md").read_text(encoding="utf-8"))
+    keys = [*_keys(Recipe), "strategy"]
+    for group in (STRATEGIES, PROBES):
+        for plugin in group.load_all()[0].values():
+            keys += list(plugin.model_fields)
+    assert "<!-- table:" not in rendered
+    assert [key for key in keys if f"| `{key}` |" not in rendered] == []
+
+
+def test_the_verbs_table_holds_every_verb_and_option(tables: Any) -> None:  # noqa: ANN401 - a module
+    """A verb cannot be missing from the page."""
+    rendered = tables.on_page_markdown((DOCS / "command-line.md").read_text(encoding="utf-8"))
+    assert "### run\n" in rendered
+    assert "| `--strategy` | Strategy in the place of the recipe's own. |" in rendered
+    verbs = get_command(app).commands  # type: ignore[attr-defined]
+    assert [verb for verb in verbs if f"### {verb}\n" not in rendered] == []
+
+
+def test_a_table_says_type_bounds_default_and_meaning(tables: Any) -> None:  # noqa: ANN401 - a module
+    """One row of the strategies' table, word for word."""
+    row = (
+        "| `r` | integer, > 0, ≤ 1024 | `8` | Rank: higher learns more and makes a larger file. |"
+    )
+    assert row in tables.strategies_table().splitlines()
