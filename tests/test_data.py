@@ -373,7 +373,7 @@ def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> No
         (
             "ragged.csv",
             b"text,label\nx,a\ny,b,c\n",
-            "'ragged.csv' is no readable csv file: CSV parse error: Expected 2 columns, got 3: y,b,c. Check the quotes and the number of cells in that row.",
+            "'ragged.csv' is no readable csv file: CSV parse error: Row #3: Expected 2 columns, got 3: y,b,c. Check the quotes and the number of cells in that row.",
         ),
         (
             "latin.csv",
