@@ -53,7 +53,7 @@ class Classifier:
         """Classify texts, in their order.
 
         Raises:
-            UsageError: `texts` is one string instead of a list of them.
+            UsageError: `texts` is one string instead of a list of them, or holds something else.
         """
         probabilities = softmax(
             self.logits(texts, batch_size=batch_size).astype(np.float64), axis=-1
@@ -71,9 +71,13 @@ class Classifier:
 
     def logits(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Return raw scores, (texts, labels), float32."""
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            message = f"predict takes a list of strings (got {type(texts).__name__}); for one text write predict([text])."
+        if isinstance(texts, str):
+            message = "predict takes a list of strings (got one string); for one text write predict([text])."
             raise UsageError(message)
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                message = f"predict takes a list of strings (got {type(text).__name__} at index {index})."
+                raise UsageError(message)
         return predict_logits(
             self.model, self.tokenizer, texts, max_length=self.max_length, batch_size=batch_size
         )

@@ -27,7 +27,9 @@ _HEAD = "base_model.model.score.weight"
 _MAX_RANK = 1024
 _PLAIN_VALUES: dict[str, tuple[Any, ...]] = {
     "bias": ("none",),
-    "init_lora_weights": (True, False),
+    "init_lora_weights": (True, False, "gaussian"),
+    "rank_pattern": (None, {}),
+    "alpha_pattern": (None, {}),
     "megatron_config": (None,),
     "layer_replication": (None,),
     "alora_invocation_tokens": (None,),
@@ -60,12 +62,13 @@ def load_foreign_adapter(
         message = f"'{folder}' holds no {WEIGHTS}; pickled adapters are never opened. Save it again with safetensors."
         raise ArtifactError(message)
     tensors = parse_tensors(path.read_bytes(), source=str(path))
-    model = get_peft_model(_base_model(source, tensors, device), _lora_config(values))
+    task_type = TaskType.SEQ_CLS if _HEAD in tensors else TaskType.CAUSAL_LM
+    model = get_peft_model(_base_model(source, tensors, device), _lora_config(values, task_type))
     expected = get_peft_model_state_dict(
         model, adapter_name=ADAPTER_NAME, save_embedding_layers=False
     )
     if difference := sorted(set(expected) ^ set(tensors)):
-        message = f"'{path}' does not fit '{source.name}': '{difference[0]}' and {len(difference) - 1} more tensors are missing or unexpected."
+        message = f"'{path}' does not fit '{source.name}': tensor '{difference[0]}' is missing or unexpected ({len(difference)} in all)."
         raise ArtifactError(message)
     for key, tensor in tensors.items():
         if tensor.shape != expected[key].shape or not bool(torch.isfinite(tensor).all()):
@@ -94,12 +97,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ArtifactError(message)
     for key, allowed in _PLAIN_VALUES.items():
         if key in values and values[key] not in allowed:
-            message = f"'{path}': {key} {values[key]!r} changes the base or follows other files; it is not opened."
+            message = f"'{path}': {key} {values[key]!r} is not plain LoRA: it changes the base, treats layers apart, or follows other files. It is not opened."
             raise ArtifactError(message)
     return values
 
 
-def _lora_config(values: dict[str, Any]) -> LoraConfig:
+def _lora_config(values: dict[str, Any], task_type: TaskType) -> LoraConfig:
     rank, alpha, targets = values.get("r"), values.get("lora_alpha"), values.get("target_modules")
     plain_names = targets == "all-linear" or (
         isinstance(targets, list)
@@ -117,7 +120,7 @@ def _lora_config(values: dict[str, Any]) -> LoraConfig:
         message = f"{PEFT_CONFIG}: r must be 1 to {_MAX_RANK}, lora_alpha positive, target_modules a list of module names."
         raise ArtifactError(message)
     return LoraConfig(
-        task_type=TaskType(values.get("task_type") or "CAUSAL_LM"),
+        task_type=task_type,
         r=rank,
         lora_alpha=alpha,
         target_modules=targets,

@@ -16,6 +16,7 @@ WEIGHTS = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
 CARD = "README.md"
 MAX_MANIFEST_BYTES = 1 << 20
+_SEAL = "sha256"
 
 Sha256 = str
 
@@ -64,15 +65,16 @@ def sha256_of(content: bytes) -> Sha256:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write the manifest of an artifact."""
+    """Write the manifest of an artifact, sealed with the hash of its own content."""
+    values = manifest.model_dump(mode="json")
     text = json.dumps(
-        manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False
+        {**values, _SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
     )
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a manifest strictly: no duplicate keys, no NaN, no unknown keys.
+    """Read a manifest strictly: no duplicate keys, no NaN, no unknown keys, nothing edited.
 
     Raises:
         ArtifactError: it is missing or not as it must be.
@@ -80,6 +82,9 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         message = f"'{folder}' holds no {MANIFEST}, so it is no artifact of peftune."
+        raise ArtifactError(message)
+    if path.is_symlink():
+        message = f"'{path}' is no plain file, and is not opened."
         raise ArtifactError(message)
     content = path.read_bytes()
     if len(content) > MAX_MANIFEST_BYTES:
@@ -91,7 +96,8 @@ def read_manifest(folder: Path) -> Manifest:
         values = json.loads(
             content, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
         )
-        return Manifest.model_validate(values)
+        seal = values.pop(_SEAL, None) if isinstance(values, dict) else None
+        manifest = Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         message = (
@@ -101,6 +107,15 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         message = f"'{path}' is no valid manifest: {error}."
         raise ArtifactError(message) from error
+    if seal != _sealed(values):
+        message = f"'{path}' is not the manifest that was saved: its content does not fit its hash. Fetch it again."
+        raise ArtifactError(message)
+    return manifest
+
+
+def _sealed(values: dict[str, Any]) -> Sha256:
+    """Hash a manifest's content, whatever its layout: labels and fields have no other witness."""
+    return sha256_of(json.dumps(values, sort_keys=True).encode())
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from pathlib import Path
 def published(target: Path) -> Iterator[Path]:
     """Give a staging folder beside the target; on success it takes the target's place.
 
-    Files reach the disk before the rename, so a crash at any moment leaves the old folder or the
-    new one. On an error the staging folder is removed and the target is as it was.
+    Files reach the disk before the rename. On an error or an interrupt the staging folder is
+    removed, and the target is the old folder or the new one. A process that is killed in the
+    instant between two renames leaves the old folder beside the target, as `.NAME.….old/NAME`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(
@@ -38,15 +39,19 @@ def _swap(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / target.name)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    old = aside / target.name
     try:
+        target.rename(old)
         staging.rename(target)
-    except OSError:
-        (old / target.name).rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        # Never before something stands in its place.
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

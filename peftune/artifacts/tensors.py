@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import safetensors.torch
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 
 from peftune.errors import ArtifactError, GuardError
@@ -19,18 +18,14 @@ ADAPTER_NAME = "default"
 def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the weights that learn, by the name under which the file holds them.
 
-    PEFT's files leave out the adapter's name and the wrapper around the head; any other model's
-    weights keep their own names.
+    A PEFT model's file is PEFT's own, so PEFT itself is asked what it calls each weight; any other
+    model's weights keep their own names.
     """
     weights = trainable_parameters(model)
     if not isinstance(model, PeftModel):
         return weights
-    wrappers = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, AuxiliaryTrainingWrapper)
-    ]
-    return {_file_name(name, wrappers): weight for name, weight in weights.items()}
+    file_names = {tensor.data_ptr(): name for name, tensor in _tensors_of_peft(model).items()}
+    return {file_names.get(weight.data_ptr(), name): weight for name, weight in weights.items()}
 
 
 def check_against_peft(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -39,10 +34,7 @@ def check_against_peft(model: PeftModel, tensors: Mapping[str, torch.Tensor]) ->
     Raises:
         GuardError: a weight learns that PEFT would not save, or the other way round.
     """
-    expected = set(
-        get_peft_model_state_dict(model, adapter_name=ADAPTER_NAME, save_embedding_layers=False)
-    )
-    if difference := sorted(expected ^ set(tensors)):
+    if difference := sorted(set(_tensors_of_peft(model)) ^ set(tensors)):
         message = f"The trainable weights are not what PEFT saves: '{difference[0]}' and {len(difference) - 1} more differ. The strategy trains a weight that PEFT does not know of."
         raise GuardError(message)
 
@@ -86,12 +78,11 @@ def insert_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, sou
             weight.copy_(tensors[name])
 
 
-def _file_name(name: str, wrappers: list[str]) -> str:
-    for wrapper in wrappers:
-        for inner in (f"{wrapper}.modules_to_save.{ADAPTER_NAME}", f"{wrapper}.token_adapter"):
-            if name.startswith(f"{inner}."):
-                return wrapper + name[len(inner) :]
-    return name.replace(f".{ADAPTER_NAME}.", ".").removesuffix(f".{ADAPTER_NAME}")
+def _tensors_of_peft(model: PeftModel) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(
+        model, adapter_name=ADAPTER_NAME, save_embedding_layers=False
+    )
+    return tensors
 
 
 def _more(names: list[str]) -> str:

@@ -63,38 +63,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(_exit_code(list(sys.argv[1:] if arguments is None else arguments)))
 
 
-def _exit_code(arguments: list[str]) -> int:  # noqa: PLR0911 - one return a way to end
+def _exit_code(arguments: list[str]) -> int:
     try:
         result = get_command(app).main(args=arguments, prog_name="peftune", standalone_mode=False)
-    except PeftuneError as error:
-        _complain(str(error))
-        return error.exit_code
-    except (KeyboardInterrupt, Abort):
-        _complain(f"interrupted; {_KEPT}")
-        return INTERRUPTED
-    except SystemExit as stop:
-        if stop.code != TERMINATED:
-            raise
-        _complain(f"terminated; {_KEPT}")
-        return TERMINATED
     except BrokenPipeError:
         sys.stderr.close()
         return FAILED
-    except OSError as error:
-        _complain(f"{error.filename or 'the system'}: {error.strerror or error}.")
-        return FAILED
-    except Exception as error:
-        # Typer's own faults of usage carry a message and an exit code; nothing else does.
-        if not hasattr(error, "format_message"):
+    except BaseException as error:
+        ending = _ending(error)
+        if ending is None:
             raise
-        # Without arguments the help was printed, and there is nothing more to say.
-        if message := error.format_message().strip():
-            _complain(f"{message}{'' if message[-1] in '.?' else '.'} See 'peftune --help'.")
-        return USAGE
-    code = result if isinstance(result, int) else 0
-    if code == INTERRUPTED:  # newer versions of Typer turn an interrupt into this code themselves
-        _complain(f"interrupted; {_KEPT}")
+        code, message = ending
+    else:
+        code = result if isinstance(result, int) else 0
+        # Newer versions of Typer turn an interrupt into this code themselves.
+        message = f"interrupted; {_KEPT}" if code == INTERRUPTED else ""
+    _complain(message)
     return code
+
+
+def _ending(error: BaseException) -> tuple[int, str] | None:
+    """Say how a fault ends the process; None for a fault of our own, which keeps its traceback."""
+    if isinstance(error, PeftuneError):
+        return error.exit_code, str(error)
+    if isinstance(error, (KeyboardInterrupt, Abort)):
+        return INTERRUPTED, f"interrupted; {_KEPT}"
+    if isinstance(error, SystemExit) and error.code == TERMINATED:
+        return TERMINATED, f"terminated; {_KEPT}"
+    if isinstance(error, OSError):
+        return FAILED, f"{error.filename or 'the system'}: {error.strerror or error}."
+    # Typer's own faults of usage carry a message; nothing else does. Without arguments it is
+    # empty, for the help was printed.
+    if hasattr(error, "format_message"):
+        message = error.format_message().strip()
+        stop = "" if message.endswith((".", "?")) else "."
+        return USAGE, f"{message}{stop} See 'peftune --help'." if message else ""
+    return None
 
 
 def _complain(message: str) -> None:

@@ -19,7 +19,7 @@ def load_documents(probe: Probe) -> tuple[str, ...]:
     Raises:
         DataError: the text cannot be found or read, or holds no document.
     """
-    documents = [text.strip("\n") for text in _read(probe) if text.strip()]
+    documents = [text.strip("\r\n") for text in _read(probe) if text.strip()]
     if not documents:
         message = f"The text of probe '{probe.label}' holds no documents."
         raise DataError(message)
@@ -66,7 +66,7 @@ def _from_file(path: Path, text_column: str) -> list[str]:
     if path.suffix.lower() != ".txt":
         return _texts(read_file(path), text_column, path.name)
     text = read_utf8(path)
-    return text.split("\f") if "\f" in text else re.split(r"\n[ \t]*\n", text)
+    return text.split("\f") if "\f" in text else re.split(r"\r?\n[ \t\r]*\n", text)
 
 
 def _texts(table: object, text_column: str, source: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from peftune.errors import DataError, suggestion
 
 _SHOWN_ROWS = 5
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def label_names(values: Sequence[Any], *, source: str) -> tuple[str, ...]:
         DataError: there are fewer than two.
     """
     names = {_label_text(value) for value in values if not _is_missing(value)}
-    numeric = all(name.lstrip("-").isdecimal() for name in names)
-    ordered = tuple(sorted(names, key=int if numeric else None))
+    numeric = all(_NUMBER.fullmatch(name) for name in names)
+    ordered = tuple(sorted(names, key=(lambda name: (float(name), name)) if numeric else None))
     if len(ordered) < 2:  # noqa: PLR2004 - one class leaves nothing to learn
         message = f"{source} has {'one label only: ' + repr(ordered[0]) if ordered else 'no labels'}. A classifier needs at least two; check data.label_column."
         raise DataError(message)
@@ -118,6 +120,9 @@ def _label_ids(
     labels: Sequence[Any], kept: Sequence[int], names: Sequence[str], source: str
 ) -> list[int]:
     index_of = {name: index for index, name in enumerate(names)}
+    if not any(_NUMBER.fullmatch(name) for name in names):
+        # Where names are numbers themselves, a number is a name or a mistake, never an id.
+        index_of |= {str(index): index for index in range(len(names))}
     missing: list[int] = []
     unknown: dict[str, list[int]] = {}
     ids = []
@@ -127,8 +132,6 @@ def _label_ids(
             continue
         text = _label_text(labels[row])
         label_id = index_of.get(text)
-        if label_id is None and text.isdecimal() and int(text) < len(names):
-            label_id = int(text)
         if label_id is None:
             unknown.setdefault(text, []).append(row)
             continue

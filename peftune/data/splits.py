@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from peftune.data.rows import Rows
@@ -26,30 +27,46 @@ def hold_out(rows: Rows, share: float, *, seed: int, key: str) -> tuple[Rows, Ro
     Raises:
         DataError: a class has too few rows to be in both parts.
     """
-    stay, held = _stratified(rows, share, seed=seed, key=key)
-    return rows.take(stay), rows.take(held)
+    try:
+        stay, held = train_test_split(
+            np.arange(len(rows)), test_size=share, stratify=rows.labels, random_state=seed
+        )
+    except ValueError as error:
+        smallest = min(Counter(rows.labels).values())
+        message = f"data.{key}: {share} of {len(rows)} rows cannot be held out so that every class is in both parts (the smallest class has {smallest}): {error}"
+        raise DataError(message.rstrip(".") + ".") from error
+    return rows.take(sorted(stay.tolist())), rows.take(sorted(held.tolist()))
 
 
 def limit(rows: Rows, maximum: int | None, *, seed: int, key: str) -> Rows:
     """Keep a seeded, stratified sample of at most `maximum` rows, in the order of the file.
+
+    Every class keeps its share within a row, and at least one row.
 
     Raises:
         DataError: fewer rows are asked for than there are classes.
     """
     if maximum is None or maximum >= len(rows):
         return rows
-    _, kept = _stratified(rows, maximum, seed=seed, key=key)
-    return rows.take(kept)
+    labels = np.array(rows.labels)
+    classes, counts = np.unique(labels, return_counts=True)
+    if maximum < len(classes):
+        message = f"data.{key}: {maximum} rows cannot hold all {len(classes)} classes. Ask for at least {len(classes)}."
+        raise DataError(message)
+    generator = np.random.default_rng(seed)
+    kept = [
+        generator.choice(np.flatnonzero(labels == label), size, replace=False)
+        for label, size in zip(classes, _quotas(counts, maximum), strict=True)
+    ]
+    return rows.take(sorted(np.concatenate(kept).tolist()))
 
 
-def _stratified(rows: Rows, size: float, *, seed: int, key: str) -> tuple[list[int], list[int]]:
-    indices = np.arange(len(rows))
-    try:
-        stay, held = train_test_split(
-            indices, test_size=size, stratify=rows.labels, random_state=seed
-        )
-    except ValueError as error:
-        smallest = min(Counter(rows.labels).values())
-        message = f"data.{key}: {size} of {len(rows)} rows cannot be held out so that every class is in both parts (the smallest class has {smallest}): {error}"
-        raise DataError(message.rstrip(".") + ".") from error
-    return sorted(stay.tolist()), sorted(held.tolist())
+def _quotas(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Share `total` out in proportion to `counts`, at least one each, by largest remainder."""
+    exact = counts * total / counts.sum()
+    quotas: NDArray[np.int64] = np.maximum(np.floor(exact), 1).astype(np.int64)
+    while quotas.sum() != total:
+        step = 1 if quotas.sum() < total else -1
+        owed = np.where((step > 0) | (quotas > 1), step * (exact - quotas), -np.inf)
+        quotas[owed.argmax()] += step
+    return quotas

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 FILE_KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
+_MAX_BLOCK = 2**31 - 1
+"""Most bytes of a csv that Arrow reads at once."""
+
 
 def read_file(path: Path) -> pa.Table:
     """Read a table of rows.
@@ -98,10 +101,13 @@ def column(table: pa.Table, name: str, *, source: str) -> list[Any]:
     """Return one column's values.
 
     Raises:
-        DataError: there is no such column.
+        DataError: there is no such column, or more than one.
     """
     if name not in table.column_names:
         message = f"{source} has no column '{name}'. {suggestion(name, table.column_names)} Set data.text_column and data.label_column."
+        raise DataError(message)
+    if (count := table.column_names.count(name)) > 1:
+        message = f"{source} has {count} columns named '{name}'. Rename all but one."
         raise DataError(message)
     values: list[Any] = table.column(name).to_pylist()
     return values
@@ -134,13 +140,13 @@ def _read_delimited(path: Path, delimiter: str) -> pa.Table:
         raise DataError(message)
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     content = text.encode()
+    # One block: a quoted cell, or a quote that is never closed, may reach over any smaller one.
+    block = pyarrow.csv.ReadOptions(block_size=min(len(content), _MAX_BLOCK))
     try:
-        names = pyarrow.csv.open_csv(io.BytesIO(content), parse_options=parse).schema.names
+        names = pyarrow.csv.open_csv(io.BytesIO(content), block, parse).schema.names
         types = {name: pa.string() for name in names}
         convert = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)
-        return pyarrow.csv.read_csv(
-            io.BytesIO(content), parse_options=parse, convert_options=convert
-        )
+        return pyarrow.csv.read_csv(io.BytesIO(content), block, parse, convert)
     except pa.ArrowInvalid as error:
         message = f"'{path}' is no readable {path.suffix[1:]} file: {_first_line(error)}. Check the quotes and the number of cells in that row."
         raise DataError(message) from error
@@ -187,16 +193,29 @@ def _json_object(line: str, place: str) -> dict[str, Any]:
 
 
 def _from_records(records: list[dict[str, Any]], path: Path) -> pa.Table:
-    """Build a table; a value keeps its characters, whatever JSON type it had."""
+    """Build a table of text; a value that is no string is written as JSON writes it."""
     if not records:
         message = f"'{path}' holds no rows."
         raise DataError(message)
     names = list(dict.fromkeys(name for record in records for name in record))
-    columns = {
-        name: pa.array([_as_text(record.get(name)) for record in records], pa.string())
-        for name in names
-    }
-    return pa.table(columns)
+    columns = {name: [_as_text(record.get(name)) for record in records] for name in names}
+    try:
+        return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    except UnicodeEncodeError as error:
+        message = _half_a_character(columns, path)
+        raise DataError(message) from error
+
+
+def _half_a_character(columns: dict[str, list[str | None]], path: Path) -> str:
+    """Name the first row with a lone surrogate, which JSON can spell and UTF-8 cannot hold."""
+    row, name, half = next(
+        (row, name, character)
+        for name, values in columns.items()
+        for row, value in enumerate(values)
+        for character in value or ""
+        if "\ud800" <= character <= "\udfff"
+    )
+    return f"'{path}': row {row} holds half of a character, \\u{ord(half):04x}, in '{name}'. Mend the row, or remove it."
 
 
 def _as_text(value: object) -> str | None:

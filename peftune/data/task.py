@@ -164,9 +164,20 @@ def _checked(source: _Source, section: DataSection, names: tuple[str, ...]) -> t
     table = source.table
     return check_rows(
         column(table, section.text_column, source=source.name),
-        column(table, section.label_column, source=source.name),
+        _named(column(table, section.label_column, source=source.name), source, names),
         ids=table.column("id").to_pylist() if "id" in table.column_names else None,
         names=names,
         empty_text=section.empty_text,
         source=source.name,
     )
+
+
+def _named(labels: list[Any], source: _Source, names: tuple[str, ...]) -> list[Any]:
+    """Turn the ids of a ClassLabel feature into its names, unless the recipe renames them."""
+    known = source.class_names or ()
+    if not set(known) <= set(names):
+        return labels
+    return [
+        known[label] if isinstance(label, int) and 0 <= label < len(known) else label
+        for label in labels
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from peftune.data.tables import column, read_file, read_utf8
@@ -18,7 +19,8 @@ def read_texts(path: Path, text_column: str = "text") -> list[str]:
         if not path.is_file():
             message = f"There is no file '{path}'."
             raise DataError(message)
-        return read_utf8(path).splitlines()
+        # Not splitlines(): a text may hold what Unicode calls a line separator.
+        return [line.rstrip("\r\n") for line in io.StringIO(read_utf8(path))]
     values = column(read_file(path), text_column, source=f"'{path.name}'")
     for row, value in enumerate(values):
         if value is None:

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from peft import PeftModel
 from peft.helpers import rescale_adapter_scale
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from peftune.models.parts import trainable_parameters
+
+_FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+"""The attributes of a `LoraLayer` that hold the two factors of its update."""
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -29,7 +32,7 @@ def at_strength(
 ) -> Iterator[None]:
     """Let the model act between before (0) and now (1) inside the context.
 
-    Weights that learn directly are interpolated; an adapter's update is scaled, which is the same
+    Weights that learn directly are interpolated; a low-rank update is scaled, which is the same
     interpolation of the weights that it adapts. At 0 and 1 the model is exactly the one before
     and the one now. The weights come back on exit.
 
@@ -61,15 +64,17 @@ def at_strength(
 
 
 def _update_names(model: nn.Module) -> set[str]:
-    """Name the weights of injected adapter layers, which peft scales as one update."""
+    """Name the factors of low-rank updates, which peft scales as one.
+
+    Everything else that learns is interpolated: the head, DoRA's magnitudes, other adapters.
+    """
     if not isinstance(model, PeftModel):
         return set()
-    names: set[str] = set()
-    for prefix, module in model.named_modules():
-        if isinstance(module, BaseTunerLayer):
-            names |= {
-                f"{prefix}.{name}"
-                for name, weight in module.named_parameters()
-                if weight.requires_grad
-            }
-    return names
+    return {
+        f"{prefix}.{factor}.{name}"
+        for prefix, module in model.named_modules()
+        if isinstance(module, LoraLayer)
+        for factor in _FACTORS
+        for name, weight in getattr(module, factor).named_parameters()
+        if weight.requires_grad
+    }

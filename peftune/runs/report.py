@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peftune._version import __version__
+from peftune.forgetting.intervals import Interval
 from peftune.forgetting.measure import ProbeResult
 from peftune.forgetting.verdict import Verdict
 from peftune.training.learning import Learning
@@ -152,16 +153,23 @@ class Run:
 
 def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
     """Build a run from the content of its `report.json`."""
-    forgetting = values["forgetting"]
+    learning, forgetting = values["learning"], values["forgetting"]
+    pairs = {metric: _pair(interval) for metric, interval in learning["ci95"].items()}
+    probes = [
+        ProbeResult(**{**probe, "ci95": _pair(probe["ci95"])}) for probe in forgetting["probes"]
+    ]
     return Run(
         folder=folder,
         run=Identity(**values["run"]),
-        learning=Learning(**values["learning"]),
-        forgetting=Forgetting(
-            **{**forgetting, "probes": [ProbeResult(**probe) for probe in forgetting["probes"]]}
-        ),
+        learning=Learning(**{**learning, "ci95": pairs}),
+        forgetting=Forgetting(**{**forgetting, "probes": probes}),
         cost=Cost(**values["cost"]),
         findings=[Finding(**finding) for finding in values["findings"]],
         environment=values["environment"],
         status=values["status"],
     )
+
+
+def _pair(interval: Sequence[float] | None) -> Interval | None:
+    """Make a pair of what JSON holds as a list."""
+    return None if interval is None else (interval[0], interval[1])

@@ -22,10 +22,12 @@ def baseline_scores(train: Rows, judged: Rows) -> dict[str, Scores]:
         `tfidf_logistic_regression` (words and word pairs, scikit-learn's defaults).
     """
     majority = Counter(train.labels).most_common(1)[0][0]
-    return {
-        "majority": _scores(judged, [majority] * len(judged)),
-        "tfidf_logistic_regression": _scores(judged, _tfidf_predictions(train, judged)),
+    predictions = {
+        "majority": [majority] * len(judged),
+        "tfidf_logistic_regression": _tfidf_predictions(train, judged),
     }
+    classes = sorted({*train.labels, *judged.labels})
+    return {name: _scores(judged, labels, classes) for name, labels in predictions.items()}
 
 
 def _tfidf_predictions(train: Rows, judged: Rows) -> list[int]:
@@ -36,8 +38,7 @@ def _tfidf_predictions(train: Rows, judged: Rows) -> list[int]:
     return [int(label) for label in model.predict(list(judged.texts))]
 
 
-def _scores(judged: Rows, predicted: list[int]) -> Scores:
-    classes = sorted(set(judged.labels))
+def _scores(judged: Rows, predicted: list[int], classes: list[int]) -> Scores:
     return {
         "accuracy": float(accuracy_score(judged.labels, predicted)),
         "macro_f1": float(

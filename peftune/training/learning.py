@@ -77,6 +77,11 @@ def judge(
         raise RuntimeError(message)
     columns = (truth.astype(np.float64), predicted.astype(np.float64))
     classes = range(len(names))
+    reasons = []
+    if len(truth) < 2:  # noqa: PLR2004 - one row has no spread
+        reasons.append("ci95: one row has no spread")
+    if metrics["roc_auc"] is None:
+        reasons.append("roc_auc: a label has no rows in this split")
     return Learning(
         split=split,
         n=len(truth),
@@ -92,9 +97,7 @@ def judge(
         confusion=confusion_matrix(truth, predicted, labels=list(classes)).tolist(),
         baselines=baselines or {},
         curve=curve,
-        reason=None
-        if metrics["roc_auc"] is not None
-        else "roc_auc: a label has no rows in this split",
+        reason="; ".join(reasons) or None,
     )
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import (
     accuracy_score,
-    balanced_accuracy_score,
     f1_score,
     log_loss,
+    recall_score,
     roc_auc_score,
 )
 from transformers import EvalPrediction
@@ -52,7 +52,7 @@ class SequenceClassificationMetrics(evaluate.Metric):
         classes = list(range(logits.shape[1]))
         return {
             "accuracy": float(accuracy_score(labels, predicted)),
-            "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
+            "balanced_accuracy": _balanced_accuracy(labels, predicted),
             "macro_f1": _f1(labels, predicted, classes, "macro"),
             "weighted_f1": _f1(labels, predicted, classes, "weighted"),
             "micro_f1": _f1(labels, predicted, classes, "micro"),
@@ -94,6 +94,12 @@ def metrics_of_prediction(prediction: EvalPrediction) -> dict[str, float]:
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
     metrics = task_metrics(np.asarray(logits), np.asarray(prediction.label_ids))
     return {name: value for name, value in metrics.items() if value is not None}
+
+
+def _balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """Average the recall over the classes that have rows; scikit-learn's own warns where one has none."""
+    present = sorted(set(labels.tolist()))
+    return float(recall_score(labels, predicted, labels=present, average="macro"))
 
 
 def _f1(labels: NDArray[Any], predicted: NDArray[Any], classes: list[int], average: str) -> float:

@@ -1,0 +1,48 @@
+"""Small random GPT-2 folders to start from: another seed is another base of the same shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+END = "<|endoftext|>"
+
+
+def write_base(folder: Path, *, seed: int = 0, reverse_bytes: bool = False) -> Path:
+    """Write a GPT-2 of 2 layers and 32 dimensions, with a tokenizer of single bytes.
+
+    Weights are ten times larger than GPT-2's own initial ones, so that a change of the trunk
+    shows in the logits; dropout is on, so that forgetting to switch it off shows too.
+
+    Args:
+        folder: where to.
+        seed: decides the weights.
+        reverse_bytes: number the bytes the other way round: the same shape, another tokenizer.
+    """
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=257,
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.2,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    alphabet = sorted(ByteLevel.alphabet(), reverse=reverse_bytes)
+    vocabulary = {END: 0, **{byte: index for index, byte in enumerate(alphabet, start=1)}}
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, model_max_length=64
+    ).save_pretrained(folder)
+    return folder

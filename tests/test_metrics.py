@@ -1,0 +1,217 @@
+"""Task metrics against closed forms and scikit-learn, computed without a network."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+from transformers import EvalPrediction
+
+from peftune.data.rows import Rows
+from peftune.errors import TrainingError
+from peftune.forgetting.intervals import row_interval
+from peftune.training.baselines import baseline_scores
+from peftune.training.learning import _macro_f1_of, judge, learned_something
+from peftune.training.metrics import (
+    SequenceClassificationMetrics,
+    metrics_of_prediction,
+    task_metrics,
+)
+
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+PREDICTED = np.array([0, 0, 0, 1, 1, 1, 0, 2, 0, 2])
+"""By class: hits 3, 2, 2; true 4, 3, 3; predicted 5, 3, 2."""
+
+
+def _logits(predicted: Sequence[int] | NDArray[np.int64], classes: int = 3) -> NDArray[np.float32]:
+    """Give the predicted class three quarters of the probability, the others the rest evenly."""
+    rest = 0.25 / (classes - 1)
+    return np.log(np.where(np.eye(classes)[predicted] == 1, 0.75, rest)).astype(np.float32)
+
+
+def test_the_metrics_are_those_worked_out_by_hand() -> None:
+    """Counts by hand: F1 is 2 hits / (true + predicted); log loss is -ln of the true share."""
+    f1 = [2 * 3 / 9, 2 * 2 / 6, 2 * 2 / 5]
+
+    metrics = task_metrics(_logits(PREDICTED), TRUTH)
+
+    assert metrics == pytest.approx(
+        {
+            "accuracy": 7 / 10,
+            "balanced_accuracy": (3 / 4 + 2 / 3 + 2 / 3) / 3,
+            "macro_f1": sum(f1) / 3,
+            "weighted_f1": (4 * f1[0] + 3 * f1[1] + 3 * f1[2]) / 10,
+            "micro_f1": 7 / 10,
+            # Mann-Whitney by class, ties half: (hits, true) against (false alarms, others).
+            "roc_auc": (_auc(3, 4, 2, 6) + _auc(2, 3, 1, 7) + _auc(2, 3, 0, 7)) / 3,
+            "log_loss": -(7 * math.log(0.75) + 3 * math.log(0.125)) / 10,
+        },
+        rel=1e-6,
+    )
+
+
+def _auc(hits: int, true: int, false_alarms: int, others: int) -> float:
+    """Area under the curve of a score with two values: (1 + hit rate - false alarm rate) / 2."""
+    return (1 + hits / true - false_alarms / others) / 2
+
+
+def test_two_classes_have_the_area_of_the_second() -> None:
+    """With two classes the scores of the second rank the rows: 3 of 4 pairs are in order."""
+    logits = np.array([[0.0, 0.1], [0.0, 0.4], [0.0, 0.35], [0.0, 0.8]], dtype=np.float32)
+
+    assert task_metrics(logits, np.array([0, 0, 1, 1]))["roc_auc"] == 0.75
+
+
+def test_the_area_is_none_where_a_class_has_no_rows() -> None:
+    """A number that is undefined is left out of training's metrics and null in the report."""
+    truth = np.array([0, 0, 1, 1])
+    logits = _logits([0, 1, 1, 2])
+
+    learning = judge(logits, truth.tolist(), names=("a", "b", "c"), split="test", seed=0)
+
+    assert task_metrics(logits, truth)["roc_auc"] is None
+    assert "roc_auc" not in metrics_of_prediction(EvalPrediction(logits, truth))
+    assert learning.metrics["roc_auc"] is None
+    assert learning.reason == "roc_auc: a label has no rows in this split"
+    # F1 of the three classes: 2/3, 1/2, and 0 for the one that does not occur.
+    assert learning.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 3)
+    # Recall is averaged over the classes that occur.
+    assert learning.metrics["balanced_accuracy"] == 0.5
+
+
+def test_the_metrics_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evaluate.load` fetches a script from the hub; this metric opens no connection."""
+
+    def refuse(*arguments: object) -> None:
+        message = f"a connection to {arguments[1:]}"
+        raise AssertionError(message)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+    metric = SequenceClassificationMetrics(keep_in_memory=True)
+    result = metric.compute(predictions=_logits(PREDICTED).tolist(), references=TRUTH.tolist())
+
+    assert result is not None
+    assert result["accuracy"] == 0.7
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_logit_that_is_not_finite_ends_training(value: float) -> None:
+    """A model that gives NaN has no accuracy, although NaN has an arg-max."""
+    logits = _logits(PREDICTED)
+    logits[3, 1] = value
+
+    with pytest.raises(TrainingError) as caught:
+        task_metrics(logits, TRUTH)
+    assert str(caught.value) == (
+        "The model's outputs are not finite: training has diverged. "
+        "Lower training.learning_rate, or check the data."
+    )
+
+
+def test_the_bootstraps_macro_f1_is_scikit_learns() -> None:
+    """On every resample, classes that do not occur in it included, the statistic is macro F1."""
+    generator = np.random.default_rng(0)
+    truth, predicted = generator.integers(0, 4, (2, 50, 12)).astype(np.float64)
+
+    values = _macro_f1_of(4)(truth, predicted, axis=-1)
+
+    expected = [
+        f1_score(t, p, labels=range(4), average="macro", zero_division=0)
+        for t, p in zip(truth, predicted, strict=True)
+    ]
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+
+
+def test_the_accuracy_interval_is_the_binomial_one() -> None:
+    """Over 400 rows the bootstrap agrees with p ± 1.96 sqrt(p (1 - p) / n)."""
+    truth = np.zeros(400)
+    predicted = np.r_[np.zeros(300), np.ones(100)]
+    half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+
+    interval = row_interval(
+        (truth, predicted), lambda t, p, axis=-1: (t == p).mean(axis=axis), seed=0
+    )
+
+    assert interval == pytest.approx((0.75 - half, 0.75 + half), abs=0.004)
+
+
+def test_one_row_has_no_interval() -> None:
+    """A single row has no spread to resample."""
+    learning = judge(_logits([0]), [0], names=("a", "b", "c"), split="test", seed=0)
+
+    assert dict(learning.ci95) == {"accuracy": None, "macro_f1": None}
+    assert learning.reason == (
+        "ci95: one row has no spread; roc_auc: a label has no rows in this split"
+    )
+
+
+def test_the_scores_by_label_and_the_confusion_add_up() -> None:
+    """Rows are true labels, columns predicted ones; precision and recall follow from them."""
+    learning = judge(
+        _logits(PREDICTED), TRUTH.tolist(), names=("a", "b", "c"), split="test", seed=0
+    )
+
+    assert learning.confusion == [[3, 1, 0], [1, 2, 0], [1, 0, 2]]
+    assert learning.per_label["a"] == pytest.approx(
+        {"precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "support": 4}
+    )
+    assert learning.n == 10
+    assert learning.loss == learning.metrics["log_loss"]
+
+
+def _rows(texts: Sequence[str], labels: Sequence[int]) -> Rows:
+    return Rows(tuple(map(str, range(len(texts)))), tuple(texts), tuple(labels))
+
+
+def test_the_baselines_are_the_majority_of_train_and_words() -> None:
+    """The majority class comes from train, not from the judged rows; words tell sun from rain."""
+    train = _rows(["sun sun", "sun out", "rain rain", "rain", "rain falls"], [1, 1, 0, 0, 0])
+    judged = _rows(["sun", "sun again", "more sun", "rain"], [1, 1, 1, 0])
+
+    scores = baseline_scores(train, judged)
+
+    # Majority says 0 four times: accuracy 1/4; F1 of 0 is 2/5, of 1 it is 0.
+    assert scores["majority"] == pytest.approx({"accuracy": 0.25, "macro_f1": 0.2})
+    assert scores["tfidf_logistic_regression"] == {"accuracy": 1.0, "macro_f1": 1.0}
+
+
+def test_the_baselines_macro_f1_is_averaged_over_the_same_labels_as_the_models() -> None:
+    """A label without judged rows counts as 0 for baseline and model alike."""
+    train = _rows(["sun", "rain", "snow"] * 2, [0, 1, 2] * 2)
+    judged = _rows(["sun", "sun", "rain"], [0, 0, 1])
+
+    scores = baseline_scores(train, judged)["tfidf_logistic_regression"]
+    model = judge(_logits([0, 0, 1]), judged.labels, names=("a", "b", "c"), split="test", seed=0)
+
+    assert scores["accuracy"] == model.accuracy == 1.0
+    assert scores["macro_f1"] == model.macro_f1 == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("text", ["!", "日", "a"])
+def test_texts_without_words_do_not_stop_the_baseline(text: str) -> None:
+    """Texts of one character still make a vocabulary."""
+    rows = _rows([text, text], [0, 1])
+
+    assert baseline_scores(rows, rows)["tfidf_logistic_regression"]["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(("hits", "learned"), [(200, True), (110, False), (100, False)])
+def test_something_was_learned_if_the_interval_lies_above_the_majority(
+    hits: int, learned: bool
+) -> None:
+    """Of 200 rows in two even classes, 110 right ones are within chance (± 14) of 100."""
+    truth = [0, 1] * 100
+    predicted = [t if i < hits else 1 - t for i, t in enumerate(truth)]
+    majority = {"majority": {"accuracy": 0.5, "macro_f1": 1 / 3}}
+
+    learning = judge(
+        _logits(predicted, 2), truth, names=("a", "b"), split="test", seed=0, baselines=majority
+    )
+
+    assert learned_something(learning) is learned
