@@ -1,0 +1,198 @@
+"""Comparisons: every cell of the grid is a run of its own, run once, and a failure stops no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peftune.cli.main import _exit_code
+from peftune.compare import Comparison, compare
+from peftune.compare.table import comparison_rows
+from peftune.errors import OutputFolderError
+
+RECIPE = """\
+version: 1
+name: grid
+model: {name_or_path: bundled:tiny-gpt2, max_length: 32}
+data:
+  dataset_name: bundled:posts
+  max_train_examples: 32
+  max_validation_examples: 16
+  max_test_examples: 16
+strategy: {name: lora, r: 2}
+training: {max_steps: 2, per_device_train_batch_size: 8}
+forgetting:
+  probes:
+    - {type: lm-loss, file: probe.txt}
+compare:
+  training:
+    head-only: {learning_rate: 1.0e-2}
+output_dir: runs/grid
+"""
+CELLS = ["head-only-seed0", "head-only-seed1", "lora-seed0", "lora-seed1"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe whose runs take a second each, beside its probe text."""
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "probe.txt").write_text("The sea was calm.\n\nA cat sat by the fire.\n", "utf-8")
+    (folder / "grid.yaml").write_text(RECIPE, encoding="utf-8")
+    return folder / "grid.yaml"
+
+
+Grid = Callable[..., Comparison]
+
+
+@pytest.fixture(scope="module")
+def grid(recipe: Path) -> Grid:
+    """Compare two strategies with two seeds, always in the same folder."""
+
+    def _grid(seeds: Sequence[int] = (0, 1), overrides: Sequence[str] = ()) -> Comparison:
+        return compare(
+            recipe,
+            strategies=["head-only", "lora"],
+            seeds=seeds,
+            overrides=overrides,
+            output=recipe.parent / "out",
+        )
+
+    return _grid
+
+
+@pytest.fixture(scope="module")
+def comparison(grid: Grid) -> Comparison:
+    """The grid, run."""
+    return grid()
+
+
+def _times(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent != folder
+    }
+
+
+def _reports(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*/report.json"))
+    }
+
+
+def test_every_cell_is_a_whole_run_in_a_folder_of_its_own(comparison: Comparison) -> None:
+    """Strategy and seed name the folder; each can be read, shared and run again by itself."""
+    reports = _reports(comparison.folder)
+
+    assert [run.folder.name for run in comparison.runs] == CELLS
+    assert comparison.failures == []
+    assert list(reports) == CELLS
+    for name, report in reports.items():
+        strategy, _, seed = name.rpartition("-seed")
+        assert report["status"] == "complete"
+        assert (report["run"]["strategy"], report["run"]["seed"]) == (strategy, int(seed))
+        for part in ("recipe.yaml", "predictions.jsonl", "adapter/adapter_model.safetensors"):
+            assert (comparison.folder / name / part).is_file()
+
+
+def test_all_cells_see_the_same_rows_and_the_same_base(comparison: Comparison) -> None:
+    """Only the strategy and the seed of the training differ."""
+    assert len({run.run.data_fingerprint for run in comparison.runs}) == 1
+    assert len({run.run.base_fingerprint for run in comparison.runs}) == 1
+    assert len({run.run.recipe_sha256 for run in comparison.runs}) == len(CELLS)
+
+
+def test_a_strategy_has_its_own_training_keys_and_the_recipes_hyper_parameters(
+    comparison: Comparison,
+) -> None:
+    """`compare.training` holds for its strategy alone; `r` holds for the one that has it."""
+    written = {
+        name: (comparison.folder / name / "recipe.yaml").read_text(encoding="utf-8")
+        for name in CELLS
+    }
+
+    assert "  learning_rate: 0.01\n" in written["head-only-seed0"]
+    assert "  learning_rate: 0.0002\n" in written["lora-seed1"]
+    assert comparison.runs[2].run.strategy_config["r"] == 2
+
+
+def test_the_comparison_file_holds_every_report(comparison: Comparison) -> None:
+    """`comparison.json` can be read without the run folders, and names them."""
+    path = comparison.folder / "comparison.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+
+    folders = [run.pop("folder") for run in values["runs"]]
+    assert folders == CELLS
+    assert values == {
+        "runs": list(_reports(comparison.folder).values()),
+        "failures": [],
+    }
+
+
+def test_the_table_has_a_column_for_every_run(comparison: Comparison) -> None:
+    """The same facts stand in the same row for all."""
+    rows = comparison_rows(comparison)
+
+    assert list(rows[0]) == [
+        "",
+        "head-only, seed 0",
+        "head-only, seed 1",
+        "lora, seed 0",
+        "lora, seed 1",
+    ]
+    control = next(row for row in rows if "control" in row[""])
+    assert list(control.values())[1:] == ["0.0"] * len(CELLS)
+
+
+def test_a_second_call_runs_nothing(comparison: Comparison, grid: Grid) -> None:
+    """What has finished is read: no file of any run is written again."""
+    before = _times(comparison.folder)
+
+    again = grid()
+
+    assert _times(comparison.folder) == before
+    assert [run.as_json() for run in again.runs] == [run.as_json() for run in comparison.runs]
+
+
+def test_a_comparison_of_other_values_is_refused_before_anything_runs(
+    comparison: Comparison, grid: Grid
+) -> None:
+    """A grid is never a mixture of two recipes."""
+    before = _times(comparison.folder)
+
+    with pytest.raises(OutputFolderError) as caught:
+        grid(overrides=["training.max_steps=3"])
+
+    assert str(caught.value) == (
+        f"'{comparison.folder / CELLS[0]}' already holds another run (its recipe.yaml differs "
+        "from this one). Choose another folder with --output, or remove it."
+    )
+    assert _times(comparison.folder) == before
+
+
+def test_a_failing_cell_is_told_and_stops_no_other(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others finish, the table shows them, the failure has its reason, and the code is 1."""
+    code = _exit_code(
+        [
+            *("compare", str(recipe), "compare.training.lora.learning_rate=1e30"),
+            *("--strategies", "lora,head-only", "--seeds", "0", "--output", str(tmp_path)),
+        ]
+    )
+
+    out = capsys.readouterr().out
+    values = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert code == 1
+    assert [run["folder"] for run in values["runs"]] == ["head-only-seed0"]
+    (failure,) = values["failures"]
+    assert (failure["strategy"], failure["seed"]) == ("lora", 0)
+    assert failure["message"].endswith("Lower training.learning_rate, or check the data.")
+    assert out.splitlines()[0].strip() == "head-only, seed 0"
+    assert f"lora, seed 0 failed: {failure['message']}\n" in out
+    assert _reports(tmp_path)["lora-seed0"]["status"] == "failed"
