@@ -78,7 +78,7 @@ class PluginGroup(Generic[PluginClass]):
         package = _package(point)
         try:
             plugin = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = (
                 f"The {self.kind} '{point.name}' of package '{package}' cannot be imported: "
                 f"{type(error).__name__}: {error}. Reinstall or remove that package."
@@ -88,6 +88,12 @@ class PluginGroup(Generic[PluginClass]):
             message = (
                 f"'{point.value}' of package '{package}' is registered as {self.kind} "
                 f"'{point.name}' but is no {self.base.__name__} class."
+            )
+            raise PluginError(message)
+        if missing := sorted(getattr(plugin, "__abstractmethods__", ())):
+            message = (
+                f"'{point.value}' of package '{package}' is registered as {self.kind} "
+                f"'{point.name}' but lacks {', '.join(missing)}."
             )
             raise PluginError(message)
         own_name = getattr(plugin, self.name_field, None)

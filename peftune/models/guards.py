@@ -148,11 +148,6 @@ def _probe_gradients(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         model.train(was_training)
 
 
-def unwrap_label_count(model: nn.Module) -> int:
-    """Return how many labels the model tells apart."""
-    return int(model.config.num_labels)  # type: ignore[union-attr, arg-type]
-
-
 def _trunk_names(model: nn.Module) -> list[str]:
     head = {id(weight) for weight in head_of(model).parameters()}
     return [name for name, weight in trainable_parameters(model).items() if id(weight) not in head]

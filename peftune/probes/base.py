@@ -58,7 +58,7 @@ class Probe(BaseModel, ABC):
     Its fields say which text it reads; a subclass says what it measures there.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
     type: ClassVar[str]
     """How recipes call the probe; equal to its entry-point name."""
@@ -89,7 +89,7 @@ class Probe(BaseModel, ABC):
     @model_validator(mode="after")
     def _reads_one_text(self) -> Probe:
         if (self.dataset_name is None) == (self.file is None):
-            message = "a probe needs either 'dataset_name' or 'file', and not both"
+            message = "needs either 'dataset_name' or 'file', and not both"
             raise ValueError(message)
         return self
 

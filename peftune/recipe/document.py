@@ -12,12 +12,12 @@ from ruamel.yaml.events import AliasEvent, DocumentStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from peftune.errors import RecipeError
-from peftune.recipe.positions import Fault, KeyPath, Positions
+from peftune.recipe.positions import Fault, KeyPath, Place, Positions
 
 MAX_CHARACTERS = 64 * 1024
 MAX_DEPTH = 20
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)$")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,29})$")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?$")
 _BARE_EXPONENT = re.compile(
     r"(?P<digits>[-+]?[0-9]+)(?P<point>\.[0-9]*)?[eE](?P<sign>[-+]?)(?P<power>[0-9]+)$"
@@ -28,16 +28,31 @@ _OLD_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?$")
-_CORE_TAGS = "tag:yaml.org,2002:"
+_NULLS = ("", "~", "null", "Null", "NULL")
+_TRUES = ("true", "True", "TRUE")
+_FALSES = ("false", "False", "FALSE")
 
 
 @dataclass(slots=True)
 class Document:
-    """The values of a recipe file, where each was written, and what is wrong with the YAML."""
+    """The values of a recipe file, where each was written, and what is wrong with the YAML.
+
+    Args:
+        values: the mapping.
+        positions: where its keys and entries were written.
+        faults: what is wrong with the YAML.
+        doubtful: keys whose value readers disagree on, so that nothing more is said of it.
+    """
 
     values: dict[str, Any]
     positions: Positions
     faults: list[Fault] = field(default_factory=list)
+    doubtful: set[KeyPath] = field(default_factory=set)
+
+    def forget_faults(self, path: KeyPath) -> None:
+        """Drop the faults at and below a key whose value is replaced."""
+        self.faults = [fault for fault in self.faults if fault.path[: len(path)] != path]
+        self.doubtful = {doubt for doubt in self.doubtful if doubt[: len(path)] != path}
 
 
 def parse_document(text: str, *, source: str) -> Document:
@@ -48,21 +63,23 @@ def parse_document(text: str, *, source: str) -> Document:
         source: name of the file in messages.
 
     Returns:
-        Values of the YAML 1.2 core types. What YAML 1.1 and 1.2 read differently, duplicate keys
-        and tags are listed in `faults`; their values are the text as written.
+        Values of the YAML 1.2 core types. What YAML 1.1 and 1.2 read differently, and duplicate
+        keys, are listed in `faults`; such a value is the text as written.
 
     Raises:
-        RecipeError: the text is no YAML mapping, is too large, or uses anchors.
+        RecipeError: the text is no YAML mapping, is too large, or uses anchors, aliases or tags.
     """
     positions = Positions(source)
     _refuse_oversize(text, source)
     _refuse_tabs(text, source)
     try:
-        _refuse_aliases(text, source)
+        _refuse_advanced_yaml(text, source)
         node = YAML(typ="safe", pure=True).compose(text)
+    except RecipeError:
+        raise
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        place = Place(source, mark.line + 1, mark.column + 1) if mark else Place(source)
         message = f"{place}: this is no valid YAML: {error.problem or error.context}."
         raise RecipeError(message) from error
     except (YAMLError, RecursionError, ValueError) as error:
@@ -102,18 +119,22 @@ def _refuse_tabs(text: str, source: str) -> None:
             raise RecipeError(message)
 
 
-def _refuse_aliases(text: str, source: str) -> None:
+def _refuse_advanced_yaml(text: str, source: str) -> None:
+    """Refuse what a recipe does not need and what can surprise, before any value is built."""
     documents = depth = 0
     for event in YAML(typ="safe", pure=True).parse(text):
         documents += isinstance(event, DocumentStartEvent)
         depth += event.__class__.__name__.endswith(("MappingStartEvent", "SequenceStartEvent"))
         depth -= event.__class__.__name__.endswith(("MappingEndEvent", "SequenceEndEvent"))
         mark = event.start_mark
-        place = f"{source}:{mark.line + 1}:{mark.column + 1}"
+        place = Place(source, mark.line + 1, mark.column + 1)
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
             message = (
                 f"{place}: anchors and aliases (& and *) are not allowed; write the value out."
             )
+            raise RecipeError(message)
+        if getattr(event, "tag", None) is not None:
+            message = f"{place}: tags (!) are not allowed; write a plain value."
             raise RecipeError(message)
         if documents > 1:
             message = f"{place}: a recipe is one YAML document; remove what follows '---'."
@@ -143,15 +164,13 @@ def _mapping(node: MappingNode, path: KeyPath, document: Document) -> dict[str, 
     for key_node, value_node in node.value:
         line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
         if not isinstance(key_node, ScalarNode):
-            _fault(document, path, key_node, "a key must be a plain name")
+            _fault(document, path, key_node, "a key must be a plain name.")
             continue
         key = str(key_node.value)
         if key in values:
             first = document.positions.of((*path, key))
-            place = f"{document.positions.source}:{line}:{column}"
-            document.faults.append(
-                Fault(place, (*path, key), f"this key stands twice, first at {first}; remove one.")
-            )
+            message = f"this key stands twice, first in line {first.line}; remove one."
+            _fault(document, (*path, key), key_node, message)
             continue
         document.positions.record((*path, key), line, column)
         values[key] = _value(value_node, (*path, key), document)
@@ -160,24 +179,26 @@ def _mapping(node: MappingNode, path: KeyPath, document: Document) -> dict[str, 
 
 def _scalar(node: ScalarNode, path: KeyPath, document: Document) -> Any:  # noqa: ANN401 - any recipe value
     text = str(node.value)
-    tag = str(node.tag)
-    if not tag.startswith(_CORE_TAGS) or tag.endswith(("binary", "merge", "set", "omap", "pairs")):
-        _fault(document, path, node, f"the tag '{tag}' is not allowed; write a plain value.")
-        return text
     if node.style in ("'", '"', "|", ">"):
         return text
     value, problem = _plain(text)
     if problem:
         _fault(document, path, node, problem)
+        document.doubtful.add(path)
     return value
+
+
+def reads_as_text(text: str) -> bool:
+    """Say whether a text can stand in YAML without quotes and still be that text to all readers."""
+    return _plain(text) == (text, "")
 
 
 def _plain(text: str) -> tuple[Any, str]:  # noqa: PLR0911 - one line a kind of scalar
     """Read an unquoted scalar; the second item says why readers would disagree on it."""
-    if text in ("", "~", "null"):
+    if text in _NULLS:
         return None, ""
-    if text in ("true", "false"):
-        return text == "true", ""
+    if text in _TRUES + _FALSES:
+        return text in _TRUES, ""
     if _INTEGER.match(text):
         return int(text), ""
     if _FLOAT.match(text):
@@ -204,5 +225,6 @@ def _plain(text: str) -> tuple[Any, str]:  # noqa: PLR0911 - one line a kind of 
 
 
 def _fault(document: Document, path: KeyPath, node: Node, message: str) -> None:
-    place = f"{document.positions.source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+    mark = node.start_mark
+    place = Place(document.positions.source, mark.line + 1, mark.column + 1)
     document.faults.append(Fault(place, path, message))

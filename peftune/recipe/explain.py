@@ -12,12 +12,22 @@ from peftune.errors import suggestion
 from peftune.recipe.positions import Fault, KeyPath, Positions
 
 _LONGEST_SHOWN = 60
+_WANTED = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_type": "an integer",
+    "model_attributes_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
 
 
 def explain(
     error: ValidationError, model: type[BaseModel], prefix: KeyPath, positions: Positions
 ) -> list[Fault]:
-    """Turn each pydantic error into a fault with its place.
+    """Turn what pydantic found into one fault for each key, with its place.
 
     Args:
         error: what pydantic found.
@@ -25,24 +35,19 @@ def explain(
         prefix: where in the recipe that class stands.
         positions: where each key was written.
     """
-    by_path: dict[KeyPath, list[str]] = {}
+    by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
-        path = _path(details["loc"], model)
-        by_path.setdefault(path, []).append(_message(details, path, model))
+        by_path.setdefault(_path(details["loc"], model), []).append(details)
     return [
-        Fault(positions.of((*prefix, *path)), (*prefix, *path), _joined(messages))
-        for path, messages in by_path.items()
+        Fault(positions.of((*prefix, *path)), (*prefix, *path), _message(found, path, model))
+        for path, found in by_path.items()
+        if not _has_faulty_entry(path, by_path)
     ]
 
 
-def _joined(messages: list[str]) -> str:
-    """Join what each branch of a union found into one sentence."""
-    unique = list(dict.fromkeys(messages))
-    return (
-        " or ".join(message.rstrip(".") for message in unique) + "."
-        if len(unique) > 1
-        else unique[0]
-    )
+def _has_faulty_entry(path: KeyPath, faulty: dict[KeyPath, list[ErrorDetails]]) -> bool:
+    """A list or mapping is not complained of where one of its entries is."""
+    return any(len(other) > len(path) > 0 and other[: len(path)] == path for other in faulty)
 
 
 def _path(location: tuple[int | str, ...], model: type[BaseModel]) -> KeyPath:
@@ -60,32 +65,59 @@ def _path(location: tuple[int | str, ...], model: type[BaseModel]) -> KeyPath:
     return path
 
 
-def _message(details: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
-    kind, got = details["type"], details.get("input")
-    if kind == "extra_forbidden":
+def _message(found: list[ErrorDetails], path: KeyPath, model: type[BaseModel]) -> str:
+    """Join what each branch of a union wants into one sentence."""
+    first = found[0]
+    if first["type"] == "extra_forbidden":
         parent = _model_at(model, path[:-1])
-        allowed = parent.model_fields if parent else {}
-        return f"unknown key. {suggestion(str(path[-1]), allowed)}"
-    if kind == "missing":
+        return f"unknown key. {suggestion(str(path[-1]), parent.model_fields if parent else ())}"
+    if first["type"] == "missing":
         return "this key is missing; it must be given."
-    if kind == "value_error":
-        return details["msg"].removeprefix("Value error, ") + "."
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ") + "."
+    wishes = list(dict.fromkeys(_wish(details) for details in found))
+    wanted = wishes[0] + "".join(f", or {wish.removeprefix('must be ')}" for wish in wishes[1:])
+    hints = "".join(dict.fromkeys(_hint(details) for details in found))
+    return f"{wanted} (got {_shown(first.get('input'))}).{hints}"
+
+
+def _wish(details: ErrorDetails) -> str:
+    """Say what a value must be."""
+    kind, context = details["type"], details.get("ctx", {})
+    if kind in _WANTED:
+        return f"must be {_WANTED[kind]}"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} entries"
+    if kind == "string_too_short":
+        return "must not be empty"
+    if kind == "string_pattern_mismatch":
+        return f"must match the pattern {context['pattern']}"
     message = details["msg"].replace("Input should be", "must be").replace("Input should", "must")
+    return f"{message[0].lower()}{message[1:]}"
+
+
+def _hint(details: ErrorDetails) -> str:
+    """Say what was probably meant."""
+    kind, got = details["type"], details.get("input")
     if kind == "literal_error" and isinstance(got, str):
-        options = (
-            details.get("ctx", {})
-            .get("expected", "")
-            .replace("'", "")
-            .replace(" or ", ", ")
-            .split(", ")
-        )
+        expected = str(details.get("ctx", {}).get("expected", ""))
+        options = [
+            option.strip("'")
+            for option in expected.replace(" or ", ", ").split(", ")
+            if option.startswith("'")
+        ]
         nearest = difflib.get_close_matches(got, options, n=1)
-        message += f"; did you mean '{nearest[0]}'?" if nearest else ""
-    return f"{message[0].lower()}{message[1:]} (got {_shown(got)})."
+        return f" Did you mean '{nearest[0]}'?" if nearest else ""
+    if kind == "string_type" and isinstance(got, bool | int | float):
+        return f" Write it in quotes: '{_shown(got)}'."
+    return ""
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    """Write a value as a recipe would, cut short."""
+    names = {None: "null", True: "true", False: "false"}
+    plain = value is None or isinstance(value, bool)
+    text = names[value] if plain else repr(value)  # type: ignore[index]
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from peftune.errors import RecipeError, suggestion
 from peftune.recipe.positions import KeyPath
@@ -14,7 +15,7 @@ from peftune.recipe.schema import Recipe
 def shipped_recipes() -> dict[str, Path]:
     """Return the recipes that come with peftune, by name."""
     folder = Path(str(files("peftune.recipes")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return dict(sorted((path.stem, path) for path in folder.glob("*.yaml")))
 
 
 def find_recipe(source: str | Path) -> tuple[Path, str]:
@@ -27,7 +28,7 @@ def find_recipe(source: str | Path) -> tuple[Path, str]:
         RecipeError: there is no such file and no shipped recipe of that name.
     """
     path = Path(source)
-    if path.is_file():
+    if _is(path, "file"):
         return path, str(source)
     shipped = shipped_recipes()
     if str(source) in shipped:
@@ -46,10 +47,11 @@ def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> R
     """
 
     def anchored(value: str, path: KeyPath) -> str:
-        given = Path(value).expanduser()
-        if path in overridden and given.exists():
+        given = Path(os.path.expanduser(value))  # noqa: PTH111 - Path's own fails on '~nobody'
+        typed = any(path[:length] in overridden for length in range(1, len(path) + 1))
+        if typed and (_is(given, "file") or _is(given, "folder")):
             return str(given.resolve())
-        return str(folder / given)
+        return os.path.normpath(folder / given)
 
     data: dict[str, Any] = {}
     for key in ("train_file", "validation_file", "test_file"):
@@ -63,7 +65,9 @@ def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> R
     base = recipe.model.name_or_path
     model = {"name_or_path": _folder_or_id(base, anchored(base, ("model", "name_or_path")))}
     probes = tuple(
-        probe.model_copy(update={"file": anchored(probe.file, ("forgetting", "probes", index))})
+        probe.model_copy(
+            update={"file": anchored(probe.file, ("forgetting", "probes", index, "file"))}
+        )
         if probe.file
         else probe
         for index, probe in enumerate(recipe.forgetting.probes)
@@ -80,4 +84,12 @@ def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> R
 def _folder_or_id(name: str, path: str) -> str:
     """A name that looks like a path, or that is a folder beside the recipe, is that folder."""
     looks_local = name.startswith((".", "/", "~"))
-    return path if looks_local or Path(path).is_dir() else name
+    return path if looks_local or _is(Path(path), "folder") else name
+
+
+def _is(path: Path, kind: Literal["file", "folder"]) -> bool:
+    """Say whether there is such a file or folder; a name that cannot be one is none."""
+    try:
+        return path.is_file() if kind == "file" else path.is_dir()
+    except (OSError, ValueError):
+        return False

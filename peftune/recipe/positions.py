@@ -19,16 +19,40 @@ def dotted(path: KeyPath) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where something was written.
+
+    Args:
+        source: name of the file, as the user gave it, or an assignment on the command line.
+        line: line from 1; None for the whole source.
+        column: column from 1; None for the whole source.
+    """
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        """Write the place the way compilers do: `recipe.yaml:12:3`."""
+        return self.source if self.line is None else f"{self.source}:{self.line}:{self.column}"
+
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """Key that sorts places from top to bottom, and those of no line after them."""
+        return (self.line is None, self.line or 0, self.column or 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that is wrong with a recipe.
 
     Args:
-        place: where it stands, such as `recipe.yaml:12:3`.
+        place: where it stands.
         path: which key it concerns; empty for the whole file.
         message: what is wrong, what is allowed, and what to do.
     """
 
-    place: str
+    place: Place
     path: KeyPath
     message: str
 
@@ -44,31 +68,34 @@ class Positions:
 
     Args:
         source: name of the file, as the user gave it.
-        known: place for each path, such as `12:3`; or a full place for a command-line override.
+        known: place of each path.
     """
 
     source: str
-    known: dict[KeyPath, str] = field(default_factory=dict)
+    known: dict[KeyPath, Place] = field(default_factory=dict)
 
     def record(self, path: KeyPath, line: int, column: int) -> None:
         """Remember the place of a key; lines and columns count from 1."""
-        self.known[path] = f"{self.source}:{line}:{column}"
+        self.known[path] = Place(self.source, line, column)
 
     def record_override(self, path: KeyPath, assignment: str) -> None:
-        """Remember that a key was set on the command line."""
-        self.known[path] = f"command line '{assignment}'"
+        """Remember that a key was set on the command line, with new keys above it and all below."""
+        place = Place(f"command line '{assignment}'")
+        for known in [known for known in self.known if known[: len(path)] == path]:
+            del self.known[known]
+        for length in range(1, len(path)):
+            self.known.setdefault(path[:length], place)
+        self.known[path] = place
 
-    def of(self, path: KeyPath) -> str:
+    def of(self, path: KeyPath) -> Place:
         """Return the place of a path, or of the nearest key above it."""
         while path and path not in self.known:
             path = path[:-1]
-        return self.known.get(path, self.source)
+        return self.known.get(path, Place(self.source))
 
 
 def raise_faults(faults: Iterable[Fault]) -> None:
-    """Raise all faults as one `RecipeError`, one line each; the first of each key is told."""
-    told: dict[tuple[str, KeyPath], Fault] = {}
-    for fault in faults:
-        told.setdefault((fault.place, fault.path), fault)
-    if told:
-        raise RecipeError("\n".join(str(fault) for fault in told.values()))
+    """Raise all faults as one `RecipeError`, one line each, in the order of the file."""
+    ordered = sorted(faults, key=lambda fault: fault.place.order)
+    if ordered:
+        raise RecipeError("\n".join(str(fault) for fault in ordered))

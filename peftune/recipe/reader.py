@@ -10,12 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from peftune.errors import PluginError, RecipeError, suggestion
 from peftune.plugins import PluginGroup
-from peftune.probes import PROBES
-from peftune.recipe.document import Document, parse_document, parse_scalar
+from peftune.probes import PROBES, Probe
+from peftune.recipe.document import Document, parse_document
 from peftune.recipe.explain import explain
 from peftune.recipe.locate import anchor_paths, find_recipe
+from peftune.recipe.overrides import apply_overrides
 from peftune.recipe.positions import Fault, KeyPath, Positions, raise_faults
-from peftune.recipe.schema import Recipe, TrainingSection
+from peftune.recipe.schema import Recipe
+from peftune.recipe.training import TrainingSection
 from peftune.strategies import STRATEGIES, Full
 
 Plugin = TypeVar("Plugin", bound=BaseModel)
@@ -41,64 +43,35 @@ def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         message = f"{shown}: byte {error.start} is not UTF-8; save the recipe as UTF-8."
         raise RecipeError(message) from error
     document = parse_document(text, source=shown)
-    overridden = _apply_overrides(document, overrides)
+    overridden = apply_overrides(document, overrides)
     recipe = _build(document)
     return anchor_paths(recipe, folder=path.resolve().parent, overridden=overridden)
 
 
-def _apply_overrides(document: Document, overrides: Sequence[str]) -> set[KeyPath]:
-    """Set each assignment in the document; the schema then refuses keys that it lacks."""
-    changed: set[KeyPath] = set()
-    for assignment in overrides:
-        key, equals, text = assignment.partition("=")
-        path = tuple(key.split("."))
-        if not equals or not all(path):
-            message = (
-                f"command line '{assignment}': an override is key=value, such as training.seed=1."
-            )
-            raise RecipeError(message)
-        target = document.values
-        for part in path[:-1]:
-            inner = target.get(part)
-            if not isinstance(inner, dict):
-                inner = target[part] = {}
-            target = inner
-        target[path[-1]] = parse_scalar(text)
-        document.faults = [fault for fault in document.faults if fault.path[: len(path)] != path]
-        document.positions.record_override(path, assignment)
-        changed.add(path)
-        if path[0] == "training":
-            _forget_strategies_own(document.values, path[-1])
-    return changed
-
-
-def _forget_strategies_own(values: dict[str, Any], key: str) -> None:
-    """The command line wins: a key of `training` set there holds for every strategy."""
-    compare = values.get("compare")
-    own = compare.get("training") if isinstance(compare, dict) else None
-    for keys in own.values() if isinstance(own, dict) else ():
-        if isinstance(keys, dict):
-            keys.pop(key, None)
-
-
 def _build(document: Document) -> Recipe:
-    values, positions, faults = document.values, document.positions, list(document.faults)
-    strategy = _plugin(
-        STRATEGIES, values.get("strategy"), ("strategy",), positions=positions, faults=faults
-    )
-    probes = _probes(values.get("forgetting"), positions, faults)
+    """Build the recipe, or raise with every fault of the YAML, the plug-ins and the schema."""
+    values, positions = dict(document.values), document.positions
+    faults: list[Fault] = []
+    if "strategy" in values:
+        # A faulty strategy is told already; any other lets the rest of the recipe be checked.
+        values["strategy"] = (
+            _plugin(STRATEGIES, values["strategy"], ("strategy",), positions, faults) or Full()
+        )
     forgetting = values.get("forgetting")
     if isinstance(forgetting, dict) and isinstance(forgetting.get("probes"), list):
-        forgetting = {**forgetting, "probes": probes}
-    sections: dict[str, Any] = {"strategy": strategy or Full()} if "strategy" in values else {}
-    sections |= {"forgetting": forgetting} if "forgetting" in values else {}
+        probes = _probes(forgetting["probes"], positions, faults)
+        values["forgetting"] = {**forgetting, "probes": probes}
+    faults += _comparison_faults(values, positions)
     try:
-        recipe = Recipe.model_validate({**values, **sections})
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise_faults([*faults, *explain(error, Recipe, (), positions)])
-        raise
-    faults += _comparison_faults(recipe, positions)
-    raise_faults(faults)
+        faults += explain(error, Recipe, (), positions)
+        recipe = None
+    clear = [fault for fault in faults if fault.path not in document.doubtful]
+    raise_faults([*document.faults, *clear])
+    if recipe is None:
+        message = f"{positions.source}: the recipe cannot be used."
+        raise RecipeError(message)
     return recipe
 
 
@@ -106,30 +79,19 @@ def _plugin(
     group: PluginGroup[Plugin],
     values: object,
     path: KeyPath,
-    *,
     positions: Positions,
     faults: list[Fault],
 ) -> Plugin | None:
     """Build the plug-in that a mapping names, or tell what is wrong with it."""
     key = group.name_field
     if not isinstance(values, Mapping):
-        faults.append(
-            Fault(
-                positions.of(path),
-                path,
-                f"must be a mapping with the key '{key}' (got {values!r}).",
-            )
-        )
+        message = f"must be a mapping with the key '{key}' (got {values!r})."
+        faults.append(Fault(positions.of(path), path, message))
         return None
     name = values.get(key)
     if not isinstance(name, str):
-        faults.append(
-            Fault(
-                positions.of(path),
-                (*path, key),
-                f"must name a {group.kind}. {suggestion(str(name), group.names())}",
-            )
-        )
+        message = f"must name a {group.kind}. {suggestion(str(name), group.names())}"
+        faults.append(Fault(positions.of((*path, key)), (*path, key), message))
         return None
     try:
         plugin = group.get(name)
@@ -143,28 +105,32 @@ def _plugin(
     return None
 
 
-def _probes(forgetting: object, positions: Positions, faults: list[Fault]) -> list[BaseModel]:
-    entries = forgetting.get("probes") if isinstance(forgetting, dict) else None
-    if not isinstance(entries, list):
-        return []
+def _probes(entries: list[object], positions: Positions, faults: list[Fault]) -> list[Probe]:
     built = [
-        _plugin(PROBES, entry, ("forgetting", "probes", index), positions=positions, faults=faults)
+        _plugin(PROBES, entry, ("forgetting", "probes", index), positions, faults)
         for index, entry in enumerate(entries)
     ]
     return [probe for probe in built if probe is not None]
 
 
-def _comparison_faults(recipe: Recipe, positions: Positions) -> list[Fault]:
+def _comparison_faults(values: Mapping[str, Any], positions: Positions) -> list[Fault]:
     """Check the per-strategy training keys as strictly as `training` itself."""
+    shared, compare = values.get("training"), values.get("compare")
+    own = compare.get("training") if isinstance(compare, dict) else None
     faults: list[Fault] = []
-    for name, overrides in recipe.compare.training.items():
+    for name, keys in own.items() if isinstance(own, dict) else ():
         path: KeyPath = ("compare", "training", name)
         if name not in STRATEGIES.names():
             message = f"unknown strategy '{name}'. {suggestion(name, STRATEGIES.names())}"
             faults.append(Fault(positions.of(path), path, message))
-        merged: dict[str, Any] = {**recipe.training.model_dump(), **overrides}
+        if not isinstance(keys, dict):
+            continue
         try:
-            TrainingSection.model_validate(merged)
+            TrainingSection.model_validate(
+                {**(shared if isinstance(shared, dict) else {}), **keys}
+            )
         except ValidationError as error:
-            faults += explain(error, TrainingSection, path, positions)
+            found = explain(error, TrainingSection, path, positions)
+            # What is wrong with the shared keys is told where they stand.
+            faults += [fault for fault in found if fault.path == path or fault.path[3] in keys]
     return faults

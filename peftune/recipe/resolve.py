@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+from pydantic import ValidationError
+
+from peftune.recipe.explain import explain
+from peftune.recipe.positions import Positions, raise_faults
 from peftune.recipe.schema import CompareSection, Recipe
+from peftune.recipe.training import TrainingSection
 from peftune.strategies import STRATEGIES, Strategy
 
 
@@ -16,6 +22,7 @@ def with_strategy(recipe: Recipe, strategy: Strategy | str) -> Recipe:
 
     Raises:
         PluginError: no strategy of that name.
+        RecipeError: a hyper-parameter that both have is out of the other's bounds.
     """
     if isinstance(strategy, Strategy):
         return recipe.model_copy(update={"strategy": strategy})
@@ -24,22 +31,20 @@ def with_strategy(recipe: Recipe, strategy: Strategy | str) -> Recipe:
     chosen = STRATEGIES.get(strategy)
     shared = recipe.strategy.model_fields_set & set(chosen.model_fields)
     kept = {name: getattr(recipe.strategy, name) for name in shared}
-    return recipe.model_copy(update={"strategy": chosen(**kept)})
+    try:
+        return recipe.model_copy(update={"strategy": chosen.model_validate(kept)})
+    except ValidationError as error:
+        source = f"strategy '{strategy}', with the values that the recipe has for '{recipe.strategy.name}'"
+        raise_faults(explain(error, chosen, (), Positions(source)))
+        raise
 
 
 def resolve(recipe: Recipe) -> Recipe:
     """Fill every default: per-strategy training keys first, then the strategy's own defaults."""
     overrides: dict[str, Any] = recipe.compare.training.get(recipe.strategy.name, {})
-    training = recipe.training.model_copy(update=overrides)
-    defaults = recipe.strategy.training_defaults
-    filled = {
-        "learning_rate": training.learning_rate
-        if training.learning_rate is not None
-        else defaults.learning_rate,
-        "weight_decay": training.weight_decay
-        if training.weight_decay is not None
-        else defaults.weight_decay,
-    }
-    return recipe.model_copy(
-        update={"training": training.model_copy(update=filled), "compare": CompareSection()}
-    )
+    values = {**recipe.training.model_dump(), **overrides}
+    for key, default in dataclasses.asdict(recipe.strategy.training_defaults).items():
+        if values[key] is None:
+            values[key] = default
+    training = TrainingSection.model_validate(values)
+    return recipe.model_copy(update={"training": training, "compare": CompareSection()})

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.scalarfloat import ScalarFloat
 
+from peftune.recipe.document import reads_as_text
 from peftune.recipe.schema import Recipe
 
 _PATH_KEYS = ("train_file", "validation_file", "test_file")
@@ -64,15 +65,16 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 def _yaml_text(values: dict[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.width = 2**20  # a long line that is folded loses spaces
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.Representer = _PointedFloats
+    yaml.Representer = _StrictRepresenter
     buffer = io.StringIO()
     yaml.dump(values, buffer)
     return buffer.getvalue()
 
 
-class _PointedFloats(SafeRepresenter):
-    """Write floats with a point (`1.0e-05`), which every YAML reader takes for a number."""
+class _StrictRepresenter(SafeRepresenter):
+    """Write what every YAML reader reads the same: floats with a point (`1.0e-05`), `'no'` in quotes."""
 
 
 def _represent_float(representer: SafeRepresenter, value: float) -> Any:  # noqa: ANN401 - a ruamel node
@@ -83,8 +85,14 @@ def _represent_float(representer: SafeRepresenter, value: float) -> Any:  # noqa
     return representer.represent_scalar("tag:yaml.org,2002:float", text)
 
 
-_PointedFloats.add_representer(float, _represent_float)
-_PointedFloats.add_representer(ScalarFloat, _represent_float)
+def _represent_text(representer: SafeRepresenter, value: str) -> Any:  # noqa: ANN401 - a ruamel node
+    style = '"' if not value.isprintable() else None if reads_as_text(value) else "'"
+    return representer.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_StrictRepresenter.add_representer(float, _represent_float)
+_StrictRepresenter.add_representer(ScalarFloat, _represent_float)
+_StrictRepresenter.add_representer(str, _represent_text)
 
 
 def _file_name(value: str | None) -> str | None:

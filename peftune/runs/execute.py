@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import nn
 
-from peftune._version import __version__
-from peftune.artifacts.save import artifact_bytes, save
+from peftune.artifacts.save import save
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.errors import GateError, UsageError
@@ -29,20 +26,28 @@ from peftune.forgetting.measure import (
 )
 from peftune.forgetting.verdict import verdict
 from peftune.models.inference import predict_logits
-from peftune.models.parts import head_of, is_whole_model, trainable_parameters
+from peftune.models.parts import is_whole_model
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.probes import Measurement
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
+from peftune.runs.cost import cost_of
 from peftune.runs.environment import environment
 from peftune.runs.findings import find_pitfalls
-from peftune.runs.folder import CHECKPOINTS, PREDICTIONS, REPORT, claim_folder, write_json
+from peftune.runs.folder import (
+    CHECKPOINTS,
+    REPORT,
+    claim_folder,
+    failure_reported,
+    write_json,
+    write_predictions,
+)
 from peftune.runs.inputs import Inputs, read_inputs
-from peftune.runs.report import SCHEMA_VERSION, Cost, Forgetting, Identity, Run, Status
+from peftune.runs.report import Forgetting, Identity, Run
 from peftune.seeds import seed_streams, stream_seed
 from peftune.strategies import Strategy
 from peftune.training.baselines import baseline_scores
 from peftune.training.learning import Learning, judge, learned_something
-from peftune.training.train import TrainingResult, train
+from peftune.training.train import train
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +87,7 @@ def run(
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
-    with _failure_reported(folder):
+    with failure_reported(folder):
         result = _execute(chosen, task, texts, inputs, folder)
     write_json(result.as_json(), folder / REPORT)
     return result
@@ -135,23 +140,13 @@ def _execute(
         logger.info("measuring forgetting")
     forgetting = _forgetting(model, texts, before, learning, seed=seed)
     artifact = _save(model, recipe, learning, forgetting, folder)
-    _write_predictions(judged, logits, task.labels, folder)
-    preparation = preparation_of(model)
+    write_predictions(judged, logits, task.labels, folder)
     return Run(
         folder=folder,
-        run=Identity(
-            name=recipe.name,
-            strategy=recipe.strategy.name,
-            strategy_config=recipe.strategy.fields(),
-            seed=seed,
-            base_model=preparation.base.name,
-            base_fingerprint=preparation.base_fingerprint,
-            recipe_sha256=inputs.recipe_sha256,
-            data_fingerprint=inputs.data_fingerprint,
-        ),
+        run=_identity(recipe, model, inputs),
         learning=learning,
         forgetting=forgetting,
-        cost=_cost(model, training, artifact),
+        cost=cost_of(model, training, artifact),
         findings=find_pitfalls(
             learning=learning,
             forgetting=forgetting,
@@ -164,6 +159,20 @@ def _execute(
             "seed_streams": seed_streams(seed),
             "dropped_rows": dict(task.dropped),
         },
+    )
+
+
+def _identity(recipe: Recipe, model: nn.Module, inputs: Inputs) -> Identity:
+    preparation = preparation_of(model)
+    return Identity(
+        name=recipe.name,
+        strategy=recipe.strategy.name,
+        strategy_config=recipe.strategy.fields(),
+        seed=recipe.training.seed,
+        base_model=preparation.base.name,
+        base_fingerprint=preparation.base_fingerprint,
+        recipe_sha256=inputs.recipe_sha256,
+        data_fingerprint=inputs.data_fingerprint,
     )
 
 
@@ -229,73 +238,6 @@ def _save(
 def _without_tuples(values: dict[str, Any]) -> dict[str, Any]:
     decoded: dict[str, Any] = json.loads(json.dumps(values))
     return decoded
-
-
-def _cost(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
-    trainable = sum(weight.numel() for weight in trainable_parameters(model).values())
-    # PEFT keeps the untrained head beside the trained one; it is counted once.
-    spare_head = sum(
-        weight.numel() for weight in head_of(model).parameters() if not weight.requires_grad
-    )
-    frozen_head = (
-        spare_head if any(weight.requires_grad for weight in head_of(model).parameters()) else 0
-    )
-    reasons = []
-    if training.seconds is None:
-        reasons.append("train_seconds: the run was resumed, and earlier time is not counted")
-    if training.peak_memory_bytes is None:
-        reasons.append("peak_memory_bytes: this system does not tell a process its peak memory")
-    return Cost(
-        train_seconds=training.seconds,
-        train_examples_per_second=training.examples / training.seconds
-        if training.seconds
-        else None,
-        peak_memory_bytes=training.peak_memory_bytes,
-        trainable_parameters=trainable,
-        total_parameters=sum(weight.numel() for weight in model.parameters()) - frozen_head,
-        artifact_bytes=artifact_bytes(artifact),
-        reason="; ".join(reasons) or None,
-    )
-
-
-def _write_predictions(
-    rows: Rows, logits: NDArray[np.float32], names: Sequence[str], folder: Path
-) -> None:
-    lines = []
-    for index, row in enumerate(softmax(logits.astype(np.float64), axis=-1)):
-        values = {
-            "id": rows.ids[index],
-            "label": names[rows.labels[index]],
-            "predicted": names[int(row.argmax())],
-            "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
-        }
-        lines.append(json.dumps(values, ensure_ascii=False))
-    (folder / PREDICTIONS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _failure_reported(folder: Path) -> Iterator[None]:
-    """Leave a word in the report of a run that did not finish; the error goes on."""
-    try:
-        yield
-    except BaseException as error:
-        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
-        status: Status = "interrupted" if interrupted else "failed"
-        reason = (
-            "interrupted; run the same command again to go on"
-            if interrupted
-            else str(error) or type(error).__name__
-        )
-        write_json(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "peftune_version": __version__,
-                "status": status,
-                "reason": reason,
-            },
-            folder / REPORT,
-        )
-        raise
 
 
 def _refuse_several_processes() -> None:

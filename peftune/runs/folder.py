@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from peftune._version import __version__
+from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError, RecipeError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
-from peftune.runs.report import Run, run_from_json
+from peftune.runs.report import SCHEMA_VERSION, Run, Status, run_from_json
 
 RECIPE = "recipe.yaml"
 REPORT = "report.json"
@@ -76,6 +83,54 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
         json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
     os.replace(staged, path)  # noqa: PTH105 - Path.replace is the same; this says that it is atomic
+
+
+def write_predictions(
+    rows: Rows, logits: NDArray[np.float32], names: Sequence[str], folder: Path
+) -> None:
+    """Write the scored rows with their probabilities, one JSON line each.
+
+    Args:
+        rows: what was scored.
+        logits: (rows, labels), float32.
+        names: label names in the order of their ids.
+        folder: the run folder.
+    """
+    lines = []
+    for index, row in enumerate(softmax(logits.astype(np.float64), axis=-1)):
+        values = {
+            "id": rows.ids[index],
+            "label": names[rows.labels[index]],
+            "predicted": names[int(row.argmax())],
+            "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
+        }
+        lines.append(json.dumps(values, ensure_ascii=False))
+    (folder / PREDICTIONS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def failure_reported(folder: Path) -> Iterator[None]:
+    """Leave a word in the report of a run that did not finish; the error goes on."""
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+        status: Status = "interrupted" if interrupted else "failed"
+        reason = (
+            "interrupted; run the same command again to go on"
+            if interrupted
+            else str(error) or type(error).__name__
+        )
+        write_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "peftune_version": __version__,
+                "status": status,
+                "reason": reason,
+            },
+            folder / REPORT,
+        )
+        raise
 
 
 def _refuse_other_run(folder: Path, recipe: Recipe) -> None:

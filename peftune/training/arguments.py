@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from peftune.recipe.schema import TrainingSection
+from peftune.recipe.training import TrainingSection
 from peftune.seeds import stream_seed
 from peftune.training.metrics import LOWER_IS_BETTER
 

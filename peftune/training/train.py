@@ -15,7 +15,7 @@ from torch import nn
 from peftune.data.task import Task
 from peftune.data.tokens import tokenize_rows
 from peftune.models.prepare import preparation_of
-from peftune.recipe.schema import TrainingSection
+from peftune.recipe.training import TrainingSection
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory

@@ -1,0 +1,107 @@
+"""The `training` part of a recipe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from peftune.recipe.section import Section
+
+Metric = Literal["loss", "accuracy", "macro_f1", "weighted_f1", "micro_f1", "roc_auc", "log_loss"]
+
+
+class TrainingSection(Section):
+    """How the weights are trained: names of `transformers.TrainingArguments`."""
+
+    num_train_epochs: float = Field(
+        3.0, gt=0, allow_inf_nan=False, description="Passes over the training rows."
+    )
+    max_steps: int = Field(
+        -1, ge=-1, description="Stop after this many optimizer steps; -1 trains num_train_epochs."
+    )
+    per_device_train_batch_size: int = Field(
+        16,
+        gt=0,
+        description="Rows in one forward pass; the batch of a step is this times gradient_accumulation_steps.",
+    )
+    per_device_eval_batch_size: int = Field(
+        64, gt=0, description="Rows in one forward pass of an evaluation."
+    )
+    gradient_accumulation_steps: int = Field(
+        1, gt=0, description="Forward passes to one step: less memory, the same gradient."
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Peak learning rate; the strategy's own default where it is not given.",
+    )
+    weight_decay: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Decay of the learning weights; the strategy's own default where it is not given.",
+    )
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        "linear", description="How the learning rate falls."
+    )
+    warmup_steps: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Steps over which the rate rises; below 1 it is a share of all steps.",
+    )
+    max_grad_norm: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Gradients are scaled down to at most this norm.",
+    )
+    optim: Literal["adamw_torch_fused", "adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd"] = (
+        Field("adamw_torch_fused", description="Optimizer.")
+    )
+    train_sampling_strategy: Literal["group_by_length", "random"] = Field(
+        "group_by_length",
+        description="Batches of texts of like length pad little; the same for all strategies.",
+    )
+    eval_strategy: Literal["epoch", "steps"] = Field(
+        "epoch", description="When the validation rows are scored and a checkpoint is kept."
+    )
+    eval_steps: int | None = Field(
+        None, gt=0, description="Steps between evaluations, with eval_strategy: steps."
+    )
+    logging_steps: int = Field(
+        10, gt=0, description="Steps between two points of the training curve."
+    )
+    metric_for_best_model: Metric = Field(
+        "macro_f1", description="Validation metric that picks the best checkpoint."
+    )
+    early_stopping_patience: int | None = Field(
+        None, gt=0, description="Stop after this many evaluations without a better one."
+    )
+    bf16: bool | Literal["auto"] = Field(
+        "auto", description="bfloat16 autocast; auto: on a GPU that has it."
+    )
+    activation_checkpointing: bool = Field(
+        False,
+        description="Recompute activations in the backward pass: a third slower, far less memory.",
+    )
+    use_cpu: bool = Field(False, description="Train on the CPU even where there is a GPU.")
+    dataloader_num_workers: int = Field(0, ge=0, description="Processes that prepare batches.")
+    report_to: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = Field(
+        "none", description="Where the curves go as well."
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**32 - 1,
+        description="Seed of the new head, the adapter, the order of rows and dropout.",
+    )
+
+    @model_validator(mode="after")
+    def _names_its_steps(self) -> TrainingSection:
+        if (self.eval_strategy == "steps") != (self.eval_steps is not None):
+            message = "'eval_steps' and 'eval_strategy: steps' go together; give both or neither"
+            raise ValueError(message)
+        return self

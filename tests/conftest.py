@@ -1,0 +1,20 @@
+"""What the tests share: the tiny model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# On models this small a second thread waits more than it works, above all on a busy machine. Set
+# before torch is imported; the processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a GPT-2 of two random layers, with the bundled tokenizer."""
+    from peftune.testing import write_tiny_base
+
+    return write_tiny_base(tmp_path_factory.mktemp("base") / "tiny-base")

@@ -1,0 +1,55 @@
+"""Every strength between before and after, also for adapters that peft cannot scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from peft import IA3Config, TaskType, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from peftune import prepare
+from peftune.models.guards import logits_of
+from peftune.models.parts import trainable_parameters
+from peftune.models.prepare import preparation_of, reference_batch
+from peftune.models.reference import at_strength
+from peftune.strategies import Strategy, TrainingDefaults
+
+
+class IA3(Strategy):
+    """Learn a factor for each key, value and hidden unit: an adapter of peft with no scale."""
+
+    name: ClassVar[str] = "ia3"
+    training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(1.0e-3)
+
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
+        """Put the factors in."""
+        config = IA3Config(
+            task_type=TaskType.SEQ_CLS,
+            target_modules=["c_attn", "mlp.c_proj"],
+            feedforward_modules=["mlp.c_proj"],
+            fan_in_fan_out=True,
+        )
+        prepared: nn.Module = get_peft_model(model, config)
+        return prepared
+
+
+def test_an_adapter_without_a_scale_is_interpolated(tiny_base: Path) -> None:
+    """Halfway, each weight that learns lies halfway between where it was and where it is."""
+    model, tokenizer = prepare(str(tiny_base), strategy=IA3(), labels=("no", "yes"), use_cpu=True)
+    before = preparation_of(model).before
+    batch = reference_batch(tokenizer, torch.device("cpu"), max_length=64)
+    weights = trainable_parameters(model)
+    with torch.no_grad():
+        for weight in weights.values():
+            weight.add_(0.5)
+
+    with at_strength(model, before, 0.5):
+        halfway = logits_of(model, batch)
+
+    with torch.no_grad():
+        for weight in weights.values():
+            weight.sub_(0.25)
+    torch.testing.assert_close(halfway, logits_of(model, batch))

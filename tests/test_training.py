@@ -1,0 +1,272 @@
+"""Training: the same twice, the same after an interruption, the best kept, divergence refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import TrainerCallback
+
+from peftune import read_recipe, run
+from peftune.artifacts.tensors import adapter_tensors
+from peftune.bundled import TASKS, bundled_folder
+from peftune.data.rows import Rows
+from peftune.data.task import Task, load_task
+from peftune.errors import TrainingError
+from peftune.models.prepare import prepare_model
+from peftune.recipe import Recipe, resolve
+from peftune.training.metrics import task_metrics
+from peftune.training.train import TrainingResult, train
+from peftune.training.trainer import ClassifierTrainer
+
+WEIGHTS = "adapter_model.safetensors"
+EVAL_STEPS, MAX_STEPS = 3, 9
+
+
+class PowerCutError(BaseException):
+    """What no code of peftune catches: the process is gone."""
+
+
+@pytest.fixture
+def recipe(tiny_base: Path) -> Callable[..., Recipe]:
+    """Make a recipe of nine steps that is scored and kept at every third."""
+
+    def make(*overrides: str) -> Recipe:
+        return read_recipe(
+            "quickstart",
+            [
+                f"model.name_or_path={tiny_base}",
+                "forgetting.probes=[]",
+                "data.max_train_examples=48",
+                "data.max_validation_examples=20",
+                "data.max_test_examples=20",
+                f"training.max_steps={MAX_STEPS}",
+                "training.eval_strategy=steps",
+                f"training.eval_steps={EVAL_STEPS}",
+                "training.per_device_train_batch_size=8",
+                "training.logging_steps=1",
+                "training.use_cpu=true",
+                *overrides,
+            ],
+        )
+
+    return make
+
+
+def power_cut_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Make the process end in the middle of an optimizer step."""
+
+    class PowerCut(TrainerCallback):
+        def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
+            if args[1].global_step == step:
+                raise PowerCutError
+
+    build = ClassifierTrainer.__init__
+
+    def build_with_power_cut(self: ClassifierTrainer, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
+        build(self, **kwargs)
+        self.add_callback(PowerCut)
+
+    monkeypatch.setattr(ClassifierTrainer, "__init__", build_with_power_cut)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("training.train_sampling_strategy=group_by_length", "strategy.lora_dropout=0.3"),
+        ("training.train_sampling_strategy=random", "strategy.lora_dropout=0"),
+    ],
+    ids=["group_by_length and dropout", "random and no dropout"],
+)
+def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
+    overrides: tuple[str, ...],
+    recipe: Callable[..., Recipe],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Interrupted in its second epoch and run again, a run saves the same adapter, byte for byte."""
+    rows = bundled_folder("bundled:posts", among=TASKS) / "validation.jsonl"
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(rows.read_text().splitlines()[:48]))
+    chosen = recipe(
+        "data.dataset_name=null",
+        *(f"data.{split}_file={few}" for split in ("train", "validation", "test")),
+        "training.learning_rate=1.0e-2",
+        "training.metric_for_best_model=loss",
+        *overrides,
+    )
+    uninterrupted = run(chosen, output=tmp_path / "uninterrupted")
+    losses = [point.get("validation_loss", 9.0) for point in uninterrupted.learning.curve]
+    assert min(losses) == losses[-1], "the kept weights must be made after the interruption"
+    with monkeypatch.context() as patch:
+        power_cut_at(patch, step=7)
+        with pytest.raises(PowerCutError):
+            run(chosen, output=tmp_path / "interrupted")
+    assert not (tmp_path / "interrupted" / "adapter").exists()
+
+    with caplog.at_level("INFO", logger="peftune"):
+        resumed = run(chosen, output=tmp_path / "interrupted")
+
+    assert "resuming from checkpoint-6" in caplog.messages
+    assert (resumed.artifact / WEIGHTS).read_bytes() == (
+        uninterrupted.artifact / WEIGHTS
+    ).read_bytes()
+    assert resumed.learning == uninterrupted.learning
+
+
+def test_two_runs_of_a_recipe_give_the_same_bytes(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """A recipe decides every bit of its adapter; another seed decides otherwise."""
+    torch.manual_seed(1)
+    first = run(recipe(), output=tmp_path / "first")
+    torch.manual_seed(2)
+    second = run(recipe(), output=tmp_path / "second")
+    other = run(recipe("training.seed=1"), output=tmp_path / "other")
+
+    first_bytes = (first.artifact / WEIGHTS).read_bytes()
+    assert (second.artifact / WEIGHTS).read_bytes() == first_bytes
+    assert (other.artifact / WEIGHTS).read_bytes() != first_bytes
+
+
+def test_a_diverging_run_fails_and_saves_no_adapter(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """A loss that is no number ends the run with the remedy, before anything is saved."""
+    with pytest.raises(
+        TrainingError,
+        match=r"^Training diverged: (loss|grad_norm) is (nan|inf) at step \d\. "
+        r"Lower training\.learning_rate, or check the data\.$",
+    ):
+        run(recipe("training.learning_rate=1.0e+30"), output=tmp_path / "run")
+
+    assert not (tmp_path / "run" / "adapter").exists()
+    assert not list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
+
+
+def test_the_best_checkpoint_is_kept_and_not_the_last(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Where each score is worse than the one before, the first checkpoint's weights are kept."""
+    model, result = _trained(recipe("training.metric_for_best_model=loss"), tmp_path, misled=True)
+
+    losses = [point["validation_loss"] for point in result.curve if "validation_loss" in point]
+    assert losses == sorted(losses), "the task must get worse for this test to mean anything"
+    assert len(losses) == MAX_STEPS / EVAL_STEPS
+    assert (result.best_step, result.best_value) == (EVAL_STEPS, losses[0])
+    _assert_same(adapter_tensors(model), _kept(tmp_path, EVAL_STEPS))
+
+
+def test_early_stopping_stops(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """With a patience of one, the first score that is no better ends training."""
+    chosen = recipe("training.metric_for_best_model=loss", "training.early_stopping_patience=1")
+
+    model, result = _trained(chosen, tmp_path, misled=True)
+
+    scored = [point["step"] for point in result.curve if "validation_loss" in point]
+    assert scored == [EVAL_STEPS, 2 * EVAL_STEPS]
+    _assert_same(adapter_tensors(model), _kept(tmp_path, EVAL_STEPS))
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (
+            lambda checkpoint: (checkpoint / "peftune_seal.json").unlink(),
+            "checkpoint-9 is not resumed from: it was not written to its end",
+        ),
+        (
+            lambda checkpoint: _flip_a_bit(checkpoint / WEIGHTS),
+            "checkpoint-9 is not resumed from: its file adapter_model.safetensors is missing or damaged",
+        ),
+        (
+            lambda checkpoint: (checkpoint / "optimizer.pt").unlink(),
+            "checkpoint-9 is not resumed from: its file optimizer.pt is missing or damaged",
+        ),
+    ],
+    ids=["torn", "damaged", "incomplete"],
+)
+def test_a_broken_checkpoint_is_skipped_for_the_one_before(
+    damage: Callable[[Path], None],
+    word: str,
+    recipe: Callable[..., Recipe],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The newest checkpoint is broken: training goes on from the one before, to the same weights."""
+    chosen = recipe("training.metric_for_best_model=loss")
+    model, _ = _trained(chosen, tmp_path)
+    damage(tmp_path / "checkpoint-9")
+
+    resumed, result = _trained(chosen, tmp_path)
+
+    assert word in caplog.messages
+    assert result.resumed_from == 6
+    _assert_same(adapter_tensors(resumed), adapter_tensors(model))
+
+
+def test_a_checkpoint_of_another_recipe_is_not_resumed_from(
+    recipe: Callable[..., Recipe], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A checkpoint serves the run that wrote it, and no other."""
+    _trained(recipe("training.max_steps=3"), tmp_path)
+
+    _, result = _trained(recipe("training.max_steps=3"), tmp_path, identity="another")
+
+    assert result.resumed_from is None
+    assert "checkpoint-3 is not resumed from: it belongs to another recipe" in caplog.messages
+
+
+def test_balanced_accuracy_counts_the_classes_that_have_rows() -> None:
+    """Recalls of 1/2 and 1 average to 3/4; a class without rows has no recall, and no warning."""
+    logits = np.eye(3)[[0, 1, 2, 2]]
+
+    metrics = task_metrics(logits, np.array([1, 1, 2, 2]))
+
+    assert metrics["balanced_accuracy"] == 0.75
+
+
+def _trained(
+    recipe: Recipe, checkpoints: Path, *, misled: bool = False, identity: str = "this"
+) -> tuple[nn.Module, TrainingResult]:
+    """Train without judging and saving; misled: what is learned is wrong for the validation rows."""
+    chosen, task = resolve(recipe), load_task(recipe.data)
+    if misled:
+        names = len(task.labels)
+        train_rows = _relabelled(task.train, lambda _: 0)
+        validation = _relabelled(task.validation, lambda label: 1 + label % (names - 1))
+        task = Task(task.labels, train_rows, validation, None, {})
+    model = prepare_model(
+        chosen.model.name_or_path, chosen.strategy, labels=task.labels, use_cpu=True
+    )
+    return model, train(
+        model, task, chosen.training, checkpoints=checkpoints, run_identity=identity
+    )
+
+
+def _relabelled(rows: Rows, label_of: Callable[[int], int]) -> Rows:
+    return Rows(rows.ids, rows.texts, tuple(label_of(label) for label in rows.labels))
+
+
+def _kept(checkpoints: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(checkpoints / f"checkpoint-{step}" / WEIGHTS)
+
+
+def _assert_same(
+    actual: dict[str, nn.Parameter], expected: dict[str, nn.Parameter] | dict[str, torch.Tensor]
+) -> None:
+    assert set(actual) == set(expected)
+    assert all(torch.equal(actual[name], expected[name]) for name in actual)
+
+
+def _flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
