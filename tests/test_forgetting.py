@@ -491,6 +491,7 @@ def _result(interval: tuple[float, float] | None) -> ProbeResult:
         ([(0.001, 0.004)], True, "retained"),
         ([(-0.02, -0.01)], True, "retained"),
         ([(0.001, 0.02)], True, "forgot"),
+        ([(0.001, 0.010)], True, "forgot"),
         ([(0.5, 0.6)], True, "forgot"),
         ([(0.5, 0.6)], False, "nothing learned"),
         ([(-0.001, 0.004)], False, "nothing learned"),
