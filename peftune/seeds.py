@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
+MAX_SEED = 2**32 - 1
 STREAMS = ("head", "adapter", "training", "bootstrap")
 
 

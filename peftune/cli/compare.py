@@ -47,16 +47,20 @@ def compare(
     if json:
         print_json(comparison.as_json())
     else:
-        print_rows(comparison_rows(comparison), as_json=False)
-        typer.echo(f"\n{LEGEND}\nRuns: {comparison.folder}")
+        if comparison.runs:
+            print_rows(comparison_rows(comparison), as_json=False)
+            typer.echo(f"\n{LEGEND}")
+        for failure in comparison.failures:
+            typer.echo(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
+        typer.echo(f"Runs: {comparison.folder}")
     if comparison.failures:
         raise typer.Exit(1)
 
 
 def _listed(text: str, option: str) -> list[str]:
     values = [value.strip() for value in text.split(",") if value.strip()]
-    if not values or len(set(values)) < len(values):
-        message = f"{option} takes different values separated by commas (got '{text}')."
+    if not values:
+        message = f"{option} takes values separated by commas (got '{text}')."
         raise UsageError(message)
     return values
 

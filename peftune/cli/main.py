@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 import typer
+from typer import Abort
 from typer.main import get_command
 
 from peftune.cli import (
@@ -25,9 +26,12 @@ from peftune.cli import (
 )
 from peftune.errors import PeftuneError
 
+FAILED = 1
 USAGE = 3
 INTERRUPTED = 130
 TERMINATED = 143
+
+_KEPT = "what had finished is kept, and the same command goes on from there."
 
 app = typer.Typer(
     name="peftune",
@@ -59,29 +63,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(_exit_code(list(sys.argv[1:] if arguments is None else arguments)))
 
 
-def _exit_code(arguments: list[str]) -> int:
+def _exit_code(arguments: list[str]) -> int:  # noqa: PLR0911 - one return a way to end
     try:
         result = get_command(app).main(args=arguments, prog_name="peftune", standalone_mode=False)
     except PeftuneError as error:
         _complain(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        _complain(
-            "interrupted; what had finished is kept, and the same command goes on from there."
-        )
+    except (KeyboardInterrupt, Abort):
+        _complain(f"interrupted; {_KEPT}")
         return INTERRUPTED
+    except SystemExit as stop:
+        if stop.code != TERMINATED:
+            raise
+        _complain(f"terminated; {_KEPT}")
+        return TERMINATED
     except BrokenPipeError:
         sys.stderr.close()
-        return 1
+        return FAILED
+    except OSError as error:
+        _complain(f"{error.filename or 'the system'}: {error.strerror or error}.")
+        return FAILED
     except Exception as error:
         # Typer's own faults of usage carry a message and an exit code; nothing else does.
         if not hasattr(error, "format_message"):
-            if type(error).__name__ == "Abort":
-                return INTERRUPTED
             raise
-        _complain(f"{error.format_message()} See 'peftune --help'.")
+        # Without arguments the help was printed, and there is nothing more to say.
+        if message := error.format_message().strip():
+            _complain(f"{message}{'' if message[-1] in '.?' else '.'} See 'peftune --help'.")
         return USAGE
-    return result if isinstance(result, int) else 0
+    code = result if isinstance(result, int) else 0
+    if code == INTERRUPTED:  # newer versions of Typer turn an interrupt into this code themselves
+        _complain(f"interrupted; {_KEPT}")
+    return code
 
 
 def _complain(message: str) -> None:

@@ -40,6 +40,9 @@ def predict(
     if (not text) == (file is None):
         message = "predict needs texts: either --text (once or more) or --file."
         raise UsageError(message)
+    if output is not None and not output.parent.is_dir():
+        message = f"There is no folder '{output.parent}' to write '{output.name}' into."
+        raise UsageError(message)
     quiet_libraries()
     from peftune.artifacts import load
     from peftune.data.texts import read_texts

@@ -14,8 +14,9 @@ from typing import Any
 from peftune.errors import UsageError
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.runs import Run
-from peftune.runs.folder import RECIPE, claim_folder, finished_run, write_json
+from peftune.runs.folder import RECIPE, claim_folder, finished_run, reason_of, write_json
 from peftune.runs.inputs import inputs_of, read_inputs
+from peftune.seeds import MAX_SEED
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,9 @@ def compare(
         output: folder for the runs; otherwise the recipe's `output_dir` with `-compare`.
 
     Raises:
-        PeftuneError: the recipe or a strategy name is wrong, or a folder holds another run.
+        PeftuneError: the recipe, a strategy or a seed is wrong, or a folder holds another run.
     """
+    _refuse_bad_grid(strategies, seeds)
     chosen = read_recipe(recipe, overrides)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
     task, texts, inputs = read_inputs(chosen)
@@ -105,6 +107,16 @@ def compare(
     return comparison
 
 
+def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int]) -> None:
+    for kind, values in (("strategies", strategies), ("seeds", seeds)):
+        if not values or len(set(values)) < len(values):
+            message = f"A comparison needs {kind}, each once (got {', '.join(map(str, values)) or 'none'})."
+            raise UsageError(message)
+    if outside := [seed for seed in seeds if not 0 <= seed <= MAX_SEED]:
+        message = f"A seed is a whole number from 0 to {MAX_SEED} (got {outside[0]})."
+        raise UsageError(message)
+
+
 def _cell(recipe: Recipe, strategy: str, seed: int, folder: Path) -> Recipe:
     """Return the resolved recipe of one run of the grid."""
     cell = resolve(with_strategy(recipe, strategy))
@@ -124,7 +136,9 @@ def _outcome(recipe: Recipe, finished: Run | None, *, place: str) -> Run | Failu
     code = _run_process(folder)
     result = finished_run(folder)
     if result is None:
-        message = _last_line(folder / _LOG) or f"the process ended with code {code}"
+        message = (
+            _last_line(folder / _LOG) or reason_of(folder) or f"the process ended with code {code}"
+        )
         logger.warning("%s: failed: %s", name, message)
         return Failure(recipe.strategy.name, recipe.training.seed, message)
     seconds = time.perf_counter() - started

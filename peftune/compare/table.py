@@ -61,31 +61,15 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
-    """One row a fact, one column a run; a run that failed has a column that says so."""
+    """One row a fact, one column a finished run."""
     columns: dict[str, dict[str, str]] = {
-        _heading(run.run.strategy, run.run.seed): dict(facts_of(run)) for run in comparison.runs
+        f"{run.run.strategy}, seed {run.run.seed}": dict(facts_of(run)) for run in comparison.runs
     }
-    names = _union([list(facts) for facts in columns.values()])
-    rows = [
+    names = dict.fromkeys(name for facts in columns.values() for name in facts)
+    return [
         {"": name, **{heading: facts.get(name, "-") for heading, facts in columns.items()}}
         for name in names
     ]
-    for failure in comparison.failures:
-        heading = _heading(failure.strategy, failure.seed)
-        rows = rows or [{"": ""}]
-        rows = [{**row, heading: "failed" if index == 0 else ""} for index, row in enumerate(rows)]
-        rows.append({"": f"{heading} failed: {failure.message}"})
-    width = max((len(row) for row in rows), default=0)
-    keys = next((list(row) for row in rows if len(row) == width), [])
-    return [{key: row.get(key, "") for key in keys} for row in rows]
-
-
-def _union(lists: Sequence[Sequence[str]]) -> list[str]:
-    return list(dict.fromkeys(name for names in lists for name in names))
-
-
-def _heading(strategy: str, seed: int) -> str:
-    return f"{strategy}, seed {seed}"
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, form: str) -> str:

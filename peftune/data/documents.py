@@ -44,7 +44,12 @@ def _read(probe: Probe) -> list[str]:
     data = (
         read_saved_dataset(Path(name))
         if Path(name).is_dir()
-        else read_hub_dataset(name, probe.dataset_config_name, None)
+        else read_hub_dataset(
+            name,
+            probe.dataset_config_name,
+            None,
+            instead="the probe's file or bundled:general-text",
+        )
     )
     if isinstance(data, dict):
         if probe.split not in data:

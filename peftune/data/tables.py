@@ -70,8 +70,16 @@ def read_saved_dataset(folder: Path) -> Dataset | DatasetDict:
         raise DataError(message) from error
 
 
-def read_hub_dataset(name: str, config: str | None, revision: str | None) -> DatasetDict:
+def read_hub_dataset(
+    name: str, config: str | None, revision: str | None, *, instead: str
+) -> DatasetDict:
     """Load a data set from the hub.
+
+    Args:
+        name: hub id.
+        config: configuration of the data set.
+        revision: commit, tag or branch.
+        instead: what a user without the hub can name, for messages.
 
     Raises:
         DataError: it cannot be fetched.
@@ -84,7 +92,7 @@ def read_hub_dataset(name: str, config: str | None, revision: str | None) -> Dat
     except Exception as error:
         message = (
             f"The data set '{name}' is no local folder and could not be fetched from the hub ({type(error).__name__}: {_first_line(error)}). "
-            "Check the name and the connection, or use data.train_file or bundled:posts."
+            f"Check the name and the connection, or use {instead}."
         )
         raise DataError(message) from error
 
@@ -163,7 +171,7 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
 def _json_array(path: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(read_utf8(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"'{path}' is no valid JSON: {error}."
         raise DataError(message) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -175,7 +183,7 @@ def _json_array(path: Path) -> list[dict[str, Any]]:
 def _json_object(line: str, place: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"{place} is no valid JSON: {error}."
         raise DataError(message) from error
     if not isinstance(record, dict):

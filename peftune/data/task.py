@@ -116,9 +116,13 @@ def _read_sources(section: DataSection) -> dict[str, _Source]:
         }
     if Path(name).is_dir():
         return _dataset_sources(read_saved_dataset(Path(name)), name, section)
-    return _dataset_sources(
-        read_hub_dataset(name, section.dataset_config_name, section.revision), name, section
+    data = read_hub_dataset(
+        name,
+        section.dataset_config_name,
+        section.revision,
+        instead="data.train_file or bundled:posts",
     )
+    return _dataset_sources(data, name, section)
 
 
 def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[str, _Source]:  # noqa: ANN401 - Dataset or DatasetDict

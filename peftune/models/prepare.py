@@ -76,7 +76,7 @@ def prepare_model(
         GuardError: the strategy leaves the model in a wrong state.
     """
     source = find_base(name_or_path, revision)
-    _check_length(source, max_length)
+    check_length(source, max_length)
     tokenizer = load_tokenizer(source.folder)
     device = choose_device(use_cpu=use_cpu)
     batch = reference_batch(tokenizer, device, max_length=max_length)
@@ -167,7 +167,12 @@ def reference_batch(
     }
 
 
-def _check_length(source: BaseSource, max_length: int) -> None:
+def check_length(source: BaseSource, max_length: int) -> None:
+    """Refuse texts longer than the base has positions.
+
+    Raises:
+        UsageError: the length is not between 2 and the number of positions.
+    """
     positions = int(read_config(source.folder).get("n_positions", 1024))
     if not 2 <= max_length <= positions:  # noqa: PLR2004 - one token carries no text
         message = f"max_length must be between 2 and the {positions} positions of '{source.name}' (got {max_length})."

@@ -9,6 +9,7 @@ from pydantic import Field, InstanceOf, model_validator
 from peftune.probes import Probe
 from peftune.recipe.section import Section
 from peftune.recipe.training import TrainingSection
+from peftune.seeds import MAX_SEED
 from peftune.strategies import Strategy
 
 __all__ = [
@@ -93,7 +94,7 @@ class DataSection(Section):
     seed: int = Field(
         0,
         ge=0,
-        le=2**32 - 1,
+        le=MAX_SEED,
         description="Decides which rows are held out; not the seed of training.",
     )
     empty_text: Literal["error", "drop", "keep"] = Field(

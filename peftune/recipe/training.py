@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from peftune.recipe.section import Section
+from peftune.seeds import MAX_SEED
 
 Metric = Literal["loss", "accuracy", "macro_f1", "weighted_f1", "micro_f1", "roc_auc", "log_loss"]
 
@@ -95,7 +96,7 @@ class TrainingSection(Section):
     seed: int = Field(
         0,
         ge=0,
-        le=2**32 - 1,
+        le=MAX_SEED,
         description="Seed of the new head, the adapter, the order of rows and dropout.",
     )
 

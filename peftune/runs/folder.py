@@ -49,18 +49,36 @@ def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
         if finished is not None:
             _refuse_changed_inputs(finished, inputs)
             return finished
-    folder.mkdir(parents=True, exist_ok=True)
-    write_recipe(recipe, folder / RECIPE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_recipe(recipe, folder / RECIPE)
+    except OSError as error:
+        message = f"'{folder}' cannot be written: {error.strerror}. Choose another output folder with --output."
+        raise OutputFolderError(message) from error
     return None
 
 
 def finished_run(folder: Path) -> Run | None:
-    """Return the run of a folder if it is complete."""
+    """Return the run of a folder if it is complete.
+
+    Raises:
+        OutputFolderError: the folder's report is none of this version.
+    """
     try:
-        values = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        values = _read_report(folder)
+        return run_from_json(values, folder) if values.get("status") == "complete" else None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        message = f"'{folder / REPORT}' is no report of this version of peftune ({type(error).__name__}: {error}). Choose another folder, or remove this one."
+        raise OutputFolderError(message) from error
+
+
+def reason_of(folder: Path) -> str | None:
+    """Return why the run of a folder did not finish, if it had time to say so."""
+    try:
+        reason = _read_report(folder).get("reason")
+    except (ValueError, AttributeError):
         return None
-    return run_from_json(values, folder) if values.get("status") == "complete" else None
+    return str(reason) if reason else None
 
 
 def read_run(folder: str | Path) -> Run:
@@ -131,6 +149,14 @@ def failure_reported(folder: Path) -> Iterator[None]:
             folder / REPORT,
         )
         raise
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return values
 
 
 def _refuse_other_run(folder: Path, recipe: Recipe) -> None:

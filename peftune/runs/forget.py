@@ -71,6 +71,8 @@ def forget(
     device = choose_device(use_cpu=use_cpu)
     if (folder / MANIFEST).is_file():
         return _forget_own(folder, texts, base, use_cpu=use_cpu)
+    if any((folder / name / MANIFEST).is_file() for name in ("adapter", "model")):
+        checked_manifest(folder)  # a run folder, and the error names the artifact in it
     if is_peft_folder(folder):
         return _forget_foreign(folder, texts, base, device)
     return _forget_checkpoint(folder, texts, base, device)

@@ -10,6 +10,7 @@ from peftune.data.documents import documents_sha256
 from peftune.data.task import Task, load_task
 from peftune.forgetting.measure import ProbeText, read_probe_texts
 from peftune.models.fingerprint import base_fingerprint
+from peftune.models.prepare import check_length
 from peftune.models.source import find_base
 from peftune.recipe import Recipe, recipe_sha256
 
@@ -48,8 +49,10 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
     Raises:
         DataError: rows or texts cannot be used.
         BaseModelError: the base cannot be found.
+        UsageError: the base has fewer positions than the recipe asks for.
     """
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
+    check_length(source, recipe.model.max_length)
     task = load_task(recipe.data)
     texts = read_probe_texts(recipe.forgetting.probes)
     return task, texts, inputs_of(recipe, task, texts, base_fingerprint(source.folder))

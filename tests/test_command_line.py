@@ -1,0 +1,889 @@
+"""The command line: exit codes, one line for each fault, and nothing lost when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peftune.cli.main import _exit_code
+from peftune.recipe.locate import shipped_recipes
+
+RECIPE = """\
+version: 1
+name: tiny
+model: {name_or_path: bundled:tiny-gpt2, max_length: 32}
+data:
+  dataset_name: bundled:posts
+  max_train_examples: 32
+  max_validation_examples: 16
+  max_test_examples: 16
+strategy: {name: head-only}
+training: {max_steps: 2, per_device_train_batch_size: 8}
+forgetting:
+  probes:
+    - {type: lm-loss, file: probe.txt}
+output_dir: run
+"""
+OWN_ROWS = """\
+version: 1
+name: own
+data: {train_file: rows.csv}
+strategy: {name: head-only}
+output_dir: run
+"""
+PROBE = "The sea was calm and the boats came home.\n\nA cat sat by the fire all day long.\n"
+STRATEGY_NAMES = "full, head-only, lora, lora-8bit"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Let each test's command set up its log anew, on the stream that the test captures."""
+    logger = logging.getLogger("peftune")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    logger.handlers.clear()
+    yield
+    logger.handlers, logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with two recipes and a probe text, and no hub."""
+    _fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+def _fill(folder: Path) -> None:
+    (folder / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
+    (folder / "own.yaml").write_text(OWN_ROWS, encoding="utf-8")
+    (folder / "probe.txt").write_text(PROBE, encoding="utf-8")
+
+
+@pytest.fixture
+def call(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Call the command line in this process, in the working folder."""
+    assert Path.cwd() == workplace
+
+    def _call(*arguments: str) -> Ended:
+        code = _exit_code(list(arguments))
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return _call
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which `tiny.yaml` has been run, into `run`."""
+    folder = tmp_path_factory.mktemp("finished")
+    _fill(folder)
+    _, err = (process := _start(folder, "run", "tiny.yaml")).communicate()
+    assert process.returncode == 0, err
+    return folder
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _csv(*rows: str, header: str = "text,label") -> bytes:
+    return "\n".join([header, *rows, ""]).encode()
+
+
+def _good_rows(count: int = 40) -> list[str]:
+    return [f"text {number},{'ab'[number % 2]}" for number in range(count)]
+
+
+# Usage.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(
+            ["runn"],
+            "No such command 'runn'. Did you mean 'run'? See 'peftune --help'.",
+            id="unknown verb",
+        ),
+        pytest.param(["run"], "Missing argument 'recipe'. See 'peftune --help'.", id="no recipe"),
+        pytest.param(
+            ["run", "tiny.yaml", "--colour", "red"],
+            "No such option: --colour. See 'peftune --help'.",
+            id="unknown option",
+        ),
+        pytest.param(
+            ["run", "nowhere.yaml"],
+            "nowhere.yaml: there is no such recipe file or shipped recipe. "
+            f"Available: {', '.join(shipped_recipes())}.",
+            id="missing recipe",
+        ),
+        pytest.param(
+            ["run", "tiny.yaml", "--strategy", "lroa"],
+            f"Unknown strategy 'lroa'. Did you mean 'lora'? Available: {STRATEGY_NAMES}.",
+            id="unknown strategy",
+        ),
+        pytest.param(
+            ["run", "tiny.yaml", "model.length=3"],
+            "command line 'model.length=3': model.length: unknown key. "
+            "Did you mean 'max_length'? Available: max_length, name_or_path, revision.",
+            id="unknown override",
+        ),
+        pytest.param(
+            ["run", "tiny.yaml", "tiny.yaml"],
+            "command line 'tiny.yaml': an override is key=value, such as training.seed=1.",
+            id="override without an equals sign",
+        ),
+        pytest.param(
+            ["compare", "tiny.yaml", "--strategies", "lora,lroa"],
+            f"Unknown strategy 'lroa'. Did you mean 'lora'? Available: {STRATEGY_NAMES}.",
+            id="unknown strategy in a comparison",
+        ),
+        pytest.param(
+            ["compare", "tiny.yaml", "--strategies", ","],
+            "--strategies takes values separated by commas (got ',').",
+            id="comparison of nothing",
+        ),
+        pytest.param(
+            ["compare", "tiny.yaml", "--seeds", "0,x"],
+            "--seeds takes whole numbers separated by commas (got 'x').",
+            id="seed that is none",
+        ),
+        pytest.param(
+            ["compare", "tiny.yaml", "--seeds", "0,00"],
+            "A comparison needs seeds, each once (got 0, 0).",
+            id="seed twice",
+        ),
+        pytest.param(
+            ["compare", "tiny.yaml", "--strategies", "lora,lora"],
+            "A comparison needs strategies, each once (got lora, lora).",
+            id="strategy twice",
+        ),
+        pytest.param(
+            ["compare", "tiny.yaml", "--seeds", "4294967296"],
+            "A seed is a whole number from 0 to 4294967295 (got 4294967296).",
+            id="seed too large",
+        ),
+        pytest.param(
+            ["predict", "run/adapter"],
+            "predict needs texts: either --text (once or more) or --file.",
+            id="no texts",
+        ),
+        pytest.param(
+            ["predict", "run/adapter", "--text", "x", "--output", "no/such/file"],
+            "There is no folder 'no/such' to write 'file' into.",
+            id="no folder for the predictions",
+        ),
+        pytest.param(
+            ["predict", "nowhere", "--text", "x"],
+            "There is no artifact folder 'nowhere'. Name the adapter/ or model/ folder of a run.",
+            id="missing artifact",
+        ),
+        pytest.param(
+            ["forget", "nowhere"],
+            "There is no folder 'nowhere'. Name an adapter folder, or a checkpoint folder.",
+            id="nothing to forget",
+        ),
+        pytest.param(
+            ["recipes", "quickstrat"],
+            "Unknown recipe 'quickstrat'. Did you mean 'quickstart'? "
+            f"Available: {', '.join(shipped_recipes())}.",
+            id="unknown shipped recipe",
+        ),
+        pytest.param(
+            ["recipes", "--copy-to", "here"],
+            "--copy-to needs the name of a recipe.",
+            id="copy of nothing",
+        ),
+    ],
+)
+def test_a_fault_of_usage_is_one_line_and_exit_code_3(
+    call: Call, workplace: Path, arguments: list[str], message: str
+) -> None:
+    """Nothing is printed but the fault, and nothing is left in the working folder."""
+    before = _content(workplace)
+
+    ended = call(*arguments)
+
+    assert ended == Ended(3, "", f"peftune: {message}\n")
+    assert _content(workplace) == before
+
+
+def test_without_arguments_the_help_is_shown(call: Call) -> None:
+    """Nothing was asked for: exit code 3, and the help says what can be."""
+    ended = call()
+
+    assert ended.code == 3
+    assert "Usage: peftune [OPTIONS] COMMAND [ARGS]" in ended.out
+    assert ended.err == ""
+
+
+def test_every_fault_of_a_recipe_is_a_line_of_its_own(call: Call, workplace: Path) -> None:
+    """Each line begins with the program's name, so that it can be told from a library's."""
+    faulty = RECIPE.replace("max_steps: 2", "max_steps: two").replace("name: tiny\n", "")
+    (workplace / "tiny.yaml").write_text(faulty, encoding="utf-8")
+
+    ended = call("validate", "tiny.yaml")
+
+    assert ended == Ended(
+        3,
+        "",
+        "peftune: tiny.yaml:9:12: training.max_steps: must be an integer (got 'two').\n"
+        "peftune: tiny.yaml: name: this key is missing; it must be given.\n",
+    )
+
+
+# Data.
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "message"),
+    [
+        pytest.param(
+            _csv(*_good_rows(), header="body,label"),
+            [],
+            "'rows.csv' has no column 'text'. Available: body, label. "
+            "Set data.text_column and data.label_column.",
+            id="missing text column",
+        ),
+        pytest.param(
+            _csv(*_good_rows(), header="text,lable"),
+            [],
+            "'rows.csv' has no column 'label'. Did you mean 'lable'? Available: lable, text. "
+            "Set data.text_column and data.label_column.",
+            id="missing label column",
+        ),
+        pytest.param(
+            _csv(*_good_rows()),
+            ["data.labels=[a, c]"],
+            "'rows.csv': unknown label 'b' in rows 1, 3, 5, 7, 9, …. Available: a, c. "
+            "Mend data.labels or the rows.",
+            id="label that data.labels lacks",
+        ),
+        pytest.param(
+            _csv("x,0", "y,1", "z,2"),
+            ["data.labels=[no, yes]"],
+            "'rows.csv': unknown label '2' in row 2. Available: no, yes. "
+            "Mend data.labels or the rows.",
+            id="label id outside the list",
+        ),
+        pytest.param(
+            _csv(*_good_rows(), " ,a", ",b"),
+            [],
+            "'rows.csv': 2 rows with an empty or missing text, rows 40, 41. "
+            "Mend the rows, or set data.empty_text: drop (leave them out) or keep.",
+            id="empty text",
+        ),
+        pytest.param(
+            _csv(*_good_rows(), "forgotten,"),
+            ["data.labels=[a, b]"],
+            "'rows.csv': 1 row without a label, row 40. Add the labels or remove the rows.",
+            id="missing label",
+        ),
+        pytest.param(
+            _csv(*(["same,a"] * 9)),
+            [],
+            "'rows.csv' has one label only: 'a'. A classifier needs at least two; "
+            "check data.label_column.",
+            id="one class",
+        ),
+        pytest.param(
+            _csv(*(["same,a"] * 9)),
+            ["data.labels=[a, b]"],
+            "'rows.csv': all 9 rows have the label 'a'. At least two classes must occur; "
+            "check the file and data.label_column.",
+            id="one class of two",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_learned_are_told_by_number(
+    call: Call, workplace: Path, content: bytes, overrides: list[str], message: str
+) -> None:
+    """The file, the rows and the remedy in one line, before anything is trained or written."""
+    (workplace / "rows.csv").write_bytes(content)
+
+    ended = call("run", "own.yaml", *overrides)
+
+    assert ended == Ended(3, "", f"peftune: {message}\n")
+    assert not (workplace / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param(
+            "rows.csv",
+            b"text,label\nfine,a\ncaf\xe9,b\n",
+            "'{path}' is not UTF-8: byte 0xe9 at position 21, line 3. Save the file as UTF-8.",
+            id="not UTF-8",
+        ),
+        pytest.param(
+            "rows.csv",
+            b"",
+            "'{path}' is empty; its first line must name the columns.",
+            id="empty file",
+        ),
+        pytest.param(
+            "rows.jsonl",
+            b'{"text": "x", "label": "a"}\n["x", "a"]\n',
+            "'{path}' line 2 is no JSON object; each line must be one row such as "
+            '{{"text": "...", "label": "..."}}.',
+            id="JSON line that is no object",
+        ),
+        pytest.param(
+            "rows.jsonl",
+            b"[" * 100000,
+            "'{path}' line 1 is no valid JSON: maximum recursion depth exceeded while decoding "
+            "a JSON array from a unicode string.",
+            id="JSON nested too deep",
+        ),
+        pytest.param(
+            "rows.json",
+            b'{"text": "x", "label": "a"}',
+            "'{path}' must hold a JSON array of objects, one a row.",
+            id="JSON that is no array",
+        ),
+        pytest.param(
+            "rows.xlsx",
+            b"PK",
+            "'{path}' is of no known kind. Allowed: .csv, .tsv, .json, .jsonl, .parquet.",
+            id="unknown kind",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_place(
+    call: Call, workplace: Path, name: str, content: bytes, message: str
+) -> None:
+    """The path, the byte or the line, and what is allowed."""
+    path = workplace / name
+    path.write_bytes(content)
+
+    ended = call("run", "own.yaml", f"data.train_file={name}")
+
+    assert ended == Ended(3, "", f"peftune: {message.format(path=path)}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ours", "theirs"),
+    [
+        pytest.param(
+            "rows.csv",
+            _csv("fine,a", "one,too,many"),
+            "'{path}' is no readable csv file: CSV parse error: ",
+            "Expected 2 columns, got 3: one,too,many. "
+            "Check the quotes and the number of cells in that row.",
+            id="ragged csv",
+        ),
+        pytest.param(
+            "rows.jsonl",
+            b'{"text": "x", "label": "a"}\n{"text": "x", "label": }\n',
+            "'{path}' line 2 is no valid JSON: ",
+            "Expecting value: line 1 column 24 (char 23).",
+            id="bad JSON line",
+        ),
+        pytest.param(
+            "rows.json",
+            b'[{"text": "x"',
+            "'{path}' is no valid JSON: ",
+            "Expecting ',' delimiter: line 1 column 14 (char 13).",
+            id="bad JSON",
+        ),
+        pytest.param(
+            "rows.parquet",
+            b"no parquet",
+            "'{path}' is no readable parquet file: ",
+            "",
+            id="bad parquet",
+        ),
+    ],
+)
+def test_a_file_that_its_reader_refuses_is_told_in_the_readers_words(
+    call: Call,
+    workplace: Path,
+    *,
+    name: str,
+    content: bytes,
+    ours: str,
+    theirs: str,
+) -> None:
+    """What a library says of the content follows what we say of the file; one line."""
+    path = workplace / name
+    path.write_bytes(content)
+
+    ended = call("run", "own.yaml", f"data.train_file={name}")
+
+    assert ended.code == 3
+    assert ended.err.startswith(f"peftune: {ours.format(path=path)}")
+    assert ended.err.rstrip("\n").endswith(theirs)
+    assert ended.err.count("\n") == 1
+
+
+def test_a_missing_file_is_told(call: Call, workplace: Path) -> None:
+    """Where it was looked for is part of the message."""
+    ended = call("run", "own.yaml")
+
+    assert ended.code == 3
+    assert ended.err.startswith(f"peftune: There is no file '{workplace / 'rows.csv'}'. ")
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        pytest.param(
+            "forgetting.probes[0].file=nowhere.txt",
+            "There is no probe file '{folder}/nowhere.txt'. Check the probe's 'file'; "
+            "a relative path starts from the recipe.",
+            id="missing probe file",
+        ),
+        pytest.param(
+            "model.max_length=1000",
+            "max_length must be between 2 and the 256 positions of 'bundled:tiny-gpt2' (got 1000).",
+            id="longer than the base has positions",
+        ),
+        pytest.param(
+            "model.name_or_path=./nowhere",
+            "There is no folder '{folder}/nowhere'. A base model is a hub id such as gpt2, "
+            "a local folder, or bundled:tiny-gpt2.",
+            id="missing base folder",
+        ),
+        pytest.param(
+            "model.name_or_path=bundled:gpt2",
+            "Nothing called 'bundled:gpt2' is bundled here. Did you mean 'bundled:tiny-gpt2'? "
+            "Available: bundled:tiny-gpt2.",
+            id="base that is not bundled",
+        ),
+        pytest.param(
+            "data.dataset_name=bundled:post",
+            "Nothing called 'bundled:post' is bundled here. Did you mean 'bundled:posts'? "
+            "Available: bundled:posts.",
+            id="task that is not bundled",
+        ),
+    ],
+)
+def test_what_a_recipe_names_is_looked_for_before_anything_is_written(
+    call: Call, workplace: Path, override: str, message: str
+) -> None:
+    """A run that cannot begin leaves no folder behind that would stand in the way of the next."""
+    ended = call("run", "tiny.yaml", override)
+
+    assert ended == Ended(3, "", f"peftune: {message.format(folder=workplace)}\n")
+    assert not (workplace / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "asked", "alternatives"),
+    [
+        pytest.param(
+            "model.name_or_path=nobody/no-such-base",
+            "the base 'nobody/no-such-base'",
+            "a local folder or bundled:tiny-gpt2.",
+            id="base",
+        ),
+        pytest.param(
+            "data.dataset_name=nobody/no-such-rows",
+            "the data set 'nobody/no-such-rows'",
+            "data.train_file or bundled:posts.",
+            id="rows",
+        ),
+        pytest.param(
+            "forgetting.probes=[{type: lm-loss, dataset_name: nobody/no-such-text}]",
+            "the data set 'nobody/no-such-text'",
+            "the probe's file or bundled:general-text.",
+            id="probe",
+        ),
+    ],
+)
+def test_a_hub_that_cannot_be_reached_is_told_with_the_alternatives(
+    call: Call, workplace: Path, override: str, asked: str, alternatives: str
+) -> None:
+    """Without a connection, one line says what was asked for and what works without one."""
+    ended = call("run", "tiny.yaml", override)
+
+    asking, fault = ended.err.splitlines()
+    assert (ended.code, ended.out) == (3, "")
+    assert asking == f"peftune: asking the hub for {asked}"
+    assert "is no local folder and could not be fetched from the hub (" in fault
+    assert fault.endswith(f"Check the name and the connection, or use {alternatives}")
+    assert not (workplace / "run").exists()
+
+
+# Output folders.
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        pytest.param(
+            "holiday",
+            "'holiday' is not empty and holds no run. "
+            "Choose another output folder with --output, or empty it.",
+            id="other files",
+        ),
+        pytest.param(
+            "probe.txt",
+            "'probe.txt' is a file. Choose another output folder with --output.",
+            id="file",
+        ),
+        pytest.param(
+            "probe.txt/run",
+            "'probe.txt/run' cannot be written: Not a directory. "
+            "Choose another output folder with --output.",
+            id="below a file",
+        ),
+        pytest.param(
+            "broken",
+            "'broken' holds a run whose recipe cannot be read (broken/recipe.yaml: a recipe is a "
+            "mapping of keys such as 'version: 1'; this file holds none.). "
+            "Choose another output folder with --output.",
+            id="broken recipe",
+        ),
+    ],
+)
+def test_an_output_folder_that_holds_something_else_is_left_alone(
+    call: Call, workplace: Path, output: str, message: str
+) -> None:
+    """Nothing in it is changed, not even by a file beside the others."""
+    for name in ("holiday/photo.jpg", "broken/recipe.yaml"):
+        (workplace / name).parent.mkdir()
+        (workplace / name).write_text("mine", encoding="utf-8")
+    before = _content(workplace)
+
+    ended = call("run", "tiny.yaml", "--output", output)
+
+    assert ended == Ended(3, "", f"peftune: {message}\n")
+    assert _content(workplace) == before
+
+
+def test_another_run_is_not_overwritten(
+    call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run of other values keeps every byte."""
+    monkeypatch.chdir(finished)
+    before = _content(finished)
+
+    ended = call("run", "tiny.yaml", "training.seed=1")
+
+    assert ended == Ended(
+        3,
+        "",
+        "peftune: 'run' already holds another run (its recipe.yaml differs from this one). "
+        "Choose another folder with --output, or remove it.\n",
+    )
+    assert _content(finished) == before
+
+
+def test_a_report_of_another_version_is_told(call: Call, workplace: Path, finished: Path) -> None:
+    """What cannot be read is neither taken for a run nor replaced."""
+    run = workplace / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_bytes((finished / "run" / "recipe.yaml").read_bytes())
+    (run / "report.json").write_text('{"status": "complete"}', encoding="utf-8")
+    before = _content(workplace)
+
+    ended = call("run", "tiny.yaml")
+
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.startswith(
+        "peftune: 'run/report.json' is no report of this version of peftune (KeyError: "
+    )
+    assert ended.err.endswith("). Choose another folder, or remove this one.\n")
+    assert _content(workplace) == before
+
+
+# Runs.
+
+
+def test_a_finished_run_is_shown_again_without_running(
+    call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command twice computes once and prints the same report."""
+    monkeypatch.chdir(finished)
+    before = _content(finished / "run")
+
+    ended = call("run", "tiny.yaml", "--json")
+
+    assert (ended.code, ended.err) == (
+        0,
+        "peftune: 'run' holds this run already, finished; it is not run again\n",
+    )
+    assert json.loads(ended.out) == json.loads(before["report.json"])
+    assert _content(finished / "run") == before
+
+
+def test_the_table_names_what_was_learned_and_what_was_forgotten(
+    call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learning and forgetting stand in one table, with the control and the places of the files."""
+    monkeypatch.chdir(finished)
+
+    lines = call("run", "tiny.yaml").out.splitlines()
+
+    first_words = [line.split("  ")[0].strip() for line in lines]
+    for name in ("accuracy, 16 test rows", "forgetting, probe", "trainable parameters"):
+        assert name in first_words
+    assert [line.split() for line in lines if "(control)" in line] == [
+        ["adapter", "off", "(control)", "0.0"]
+    ]
+    assert lines[-2:] == ["Report: run/report.json", "To share: run/adapter"]
+
+
+def test_a_run_over_its_budget_fails_its_gate_and_is_kept(call: Call, workplace: Path) -> None:
+    """Exit code 2 is for a declared limit: the run is whole, and its report is written."""
+    # A budget below zero asks for an improvement, which a frozen trunk cannot give.
+    ended = call("run", "tiny.yaml", "forgetting.budget=-0.5")
+
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1] == (
+        "peftune: Forgetting on 'probe' is +0.0000 bits per byte, over the budget of -0.5. "
+        "The run is kept in 'run'."
+    )
+    report = json.loads((workplace / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report["status"] == "complete"
+    assert (workplace / "run" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_run_that_diverges_fails_with_1_and_says_so_in_its_report(
+    call: Call, workplace: Path
+) -> None:
+    """A failure while running is no fault of usage, and leaves its reason behind."""
+    ended = call("run", "tiny.yaml", "--strategy", "lora", "training.learning_rate=1e30")
+
+    assert (ended.code, ended.out) == (1, "")
+    fault = ended.err.splitlines()[-1]
+    assert fault.startswith("peftune: ")
+    assert fault.endswith("Lower training.learning_rate, or check the data.")
+    report = json.loads((workplace / "run" / "report.json").read_text(encoding="utf-8"))
+    assert (report["status"], f"peftune: {report['reason']}") == ("failed", fault)
+
+
+# Artifacts.
+
+
+def test_predictions_are_one_json_line_a_text_in_order(
+    call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text, label, score and probabilities by label name; the score is the label's probability."""
+    monkeypatch.chdir(finished)
+
+    ended = call("predict", "run/adapter", "--text", "what a day", "--text", "é\n—")
+
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert (ended.code, ended.err) == (0, "")
+    assert [line["text"] for line in lines] == ["what a day", "é\n—"]
+    for line in lines:
+        assert list(line) == ["text", "label", "score", "probabilities"]
+        assert list(line["probabilities"]) == ["negative", "neutral", "positive"]
+        assert line["score"] == line["probabilities"][line["label"]]
+        assert line["score"] == max(line["probabilities"].values())
+        assert sum(line["probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("verb", ["predict", "forget"])
+def test_a_run_folder_in_the_place_of_its_artifact_is_answered_with_the_artifact(
+    call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """The folder that a user has is one step away from the one that is asked for."""
+    monkeypatch.chdir(finished)
+    arguments = {"predict": ["--text", "x"], "forget": ["--probe", "probe.txt"]}
+
+    ended = call(verb, "run", *arguments[verb])
+
+    assert ended == Ended(
+        3,
+        "",
+        "peftune: 'run' holds no peftune.json, so it is no artifact of peftune. "
+        "Did you mean 'run/adapter'?\n",
+    )
+
+
+def test_a_probe_that_does_not_exist_is_told(
+    call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that looks like a file is not looked for on the hub."""
+    monkeypatch.chdir(finished)
+
+    ended = call("forget", "run/adapter", "--probe", "nowhere.txt")
+
+    assert ended == Ended(3, "", "peftune: There is no file 'nowhere.txt'.\n")
+
+
+def _json_of(ended: Ended) -> Any:  # noqa: ANN401 - anything JSON holds
+    assert ended.code == 0, ended.err
+    return json.loads(ended.out)
+
+
+def test_json_output_of_the_measuring_verbs_can_be_parsed(
+    call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`evaluate` and `forget` print the same keys as the report."""
+    monkeypatch.chdir(finished)
+    rows = [{"text": "lovely", "label": "positive"}, {"text": "awful", "label": "negative"}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (finished / "rows.jsonl").write_text(lines, encoding="utf-8")
+    report = json.loads((finished / "run" / "report.json").read_text(encoding="utf-8"))
+
+    learning = _json_of(call("evaluate", "run/adapter", "--file", "rows.jsonl", "--json"))
+    forgetting = _json_of(call("forget", "run/adapter", "--probe", "probe.txt", "--json"))
+
+    assert learning["n"] == 2
+    assert set(learning) == set(report["learning"])
+    assert forgetting["controls"] == {"adapter_off_forgetting": 0.0}
+    assert set(forgetting["probes"][0]) == set(report["forgetting"]["probes"][0])
+
+
+@pytest.mark.parametrize("verb", ["strategies", "probes", "recipes", "env", "schema"])
+def test_json_output_of_the_listing_verbs_can_be_parsed(call: Call, verb: str) -> None:
+    """Every table has a form for programs."""
+    arguments = [verb] if verb == "schema" else [verb, "--json"]
+
+    assert _json_of(call(*arguments))
+
+
+def test_a_valid_recipe_is_told_with_what_it_resolves_to(call: Call) -> None:
+    """`validate` shows what the strategy's defaults fill in, for people and for programs."""
+    ended = call("validate", "tiny.yaml")
+    values = _json_of(call("validate", "tiny.yaml", "--json"))
+
+    assert ended == Ended(
+        0,
+        "tiny.yaml: valid. Strategy head-only, learning rate 0.001, base bundled:tiny-gpt2.\n",
+        "",
+    )
+    assert values["valid"] is True
+    assert values["recipe"]["training"]["learning_rate"] == 1e-3
+
+
+def test_a_shipped_recipe_is_copied_once(call: Call, workplace: Path) -> None:
+    """`--copy-to` makes the folder, and never overwrites what was edited there."""
+    first = call("recipes", "quickstart", "--copy-to", "mine")
+    (workplace / "mine" / "quickstart.yaml").write_text("edited", encoding="utf-8")
+    second = call("recipes", "quickstart", "--copy-to", "mine")
+
+    assert first == Ended(0, "Copied to mine/quickstart.yaml\n", "")
+    assert second == Ended(
+        3,
+        "",
+        "peftune: 'mine/quickstart.yaml' exists and is not overwritten. Choose another folder.\n",
+    )
+    assert (workplace / "mine" / "quickstart.yaml").read_text(encoding="utf-8") == "edited"
+
+
+# Real processes.
+
+
+def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "peftune.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_process_ends_with_the_code_and_no_traceback(workplace: Path) -> None:
+    """What the tests above call in this process is what a shell gets."""
+    out, err = (process := _start(workplace, "run", "nowhere.yaml")).communicate()
+
+    assert (process.returncode, out) == (3, "")
+    assert err.startswith("peftune: nowhere.yaml: there is no such recipe file")
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_fault(workplace: Path) -> None:
+    """`peftune schema | head` ends quietly."""
+    with _start(workplace, "schema") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+
+        err = process.stderr.read()
+
+    assert "Traceback" not in err
+
+
+def test_a_stopped_run_keeps_its_checkpoints_and_goes_on(workplace: Path) -> None:
+    """Interrupted, then terminated, then started once more: each time it goes on from before."""
+    stepwise = RECIPE.replace("max_steps: 2", "max_steps: 12, eval_strategy: steps, eval_steps: 2")
+    (workplace / "tiny.yaml").write_text(stepwise, encoding="utf-8")
+    checkpoints = workplace / "run" / "checkpoints"
+    steps: list[int] = []
+
+    for number, code, word in (
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+    ):
+        process = _start(workplace, "run", "tiny.yaml")
+        steps.append(_wait_for_checkpoint(checkpoints, process, after=max(steps, default=0)))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+
+        assert (process.returncode, out) == (code, ""), err
+        assert err.splitlines()[-1] == (
+            f"peftune: {word}; what had finished is kept, and the same command goes on from there."
+        )
+        assert "Traceback" not in err
+        assert max(_whole_checkpoints(checkpoints)) >= steps[-1]
+        report = json.loads((workplace / "run" / "report.json").read_text(encoding="utf-8"))
+        assert (report["status"], report["reason"]) == (
+            "interrupted",
+            "interrupted; run the same command again to go on",
+        )
+
+    last = max(_whole_checkpoints(checkpoints))
+    out, err = (process := _start(workplace, "run", "tiny.yaml")).communicate(timeout=120)
+
+    assert process.returncode == 0, err
+    assert f"peftune: resuming from checkpoint-{last}\n" in err
+    report = json.loads((workplace / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report["status"] == "complete"
+    assert max(point["step"] for point in report["learning"]["curve"]) == 12
+
+
+def _whole_checkpoints(folder: Path) -> list[int]:
+    return [
+        int(seal.parent.name.rpartition("-")[2])
+        for seal in folder.glob("checkpoint-*/peftune_seal.json")
+    ]
+
+
+def _wait_for_checkpoint(folder: Path, process: subprocess.Popen[str], *, after: int) -> int:
+    """Wait until a run in training has written a checkpoint beyond a step, and return its step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        newer = [step for step in _whole_checkpoints(folder) if step > after]
+        if newer:
+            return min(newer)
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.kill()
+    pytest.fail(f"no checkpoint after step {after}: {process.communicate()[1]}")
