@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(_exit_code(list(sys.argv[1:] if arguments is None else arguments)))
 
 
-def _exit_code(arguments: list[str]) -> int:  # noqa: PLR0911 - one return a way to end
+def _exit_code(arguments: list[str]) -> int:  # noqa: C901, PLR0911 - one branch a way to end
     try:
         result = get_command(app).main(args=arguments, prog_name="peftune", standalone_mode=False)
     except PeftuneError as error:
