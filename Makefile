@@ -23,8 +23,9 @@ slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 example: $(READY)
-	$(BIN)/pip install --quiet --no-deps docs/examples/peftune-bitfit
-	$(BIN)/python -m pytest docs/examples/peftune-bitfit
+	rm -rf build/example
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/example docs/examples/peftune-bitfit
+	PYTHONPATH=build/example $(BIN)/python -m pytest docs/examples/peftune-bitfit
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet

@@ -147,6 +147,14 @@ def test_a_byte_order_mark_and_line_endings_are_no_part_of_the_rows(
     ]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_json_file_either(tmp_path: Path) -> None:
+    """Arrow leaves the mark of a csv out by itself; in JSON it would be a syntax error."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('\ufeff{"text": "x", "label": "a"}\r\n'.encode())
+
+    assert read_file(path).to_pylist() == [{"text": "x", "label": "a"}]
+
+
 def test_a_cell_may_be_larger_than_a_block_of_the_csv_reader(tmp_path: Path) -> None:
     """Arrow reads blocks of one MiB; a longer text with line breaks is still one cell."""
     text = "line\n" * 500_000

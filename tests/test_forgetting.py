@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -491,6 +493,7 @@ def _result(interval: tuple[float, float] | None) -> ProbeResult:
         ([(0.001, 0.004)], True, "retained"),
         ([(-0.02, -0.01)], True, "retained"),
         ([(0.001, 0.02)], True, "forgot"),
+        ([(0.001, 0.010)], True, "forgot"),
         ([(0.5, 0.6)], True, "forgot"),
         ([(0.5, 0.6)], False, "nothing learned"),
         ([(-0.001, 0.004)], False, "nothing learned"),
@@ -513,6 +516,29 @@ def test_the_verdict_follows_from_the_intervals_and_from_what_was_learned(
 ) -> None:
     """Below 0.010 bits per byte is retained; above zero and not below that is forgot."""
     assert verdict([_result(interval) for interval in found], learned=learned) == expected
+
+
+def test_a_probe_in_another_unit_has_no_say_in_the_verdict() -> None:
+    """The margin is in bits per byte; a probe in another unit is not held against it."""
+    lost, kept = _result((0.1, 0.3)), _result((-0.001, 0.002))
+    points = dataclasses.replace(lost, unit="points")
+
+    assert verdict([lost], learned=True) == "forgot"
+    assert verdict([points], learned=True) is None
+    assert verdict([points, kept], learned=True) == "retained"
+
+
+@pytest.mark.parametrize("documents", [2, 49, 50])
+def test_a_constant_change_has_an_interval_of_no_width_and_no_warning(documents: int) -> None:
+    """A frozen trunk changes no document: the interval is that one value, said in silence."""
+    before = Measurement(
+        total=np.arange(documents, dtype=np.float64),
+        weight=np.ones(documents),
+        tokens=np.ones(documents, dtype=np.int64),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert forgetting_interval(before, before, seed=0) == (0.0, 0.0)
 
 
 # Any artifact

@@ -665,22 +665,8 @@ def test_any_text_survives_writing(read: Callable[..., Recipe]) -> None:
     """Labels such as `no`, `1e-4` or an emoji come back as they were, whatever YAML thinks of them."""
     generator = random.Random(0)  # noqa: S311 - no secret
     alphabet = "abyn019-+.:,#&*!|>%@`'\"{}[]?=~ \t\n\r\x07\x1bß\x85\xa0\u2028\ufeff\U0001f600"
-    words = [
-        "no",
-        "yes",
-        "on",
-        "1e-4",
-        "010",
-        "12:30",
-        "2020-01-01",
-        "null",
-        "~",
-        "True",
-        "0x1F",
-        "1_000",
-        ".inf",
-        "<<",
-    ]
+    words = ["no", "yes", "on", "1e-4", "010", "12:30", "2020-01-01", "null", "~", "True", "0x1F"]
+    words += ["1_000", ".inf", "<<"]
     words += ["a: b", "# x", "- a", " lead", "trail ", "two\n\nlines", "gap      " + "x" * 200]
     words += [
         "".join(generator.choices(alphabet, k=generator.randint(1, 12))) + str(number)

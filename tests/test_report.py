@@ -18,6 +18,7 @@ from peftune.errors import GateError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.runs import Run, read_run
 from peftune.runs.execute import check_budget
+from peftune.runs.forget import forget
 from peftune.runs.report import run_from_json
 
 RECIPE = """\
@@ -226,6 +227,18 @@ def test_forgetting_is_after_minus_before_with_its_control(report: dict[str, Any
     assert forgetting["controls"] == {"adapter_off_forgetting": 0.0}
     low, high = forgetting["probes"][0]["ci95"]
     assert low <= forgetting["probes"][0]["forgetting"] <= high
+
+
+def test_the_artifacts_own_forgetting_is_the_runs(run: Run) -> None:
+    """Measured again from the folder alone, on a base loaded anew: the same number."""
+    probes = read_recipe(run.folder / "recipe.yaml").forgetting.probes
+
+    found = forget(run.artifact, probes, use_cpu=True)
+
+    for probe in run.forgetting:
+        again = found[probe.name]
+        assert (again.before, again.after) == (probe.before, probe.after)
+        assert again.forgetting == probe.forgetting
 
 
 def test_the_run_folder_holds_what_the_design_lists(run: Run) -> None:
