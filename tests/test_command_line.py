@@ -449,9 +449,12 @@ def test_a_missing_file_is_told(call: Call, workplace: Path) -> None:
     """Where it was looked for is part of the message."""
     ended = call("run", "own.yaml")
 
-    assert ended.code == 3
-    assert ended.err.startswith(f"peftune: There is no file '{workplace / 'rows.csv'}'. ")
-    assert ended.err.count("\n") == 1
+    assert ended == Ended(
+        3,
+        "",
+        f"peftune: There is no file '{workplace / 'rows.csv'}'. "
+        "A relative path in a recipe starts from the recipe's folder.\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -428,8 +428,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A wrong path is no traceback."""
     assert _fault(tmp_path / "rows.csv") == (
-        "There is no file 'rows.csv'. Check data.train_file, validation_file and test_file; "
-        "relative paths start from the recipe."
+        "There is no file 'rows.csv'. A relative path in a recipe starts from the recipe's folder."
     )
 
 
@@ -490,9 +489,9 @@ def test_a_class_of_one_row_cannot_be_held_out() -> None:
     """The message names the key, the sizes and the cause."""
     with pytest.raises(DataError) as caught:
         hold_out(_rows((9, 1)), 0.5, seed=0, key="test_split")
-    assert str(caught.value).startswith(
+    assert str(caught.value) == (
         "data.test_split: 0.5 of 10 rows cannot be held out so that every class is in both parts "
-        "(the smallest class has 1): "
+        "(the smallest class has 1). Add rows to it, or change data.test_split."
     )
 
 

@@ -33,8 +33,8 @@ def hold_out(rows: Rows, share: float, *, seed: int, key: str) -> tuple[Rows, Ro
         )
     except ValueError as error:
         smallest = min(Counter(rows.labels).values())
-        message = f"data.{key}: {share} of {len(rows)} rows cannot be held out so that every class is in both parts (the smallest class has {smallest}): {error}"
-        raise DataError(message.rstrip(".") + ".") from error
+        message = f"data.{key}: {share} of {len(rows)} rows cannot be held out so that every class is in both parts (the smallest class has {smallest}). Add rows to it, or change data.{key}."
+        raise DataError(message) from error
     return rows.take(sorted(stay.tolist())), rows.take(sorted(held.tolist()))
 
 

@@ -38,7 +38,7 @@ def read_file(path: Path) -> pa.Table:
         DataError: the file is missing, of another kind, or cannot be read; with line and cause.
     """
     if not path.is_file():
-        message = f"There is no file '{path}'. Check data.train_file, validation_file and test_file; relative paths start from the recipe."
+        message = f"There is no file '{path}'. A relative path in a recipe starts from the recipe's folder."
         raise DataError(message)
     kind = path.suffix.lower()
     if kind in (".csv", ".tsv"):

@@ -58,7 +58,7 @@ class Probe(BaseModel, ABC):
     Its fields say which text it reads; a subclass says what it measures there.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     type: ClassVar[str]
     """How recipes call the probe; equal to its entry-point name."""

@@ -30,6 +30,7 @@ from peftune.models.parts import is_whole_model
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.probes import Measurement
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
+from peftune.recipe.locate import anchor_paths
 from peftune.runs.cost import cost_of
 from peftune.runs.environment import environment
 from peftune.runs.findings import find_pitfalls
@@ -65,7 +66,7 @@ def run(
     checkpoint; a finished one is read, not run again.
 
     Args:
-        recipe: path of a recipe, name of a shipped one, or a `Recipe`.
+        recipe: path or shipped name; or a `Recipe`, whose files start from the working folder.
         overrides: `key=value` assignments, such as `training.seed=1`.
         strategy: put in the place of the recipe's own.
         output: run folder, in the place of the recipe's `output_dir`.
@@ -77,7 +78,10 @@ def run(
         PeftuneError: with one line that says what is wrong and what to do.
     """
     _refuse_several_processes()
-    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
+    if isinstance(recipe, Recipe):
+        chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
+    else:
+        chosen = read_recipe(recipe, overrides)
     if strategy is not None:
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)

@@ -34,7 +34,7 @@ class Strategy(BaseModel, ABC):
     ("the model as it was before") and the strengths between are derived from that by the core.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: ClassVar[str]
     """How recipes and the command line call the strategy; equal to its entry-point name."""
