@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from peftune.bundled import TEXTS, bundled_folder, is_bundled
 from peftune.data.tables import column, read_file, read_hub_dataset, read_saved_dataset, read_utf8
 from peftune.errors import DataError, suggestion
@@ -69,8 +71,8 @@ def _from_file(path: Path, text_column: str) -> list[str]:
     return text.split("\f") if "\f" in text else re.split(r"\r?\n[ \t\r]*\n", text)
 
 
-def _texts(table: object, text_column: str, source: str) -> list[str]:
-    values = column(table, text_column, source=f"'{source}'")  # type: ignore[arg-type]
+def _texts(table: pa.Table, text_column: str, source: str) -> list[str]:
+    values = column(table, text_column, source=f"'{source}'")
     return ["" if value is None else str(value) for value in values]
 
 
