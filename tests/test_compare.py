@@ -12,7 +12,8 @@ import pytest
 from peftune.cli.main import _exit_code
 from peftune.compare import Comparison, compare
 from peftune.compare.table import comparison_rows
-from peftune.errors import OutputFolderError
+from peftune.errors import GateError, OutputFolderError
+from peftune.runs.budget import check_budget
 
 RECIPE = """\
 version: 1
@@ -196,3 +197,22 @@ def test_a_failing_cell_is_told_and_stops_no_other(
     assert out.splitlines()[0].strip() == "head-only, seed 0"
     assert f"lora, seed 0 failed: {failure['message']}\n" in out
     assert _reports(tmp_path)["lora-seed0"]["status"] == "failed"
+
+
+def test_every_run_over_the_budget_is_told(grid: Grid) -> None:
+    """The budget is a gate of a comparison as it is of a run, and each run that fails it is named."""
+    runs = grid().runs
+    least = min(run.forgetting["probe"].forgetting for run in runs)
+
+    check_budget(runs, None)
+    check_budget(runs, 10.0)
+    with pytest.raises(GateError) as failed:
+        check_budget(runs, least - 1.0)
+
+    told = str(failed.value).splitlines()
+    assert len(told) == len(runs)
+    for run, line in zip(runs, told, strict=True):
+        assert line == (
+            f"Forgetting on 'probe' is {run.forgetting['probe'].forgetting:+.4f} bits per byte, "
+            f"over the budget of {least - 1.0:g}. The run is kept in '{run.folder}'."
+        )

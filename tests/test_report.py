@@ -17,7 +17,7 @@ from peftune.artifacts.save import artifact_bytes
 from peftune.errors import GateError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.runs import Run, read_run
-from peftune.runs.execute import check_budget
+from peftune.runs.budget import check_budget
 from peftune.runs.forget import forget
 from peftune.runs.report import run_from_json
 
@@ -307,7 +307,7 @@ def test_the_artifact_of_a_run_classifies_as_the_run_did(run: Run) -> None:
 @pytest.mark.parametrize("budget", [None, 10.0])
 def test_a_budget_that_holds_passes(budget: float | None, run: Run) -> None:
     """Without a budget, and below it, nothing is raised."""
-    check_budget(run, budget)
+    check_budget([run], budget)
 
 
 def test_a_budget_that_is_passed_fails_with_the_number(run: Run) -> None:
@@ -315,7 +315,7 @@ def test_a_budget_that_is_passed_fails_with_the_number(run: Run) -> None:
     worst = run.forgetting["general-text"]
 
     with pytest.raises(GateError) as caught:
-        check_budget(run, worst.forgetting - 1.0)
+        check_budget([run], worst.forgetting - 1.0)
     assert str(caught.value) == (
         f"Forgetting on 'general-text' is {worst.forgetting:+.4f} bits per byte, over the budget "
         f"of {worst.forgetting - 1.0:g}. The run is kept in '{run.folder}'."

@@ -36,6 +36,7 @@ def compare(
     quiet_libraries()
     from peftune.compare import compare as compare_strategies
     from peftune.compare.table import LEGEND, comparison_rows
+    from peftune.runs.budget import check_budget
 
     comparison = compare_strategies(
         recipe,
@@ -55,6 +56,7 @@ def compare(
         typer.echo(f"Runs: {comparison.folder}")
     if comparison.failures:
         raise typer.Exit(1)
+    check_budget(comparison.runs, comparison.budget)
 
 
 def _listed(text: str, option: str) -> list[str]:

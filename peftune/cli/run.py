@@ -43,7 +43,7 @@ def run(
     from peftune.compare.table import LEGEND, facts_of
     from peftune.recipe import read_recipe
     from peftune.runs import run as run_recipe
-    from peftune.runs.execute import check_budget
+    from peftune.runs.budget import check_budget
 
     chosen = read_recipe(recipe, overrides or ())
     result = run_recipe(chosen, strategy=strategy, output=output)
@@ -57,7 +57,7 @@ def run(
         typer.echo(f"\n{LEGEND}")
         _print_findings(result.findings)
         typer.echo(f"\nReport: {result.folder / 'report.json'}\nTo share: {result.artifact}")
-    check_budget(result, chosen.forgetting.budget)
+    check_budget([result], chosen.forgetting.budget)
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

@@ -41,11 +41,13 @@ class Comparison:
         folder: where the run folders lie.
         runs: the finished runs, by strategy and then by seed, as asked for.
         failures: the runs that did not finish.
+        budget: the recipe's forgetting budget, in bits per byte.
     """
 
     folder: Path
     runs: Sequence[Run]
     failures: Sequence[Failure]
+    budget: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `comparison.json`; `folder` is relative to the comparison's."""
@@ -101,6 +103,7 @@ def compare(
         folder,
         runs=[outcome for outcome in outcomes if isinstance(outcome, Run)],
         failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
+        budget=chosen.forgetting.budget,
     )
     _refuse_different_rows(comparison.runs)
     write_json(comparison.as_json(), folder / COMPARISON)
