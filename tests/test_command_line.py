@@ -810,7 +810,13 @@ def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts background jobs deaf to SIGINT, and their children inherit that.
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no threads matter before exec
     )
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_process_ends_with_the_code_and_no_traceback(workplace: Path) -> None:
@@ -836,7 +842,7 @@ def test_a_reader_that_goes_away_is_no_fault(workplace: Path) -> None:
 
 def test_a_stopped_run_keeps_its_checkpoints_and_goes_on(workplace: Path) -> None:
     """Interrupted, then terminated, then started once more: each time it goes on from before."""
-    stepwise = RECIPE.replace("max_steps: 2", "max_steps: 12, eval_strategy: steps, eval_steps: 2")
+    stepwise = RECIPE.replace("max_steps: 2", "max_steps: 40, eval_strategy: steps, eval_steps: 2")
     (workplace / "tiny.yaml").write_text(stepwise, encoding="utf-8")
     checkpoints = workplace / "run" / "checkpoints"
     steps: list[int] = []
@@ -869,7 +875,7 @@ def test_a_stopped_run_keeps_its_checkpoints_and_goes_on(workplace: Path) -> Non
     assert f"peftune: resuming from checkpoint-{last}\n" in err
     report = json.loads((workplace / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["status"] == "complete"
-    assert max(point["step"] for point in report["learning"]["curve"]) == 12
+    assert max(point["step"] for point in report["learning"]["curve"]) == 40
 
 
 def _whole_checkpoints(folder: Path) -> list[int]:

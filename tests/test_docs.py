@@ -214,11 +214,11 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
 
 def test_the_adapter_page_lists_exactly_the_keys_of_the_manifest() -> None:
     """Every key of `peftune.json` is explained, and no other."""
-    from peftune.artifacts.manifest import CARD, MANIFEST, PEFT_CONFIG, WEIGHTS, Manifest
+    from peftune.artifacts.manifest import CARD, MANIFEST, PEFT_CONFIG, SEAL, WEIGHTS, Manifest
 
     files = [WEIGHTS, PEFT_CONFIG, MANIFEST, CARD]
     checkpoint = ["config.json", "model.safetensors", "tokenizer*.json"]
-    expected = [*files, *checkpoint, *Manifest.model_fields]
+    expected = [*files, *checkpoint, *Manifest.model_fields, SEAL]
     assert sorted(_first_cells("adapter-format.md")) == sorted(expected)
 
 

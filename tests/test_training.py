@@ -203,12 +203,15 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before(
     """The newest checkpoint is broken: training goes on from the one before, to the same weights."""
     chosen = recipe("training.metric_for_best_model=loss")
     model, _ = _trained(chosen, tmp_path)
-    damage(tmp_path / "checkpoint-9")
+    before, newest = sorted(int(path.name.rpartition("-")[2]) for path in tmp_path.iterdir())
+    damage(tmp_path / f"checkpoint-{newest}")
 
     resumed, result = _trained(chosen, tmp_path)
 
+    assert newest == 9
     assert word in caplog.messages
-    assert result.resumed_from == 6
+    assert result.resumed_from == before
+    assert (tmp_path / "skipped-checkpoint-9").is_dir()
     _assert_same(adapter_tensors(resumed), adapter_tensors(model))
 
 

@@ -16,7 +16,7 @@ WEIGHTS = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
 CARD = "README.md"
 MAX_MANIFEST_BYTES = 1 << 20
-_SEAL = "sha256"
+SEAL = "sha256"
 
 Sha256 = str
 
@@ -68,7 +68,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write the manifest of an artifact, sealed with the hash of its own content."""
     values = manifest.model_dump(mode="json")
     text = json.dumps(
-        {**values, _SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
+        {**values, SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
     )
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -96,7 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
         values = json.loads(
             content, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
         )
-        seal = values.pop(_SEAL, None) if isinstance(values, dict) else None
+        seal = values.pop(SEAL, None) if isinstance(values, dict) else None
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ def latest_whole(folder: Path, run_identity: str) -> Path | None:
     """Return the newest checkpoint that is whole and belongs to this run.
 
     A torn or damaged one (Trainer would fail on it, or resume silently with other weights) is
-    skipped with a word in the log.
+    set aside with a word in the log: left in its place, its higher step would make Trainer take
+    the next checkpoint for the older one and delete it.
     """
     checkpoints = sorted(
         folder.glob("checkpoint-*"),
@@ -44,7 +46,14 @@ def latest_whole(folder: Path, run_identity: str) -> Path | None:
         if fault is None:
             return checkpoint
         logger.warning("%s is not resumed from: %s", checkpoint.name, fault)
+        _set_aside(checkpoint)
     return None
+
+
+def _set_aside(checkpoint: Path) -> None:
+    aside = checkpoint.with_name(f"skipped-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
 
 
 def _fault(checkpoint: Path, run_identity: str) -> str | None:
