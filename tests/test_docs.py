@@ -142,7 +142,6 @@ def test_the_python_blocks_of_a_page_run_in_order(page: Path, folder: Path) -> N
 @pytest.mark.slow
 def test_the_strategy_of_the_page_keeps_the_contract(folder: Path) -> None:
     """The package that write-a-strategy shows passes the tests that it shows."""
-    pytest.importorskip("peftune.testing")
     _install(DOCS / "write-a-strategy.md", folder)
     path = os.pathsep.join([str(folder), *sys.path])
     result = subprocess.run(
