@@ -28,7 +28,7 @@ example: $(READY)
 	PYTHONPATH=build/example $(BIN)/python -m pytest docs/examples/peftune-bitfit
 
 docs: $(READY)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # torch comes first and alone: with it in place no other package brings a build of its own.
 $(READY): pyproject.toml constraints.txt

@@ -23,8 +23,8 @@ class LoRA8bit(LoRA):
     neighbours unless `llm_int8_threshold` is 0.
 
     Cost:
-        The linear weights take a quarter of float32's bytes; each step dequantises them, so it is
-        slower than `lora`. At 124M parameters, where embeddings weigh a third, it saves little.
+        The linear weights take a quarter of float32's bytes, and each step dequantises them. At
+        124M parameters, where embeddings weigh a third, it saves little.
 
     References:
         Dettmers et al. 2022, LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale,
