@@ -59,21 +59,26 @@ def recipe(tiny_base: Path) -> Callable[..., Recipe]:
     return make
 
 
-def power_cut_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Make the process end in the middle of an optimizer step."""
+def before_each_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
+    """Do something in the middle of each optimizer step, told how many are done."""
 
-    class PowerCut(TrainerCallback):
+    class Act(TrainerCallback):
         def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
-            if args[1].global_step == step:
-                raise PowerCutError
+            act(args[1].global_step)
 
     build = ClassifierTrainer.__init__
 
-    def build_with_power_cut(self: ClassifierTrainer, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
+    def build_with_act(self: ClassifierTrainer, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
         build(self, **kwargs)
-        self.add_callback(PowerCut)
+        self.add_callback(Act)
 
-    monkeypatch.setattr(ClassifierTrainer, "__init__", build_with_power_cut)
+    monkeypatch.setattr(ClassifierTrainer, "__init__", build_with_act)
+
+
+def cut_power_at_step_7(done: int) -> None:
+    """End the process in its second epoch, after the checkpoint of step 6."""
+    if done == 7:
+        raise PowerCutError
 
 
 @pytest.mark.parametrize(
@@ -106,15 +111,18 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
     losses = [point.get("validation_loss", 9.0) for point in uninterrupted.learning.curve]
     assert min(losses) == losses[-1], "the kept weights must be made after the interruption"
     with monkeypatch.context() as patch:
-        power_cut_at(patch, step=7)
+        before_each_step(patch, cut_power_at_step_7)
         with pytest.raises(PowerCutError):
             run(chosen, output=tmp_path / "interrupted")
     assert not (tmp_path / "interrupted" / "adapter").exists()
 
-    with caplog.at_level("INFO", logger="peftune"):
+    steps: list[int] = []
+    with monkeypatch.context() as patch, caplog.at_level("INFO", logger="peftune"):
+        before_each_step(patch, steps.append)
         resumed = run(chosen, output=tmp_path / "interrupted")
 
     assert "resuming from checkpoint-6" in caplog.messages
+    assert steps == [6, 7, 8]
     assert (resumed.artifact / WEIGHTS).read_bytes() == (
         uninterrupted.artifact / WEIGHTS
     ).read_bytes()
