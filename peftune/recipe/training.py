@@ -86,7 +86,7 @@ class TrainingSection(Section):
     )
     activation_checkpointing: bool = Field(
         False,
-        description="Recompute activations in the backward pass: a third slower, far less memory.",
+        description="Recompute activations in the backward pass: slower, less memory.",
     )
     use_cpu: bool = Field(False, description="Train on the CPU even where there is a GPU.")
     dataloader_num_workers: int = Field(0, ge=0, description="Processes that prepare batches.")
