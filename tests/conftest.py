@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test asks the hub; one that does by mistake fails at once. Read when the library is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# What the product caches in a home folder goes into one that lasts as long as the tests.
+_CACHE = tempfile.TemporaryDirectory(prefix="peftune-cache-")
+os.environ["PEFTUNE_CACHE"] = _CACHE.name
 
 
 @pytest.fixture(scope="session")

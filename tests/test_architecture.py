@@ -21,6 +21,7 @@ FLOORS = {
     "errors": 0,
     "plugins": 0,
     "seeds": 0,
+    "sources": 0,
     "probes": 1,
     "strategies": 1,
     "bundled": 2,
@@ -218,6 +219,7 @@ def test_nothing_is_unpickled() -> None:
         "peftune.probes",
         "peftune.recipe",
         "peftune.seeds",
+        "peftune.sources",
         "peftune.strategies",
     ],
 )

@@ -1,82 +1,122 @@
-"""The documents that a probe reads."""
+"""The documents that a probe or a regulariser reads."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from peftune.bundled import TEXTS, bundled_folder, is_bundled
 from peftune.data.tables import column, read_file, read_hub_dataset, read_saved_dataset, read_utf8
 from peftune.errors import DataError, suggestion
-from peftune.probes import Probe
+from peftune.sources import TextSource
+
+_SPLITS = ("train", "validation", "test")
 
 
-def load_documents(probe: Probe) -> tuple[str, ...]:
-    """Read a probe's documents, in the order of their source.
+def load_documents(source: TextSource) -> tuple[Any, ...]:
+    """Read the documents of a source, in their order.
+
+    Returns:
+        What the source's `document` makes of each row: mostly strings; blank ones are left out.
 
     Raises:
-        DataError: the text cannot be found or read, or holds no document.
+        DataError: the text cannot be found or read, lacks a field, or holds no document.
     """
-    documents = [text.strip("\r\n") for text in _read(probe) if text.strip()]
+    name = source.file or source.dataset_name or ""
+    shown = Path(name).name if source.file is not None else name
+    documents = []
+    for number, row in enumerate(_rows(source), start=1):
+        try:
+            document = source.document(row)
+        except ValueError as error:
+            message = f"'{shown}', row {number}: {error}."
+            raise DataError(message) from error
+        if not isinstance(document, str) or document.strip():
+            documents.append(document)
     if not documents:
-        message = f"The text of probe '{probe.label}' holds no documents."
+        message = f"'{shown}' holds no documents. Name a text with at least one."
         raise DataError(message)
-    return tuple(_spread(documents, probe.max_documents))
+    return tuple(_spread(documents, source.max_documents))
 
 
-def documents_sha256(documents: Sequence[str]) -> str:
+def documents_sha256(documents: Sequence[Any]) -> str:
     """Hash the documents in order."""
     digest = hashlib.sha256()
     for document in documents:
-        content = document.encode("utf-8", "surrogatepass")
+        text = document if isinstance(document, str) else json.dumps(document)
+        content = text.encode("utf-8", "surrogatepass")
         digest.update(f"{len(content)} ".encode() + content)
     return digest.hexdigest()
 
 
-def _read(probe: Probe) -> list[str]:
-    if probe.file is not None:
-        return _from_file(Path(probe.file), probe.text_column)
-    name = probe.dataset_name or ""
+def _rows(source: TextSource) -> list[dict[str, Any]]:
+    if source.file is not None:
+        return _from_file(Path(source.file), source)
+    name = source.dataset_name or ""
     if is_bundled(name):
-        return _from_file(bundled_folder(name, among=TEXTS) / "test.jsonl", probe.text_column)
+        folder = bundled_folder(name, among=TEXTS)
+        if source.split not in _SPLITS:
+            message = (
+                f"'{name}' has no split '{source.split}'. {suggestion(source.split, _SPLITS)}"
+            )
+            raise DataError(message)
+        return _from_file(folder / f"{source.split}.jsonl", source)
     data = (
         read_saved_dataset(Path(name))
         if Path(name).is_dir()
         else read_hub_dataset(
             name,
-            probe.dataset_config_name,
+            source.dataset_config_name,
             None,
             instead="the probe's file or bundled:general-text",
         )
     )
     if isinstance(data, dict):
-        if probe.split not in data:
-            message = f"'{name}' has no split '{probe.split}'. {suggestion(probe.split, data)}"
+        if source.split not in data:
+            message = f"'{name}' has no split '{source.split}'. {suggestion(source.split, data)}"
             raise DataError(message)
-        data = data[probe.split]
-    return _texts(data.with_format("arrow")[:], probe.text_column, name)
+        data = data[source.split]
+    return _records(data.with_format("arrow")[:], source, name)
 
 
-def _from_file(path: Path, text_column: str) -> list[str]:
+def _from_file(path: Path, source: TextSource) -> list[dict[str, Any]]:
     if not path.is_file():
-        message = f"There is no probe file '{path}'. Check the probe's 'file'; a relative path starts from the recipe."
+        message = f"There is no file '{path}' to read documents from. Check 'file'; a relative path starts from the recipe."
         raise DataError(message)
     if path.suffix.lower() != ".txt":
-        return _texts(read_file(path), text_column, path.name)
+        return _records(read_file(path), source, path.name)
+    if source.columns:
+        message = f"'{path.name}' is plain text, but rows with {_listed(source.needed_columns())} are needed. Give a .jsonl file."
+        raise DataError(message)
     text = read_utf8(path)
-    return text.split("\f") if "\f" in text else re.split(r"\r?\n[ \t\r]*\n", text)
+    documents = text.split("\f") if "\f" in text else re.split(r"\r?\n[ \t\r]*\n", text)
+    return [{source.text_column: document} for document in documents]
 
 
-def _texts(table: pa.Table, text_column: str, source: str) -> list[str]:
-    values = column(table, text_column, source=f"'{source}'")
-    return ["" if value is None else str(value) for value in values]
+def _records(table: pa.Table, source: TextSource, name: str) -> list[dict[str, Any]]:
+    needed = source.needed_columns()
+    advice = (
+        f"Each row needs {_listed(needed)}."
+        if source.columns
+        else "Set text_column to the one that holds the text."
+    )
+    columns = {key: column(table, key, source=f"'{name}'", advice=advice) for key in needed}
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
 
 
-def _spread(documents: list[str], maximum: int | None) -> list[str]:
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)
+
+
+def _spread(documents: list[Any], maximum: int | None) -> list[Any]:
     """Choose documents evenly over the text, so that no part of it is left out."""
     if maximum is None or maximum >= len(documents):
         return documents

@@ -97,14 +97,28 @@ def read_hub_dataset(
         raise DataError(message) from error
 
 
-def column(table: pa.Table, name: str, *, source: str) -> list[Any]:
+def column(
+    table: pa.Table,
+    name: str,
+    *,
+    source: str,
+    advice: str = "Set data.text_column and data.label_column.",
+) -> list[Any]:
     """Return one column's values.
+
+    Args:
+        table: the rows.
+        name: the column.
+        source: name of the table in messages.
+        advice: what to do if there is no such column.
 
     Raises:
         DataError: there is no such column, or more than one.
     """
     if name not in table.column_names:
-        message = f"{source} has no column '{name}'. {suggestion(name, table.column_names)} Set data.text_column and data.label_column."
+        message = (
+            f"{source} has no column '{name}'. {suggestion(name, table.column_names)} {advice}"
+        )
         raise DataError(message)
     if (count := table.column_names.count(name)) > 1:
         message = f"{source} has {count} columns named '{name}'. Rename all but one."

@@ -13,6 +13,9 @@ from scipy import stats
 from peftune.probes import Measurement
 
 RESAMPLES = 9999
+FEWEST_DOCUMENTS = 10
+"""With fewer, a bootstrap interval says nothing."""
+
 _FEW_DOCUMENTS = 50
 
 Interval = tuple[float, float]
@@ -33,26 +36,38 @@ def forgetting_interval(
         confidence: share of repetitions in which the interval should hold the truth.
 
     Returns:
-        Lower and upper bound in the probe's unit, or None with fewer than two documents.
+        Lower and upper bound in the probe's unit, or None with fewer than ten documents.
 
     References:
         Efron and Tibshirani 1993, An Introduction to the Bootstrap.
     """
-    difference = after.total - before.total
+    return ratio_interval(
+        after.total - before.total, before.weight, seed=seed, confidence=confidence
+    )
+
+
+def ratio_interval(
+    total: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    *,
+    seed: int,
+    confidence: float = 0.95,
+) -> Interval | None:
+    """Bootstrap a ratio of sums over documents, as `forgetting_interval` does.
+
+    The seed alone decides which documents are drawn, so intervals of other quantities, and of
+    other models, over as many documents rest on the same resamples.
+    """
 
     def ratio(
         total: NDArray[np.float64], weight: NDArray[np.float64], axis: int = -1
     ) -> NDArray[np.float64]:
         return np.asarray(total.sum(axis=axis) / weight.sum(axis=axis))
 
-    if len(difference) < 2:  # noqa: PLR2004 - one document has no spread
+    if len(total) < FEWEST_DOCUMENTS:
         return None
-    method: Literal["percentile", "BCa"] = (
-        "BCa" if len(difference) < _FEW_DOCUMENTS else "percentile"
-    )
-    return _bootstrap(
-        (difference, before.weight), ratio, seed=seed, confidence=confidence, method=method
-    )
+    method: Literal["percentile", "BCa"] = "BCa" if len(total) < _FEW_DOCUMENTS else "percentile"
+    return _bootstrap((total, weight), ratio, seed=seed, confidence=confidence, method=method)
 
 
 def row_interval(

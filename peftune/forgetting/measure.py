@@ -1,71 +1,38 @@
-"""Forgetting: a probe after minus the same probe before, on the same documents."""
+"""Measure probes on models, always in the same way: before, after, and with the adapter off."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.data.documents import documents_sha256, load_documents
-from peftune.forgetting.intervals import Interval, forgetting_interval
-from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.models.prepare import preparation_of
-from peftune.models.reference import at_strength
+from peftune.data.documents import load_documents
+from peftune.errors import DataError
+from peftune.forgetting.scorer import LanguageModelScorer, Reference
+from peftune.models.prepare import acting_as_base, preparation_of, refuse_changed_base
 from peftune.probes import Measurement, Probe
-from peftune.seeds import stream_seed
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeText:
-    """A probe with its documents read."""
+    """A probe with its documents read.
+
+    Args:
+        probe: what is measured.
+        documents: on what: strings, or what else the probe makes of a row.
+    """
 
     probe: Probe
-    documents: tuple[str, ...]
+    documents: tuple[Any, ...]
 
     @property
     def label(self) -> str:
         """The probe's name in reports."""
         return self.probe.label
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """What one probe says of one run.
-
-    Args:
-        name: the probe's name.
-        type: which probe it is.
-        metric: what `before` and `after` are; lower is better.
-        unit: their unit.
-        before: the untouched base, in the precision in which it was trained on.
-        after: the tuned model.
-        forgetting: after minus before; positive is worse.
-        ci95: 95% paired bootstrap interval over documents.
-        kl: divergence of the tuned model from the base; None where not measured.
-        n_documents: documents scored.
-        n_tokens: tokens scored, each once.
-        data_sha256: hash of the documents.
-        protocol: how they were scored, with its hash.
-        reason: why values are None.
-    """
-
-    name: str
-    type: str
-    metric: str
-    unit: str
-    before: float
-    after: float
-    forgetting: float
-    ci95: Interval | None
-    kl: float | None
-    n_documents: int
-    n_tokens: int
-    data_sha256: str
-    protocol: Mapping[str, Any]
-    reason: str | None
 
 
 def read_probe_texts(probes: Sequence[Probe]) -> list[ProbeText]:
@@ -77,61 +44,84 @@ def read_probe_texts(probes: Sequence[Probe]) -> list[ProbeText]:
     return [ProbeText(probe, load_documents(probe)) for probe in probes]
 
 
-def measure(
-    model: nn.Module, texts: Sequence[ProbeText], *, strength: float = 1.0
-) -> list[Measurement]:
-    """Measure every probe on a prepared model.
+def measure(model: nn.Module, texts: Sequence[ProbeText]) -> list[Measurement]:
+    """Measure every probe on a prepared model as it is now, beside its base.
 
     Training mode, gradients, weights and random state are afterwards as they were.
 
-    Args:
-        model: from `prepare_model`.
-        texts: probes with their documents.
-        strength: 1 measures the model as it is, 0 its reference: the base.
+    Raises:
+        GuardError: the base is no longer what it was when the model was prepared.
     """
-    preparation = preparation_of(model)
-    with at_strength(model, preparation.before, strength):
-        return measure_with(model, preparation.tokenizer, texts)
+    refuse_changed_base(model)
+    return measure_with(
+        model,
+        preparation_of(model).tokenizer,
+        texts,
+        reference=lambda: acting_as_base(model),
+    )
+
+
+def measure_base(model: nn.Module, texts: Sequence[ProbeText]) -> list[Measurement]:
+    """Measure every probe on the untouched base inside a prepared model.
+
+    Raises:
+        GuardError: the base is no longer what it was when the model was prepared.
+    """
+    refuse_changed_base(model)
+    with acting_as_base(model):
+        return measure_with(model, preparation_of(model).tokenizer, texts)
+
+
+def measure_off(
+    model: nn.Module, texts: Sequence[ProbeText], after: Sequence[Measurement]
+) -> list[Measurement]:
+    """Measure every probe on a trained model with its adapter off.
+
+    Args:
+        model: a prepared model, trained.
+        texts: probes with their documents.
+        after: from `measure`; a probe that read the base in the same pass is not measured again.
+    """
+    return [
+        Measurement(found.extra["off"], found.weight, found.tokens)
+        if "off" in found.extra
+        else measure_base(model, [text])[0]
+        for text, found in zip(texts, after, strict=True)
+    ]
 
 
 def measure_with(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[ProbeText]
-) -> list[Measurement]:
-    """Measure every probe on any model around a GPT-2 trunk, as it is."""
-    scorer = LanguageModelScorer(model, tokenizer)
-    return [text.probe.measure(scorer, text.documents) for text in texts]
-
-
-def forgetting_of(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    text: ProbeText,
+    texts: Sequence[ProbeText],
     *,
-    before: Measurement,
-    after: Measurement,
-    seed: int,
-) -> ProbeResult:
-    """Set one probe's measurements against each other."""
-    interval = forgetting_interval(before, after, seed=stream_seed(seed, "bootstrap"))
-    reasons = ["kl: this probe does not measure it"]
-    if interval is None:
-        reasons.append("ci95: one document has no spread")
-    return ProbeResult(
-        name=text.label,
-        type=text.probe.type,
-        metric=text.probe.metric,
-        unit=text.probe.unit,
-        before=before.value,
-        after=after.value,
-        forgetting=_difference(before, after),
-        ci95=interval,
-        kl=None,
-        n_documents=len(text.documents),
-        n_tokens=int(after.tokens.sum()),
-        data_sha256=documents_sha256(text.documents),
-        protocol=LanguageModelScorer(model, tokenizer).protocol(),
-        reason="; ".join(reasons),
-    )
+    reference: Reference | None = None,
+) -> list[Measurement]:
+    """Measure every probe on any model around a GPT-2 trunk, as it is.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        texts: probes with their documents.
+        reference: gives the base to compare with token by token; without it the model is its own,
+            for the probes that need one.
+    """
+
+    @contextlib.contextmanager
+    def itself() -> Iterator[nn.Module]:
+        yield model
+
+    return [
+        _measured(
+            LanguageModelScorer(
+                model,
+                tokenizer,
+                reference=reference or (itself if text.probe.needs_base else None),
+            ),
+            text,
+        )
+        for text in texts
+    ]
 
 
 def adapter_off_forgetting(before: Sequence[Measurement], off: Sequence[Measurement]) -> float:
@@ -152,5 +142,9 @@ def adapter_off_forgetting(before: Sequence[Measurement], off: Sequence[Measurem
     return max(changes, default=0.0)
 
 
-def _difference(before: Measurement, after: Measurement) -> float:
-    return float((after.total - before.total).sum() / before.weight.sum())
+def _measured(scorer: LanguageModelScorer, text: ProbeText) -> Measurement:
+    try:
+        return text.probe.measure(scorer, text.documents)
+    except ValueError as error:
+        message = f"The probe '{text.label}' cannot be measured: {error}."
+        raise DataError(message) from error

@@ -1,51 +1,29 @@
-"""Score every token of every document once, under the language model that the trunk was."""
+"""Read a trunk as the language model that it was: what probes ask, batch by batch."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from peftune.forgetting.read_out import Output, TokenScores, read_out
+from peftune.forgetting.windows import Piece, continuation_piece, text_pieces
 from peftune.models.parts import BAR, evaluating, trunk_of
 from peftune.models.tokenizer import encode_texts
+from peftune.probes import BaseScores, ContinuationScores, TextScores
 
-_HEAD_POSITIONS = 512
-"""Positions to which the vocabulary-sized head is applied at a time; bounds memory, not results."""
-
-
-def windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Cover the targets `0 … length - 1` exactly once with overlapping windows.
-
-    Yields:
-        `(begin, done, end)`: feed `([prefix] + tokens)[begin:end]`, score `tokens[done:end]`.
-    """
-    done = 0
-    while done < length:
-        end = min(length, window) if done == 0 else min(length, done + stride)
-        yield max(0, end - window), done, end
-        done = end
+Reference = Callable[[], contextlib.AbstractContextManager[nn.Module]]
+"""Gives, inside a context, the model that is the base; the tuned model is itself again after it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """One window of one document: what is fed, and which trailing tokens of it are scored."""
-
-    document: int
-    inputs: tuple[int, ...]
-    targets: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class LanguageModelScorer:
     """Read a (fine-tuned) trunk as the language model it was, through the tied embedding.
 
@@ -55,96 +33,176 @@ class LanguageModelScorer:
     Args:
         model: any model around a GPT-2 trunk; it is scored as it is when a method is called.
         tokenizer: its tokenizer, which pads on the right.
+        reference: gives the base; with it, texts are read by both and the divergence is measured.
         batch_size: windows in one forward pass; fixed, since int8 results depend on the batch.
         window: most tokens of context; at most the model's positions.
     """
 
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
-    batch_size: int = 16
-    window: int = 1024
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        reference: Reference | None = None,
+        batch_size: int = 16,
+        window: int = 1024,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.reference = reference
+        self.batch_size = batch_size
+        self.window = min(window, int(trunk_of(model).config.n_positions))
 
     def protocol(self) -> dict[str, Any]:
-        """Describe how documents are scored, with a hash of the description."""
-        window = self._window()
-        facts = {
-            "prefix": "end token",
-            "window": window,
-            "stride": max(1, window // 2),
+        """Describe what every probe shares."""
+        return {
+            "window": self.window,
             "batch_size": self.batch_size,
             "batches": "windows sorted by length",
             "padding": "right",
             "head": "tied embedding",
             "logits": "float32",
             "sums": "float64",
-            "aggregation": "sum over tokens / sum over bytes",
-        }
-        return {
-            **facts,
-            "sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         }
 
-    def nats(self, documents: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def score_text(
+        self, documents: Sequence[str], *, disjoint_windows: bool = False
+    ) -> TextScores:
         """Score every token of every document once; no special token is read from the text.
 
-        Returns:
-            Negative log-likelihood in nats, (documents,), float64, and tokens, (documents,), int64.
+        Args:
+            documents: any strings.
+            disjoint_windows: windows that follow each other, rather than overlap by half.
         """
         encoded = encode_texts(self.tokenizer, list(documents), max_length=None)
-        pieces = sorted(
-            self._pieces(encoded), key=lambda piece: (len(piece.inputs), piece.document)
+        pieces = list(
+            text_pieces(
+                encoded,
+                prefix=int(self.tokenizer.eos_token_id),
+                window=self.window,
+                stride=self.window if disjoint_windows else max(1, self.window // 2),
+            )
         )
-        totals = np.zeros(len(documents), dtype=np.float64)
+        sums: dict[str, NDArray[np.float64]] = {}
+        for piece, scores in self._scored(pieces, paired=self.reference is not None):
+            for name, value in scores.items():
+                sums.setdefault(name, np.zeros(len(documents)))[piece.document] += value
+        tokens = np.array([len(ids) for ids in encoded], dtype=np.int64)
+        base = None
+        if self.reference is not None:
+            base = BaseScores(
+                nats=sums["base_nats"],
+                entropy=sums["base_entropy"],
+                kl=sums["kl"],
+                agreement=sums["agreement"],
+                head_nats=sums.get("base_head_nats"),
+            )
+        return TextScores(sums["nats"], tokens, base)
+
+    def score_continuations(self, pairs: Sequence[tuple[str, str]]) -> ContinuationScores:
+        """Score continuations given their contexts, tokenized as one text and cut at the border.
+
+        White space at the end of a context counts as the beginning of the continuation. An empty
+        context is one end token.
+        """
+        pieces = [self._continuation(index, *pair) for index, pair in enumerate(pairs)]
+        nats = np.zeros(len(pieces))
+        greedy = np.zeros(len(pieces), dtype=np.bool_)
+        for piece, scores in self._scored(pieces, paired=False):
+            nats[piece.document] = scores["nats"]
+            greedy[piece.document] = scores["greedy"] == len(piece.targets)
+        tokens = np.array([len(piece.targets) for piece in pieces], dtype=np.int64)
+        return ContinuationScores(nats, tokens, greedy)
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Average the last hidden states over each text's first window: (texts, hidden)."""
+        encoded = encode_texts(self.tokenizer, list(texts), max_length=self.window)
+        pieces = [Piece(index, tuple(ids), ()) for index, ids in enumerate(encoded)]
+        width = int(trunk_of(self.model).config.n_embd)
+        features = np.zeros((len(texts), width), dtype=np.float32)
         with evaluating(self.model):
-            starts = range(0, len(pieces), self.batch_size)
-            for start in tqdm(starts, desc="scoring text", **BAR):
-                batch = pieces[start : start + self.batch_size]
-                for piece, nats in zip(batch, self._score(batch), strict=True):
-                    totals[piece.document] += nats
-        return totals, np.array([len(ids) for ids in encoded], dtype=np.int64)
+            for batch in self._batches(pieces):
+                hidden = _hidden(self.model, self._inputs(batch))
+                for row, piece in enumerate(batch):
+                    mean = hidden[row, : len(piece.inputs)].float().mean(0)  # (hidden,)
+                    features[piece.document] = mean.cpu().numpy()
+        return features
 
-    def _window(self) -> int:
-        return min(self.window, int(trunk_of(self.model).config.n_positions))
+    def _continuation(self, index: int, context: str, continuation: str) -> Piece:
+        kept = context.rstrip()
+        continuation = context[len(kept) :] + continuation
+        [whole] = encode_texts(self.tokenizer, [kept + continuation], max_length=None)
+        if not kept:
+            prefix = [int(self.tokenizer.eos_token_id)]
+            return continuation_piece(index, prefix, whole, window=self.window)
+        [before] = encode_texts(self.tokenizer, [kept], max_length=None)
+        cut = len(before)
+        return continuation_piece(index, whole[:cut], whole[cut:], window=self.window)
 
-    def _pieces(self, encoded: Sequence[Sequence[int]]) -> Iterator[_Piece]:
-        window = self._window()
-        for document, ids in enumerate(encoded):
-            fed = (self.tokenizer.eos_token_id, *ids)
-            for begin, done, end in windows(len(ids), window, max(1, window // 2)):
-                yield _Piece(document, tuple(fed[begin:end]), tuple(ids[done:end]))
+    def _scored(
+        self, pieces: Sequence[Piece], *, paired: bool
+    ) -> list[tuple[Piece, dict[str, float]]]:
+        """Sum what is read out of each piece; where it is paired, the base reads each batch too."""
+        scored: list[tuple[Piece, dict[str, float]]] = []
+        with evaluating(self.model):
+            for batch in self._batches(pieces):
+                scored += zip(batch, self._score(batch, paired=paired), strict=True)
+        return scored
 
-    def _score(self, batch: Sequence[_Piece]) -> list[float]:
-        """Sum the nats of each window's targets; pads stand on the right and are never scored."""
-        trunk = trunk_of(self.model)
-        embedding = trunk.wte.weight
+    def _batches(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+        ordered = sorted(pieces, key=lambda piece: (len(piece.inputs), piece.document))
+        for start in tqdm(range(0, len(ordered), self.batch_size), desc="reading text", **BAR):
+            yield ordered[start : start + self.batch_size]
+
+    def _inputs(self, batch: Sequence[Piece]) -> torch.Tensor:
+        """Pad a batch on the right: (batch, time), int64."""
         longest = max(len(piece.inputs) for piece in batch)
         pad = self.tokenizer.pad_token_id
         rows = [[*piece.inputs, *[pad] * (longest - len(piece.inputs))] for piece in batch]
-        inputs = torch.tensor(rows, device=embedding.device)  # (batch, time)
-        # Causal attention never looks right, so right padding needs no mask.
-        mask = torch.ones_like(inputs)
-        hidden = trunk(input_ids=inputs, attention_mask=mask, use_cache=False).last_hidden_state
-        states = torch.cat(
-            [
-                hidden[row, len(piece.inputs) - len(piece.targets) : len(piece.inputs)]
-                for row, piece in enumerate(batch)
-            ]
-        )
+        return torch.tensor(rows, device=trunk_of(self.model).wte.weight.device)
+
+    def _score(self, batch: Sequence[Piece], *, paired: bool) -> list[dict[str, float]]:
+        """Score each piece's targets; pads stand on the right and are never scored."""
+        inputs = self._inputs(batch)
         targets = torch.tensor(
-            [token for piece in batch for token in piece.targets], device=embedding.device
+            [token for piece in batch for token in piece.targets], device=inputs.device
         )
-        nats = _token_nats(states, embedding, targets).double().cpu()
-        return [float(part.sum()) for part in nats.split([len(piece.targets) for piece in batch])]
+        tuned = _output(self.model, inputs, batch)
+        base = None
+        if paired and self.reference is not None:
+            with self.reference() as base_model, evaluating(base_model):
+                base = _output(base_model, inputs, batch)
+        scores = read_out(tuned, targets, base=base)
+        return _sums(scores, [len(piece.targets) for piece in batch])
 
 
-def _token_nats(
-    states: torch.Tensor, embedding: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor:
-    """Apply the tied head in chunks: (tokens, hidden) -> (tokens,), float32."""
-    losses = [
-        F.cross_entropy((part @ embedding.T).float(), wanted, reduction="none")
-        for part, wanted in zip(
-            states.split(_HEAD_POSITIONS), targets.split(_HEAD_POSITIONS), strict=True
-        )
+def _hidden(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    # Causal attention never looks right, so right padding needs no mask.
+    mask = torch.ones_like(inputs)
+    hidden: torch.Tensor = trunk_of(model)(
+        input_ids=inputs, attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    return hidden  # (batch, time, hidden)
+
+
+def _output(model: nn.Module, inputs: torch.Tensor, batch: Sequence[Piece]) -> Output:
+    """Take the states that predict targets, and the head as it is now."""
+    hidden = _hidden(model, inputs)
+    states = [
+        hidden[row, len(piece.inputs) - len(piece.targets) : len(piece.inputs)]
+        for row, piece in enumerate(batch)
     ]
-    return torch.cat(losses)
+    return Output(torch.cat(states), trunk_of(model).wte.weight.data)
+
+
+def _sums(scores: TokenScores, sizes: list[int]) -> list[dict[str, float]]:
+    """Sum each quantity over the tokens of each piece, in float64."""
+    values = {
+        field.name: getattr(scores, field.name).double().cpu().split(sizes)
+        for field in dataclasses.fields(scores)
+        if getattr(scores, field.name) is not None
+    }
+    return [
+        {name: float(parts[index].sum()) for name, parts in values.items()}
+        for index in range(len(sizes))
+    ]

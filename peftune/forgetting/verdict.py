@@ -5,38 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from peftune.forgetting.measure import ProbeResult
+from peftune.forgetting.intervals import Interval
 
 Verdict = Literal["retained", "forgot", "inconclusive", "nothing learned"]
 
-MARGIN_UNIT = "bits/byte"
-RETAINED_MARGIN = 0.010
-"""Bits per byte below which a loss counts as none; about 1% of GPT-2's 0.98 on WikiText."""
 
+def judge_probe(
+    *,
+    margin: float | None,
+    ci95: Interval | None,
+    ci90: Interval | None,
+    enough_documents: bool,
+    learned: bool | None,
+) -> Verdict | None:
+    """Judge one probe.
 
-def verdict(results: Sequence[ProbeResult], *, learned: bool) -> Verdict | None:
-    """Judge the probes' intervals together.
+    "Retained" is a claim of equivalence: the upper end of the 90% interval, which is a one-sided
+    test at 5%, lies below the margin, and there are documents enough to have seen a loss as large
+    as the margin. That no loss was found is not enough.
 
     Args:
-        results: probes of one run; those in another unit than the margin's have no say.
-        learned: whether the task score beats the majority class.
+        margin: loss that still counts as retained; None gives no verdict.
+        ci95: 95% interval of the loss.
+        ci90: 90% interval of the loss.
+        enough_documents: whether the probe has the power to see the margin.
+        learned: whether the task score beats the majority class; None where it is not known.
 
-    Returns:
-        `nothing learned` before all else; `retained` if every interval lies below the margin;
-        `forgot` if one lies above zero and not below the margin; else `inconclusive`. None
-        without a probe in bits per byte.
+    References:
+        Schuirmann 1987, A comparison of the two one-sided tests procedure.
     """
-    judged = [result for result in results if result.unit == MARGIN_UNIT]
-    if not judged:
+    if margin is None or learned is None:
         return None
     if not learned:
         return "nothing learned"
-    intervals = [result.ci95 for result in judged]
-    if any(
-        interval is not None and interval[0] > 0 and interval[1] >= RETAINED_MARGIN
-        for interval in intervals
-    ):
-        return "forgot"
-    if all(interval is not None and interval[1] < RETAINED_MARGIN for interval in intervals):
-        return "retained"
-    return "inconclusive"
+    if ci90 is None or ci95 is None:
+        return "inconclusive"
+    if ci90[1] < margin:
+        return "retained" if enough_documents else "inconclusive"
+    return "forgot" if ci95[0] > 0 else "inconclusive"
+
+
+def verdict(words: Sequence[Verdict | None]) -> Verdict | None:
+    """Judge the probes of one run together: the worst word that one of them has."""
+    order: tuple[Verdict, ...] = ("nothing learned", "forgot", "inconclusive", "retained")
+    return next((word for word in order if word in words), None)

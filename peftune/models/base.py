@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import transformers
-from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerBase
+from transformers import GPT2ForSequenceClassification, GPT2Model, PreTrainedTokenizerBase
 
 from peftune.errors import BaseModelError, UsageError
 from peftune.models.source import BaseSource
@@ -90,6 +90,28 @@ def load_classifier(
         _silence_cast_warnings()
     model.eval()
     return model
+
+
+def load_trunk(source: BaseSource, device: torch.device) -> GPT2Model:
+    """Load a base in float32 without any head, in eval mode.
+
+    Raises:
+        BaseModelError: the weights cannot be read.
+    """
+    try:
+        with hidden_load_report():
+            trunk: GPT2Model = GPT2Model.from_pretrained(
+                source.folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                device_map={"": device},
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        message = f"The base '{source.name}' cannot be loaded: {str(error).splitlines()[0]}"
+        raise BaseModelError(message) from error
+    trunk.eval()
+    return trunk
 
 
 def _renew_head(model: GPT2ForSequenceClassification, seed: int) -> None:

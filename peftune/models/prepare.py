@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.errors import UsageError
+from peftune.errors import GuardError, UsageError
 from peftune.models.base import choose_device, load_classifier
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
-from peftune.models.reference import snapshot
+from peftune.models.reference import at_strength, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.source import BaseSource, find_base, read_config
 from peftune.models.tokenizer import encode_texts, load_tokenizer
@@ -35,6 +36,7 @@ class Preparation:
         labels: label names in the order of their ids.
         max_length: longest text in tokens.
         before: the learning weights before training, by name.
+        frozen_sha256: hash of the weights that do not learn.
     """
 
     strategy: Strategy
@@ -44,6 +46,7 @@ class Preparation:
     labels: tuple[str, ...]
     max_length: int
     before: Mapping[str, torch.Tensor]
+    frozen_sha256: str
 
 
 def prepare_model(
@@ -97,6 +100,7 @@ def prepare_model(
         labels=tuple(labels),
         max_length=max_length,
         before=before,
+        frozen_sha256=frozen_sha256(prepared, before),
     )
     setattr(prepared, _ATTRIBUTE, preparation)
     return prepared.train()
@@ -153,6 +157,32 @@ def preparation_of(model: nn.Module) -> Preparation:
         message = f"This {type(model).__name__} was not made by peftune.prepare, so its base and labels are unknown. Pass the model that peftune.prepare returned."
         raise UsageError(message)
     return preparation
+
+
+@contextlib.contextmanager
+def acting_as_base(model: nn.Module) -> Iterator[nn.Module]:
+    """Let a prepared model be its untouched base inside the context.
+
+    Raises:
+        UsageError: the model was not made by `peftune.prepare`.
+    """
+    with at_strength(model, preparation_of(model).before, 0.0):
+        yield model
+
+
+def refuse_changed_base(model: nn.Module) -> None:
+    """Refuse to compare with a base that is no longer what it was when the model was prepared.
+
+    Raises:
+        GuardError: a weight that does not learn has changed, so there is nothing to compare with.
+    """
+    preparation = preparation_of(model)
+    if frozen_sha256(model, preparation.before) != preparation.frozen_sha256:
+        message = (
+            f"Frozen weights of the base '{preparation.base.name}' have changed since the model was prepared, so its "
+            "forgetting cannot be measured. Train only what has requires_grad, and merge nothing before measuring."
+        )
+        raise GuardError(message)
 
 
 def reference_batch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -15,6 +16,22 @@ from peftune.models.parts import trainable_parameters
 
 _FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
 """The attributes of a `LoraLayer` that hold the two factors of its update."""
+
+
+def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
+    """Hash the weights that do not learn: what the reference rests on.
+
+    Args:
+        model: a prepared model.
+        before: the weights that learn, from `snapshot`; they are left out.
+    """
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        if name not in before:
+            values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            digest.update(values.numpy().data)
+    return digest.hexdigest()
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,14 +1,15 @@
-"""The probe interface: what a probe asks of a language model, and what it gets back."""
+"""The probe interface: what a probe asks of a language model, and what it gives back."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
+
+from peftune.sources import TextSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +27,15 @@ class Measurement:
         total: numerator for each document, (documents,), float64.
         weight: denominator for each document, (documents,), float64.
         tokens: scored tokens of each document, (documents,), int64.
+        extra: further sums per document, (documents,), for the probe's `details`. The report knows
+            `kl` (nats), `off` (`total` with the adapter off, from the same pass) and `base_head`
+            (`total` under the base's own output head).
     """
 
     total: NDArray[np.float64]
     weight: NDArray[np.float64]
     tokens: NDArray[np.int64]
+    extra: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -38,27 +43,82 @@ class Measurement:
         return float(self.total.sum() / self.weight.sum())
 
 
+@dataclass(frozen=True, slots=True)
+class BaseScores:
+    """What the base says of the same documents, read in the same batches, (documents,) each.
+
+    Args:
+        nats: negative log-likelihood of every token under the base, float64.
+        entropy: entropy of the base's predictions in nats, float64.
+        kl: divergence KL(base || model) in nats, float64.
+        agreement: tokens at which both find the same token likeliest, float64.
+        head_nats: the model's negative log-likelihood under the base's output head, float64; None
+            where that is the model's own head.
+    """
+
+    nats: NDArray[np.float64]
+    entropy: NDArray[np.float64]
+    kl: NDArray[np.float64]
+    agreement: NDArray[np.float64]
+    head_nats: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextScores:
+    """How a language model reads documents, as sums per document, (documents,) each.
+
+    Args:
+        nats: negative log-likelihood of every token, float64.
+        tokens: tokens, each scored once, int64.
+        base: what the base says of the same; None where it is not at hand.
+    """
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    base: BaseScores | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuationScores:
+    """How likely a language model finds continuations, (continuations,) each.
+
+    Args:
+        nats: negative log-likelihood of the continuation given its context, float64.
+        tokens: tokens of the continuation, int64.
+        greedy: whether each token of the continuation is the likeliest one, bool.
+    """
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    greedy: NDArray[np.bool_]
+
+
 class LanguageModel(Protocol):
     """What a probe may ask of a model."""
 
-    def protocol(self) -> dict[str, Any]:
-        """Describe how documents are scored: prefix, window, stride, batches, precision."""
+    def score_text(
+        self, documents: Sequence[str], *, disjoint_windows: bool = False
+    ) -> TextScores:
+        """Score every token of every document once, after an end token.
 
-    def nats(self, documents: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Score every token of every document once.
-
-        Returns:
-            Negative log-likelihood in nats, (documents,), float64, and tokens, (documents,), int64.
+        Args:
+            documents: any strings.
+            disjoint_windows: read a long document in windows that follow each other, rather than
+                in windows that overlap by half.
         """
 
+    def score_continuations(self, pairs: Sequence[tuple[str, str]]) -> ContinuationScores:
+        """Score the second text of each pair, read after the first; an empty first is an end token."""
 
-class Probe(BaseModel, ABC):
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Average the last hidden states over each text's tokens: (texts, hidden)."""
+
+
+class Probe(TextSource, ABC):
     """A held-out general ability, measured before and after fine-tuning.
 
     Its fields say which text it reads; a subclass says what it measures there.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     type: ClassVar[str]
     """How recipes call the probe; equal to its entry-point name."""
@@ -69,42 +129,46 @@ class Probe(BaseModel, ABC):
     unit: ClassVar[str]
     """Unit of the value, such as `bits/byte`."""
 
+    higher_is_better: ClassVar[bool] = False
+    """Whether a larger value is a better one; forgetting is positive where the value got worse."""
+
+    right_or_wrong: ClassVar[bool] = False
+    """Whether each document counts 0 or 1; the report then adds McNemar's exact test."""
+
+    needs_base: ClassVar[bool] = False
+    """Whether it compares with the base token by token, so that `score_text` must give `kl`."""
+
     name: str | None = Field(
         None, min_length=1, description="Name in reports; otherwise the name of the text."
     )
-    dataset_name: str | None = Field(
-        None, description="bundled:general-text, a hub id, or a saved datasets folder."
-    )
-    dataset_config_name: str | None = Field(None, description="Configuration of the hub data set.")
-    split: str = Field("test", description="Split of the hub data set.")
-    text_column: str = Field("text", description="Column that holds one document a row.")
-    file: str | None = Field(
+    margin: float | None = Field(
         None,
-        description="A .jsonl (field `text`) or .txt file (documents separated by form feeds, or by blank lines); relative to the recipe.",
+        gt=0,
+        allow_inf_nan=False,
+        description="Loss, in the probe's unit, that still counts as retained; null: no verdict.",
     )
-    max_documents: int | None = Field(
-        None, gt=0, description="Use at most this many documents, chosen evenly over the text."
-    )
-
-    @model_validator(mode="after")
-    def _reads_one_text(self) -> Probe:
-        if (self.dataset_name is None) == (self.file is None):
-            message = "needs either 'dataset_name' or 'file', and not both"
-            raise ValueError(message)
-        return self
 
     @property
     def label(self) -> str:
         """The probe's name in reports."""
-        if self.name is not None:
-            return self.name
-        if self.file is not None:
-            return PurePath(self.file).stem
-        return str(self.dataset_name).rsplit(":", 1)[-1].rsplit("/", 1)[-1]
+        return self.name or super().label
 
     @abstractmethod
-    def measure(self, model: LanguageModel, documents: Sequence[str]) -> Measurement:
-        """Measure the ability on every document; lower values are better."""
+    def measure(self, model: LanguageModel, documents: Sequence[Any]) -> Measurement:
+        """Measure the ability on every document.
+
+        Args:
+            model: the language model, before or after.
+            documents: what `document` made of the rows.
+        """
+
+    def protocol(self) -> dict[str, Any]:
+        """Say how this probe scores, beyond what every probe shares; part of the report's hash."""
+        return {}
+
+    def details(self, before: Measurement, after: Measurement) -> dict[str, float]:  # noqa: ARG002 - what a subclass may use
+        """Return further figures for the report, such as a perplexity ratio."""
+        return {}
 
     def fields(self) -> dict[str, Any]:
         """Return the type and every field, ready for a recipe."""

@@ -18,17 +18,10 @@ from peftune.artifacts.save import save
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.errors import UsageError
-from peftune.forgetting.measure import (
-    ProbeText,
-    adapter_off_forgetting,
-    forgetting_of,
-    measure,
-)
-from peftune.forgetting.verdict import verdict
+from peftune.forgetting.measure import ProbeText
 from peftune.models.inference import predict_logits
 from peftune.models.parts import is_whole_model
 from peftune.models.prepare import preparation_of, prepare_model
-from peftune.probes import Measurement
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.runs.cost import cost_of
@@ -42,6 +35,7 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
+from peftune.runs.forgetting import measure_before, measure_forgetting
 from peftune.runs.inputs import Inputs, read_inputs
 from peftune.runs.report import Forgetting, Identity, Run
 from peftune.seeds import seed_streams, stream_seed
@@ -112,7 +106,7 @@ def _execute(
     )
     if texts:
         logger.info("measuring the base on %s", ", ".join(text.label for text in texts))
-    before = measure(model, texts, strength=0.0)
+    before = measure_before(model, texts)
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
     training = train(
         model, task, recipe.training, checkpoints=folder / CHECKPOINTS, run_identity=inputs.sha256
@@ -130,7 +124,9 @@ def _execute(
     )
     if texts:
         logger.info("measuring forgetting")
-    forgetting = _forgetting(model, texts, before, learning, seed=seed)
+    forgetting = measure_forgetting(
+        model, texts, before, learned=learned_something(learning), seed=seed
+    )
     artifact = _save(model, recipe, learning, forgetting, folder)
     write_predictions(judged, logits, task.labels, folder)
     return Run(
@@ -175,36 +171,6 @@ def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
     )
 
 
-def _forgetting(
-    model: nn.Module,
-    texts: Sequence[ProbeText],
-    before: Sequence[Measurement],
-    learning: Learning,
-    *,
-    seed: int,
-) -> Forgetting:
-    if not texts:
-        return Forgetting(
-            (), {"adapter_off_forgetting": None}, None, "the recipe has no forgetting.probes"
-        )
-    after = measure(model, texts)
-    control = adapter_off_forgetting(before, measure(model, texts, strength=0.0))
-    results = [
-        forgetting_of(model, preparation_of(model).tokenizer, text, before=b, after=a, seed=seed)
-        for text, b, a in zip(texts, before, after, strict=True)
-    ]
-    if control != 0.0:
-        return Forgetting(
-            results,
-            {"adapter_off_forgetting": control},
-            None,
-            "the control failed: with the adapter off the model is not the base",
-        )
-    word = verdict(results, learned=learned_something(learning))
-    reason = None if word else "no probe measures in bits per byte, the unit of the margin"
-    return Forgetting(results, {"adapter_off_forgetting": control}, word, reason)
-
-
 def _save(
     model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path
 ) -> Path:
@@ -217,6 +183,7 @@ def _save(
         "macro_f1": learning.macro_f1,
         "loss": learning.loss,
         "ci95": {key: list(value) if value else None for key, value in learning.ci95.items()},
+        "majority_accuracy": learning.baselines["majority"]["accuracy"],
     }
     probes = [_without_tuples(dataclasses.asdict(probe)) for probe in forgetting]
     return save(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import GPT2Model, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from peftune.artifacts.foreign import is_peft_folder, load_foreign_adapter
 from peftune.artifacts.load import (
@@ -17,24 +18,23 @@ from peftune.artifacts.load import (
     refuse_other_base,
     strategy_of,
 )
-from peftune.artifacts.manifest import MANIFEST
+from peftune.artifacts.manifest import MANIFEST, Manifest
 from peftune.errors import ArtifactError, UsageError
 from peftune.forgetting.measure import (
     ProbeText,
-    adapter_off_forgetting,
-    forgetting_of,
     measure,
+    measure_off,
     measure_with,
     read_probe_texts,
 )
-from peftune.models.base import choose_device, hidden_load_report
+from peftune.forgetting.scorer import LanguageModelScorer, Reference
+from peftune.models.base import choose_device, load_trunk
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
-from peftune.probes import LanguageModelLoss, Measurement, Probe
+from peftune.probes import LanguageModelLoss, Probe
+from peftune.runs.forgetting import Before, measure_before, summarised
 from peftune.runs.report import Forgetting
-
-_NO_LEARNING = "no verdict without a task score beside it"
 
 
 def forget(
@@ -103,17 +103,31 @@ def _forget_own(
         revision=manifest.base.revision if base is None else None,
         use_cpu=use_cpu,
     )
-    tokenizer = preparation_of(untouched).tokenizer
-    before = measure_with(untouched, tokenizer, texts)
+    before = measure_before(untouched, texts)
+    learned = _learned(manifest)
     if manifest.kind == "model":
-        after = measure_with(load(folder, use_cpu=use_cpu).model, tokenizer, texts)
-        return _result(untouched, tokenizer, texts, before, after, control=None)
+        tuned = load(folder, use_cpu=use_cpu).model
+        after = measure_with(
+            tuned, preparation_of(untouched).tokenizer, texts, reference=_as(untouched)
+        )
+        return summarised(texts, before, after, None, learned=learned)
     tuned = load_adapter(folder, base=base, use_cpu=use_cpu)
-    after = measure_with(tuned, tokenizer, texts)
-    off = measure(tuned, texts, strength=0.0)
-    return _result(
-        tuned, tokenizer, texts, before, after, control=adapter_off_forgetting(before, off)
-    )
+    after = measure(tuned, texts)
+    off = measure_off(tuned, texts, after)
+    return summarised(texts, before, after, off, learned=learned)
+
+
+def _learned(manifest: Manifest) -> bool | None:
+    """Say whether the task was learned, as the manifest recorded it; None where it did not."""
+    task = manifest.task or {}
+    interval = (task.get("ci95") or {}).get("accuracy")
+    majority = task.get("majority_accuracy")
+    return None if not interval or majority is None else bool(interval[0] > majority)
+
+
+def _as(model: nn.Module) -> Reference:
+    """Let another model be the base."""
+    return lambda: contextlib.nullcontext(model)
 
 
 def _forget_foreign(
@@ -121,13 +135,12 @@ def _forget_foreign(
 ) -> Forgetting:
     tuned, source = load_foreign_adapter(folder, base, device)
     tokenizer = load_tokenizer(source.folder)
-    before = measure_with(_trunk(source.folder, device), tokenizer, texts)
-    after = measure_with(tuned, tokenizer, texts)
+    untouched = load_trunk(source, device)
+    before = _plain_before(untouched, tokenizer, texts)
+    after = measure_with(tuned, tokenizer, texts, reference=_as(untouched))
     with tuned.disable_adapter():
         off = measure_with(tuned, tokenizer, texts)
-    return _result(
-        tuned, tokenizer, texts, before, after, control=adapter_off_forgetting(before, off)
-    )
+    return summarised(texts, before, after, off, learned=None)
 
 
 def _forget_checkpoint(
@@ -138,41 +151,19 @@ def _forget_checkpoint(
         raise UsageError(message)
     tuned_source, source = find_base(str(folder)), find_base(base)
     tokenizer = load_tokenizer(source.folder)
-    tuned = _trunk(tuned_source.folder, device)
-    untouched = _trunk(source.folder, device)
+    tuned = load_trunk(tuned_source, device)
+    untouched = load_trunk(source, device)
     if tuned.wte.weight.shape != untouched.wte.weight.shape:
         message = f"'{folder}' and '{base}' have vocabularies of different sizes, so one was not made from the other."
         raise ArtifactError(message)
-    before = measure_with(untouched, tokenizer, texts)
-    return _result(
-        tuned, tokenizer, texts, before, measure_with(tuned, tokenizer, texts), control=None
-    )
+    before = _plain_before(untouched, tokenizer, texts)
+    after = measure_with(tuned, tokenizer, texts, reference=_as(untouched))
+    return summarised(texts, before, after, None, learned=None)
 
 
-def _trunk(folder: Path, device: torch.device) -> GPT2Model:
-    with hidden_load_report():
-        trunk: GPT2Model = GPT2Model.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            device_map={"": device},
-        )
-    trunk.eval()
-    return trunk
-
-
-def _result(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[ProbeText],
-    before: Sequence[Measurement],
-    after: Sequence[Measurement],
-    *,
-    control: float | None,
-) -> Forgetting:
-    results = [
-        forgetting_of(model, tokenizer, text, before=b, after=a, seed=0)
-        for text, b, a in zip(texts, before, after, strict=True)
-    ]
-    return Forgetting(results, {"adapter_off_forgetting": control}, None, _NO_LEARNING)
+def _plain_before(
+    untouched: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[ProbeText]
+) -> Before:
+    scoring = LanguageModelScorer(untouched, tokenizer).protocol()
+    measured = measure_with(untouched, tokenizer, texts)
+    return Before(measured, None, scoring, cached=False)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from peftune._version import __version__
 from peftune.forgetting.intervals import Interval
-from peftune.forgetting.measure import ProbeResult
+from peftune.forgetting.results import Heads, ProbeResult, Quantization
+from peftune.forgetting.statistics import McNemar, Power
 from peftune.forgetting.verdict import Verdict
 from peftune.training.learning import Learning
 
@@ -155,9 +156,7 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
     """Build a run from the content of its `report.json`."""
     learning, forgetting = values["learning"], values["forgetting"]
     pairs = {metric: _pair(interval) for metric, interval in learning["ci95"].items()}
-    probes = [
-        ProbeResult(**{**probe, "ci95": _pair(probe["ci95"])}) for probe in forgetting["probes"]
-    ]
+    probes = [_probe(probe) for probe in forgetting["probes"]]
     return Run(
         folder=folder,
         run=Identity(**values["run"]),
@@ -168,6 +167,13 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
         environment=values["environment"],
         status=values["status"],
     )
+
+
+def _probe(values: Mapping[str, Any]) -> ProbeResult:
+    parts = {"power": Power, "mcnemar": McNemar, "heads": Heads, "quantization": Quantization}
+    built = {key: part(**values[key]) for key, part in parts.items() if values[key] is not None}
+    pairs = {key: _pair(values[key]) for key in ("ci95", "ci90", "kl_ci95")}
+    return ProbeResult(**{**values, **built, **pairs})
 
 
 def _pair(interval: Sequence[float] | None) -> Interval | None:

@@ -1,0 +1,224 @@
+"""What one probe says of one run: the difference, its interval, and what it rests on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from peftune.data.documents import documents_sha256
+from peftune.forgetting.intervals import (
+    FEWEST_DOCUMENTS,
+    Interval,
+    forgetting_interval,
+    ratio_interval,
+)
+from peftune.forgetting.measure import ProbeText
+from peftune.forgetting.statistics import McNemar, Power, mcnemar, power
+from peftune.forgetting.verdict import Verdict, judge_probe
+from peftune.probes import Measurement
+from peftune.seeds import stream_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """What holding the base in 8 bits costs, apart from forgetting; positive is worse.
+
+    Args:
+        before_float32: the base in float32.
+        cost: the quantised base against it.
+        total: the tuned model against it: exactly cost plus forgetting.
+    """
+
+    before_float32: float
+    cost: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Forgetting under two output heads, where the tied embedding itself learned.
+
+    Args:
+        tied: under the tuned model's own embedding: the model as it is.
+        base: under the base's embedding: what the trunk alone lost.
+    """
+
+    tied: float
+    base: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What one probe says of one run.
+
+    Args:
+        name: the probe's name.
+        type: which probe it is.
+        metric: what `before` and `after` are.
+        unit: their unit.
+        higher_is_better: whether a larger value is a better one.
+        before: the untouched base, in the precision in which it was trained on.
+        after: the tuned model.
+        forgetting: the change, positive where it got worse.
+        ci95: 95% paired bootstrap interval over documents.
+        ci90: 90% interval; its upper end below the margin is a one-sided test at 5%.
+        margin: loss that still counts as retained.
+        verdict: the word on this probe.
+        power: whether there are documents enough to see a loss of the margin.
+        kl: mean divergence KL(base || tuned), nats per token.
+        kl_ci95: 95% bootstrap interval of it over documents.
+        mcnemar: exact test of right and wrong answers.
+        heads: forgetting under either output head, where the embedding learned.
+        quantization: the cost of an 8-bit base.
+        details: the same change in other units, and what else the probe tells.
+        n_documents: documents scored.
+        n_tokens: tokens scored, each once.
+        data_sha256: hash of the documents.
+        protocol: how they were scored, with its hash.
+        reason: why values are None.
+    """
+
+    name: str
+    type: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    before: float
+    after: float
+    forgetting: float
+    ci95: Interval | None
+    ci90: Interval | None
+    margin: float | None
+    verdict: Verdict | None
+    power: Power | None
+    kl: float | None
+    kl_ci95: Interval | None
+    mcnemar: McNemar | None
+    heads: Heads | None
+    quantization: Quantization | None
+    details: Mapping[str, float]
+    n_documents: int
+    n_tokens: int
+    data_sha256: str
+    protocol: Mapping[str, Any]
+    reason: str | None
+
+
+def forgetting_of(
+    text: ProbeText,
+    *,
+    before: Measurement,
+    after: Measurement,
+    scoring: Mapping[str, Any],
+    seed: int,
+    learned: bool | None = None,
+    float_base: Measurement | None = None,
+) -> ProbeResult:
+    """Set one probe's measurements against each other.
+
+    Args:
+        text: the probe and its documents.
+        before: the base.
+        after: the tuned model.
+        scoring: the scorer's share of the protocol.
+        seed: seed of the run; the resampling has a stream of its own.
+        learned: whether the task was learned; None where it is not known, and there is no verdict.
+        float_base: the base in float32, where `before` is in another precision.
+    """
+    probe = text.probe
+    resampling = stream_seed(seed, "bootstrap")
+    sign = -1.0 if probe.higher_is_better else 1.0
+    first, last = _signed(before, sign), _signed(after, sign)
+    ci95 = forgetting_interval(first, last, seed=resampling)
+    ci90 = forgetting_interval(first, last, seed=resampling, confidence=0.90)
+    seen = None if probe.margin is None else power(first, last, margin=probe.margin)
+    kl = after.extra.get("kl")
+    tokens = after.tokens.astype(np.float64)
+    return ProbeResult(
+        name=text.label,
+        type=probe.type,
+        metric=probe.metric,
+        unit=probe.unit,
+        higher_is_better=probe.higher_is_better,
+        before=before.value,
+        after=after.value,
+        forgetting=_change(first, last),
+        ci95=ci95,
+        ci90=ci90,
+        margin=probe.margin,
+        verdict=judge_probe(
+            margin=probe.margin,
+            ci95=ci95,
+            ci90=ci90,
+            enough_documents=seen is not None and seen.enough,
+            learned=learned,
+        ),
+        power=seen if ci95 is not None else None,
+        kl=None if kl is None else float(kl.sum() / tokens.sum()),
+        kl_ci95=None if kl is None else ratio_interval(kl, tokens, seed=resampling),
+        mcnemar=mcnemar(before.total, after.total) if probe.right_or_wrong else None,
+        heads=_heads(first, after),
+        quantization=_quantization(float_base, first, last, sign),
+        details=probe.details(before, after),
+        n_documents=len(text.documents),
+        n_tokens=int(after.tokens.sum()),
+        data_sha256=documents_sha256(text.documents),
+        protocol=sealed_protocol(text, scoring),
+        reason=_reason(text, kl_measured=kl is not None, learned=learned),
+    )
+
+
+def sealed_protocol(text: ProbeText, scoring: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe how a probe scores, with a hash of the description."""
+    facts = {**scoring, **text.probe.protocol()}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return {**facts, "sha256": digest}
+
+
+def _signed(measurement: Measurement, sign: float) -> Measurement:
+    """Turn a measurement so that lower is better."""
+    return Measurement(
+        sign * measurement.total, measurement.weight, measurement.tokens, measurement.extra
+    )
+
+
+def _change(first: Measurement, last: Measurement) -> float:
+    return float((last.total - first.total).sum() / first.weight.sum())
+
+
+def _heads(first: Measurement, after: Measurement) -> Heads | None:
+    if "base_head" not in after.extra:
+        return None
+    under_base = Measurement(after.extra["base_head"], after.weight, after.tokens)
+    return Heads(tied=_change(first, after), base=_change(first, under_base))
+
+
+def _quantization(
+    float_base: Measurement | None, first: Measurement, last: Measurement, sign: float
+) -> Quantization | None:
+    if float_base is None:
+        return None
+    exact = _signed(float_base, sign)
+    return Quantization(float_base.value, _change(exact, first), _change(exact, last))
+
+
+def _reason(text: ProbeText, *, kl_measured: bool, learned: bool | None) -> str | None:
+    reasons = []
+    count = len(text.documents)
+    if count < FEWEST_DOCUMENTS:
+        shown = "1 document has" if count == 1 else f"{count} documents have"
+        reasons.append(
+            f"ci95, ci90, power: {shown} too little spread for an interval; it takes {FEWEST_DOCUMENTS}"
+        )
+    if not kl_measured:
+        reasons.append("kl: this probe does not measure it")
+    if text.probe.margin is None:
+        reasons.append("verdict: the probe has no margin")
+    elif learned is None:
+        reasons.append("verdict: there is no task score to judge it beside")
+    return "; ".join(reasons) or None

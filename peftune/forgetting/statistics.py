@@ -1,0 +1,74 @@
+"""Exact tests and power, beside the intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from peftune.probes import Measurement
+
+_TWO_SIDED_5_PERCENT = 1.96
+_POWER_80_PERCENT = 0.84
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """The exact paired test of right and wrong answers.
+
+    Args:
+        n10: documents right before and wrong after.
+        n01: documents wrong before and right after.
+        p_value: two-sided probability of a split at least as uneven by chance.
+    """
+
+    n10: int
+    n01: int
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Whether there are enough documents to tell a loss as small as the margin.
+
+    Args:
+        spread: standard deviation of the change between documents, in the probe's unit.
+        needed_documents: documents that show a change of the margin with 80% power at 5%.
+        enough: whether there are as many.
+    """
+
+    spread: float
+    needed_documents: int
+    enough: bool
+
+
+def mcnemar(before: NDArray[np.float64], after: NDArray[np.float64]) -> McNemar:
+    """Test paired right (1) and wrong (0) answers exactly.
+
+    References:
+        McNemar 1947, Note on the sampling error of the difference between correlated proportions.
+    """
+    n10 = int(((before > 0) & (after == 0)).sum())
+    n01 = int(((before == 0) & (after > 0)).sum())
+    changed = n10 + n01
+    p_value = float(stats.binomtest(min(n10, n01), changed).pvalue) if changed else 1.0
+    return McNemar(n10, n01, p_value)
+
+
+def power(before: Measurement, after: Measurement, *, margin: float) -> Power:
+    """Say how many documents a change of the margin needs to be seen.
+
+    The spread is that of the linearised ratio of sums, so that long documents count as long as
+    they are.
+    """
+    change = after.total - before.total
+    count = len(change)
+    ratio = float(change.sum() / before.weight.sum())
+    residuals = (change - ratio * before.weight) / float(before.weight.mean())
+    spread = float(residuals.std(ddof=1)) if count > 1 else math.inf
+    z = _TWO_SIDED_5_PERCENT + _POWER_80_PERCENT
+    needed = math.ceil((z * spread / margin) ** 2) if math.isfinite(spread) else count + 1
+    return Power(spread, needed, enough=count >= needed)
