@@ -109,7 +109,12 @@ def _execute(
     before = measure_before(model, texts)
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
     training = train(
-        model, task, recipe.training, checkpoints=folder / CHECKPOINTS, run_identity=inputs.sha256
+        model,
+        task,
+        recipe.training,
+        checkpoints=folder / CHECKPOINTS,
+        run_identity=inputs.sha256,
+        regularizers=recipe.forgetting.regularizers,
     )
     split, judged = task.judged
     logits = _logits(model, judged)
