@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from peftune.artifacts import Classifier, Prediction, load, save
     from peftune.errors import PeftuneError
     from peftune.models.prepare import prepare
-    from peftune.probes import LanguageModelLoss, Probe
+    from peftune.probes import KLDivergence, LanguageModelLoss, Probe
     from peftune.recipe import Recipe, read_recipe
-    from peftune.runs import Run, read_run, run
+    from peftune.regularizers import EWC, L2SP, KLToBase, Regularizer, Replay
+    from peftune.runs import Run, forget, read_run, run
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
+    from peftune.training.forgetting_callback import ForgettingCallback
+    from peftune.training.regularized import RegularizedTrainer
 
 _HOMES = {
     "Classifier": "peftune.artifacts",
+    "EWC": "peftune.regularizers",
+    "ForgettingCallback": "peftune.training.forgetting_callback",
     "Full": "peftune.strategies",
     "HeadOnly": "peftune.strategies",
+    "KLDivergence": "peftune.probes",
+    "KLToBase": "peftune.regularizers",
+    "L2SP": "peftune.regularizers",
     "LanguageModelLoss": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
@@ -30,8 +38,12 @@ _HOMES = {
     "Prediction": "peftune.artifacts",
     "Probe": "peftune.probes",
     "Recipe": "peftune.recipe",
+    "RegularizedTrainer": "peftune.training.regularized",
+    "Regularizer": "peftune.regularizers",
+    "Replay": "peftune.regularizers",
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
+    "forget": "peftune.runs",
     "load": "peftune.artifacts",
     "prepare": "peftune.models.prepare",
     "read_recipe": "peftune.recipe",
@@ -41,9 +53,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "EWC",
+    "L2SP",
     "Classifier",
+    "ForgettingCallback",
     "Full",
     "HeadOnly",
+    "KLDivergence",
+    "KLToBase",
     "LanguageModelLoss",
     "LoRA",
     "LoRA8bit",
@@ -51,9 +68,13 @@ __all__ = [
     "Prediction",
     "Probe",
     "Recipe",
+    "RegularizedTrainer",
+    "Regularizer",
+    "Replay",
     "Run",
     "Strategy",
     "__version__",
+    "forget",
     "load",
     "prepare",
     "read_recipe",

@@ -26,6 +26,13 @@ class TextSource(BaseModel):
         None,
         description="A .jsonl (field `text`) or .txt file (documents separated by form feeds, or by blank lines); relative to the recipe.",
     )
+    articles: bool = Field(
+        False,
+        description="Rows are lines of WikiText: join them to articles, each from its ` = Title = ` on.",
+    )
+    max_characters: int | None = Field(
+        None, gt=0, description="Read at most this much of each document, up to a whole word."
+    )
     max_documents: int | None = Field(
         None, gt=0, description="Use at most this many documents, chosen evenly over the text."
     )

@@ -2,6 +2,7 @@
 
 from peftune.runs.execute import run
 from peftune.runs.folder import read_run
+from peftune.runs.forget import forget
 from peftune.runs.report import Cost, Finding, Forgetting, Run
 
 __all__ = ["Cost", "Finding", "Forgetting", "Run", "read_run", "run"]

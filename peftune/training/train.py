@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from peftune.data.task import Task
 from peftune.data.tokens import tokenize_rows
@@ -58,6 +59,7 @@ def train(
     checkpoints: Path,
     run_identity: str,
     regularizers: Sequence[Regularizer] = (),
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingResult:
     """Train and leave the best checkpoint's weights in the model.
 
@@ -68,6 +70,7 @@ def train(
         checkpoints: folder of the training state; a whole checkpoint of this run in it is resumed.
         run_identity: hash that ties checkpoints to this run.
         regularizers: terms added to the loss.
+        callbacks: what else happens in training.
 
     Raises:
         TrainingError: the loss became infinite or no number.
@@ -89,6 +92,8 @@ def train(
         regularizers=regularizers,
         regularizer_seed=section.seed,
     )
+    for callback in callbacks:
+        trainer.add_callback(callback)
     resume = latest_whole(checkpoints, run_identity)
     if resume is not None:
         logger.info("resuming from %s", resume.name)
