@@ -652,7 +652,7 @@ def test_a_probe_without_documents_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError) as caught:
         load_documents(LanguageModelLoss(file=str(tmp_path / "a.txt"), name="prose"))
-    assert str(caught.value) == "The text of probe 'prose' holds no documents."
+    assert str(caught.value) == ("'a.txt' holds no documents. Name a text with at least one.")
 
 
 def test_a_probe_reads_a_saved_data_set(tmp_path: Path) -> None:
