@@ -21,7 +21,7 @@ from peftune.forgetting.measure import (
     measure_off,
     measure_with,
 )
-from peftune.forgetting.results import forgetting_of
+from peftune.forgetting.results import ProbeResult, forgetting_of
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.forgetting.verdict import verdict
 from peftune.models.base import load_trunk
@@ -136,10 +136,17 @@ def summarised(
     control = None if off is None else adapter_off_forgetting(before.measured, off)
     controls = {CONTROL: control}
     if control not in (None, 0.0):
-        results = [dataclasses.replace(result, verdict=None) for result in results]
+        results = [_without_verdict(result) for result in results]
         return Forgetting(results, controls, None, _CONTROL_FAILED)
     word = verdict([result.verdict for result in results])
     return Forgetting(results, controls, word, None if word else _no_verdict(learned))
+
+
+def _without_verdict(result: ProbeResult) -> ProbeResult:
+    reasons = [result.reason, f"verdict: {_CONTROL_FAILED}"] if result.verdict else [result.reason]
+    return dataclasses.replace(
+        result, verdict=None, reason="; ".join(reason for reason in reasons if reason) or None
+    )
 
 
 def _no_verdict(learned: bool | None) -> str:
