@@ -14,18 +14,31 @@ if TYPE_CHECKING:
     from peftune.artifacts import Classifier, Prediction, load, save
     from peftune.errors import PeftuneError
     from peftune.models.prepare import prepare
-    from peftune.probes import LanguageModelLoss, Probe
+    from peftune.probes import (
+        Cloze,
+        KLDivergence,
+        LanguageModelLoss,
+        LinearProbe,
+        MinimalPairs,
+        MultipleChoice,
+        Probe,
+    )
     from peftune.recipe import Recipe, read_recipe
     from peftune.runs import Run, read_run, run
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 _HOMES = {
     "Classifier": "peftune.artifacts",
+    "Cloze": "peftune.probes",
     "Full": "peftune.strategies",
     "HeadOnly": "peftune.strategies",
+    "KLDivergence": "peftune.probes",
     "LanguageModelLoss": "peftune.probes",
+    "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
+    "MinimalPairs": "peftune.probes",
+    "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
     "Prediction": "peftune.artifacts",
     "Probe": "peftune.probes",
@@ -42,11 +55,16 @@ _HOMES = {
 
 __all__ = [
     "Classifier",
+    "Cloze",
     "Full",
     "HeadOnly",
+    "KLDivergence",
     "LanguageModelLoss",
+    "LinearProbe",
     "LoRA",
     "LoRA8bit",
+    "MinimalPairs",
+    "MultipleChoice",
     "PeftuneError",
     "Prediction",
     "Probe",
