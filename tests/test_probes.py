@@ -8,21 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
 
+import peftune
 from peftune.bundled import bundled_folder
+from peftune.cli.main import _exit_code
 from peftune.data.documents import load_documents
-from peftune.errors import DataError
+from peftune.errors import DataError, UsageError
 from peftune.forgetting.measure import ProbeText, measure_with
 from peftune.forgetting.results import forgetting_of
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import (
     PROBES,
     Cloze,
+    KLDivergence,
+    LanguageModelLoss,
     LinearProbe,
     Measurement,
     MinimalPairs,
@@ -32,6 +37,8 @@ from peftune.probes import (
 from peftune.probes.linear_probe import LabelledText
 from peftune.probes.minimal_pairs import MinimalPair
 from peftune.probes.multiple_choice import Question
+from peftune.recipe import read_probe
+from peftune.runs.forget import forget
 
 BASE = "bundled:tiny-gpt2"
 LONG = "The old man went to the sea and the boats came home in the evening. " * 40
@@ -194,7 +201,7 @@ def test_multiple_choice_counts_questions_whose_answer_is_the_likeliest_option(
 
 def test_characters_favour_no_short_option(language_model: GPT2LMHeadModel) -> None:
     """The longer option costs more nats in all and fewer a character: the two fields differ."""
-    question = Question("It is one", ("of the most important", "of"), 0)
+    question = Question("She looked", ("at him", "at"), 0)
     plain, normalized = (
         _measured(language_model, MultipleChoice(file="a", normalization=word), [question]).value
         for word in ("none", "characters")
@@ -408,3 +415,296 @@ def test_a_row_that_cannot_be_used_is_told_with_its_file_and_number(
     with pytest.raises(DataError) as caught:
         load_documents(PROBES.get(probe)(file=path))
     assert str(caught.value) == f"'rows.jsonl', row 2: {message}."
+
+
+# A recipe, a command line and an object
+
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "cloze": [{"text": text} for text in TEXTS],
+    "minimal-pairs": [{"sentence_good": good, "sentence_bad": bad} for good, bad in PAIRS],
+    "multiple-choice": [
+        {"context": context, "options": options, "answer": answer}
+        for context, options, answer in QUESTIONS
+    ],
+    "linear-probe": [document._asdict() for document in _labelled(12)],
+}
+RECIPE = """
+version: 1
+name: all-probes
+data: {dataset_name: "bundled:posts", max_train_examples: 16, max_validation_examples: 8, max_test_examples: 8}
+model: {max_length: 32}
+strategy: {name: lora}
+training: {max_steps: 2, per_device_train_batch_size: 8, learning_rate: 1.0e-2}
+forgetting:
+  probes:
+    - {type: cloze, file: cloze.jsonl}
+    - {type: minimal-pairs, file: minimal-pairs.jsonl}
+    - {type: multiple-choice, file: multiple-choice.jsonl, normalization: characters}
+    - {type: linear-probe, file: linear-probe.jsonl, C: 0.5}
+output_dir: run
+"""
+SPECS = {
+    "cloze": "cloze:cloze.jsonl",
+    "minimal-pairs": "minimal-pairs:minimal-pairs.jsonl",
+    "multiple-choice": "{type: multiple-choice, file: multiple-choice.jsonl, normalization: characters}",
+    "linear-probe": "{type: linear-probe, file: linear-probe.jsonl, C: 0.5}",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a recipe with the four probes has been run, into `run`."""
+    folder = tmp_path_factory.mktemp("finished")
+    for name, rows in ROWS.items():
+        _write(folder / f"{name}.jsonl", rows)
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    peftune.run(folder / "recipe.yaml", overrides=["training.use_cpu=true"], output=folder / "run")
+    return folder
+
+
+def _objects(folder: Path) -> dict[str, Probe]:
+    return {
+        "cloze": peftune.Cloze(file=str(folder / "cloze.jsonl")),
+        "minimal-pairs": peftune.MinimalPairs(file=str(folder / "minimal-pairs.jsonl")),
+        "multiple-choice": peftune.MultipleChoice(
+            file=str(folder / "multiple-choice.jsonl"), normalization="characters"
+        ),
+        "linear-probe": peftune.LinearProbe(file=str(folder / "linear-probe.jsonl"), C=0.5),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_a_recipe_a_command_line_and_an_object_say_the_same(
+    name: str,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Three ways to the same figures, with the control at exactly zero on each."""
+    monkeypatch.chdir(finished)
+
+    of_the_run = peftune.read_run(finished / "run").forgetting
+    code = _exit_code(["forget", "run/adapter", "--probe", SPECS[name], "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    of_the_object = forget(finished / "run/adapter", [_objects(finished)[name]], use_cpu=True)
+
+    assert code == 0
+    told, found = of_the_run[name], of_the_object[name]
+    assert told.type == name
+    assert told.metric == "accuracy"
+    assert told.higher_is_better
+    assert told.mcnemar is not None
+    assert (found.before, found.after, found.details) == (told.before, told.after, told.details)
+    assert found.data_sha256 == told.data_sha256
+    assert found.protocol == told.protocol
+    assert printed["probes"][0]["before"] == told.before
+    assert printed["probes"][0]["protocol"] == told.protocol
+    assert of_the_run.controls == {"adapter_off_forgetting": 0.0}
+    assert of_the_object.controls == {"adapter_off_forgetting": 0.0}
+    assert printed["controls"] == {"adapter_off_forgetting": 0.0}
+
+
+def test_the_resolved_recipe_of_the_four_probes_can_be_read_again(finished: Path) -> None:
+    """Every field is filled in, `text_column` too, and the file is still a recipe."""
+    recipe = peftune.read_recipe(finished / "run/recipe.yaml")
+
+    assert [probe.type for probe in recipe.forgetting.probes] == list(SPECS)
+
+
+@pytest.mark.parametrize(
+    ("text", "probe"),
+    [
+        ("bundled:general-text", LanguageModelLoss(dataset_name="bundled:general-text")),
+        ("some/hub-id", LanguageModelLoss(dataset_name="some/hub-id")),
+        ("here.jsonl", LanguageModelLoss(file="here.jsonl")),
+        ("a:b.txt", LanguageModelLoss(file="a:b.txt")),
+        ("folder", LanguageModelLoss(dataset_name="folder")),
+        ("kl:bundled:general-text", KLDivergence(dataset_name="bundled:general-text")),
+        ("cloze:here.jsonl", Cloze(file="here.jsonl")),
+        ("cloze: here.jsonl", Cloze(file="here.jsonl")),
+        ("cloze:folder", Cloze(dataset_name="folder")),
+        (
+            "{type: cloze, file: here.jsonl, max_documents: 500, margin: 0.02}",
+            Cloze(file="here.jsonl", max_documents=500, margin=0.02),
+        ),
+        (
+            '{"type": "minimal-pairs", "dataset_name": "some/hub-id", "split": "train"}',
+            MinimalPairs(dataset_name="some/hub-id", split="train"),
+        ),
+    ],
+)
+def test_a_few_words_name_a_probe(
+    text: str, probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text alone is for `lm-loss`; a type, a colon and a text, or a mapping, is for any probe."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("here.jsonl", "a:b.txt"):
+        Path(name).touch()
+    Path("folder").mkdir()
+
+    assert read_probe(text) == probe
+    assert type(read_probe(text)) is type(probe)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nowhere.txt", "There is no file 'nowhere.txt'."),
+        ("cloze:nowhere.JSONL", "There is no file 'nowhere.JSONL'."),
+        ("cloze:", "The probe names no text. Write TYPE:TEXT, such as cloze:lambada.jsonl."),
+        (
+            "cloz:here.jsonl",
+            "--probe 'cloz:here.jsonl': type: Unknown probe 'cloz'. Did you mean 'cloze'? Available: cloze, kl, linear-probe, lm-loss, minimal-pairs, multiple-choice.",
+        ),
+        (
+            "{type: cloze, fil: a}",
+            "--probe:1:15: fil: unknown key. Did you mean 'file'? Available: dataset_config_name, dataset_name, file, margin, max_documents, name, split, text_column.",
+        ),
+        (
+            "{type: cloze, file: a.jsonl, max_documents: few}",
+            "--probe:1:30: max_documents: must be an integer (got 'few').",
+        ),
+        (
+            "{file: a.jsonl}",
+            "--probe: type: must name a probe. Available: cloze, kl, linear-probe, lm-loss, minimal-pairs, multiple-choice.",
+        ),
+        (
+            "{type: cloze, file: a.jsonl, name: no}",
+            "--probe:1:36: name: YAML readers disagree on no: some read text, some false; write 'no' in quotes, or false.",
+        ),
+        (
+            "{type: minimal-pairs, file: a.jsonl, text_column: prose}",
+            "--probe: 'text_column' does not apply: each row needs 'sentence_good' and 'sentence_bad'.",
+        ),
+        (
+            "{type: multiple-choice, file: a.jsonl, text_column: prose}",
+            "--probe: 'text_column' does not apply: each row needs 'context', 'options' and 'answer'.",
+        ),
+        (
+            "{type: linear-probe, file: a.jsonl, label_column: text}",
+            "--probe: 'text_column' and 'label_column' name the same column.",
+        ),
+    ],
+)
+def test_words_that_name_no_probe_are_refused_in_one_line(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read, what is allowed, and the nearest name."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError) as caught:
+        read_probe(text)
+    assert str(caught.value) == message
+
+
+# Where rows come from
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet", "folder"])
+def test_options_are_a_list_or_its_json(kind: str, tmp_path: Path) -> None:
+    """Files of JSON arrive as text, data sets as lists: both are the same questions."""
+    rows = [
+        {"context": "It is", "options": ["hot", "cold"], "answer": "cold"},
+        {"context": "", "options": ["1", "2", "3"], "answer": "3"},
+    ]
+    path = tmp_path / f"rows.{kind}"
+    data = datasets.Dataset.from_list(rows)
+    if kind == "folder":
+        datasets.DatasetDict({"test": data}).save_to_disk(str(path))
+    elif kind == "parquet":
+        data.to_parquet(str(path))
+    elif kind == "json":
+        path.write_text(json.dumps(rows))
+    else:
+        _write(path, rows)
+    where = {"dataset_name": str(path)} if kind == "folder" else {"file": str(path)}
+
+    documents = load_documents(MultipleChoice.model_validate(where))
+
+    assert documents == (
+        Question("It is", ("hot", "cold"), 1),
+        Question("", ("1", "2", "3"), 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "index"), [(1, 1), ("cold", 1), ("0", 0)], ids=["index", "text", "digits"]
+)
+def test_the_answer_is_an_index_or_the_text_of_an_option(answer: object, index: int) -> None:
+    """Indices count from 0, as numbers or as their digits."""
+    row = {"context": "It is", "options": ["hot", "cold"], "answer": answer}
+
+    assert MultipleChoice(file="a.jsonl").document(row).answer == index
+
+
+def test_an_index_among_numbers_is_an_index_where_types_are_kept() -> None:
+    """In a data set the number 1 is an index and the text '1' an option, whatever the options are."""
+    row = {"context": "", "options": ["1", "2"], "answer": 1}
+
+    assert MultipleChoice(file="a.jsonl").document(row).answer == 1
+
+
+def test_cloze_reads_text_files_and_leaves_white_space_at_the_end(tmp_path: Path) -> None:
+    """The last word is the last one that is written, and a blank document is none."""
+    (tmp_path / "a.txt").write_text("one two three  \n\n \n\nfour five")
+
+    assert load_documents(Cloze(file=str(tmp_path / "a.txt"))) == ("one two three", "four five")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("minimal-pairs", "'sentence_good' and 'sentence_bad'"),
+        ("multiple-choice", "'context', 'options' and 'answer'"),
+        ("linear-probe", "'text' and 'label'"),
+    ],
+)
+def test_plain_text_and_rows_without_the_fields_are_refused(
+    name: str, fields: str, tmp_path: Path
+) -> None:
+    """What a row needs is told by name."""
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    rows = _write(tmp_path / "a.jsonl", [{"prose": "one"}])
+    first = fields.split("'")[1]
+
+    messages = []
+    for path in (str(tmp_path / "a.txt"), rows):
+        with pytest.raises(DataError) as caught:
+            load_documents(PROBES.get(name)(file=path))
+        messages.append(str(caught.value))
+    assert messages == [
+        f"'a.txt' is plain text, but rows with {fields} are needed. Give a .jsonl file.",
+        f"'a.jsonl' has no column '{first}'. Available: prose. Each row needs {fields}.",
+    ]
+
+
+def test_the_linear_probe_reads_the_columns_it_is_told(tmp_path: Path) -> None:
+    """A number is a label too, and a blank text is left out with its row."""
+    rows = [{"tweet": "one", "mood": 1}, {"tweet": " ", "mood": None}, {"tweet": "two", "mood": 0}]
+    path = _write(tmp_path / "rows.jsonl", rows)
+
+    documents = load_documents(LinearProbe(file=path, text_column="tweet", label_column="mood"))
+
+    assert documents == (LabelledText("one", "1"), LabelledText("two", "0"))
+
+
+def test_a_linear_probe_without_two_labels_is_refused(language_model: GPT2LMHeadModel) -> None:
+    """One label can be told from nothing."""
+    documents = [LabelledText(f"text {index}", "sea") for index in range(20)]
+
+    with pytest.raises(DataError) as caught:
+        _measured(language_model, LinearProbe(file="sea.jsonl"), documents)
+    assert str(caught.value) == (
+        "The probe 'sea' cannot be measured: it takes texts of two labels or more in the half "
+        "that is fitted, and one in the other; give more documents."
+    )
+
+
+def test_a_continuation_longer_than_the_window_is_refused(language_model: GPT2LMHeadModel) -> None:
+    """A sentence that does not fit is an error, not a part of a sentence."""
+    documents = [MinimalPair(LONG, LONG + "no")]
+
+    with pytest.raises(DataError) as caught:
+        _measured(language_model, MinimalPairs(file="long.jsonl"), documents)
+    assert str(caught.value).startswith("The probe 'long' cannot be measured: a continuation of ")

@@ -281,12 +281,12 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {type: lmloss, file: a.txt}\n",
             "recipe.yaml:13:8: forgetting.probes[0].type: Unknown probe 'lmloss'. "
-            "Did you mean 'lm-loss'? Available: lm-loss.",
+            "Did you mean 'lm-loss'? Available: cloze, kl, linear-probe, lm-loss, minimal-pairs, multiple-choice.",
             id="unknown probe",
         ),
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {file: a.txt}\n",
-            "recipe.yaml:13:7: forgetting.probes[0].type: must name a probe. Available: lm-loss.",
+            "recipe.yaml:13:7: forgetting.probes[0].type: must name a probe. Available: cloze, kl, linear-probe, lm-loss, minimal-pairs, multiple-choice.",
             id="probe without a type",
         ),
         pytest.param(
@@ -298,8 +298,8 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {type: lm-loss, fil: a.txt}\n",
             "recipe.yaml:13:23: forgetting.probes[0].fil: unknown key. Did you mean 'file'? "
-            "Available: dataset_config_name, dataset_name, file, max_documents, name, split, "
-            "text_column.",
+            "Available: dataset_config_name, dataset_name, file, margin, max_documents, name, split, "
+            "text_column, windows.",
             id="unknown field of a probe",
         ),
         pytest.param(

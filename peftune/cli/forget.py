@@ -28,7 +28,8 @@ def forget(
     probe: Annotated[
         list[str] | None,
         typer.Option(
-            help="Text to measure on: bundled:general-text, a .txt or .jsonl file, or a hub id; may be given several times."
+            metavar="PROBE",
+            help="Text to measure on: bundled:general-text, a .txt or .jsonl file, or a hub id; behind a probe's type to measure something else, such as cloze:lambada.jsonl; or all its fields, such as '{type: cloze, file: lambada.jsonl, max_documents: 500}'. May be given several times.",
         ),
     ] = None,
     base: Annotated[
@@ -36,21 +37,21 @@ def forget(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure what any adapter or checkpoint forgot: bits per byte of general text, after minus before."""
+    """Measure what any adapter or checkpoint forgot, by any probe: bits per byte of general text, unless another is named."""
     quiet_libraries()
-    from peftune.runs.forget import forget as forget_artifact
-    from peftune.runs.forget import probe_from_text
+    from peftune.recipe import read_probe
 
-    result = forget_artifact(
-        artifact, [probe_from_text(text) for text in probe or [DEFAULT_PROBE]], base=base
-    )
+    probes = [read_probe(text) for text in probe or [DEFAULT_PROBE]]
+    from peftune.runs.forget import forget as forget_artifact
+
+    result = forget_artifact(artifact, probes, base=base)
     if json:
         print_json(dataclasses.asdict(result))
         return
     for found in result:
         interval = f" [{found.ci95[0]:+.4f}, {found.ci95[1]:+.4f}]" if found.ci95 else ""
         print_facts(
-            f"{artifact} on {found.name}",
+            f"{artifact}, {found.type} on {found.name}",
             [
                 ("before", f"{found.before:.4f} {found.unit}"),
                 ("after", f"{found.after:.4f} {found.unit}"),

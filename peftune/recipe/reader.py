@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from peftune.errors import PluginError, RecipeError, suggestion
-from peftune.plugins import PluginGroup
+from peftune.errors import RecipeError, suggestion
 from peftune.probes import PROBES, Probe
 from peftune.recipe.document import Document, parse_document
 from peftune.recipe.explain import explain
 from peftune.recipe.locate import anchor_paths, find_recipe
 from peftune.recipe.overrides import apply_overrides
+from peftune.recipe.plugin import build_plugin
 from peftune.recipe.positions import Fault, KeyPath, Positions, raise_faults
 from peftune.recipe.schema import Recipe
 from peftune.recipe.training import TrainingSection
 from peftune.strategies import STRATEGIES, Full
-
-Plugin = TypeVar("Plugin", bound=BaseModel)
 
 
 def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -55,7 +53,8 @@ def _build(document: Document) -> Recipe:
     if "strategy" in values:
         # A faulty strategy is told already; any other lets the rest of the recipe be checked.
         values["strategy"] = (
-            _plugin(STRATEGIES, values["strategy"], ("strategy",), positions, faults) or Full()
+            build_plugin(STRATEGIES, values["strategy"], ("strategy",), positions, faults)
+            or Full()
         )
     forgetting = values.get("forgetting")
     if isinstance(forgetting, dict) and isinstance(forgetting.get("probes"), list):
@@ -75,39 +74,9 @@ def _build(document: Document) -> Recipe:
     return recipe
 
 
-def _plugin(
-    group: PluginGroup[Plugin],
-    values: object,
-    path: KeyPath,
-    positions: Positions,
-    faults: list[Fault],
-) -> Plugin | None:
-    """Build the plug-in that a mapping names, or tell what is wrong with it."""
-    key = group.name_field
-    if not isinstance(values, Mapping):
-        message = f"must be a mapping with the key '{key}' (got {values!r})."
-        faults.append(Fault(positions.of(path), path, message))
-        return None
-    name = values.get(key)
-    if not isinstance(name, str):
-        message = f"must name a {group.kind}. {suggestion(str(name), group.names())}"
-        faults.append(Fault(positions.of((*path, key)), (*path, key), message))
-        return None
-    try:
-        plugin = group.get(name)
-        return plugin.model_validate(
-            {field: value for field, value in values.items() if field != key}
-        )
-    except PluginError as error:
-        faults.append(Fault(positions.of((*path, key)), (*path, key), str(error)))
-    except ValidationError as error:
-        faults += explain(error, plugin, path, positions)
-    return None
-
-
 def _probes(entries: list[object], positions: Positions, faults: list[Fault]) -> list[Probe]:
     built = [
-        _plugin(PROBES, entry, ("forgetting", "probes", index), positions, faults)
+        build_plugin(PROBES, entry, ("forgetting", "probes", index), positions, faults)
         for index, entry in enumerate(entries)
     ]
     return [probe for probe in built if probe is not None]

@@ -32,7 +32,7 @@ from peftune.models.base import choose_device, load_trunk
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
-from peftune.probes import LanguageModelLoss, Probe
+from peftune.probes import Probe
 from peftune.runs.forgetting import Before, measure_before, summarised
 from peftune.runs.report import Forgetting
 
@@ -76,16 +76,6 @@ def forget(
     if is_peft_folder(folder):
         return _forget_foreign(folder, texts, base, device)
     return _forget_checkpoint(folder, texts, base, device)
-
-
-def probe_from_text(text: str) -> Probe:
-    """Build the probe that a command line names: a file, a bundled text, or a hub id."""
-    if Path(text).is_file():
-        return LanguageModelLoss(file=text)
-    if text.endswith((".txt", ".jsonl")):
-        message = f"There is no file '{text}'."
-        raise UsageError(message)
-    return LanguageModelLoss(dataset_name=text)
 
 
 def _forget_own(
