@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from peftune.artifacts import Classifier, Prediction, load, save
     from peftune.errors import PeftuneError
     from peftune.models.prepare import prepare
-    from peftune.probes import KLDivergence, LanguageModelLoss, Probe
+    from peftune.probes import (
+        Cloze,
+        KLDivergence,
+        LanguageModelLoss,
+        LinearProbe,
+        MinimalPairs,
+        MultipleChoice,
+        Probe,
+    )
     from peftune.recipe import Recipe, read_recipe
     from peftune.regularizers import EWC, L2SP, KLToBase, Regularizer, Replay
     from peftune.runs import Run, forget, read_run, run
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "peftune.artifacts",
+    "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
     "ForgettingCallback": "peftune.training.forgetting_callback",
     "Full": "peftune.strategies",
@@ -32,8 +41,11 @@ _HOMES = {
     "KLToBase": "peftune.regularizers",
     "L2SP": "peftune.regularizers",
     "LanguageModelLoss": "peftune.probes",
+    "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
+    "MinimalPairs": "peftune.probes",
+    "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
     "Prediction": "peftune.artifacts",
     "Probe": "peftune.probes",
@@ -56,14 +68,18 @@ __all__ = [
     "EWC",
     "L2SP",
     "Classifier",
+    "Cloze",
     "ForgettingCallback",
     "Full",
     "HeadOnly",
     "KLDivergence",
     "KLToBase",
     "LanguageModelLoss",
+    "LinearProbe",
     "LoRA",
     "LoRA8bit",
+    "MinimalPairs",
+    "MultipleChoice",
     "PeftuneError",
     "Prediction",
     "Probe",

@@ -11,7 +11,15 @@ import pytest
 from peftune.cli.main import _exit_code
 from peftune.cli.plugins import plugin_rows
 from peftune.errors import PluginError, RecipeError
-from peftune.probes import PROBES, KLDivergence, LanguageModelLoss
+from peftune.probes import (
+    PROBES,
+    Cloze,
+    KLDivergence,
+    LanguageModelLoss,
+    LinearProbe,
+    MinimalPairs,
+    MultipleChoice,
+)
 from peftune.recipe import read_recipe, resolve, with_strategy
 from peftune.recipe.json_schema import recipe_json_schema
 from peftune.strategies import STRATEGIES, Full, HeadOnly, LoRA, LoRA8bit
@@ -69,7 +77,17 @@ def test_the_built_in_plug_ins_are_found_by_entry_point() -> None:
         {"full": Full, "head-only": HeadOnly, "lora": LoRA, "lora-8bit": LoRA8bit},
         {},
     )
-    assert PROBES.load_all() == ({"kl": KLDivergence, "lm-loss": LanguageModelLoss}, {})
+    assert PROBES.load_all() == (
+        {
+            "cloze": Cloze,
+            "kl": KLDivergence,
+            "linear-probe": LinearProbe,
+            "lm-loss": LanguageModelLoss,
+            "minimal-pairs": MinimalPairs,
+            "multiple-choice": MultipleChoice,
+        },
+        {},
+    )
     assert STRATEGIES.package_of("lora") == "peftune"
 
 

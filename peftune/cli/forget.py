@@ -35,7 +35,8 @@ def forget(
     probe: Annotated[
         list[str] | None,
         typer.Option(
-            help="Text to measure on: bundled:general-text, a .txt or .jsonl file, or a hub id; may be given several times."
+            metavar="PROBE",
+            help="Text to measure on: bundled:general-text, a .txt or .jsonl file, or a hub id; behind a probe's type to measure something else, such as cloze:lambada.jsonl; or all its fields, such as '{type: cloze, file: lambada.jsonl, max_documents: 500}'. May be given several times.",
         ),
     ] = None,
     base: Annotated[
@@ -52,12 +53,13 @@ def forget(
 ) -> None:
     """Measure what any adapter or checkpoint forgot, with intervals and controls."""
     quiet_libraries()
-    from peftune.runs.forget import forget as forget_artifact
-    from peftune.runs.forget import probe_from_text, self_test_of
+    from peftune.recipe import read_probe
 
-    result = forget_artifact(
-        artifact, [probe_from_text(text) for text in probe or [DEFAULT_PROBE]], base=base
-    )
+    probes = [read_probe(text) for text in probe or [DEFAULT_PROBE]]
+    from peftune.runs.forget import forget as forget_artifact
+    from peftune.runs.forget import self_test_of
+
+    result = forget_artifact(artifact, probes, base=base)
     checks = self_test_of(artifact, result, base=base) if self_test else []
     if json:
         values = dataclasses.asdict(result)
@@ -74,7 +76,7 @@ def forget(
 
 def _print_result(artifact: str, result: Forgetting) -> None:
     for found in result:
-        print_facts(f"{artifact} on {found.name}", probe_facts(found))
+        print_facts(f"{artifact}, {found.type} on {found.name}", probe_facts(found))
     control = result.controls["adapter_off_forgetting"]
     shown = "not measured: a plain checkpoint has none" if control is None else repr(control)
     typer.echo(f"control, adapter off: {shown}")

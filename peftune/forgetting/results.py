@@ -131,6 +131,7 @@ def forgetting_of(
         float_base: the base in float32, where `before` is in another precision.
     """
     probe = text.probe
+    before, after = before.scored(), after.scored()
     resampling = stream_seed(seed, "bootstrap")
     sign = -1.0 if probe.higher_is_better else 1.0
     first, last = _signed(before, sign), _signed(after, sign)
@@ -165,7 +166,7 @@ def forgetting_of(
         heads=_heads(first, after),
         quantization=_quantization(float_base, first, last, sign),
         details=probe.details(before, after),
-        n_documents=len(text.documents),
+        n_documents=len(after.weight),
         n_tokens=int(after.tokens.sum()),
         data_sha256=documents_sha256(text.documents),
         protocol=sealed_protocol(text, scoring),
@@ -203,7 +204,7 @@ def _quantization(
 ) -> Quantization | None:
     if float_base is None:
         return None
-    exact = _signed(float_base, sign)
+    exact = _signed(float_base.scored(), sign)
     return Quantization(float_base.value, _change(exact, first), _change(exact, last))
 
 
@@ -211,7 +212,7 @@ def _reason(
     text: ProbeText, after: Measurement, *, learned: bool | None, quantized: bool
 ) -> str | None:
     """Say of every value that is None why it is: `keys: cause; keys: cause`."""
-    probe, count = text.probe, len(text.documents)
+    probe, count = text.probe, len(after.weight)
     shown = "1 document has" if count == 1 else f"{count} documents have"
     causes = (
         (

@@ -106,16 +106,6 @@ def self_test_of(
     )
 
 
-def probe_from_text(text: str) -> Probe:
-    """Build the probe that a command line names: a file, a bundled text, or a hub id."""
-    if Path(text).is_file():
-        return LanguageModelLoss(file=text)
-    if text.endswith((".txt", ".jsonl")):
-        message = f"There is no file '{text}'."
-        raise UsageError(message)
-    return LanguageModelLoss(dataset_name=text)
-
-
 def _forget_own(
     folder: Path, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool
 ) -> Forgetting:
