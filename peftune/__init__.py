@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from peftune.probes import LanguageModelLoss, Probe
     from peftune.recipe import Recipe, read_recipe
     from peftune.runs import Run, read_run, run
+    from peftune.runs.rescale import rescale
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "prepare": "peftune.models.prepare",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
+    "rescale": "peftune.runs.rescale",
     "run": "peftune.runs",
     "save": "peftune.artifacts",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "prepare",
     "read_recipe",
     "read_run",
+    "rescale",
     "run",
     "save",
 ]
