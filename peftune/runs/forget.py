@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from peftune.artifacts.foreign import is_peft_folder, load_foreign_adapter, named_base
 from peftune.artifacts.load import (
     checked_manifest,
-    load,
-    load_adapter,
+    load_prepared,
     refuse_other_base,
     strategy_of,
 )
@@ -31,7 +30,7 @@ from peftune.forgetting.measure import (
 from peftune.forgetting.scorer import LanguageModelScorer, Reference
 from peftune.forgetting.self_test import Check, self_test
 from peftune.models.base import choose_device, load_trunk
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
@@ -122,17 +121,12 @@ def _forget_own(
         use_cpu=use_cpu,
     )
     before = measure_before(untouched, texts)
-    learned = _learned(manifest)
-    if manifest.kind == "model":
-        tuned = load(folder, use_cpu=use_cpu).model
-        after = measure_with(
-            tuned, preparation_of(untouched).tokenizer, texts, reference=_as(untouched)
-        )
-        return summarised(texts, before, after, None, learned=learned)
-    tuned = load_adapter(folder, base=base, use_cpu=use_cpu)
+    del untouched
+    tuned = load_prepared(folder, base=base, use_cpu=use_cpu)
     after = measure(tuned, texts)
-    off = measure_off(tuned, texts, after)
-    return summarised(texts, before, after, off, learned=learned)
+    # Of a full checkpoint nothing can be switched off; its reference is the base loaded again.
+    off = None if manifest.kind == "model" else measure_off(tuned, texts, after)
+    return summarised(texts, before, after, off, learned=_learned(manifest))
 
 
 def _learned(manifest: Manifest) -> bool | None:

@@ -80,8 +80,9 @@ def measure_forgetting(
     texts: Sequence[ProbeText],
     before: Before,
     *,
-    learned: bool,
+    learned: bool | None,
     seed: int,
+    without: str = "the recipe has no forgetting.probes",
 ) -> Forgetting:
     """Measure a trained model against its base, with the control.
 
@@ -89,11 +90,12 @@ def measure_forgetting(
         model: a prepared model, trained.
         texts: probes with their documents.
         before: from `measure_before`.
-        learned: whether the task was learned.
+        learned: whether the task was learned; None where it is not known.
         seed: the run's seed.
+        without: why there are no probes, where there are none.
     """
     if not texts:
-        return Forgetting((), {CONTROL: None}, None, "the recipe has no forgetting.probes")
+        return Forgetting((), {CONTROL: None}, None, without)
     after = measure(model, texts)
     off = measure_off(model, texts, after)
     if before.cached and adapter_off_forgetting(before.measured, off) != 0.0:
