@@ -42,6 +42,9 @@ class TextSource(BaseModel):
         if (self.dataset_name is None) == (self.file is None):
             message = "needs either 'dataset_name' or 'file', and not both"
             raise ValueError(message)
+        if self.articles and self.columns:
+            message = "'articles' joins lines of plain text, and these rows have fields of their own"
+            raise ValueError(message)
         return self
 
     @property
