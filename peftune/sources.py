@@ -52,6 +52,9 @@ class TextSource(BaseModel):
         if self.columns and self.text_column != "text":
             message = f"'text_column' does not apply: each row needs {quoted(self.columns)}"
             raise ValueError(message)
+        if self.articles and self.columns:
+            message = "'articles' joins lines of plain text, and these rows have fields of their own"
+            raise ValueError(message)
         return self
 
     @property

@@ -37,10 +37,9 @@ def load_documents(source: TextSource) -> tuple[Any, ...]:
     ]
     if source.articles:
         documents = _articles(documents)
+    documents = [_shortened(document, source.max_characters) for document in documents]
     documents = [
-        _shortened(document, source.max_characters)
-        for document in documents
-        if not isinstance(document, str) or document.strip()
+        document for document in documents if not isinstance(document, str) or document.strip()
     ]
     if not documents:
         message = f"'{shown}' holds no documents. Name a text with at least one."
@@ -69,7 +68,8 @@ def _articles(lines: Sequence[str]) -> list[str]:
 def _shortened(document: Any, most: int | None) -> Any:  # noqa: ANN401 - what a source makes of a row
     if most is None or not isinstance(document, str) or len(document) <= most:
         return document
-    return document[: most + 1].rsplit(maxsplit=1)[0][:most]
+    words = document[: most + 1].rsplit(maxsplit=1)
+    return words[0][:most] if words else ""
 
 
 def documents_sha256(documents: Sequence[Any]) -> str:
