@@ -53,7 +53,9 @@ class TextSource(BaseModel):
             message = f"'text_column' does not apply: each row needs {quoted(self.columns)}"
             raise ValueError(message)
         if self.articles and self.columns:
-            message = "'articles' joins lines of plain text, and these rows have fields of their own"
+            message = (
+                "'articles' joins lines of plain text, and these rows have fields of their own"
+            )
             raise ValueError(message)
         return self
 
