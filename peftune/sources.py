@@ -43,7 +43,9 @@ class TextSource(BaseModel):
             message = "needs either 'dataset_name' or 'file', and not both"
             raise ValueError(message)
         if self.articles and self.columns:
-            message = "'articles' joins lines of plain text, and these rows have fields of their own"
+            message = (
+                "'articles' joins lines of plain text, and these rows have fields of their own"
+            )
             raise ValueError(message)
         return self
 
