@@ -14,16 +14,26 @@ if TYPE_CHECKING:
     from peftune.artifacts import Classifier, Prediction, load, save
     from peftune.errors import PeftuneError
     from peftune.models.prepare import prepare
-    from peftune.probes import KLDivergence, LanguageModelLoss, Probe
+    from peftune.probes import (
+        Cloze,
+        KLDivergence,
+        LanguageModelLoss,
+        LinearProbe,
+        MinimalPairs,
+        MultipleChoice,
+        Probe,
+    )
     from peftune.recipe import Recipe, read_recipe
     from peftune.regularizers import EWC, L2SP, KLToBase, Regularizer, Replay
     from peftune.runs import Run, forget, read_run, run
+    from peftune.runs.rescale import rescale
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.training.forgetting_callback import ForgettingCallback
     from peftune.training.regularized import RegularizedTrainer
 
 _HOMES = {
     "Classifier": "peftune.artifacts",
+    "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
     "ForgettingCallback": "peftune.training.forgetting_callback",
     "Full": "peftune.strategies",
@@ -32,8 +42,11 @@ _HOMES = {
     "KLToBase": "peftune.regularizers",
     "L2SP": "peftune.regularizers",
     "LanguageModelLoss": "peftune.probes",
+    "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
+    "MinimalPairs": "peftune.probes",
+    "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
     "Prediction": "peftune.artifacts",
     "Probe": "peftune.probes",
@@ -48,6 +61,7 @@ _HOMES = {
     "prepare": "peftune.models.prepare",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
+    "rescale": "peftune.runs.rescale",
     "run": "peftune.runs",
     "save": "peftune.artifacts",
 }
@@ -56,14 +70,18 @@ __all__ = [
     "EWC",
     "L2SP",
     "Classifier",
+    "Cloze",
     "ForgettingCallback",
     "Full",
     "HeadOnly",
     "KLDivergence",
     "KLToBase",
     "LanguageModelLoss",
+    "LinearProbe",
     "LoRA",
     "LoRA8bit",
+    "MinimalPairs",
+    "MultipleChoice",
     "PeftuneError",
     "Prediction",
     "Probe",
@@ -79,6 +97,7 @@ __all__ = [
     "prepare",
     "read_recipe",
     "read_run",
+    "rescale",
     "run",
     "save",
 ]

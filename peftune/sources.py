@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+def quoted(names: Sequence[str]) -> str:
+    """List names for a message: `'a' and 'b'`."""
+    *first, last = (f"'{name}'" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 class TextSource(BaseModel):
@@ -41,6 +48,9 @@ class TextSource(BaseModel):
     def _reads_one_text(self) -> TextSource:
         if (self.dataset_name is None) == (self.file is None):
             message = "needs either 'dataset_name' or 'file', and not both"
+            raise ValueError(message)
+        if self.columns and self.text_column != "text":
+            message = f"'text_column' does not apply: each row needs {quoted(self.columns)}"
             raise ValueError(message)
         if self.articles and self.columns:
             message = (

@@ -11,7 +11,15 @@ import pytest
 from peftune.cli.main import _exit_code
 from peftune.cli.plugins import plugin_rows
 from peftune.errors import PluginError, RecipeError
-from peftune.probes import PROBES, LanguageModelLoss
+from peftune.probes import (
+    PROBES,
+    Cloze,
+    KLDivergence,
+    LanguageModelLoss,
+    LinearProbe,
+    MinimalPairs,
+    MultipleChoice,
+)
 from peftune.recipe import read_recipe, resolve, with_strategy
 from peftune.recipe.json_schema import recipe_json_schema
 from peftune.strategies import STRATEGIES, Full, HeadOnly, LoRA, LoRA8bit
@@ -69,7 +77,17 @@ def test_the_built_in_plug_ins_are_found_by_entry_point() -> None:
         {"full": Full, "head-only": HeadOnly, "lora": LoRA, "lora-8bit": LoRA8bit},
         {},
     )
-    assert PROBES.load_all() == ({"lm-loss": LanguageModelLoss}, {})
+    assert PROBES.load_all() == (
+        {
+            "cloze": Cloze,
+            "kl": KLDivergence,
+            "linear-probe": LinearProbe,
+            "lm-loss": LanguageModelLoss,
+            "minimal-pairs": MinimalPairs,
+            "multiple-choice": MultipleChoice,
+        },
+        {},
+    )
     assert STRATEGIES.package_of("lora") == "peftune"
 
 
@@ -114,7 +132,9 @@ def test_an_unknown_probe_is_called_a_probe() -> None:
     with pytest.raises(PluginError) as caught:
         PROBES.get("perplexity")
 
-    assert str(caught.value) == "Unknown probe 'perplexity'. Available: lm-loss."
+    assert str(caught.value) == (
+        f"Unknown probe 'perplexity'. Available: {', '.join(sorted(PROBES.names()))}."
+    )
 
 
 def test_two_packages_that_claim_one_name_are_both_named(install: Install) -> None:

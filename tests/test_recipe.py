@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from peftune.errors import PeftuneError, PluginError, RecipeError
+from peftune.probes import PROBES
 from peftune.recipe import (
     Recipe,
     read_recipe,
@@ -281,12 +282,13 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {type: lmloss, file: a.txt}\n",
             "recipe.yaml:13:8: forgetting.probes[0].type: Unknown probe 'lmloss'. "
-            "Did you mean 'lm-loss'? Available: lm-loss.",
+            f"Did you mean 'lm-loss'? Available: {', '.join(sorted(PROBES.names()))}.",
             id="unknown probe",
         ),
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {file: a.txt}\n",
-            "recipe.yaml:13:7: forgetting.probes[0].type: must name a probe. Available: lm-loss.",
+            "recipe.yaml:13:7: forgetting.probes[0].type: must name a probe. "
+            f"Available: {', '.join(sorted(PROBES.names()))}.",
             id="probe without a type",
         ),
         pytest.param(
@@ -298,8 +300,8 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {type: lm-loss, fil: a.txt}\n",
             "recipe.yaml:13:23: forgetting.probes[0].fil: unknown key. Did you mean 'file'? "
-            "Available: dataset_config_name, dataset_name, file, max_documents, name, split, "
-            "text_column.",
+            "Available: articles, dataset_config_name, dataset_name, file, margin, max_characters, max_documents, name, "
+            "split, text_column, windows.",
             id="unknown field of a probe",
         ),
         pytest.param(

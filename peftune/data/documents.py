@@ -14,7 +14,7 @@ import pyarrow as pa
 from peftune.bundled import TEXTS, bundled_folder, is_bundled
 from peftune.data.tables import column, read_file, read_hub_dataset, read_saved_dataset, read_utf8
 from peftune.errors import DataError, suggestion
-from peftune.sources import TextSource
+from peftune.sources import TextSource, quoted
 
 _SPLITS = ("train", "validation", "test")
 _TITLE = re.compile(r"= [^=].*[^=] =|= [^=] =")
@@ -119,8 +119,8 @@ def _from_file(path: Path, source: TextSource) -> list[dict[str, Any]]:
         raise DataError(message)
     if path.suffix.lower() != ".txt":
         return _records(read_file(path), source, path.name)
-    if source.columns:
-        message = f"'{path.name}' is plain text, but rows with {_listed(source.needed_columns())} are needed. Give a .jsonl file."
+    if source.needed_columns() != (source.text_column,):
+        message = f"'{path.name}' is plain text, but rows with {quoted(source.needed_columns())} are needed. Give a .jsonl file."
         raise DataError(message)
     text = read_utf8(path)
     if source.articles:
@@ -132,18 +132,14 @@ def _from_file(path: Path, source: TextSource) -> list[dict[str, Any]]:
 def _records(table: pa.Table, source: TextSource, name: str) -> list[dict[str, Any]]:
     needed = source.needed_columns()
     advice = (
-        f"Each row needs {_listed(needed)}."
-        if source.columns
+        f"Each row needs {quoted(needed)}."
+        if needed != (source.text_column,)
         else "Set text_column to the one that holds the text."
     )
     columns = {key: column(table, key, source=f"'{name}'", advice=advice) for key in needed}
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(f"'{name}'" for name in names)
 
 
 def _spread(documents: list[Any], maximum: int | None) -> list[Any]:

@@ -8,18 +8,26 @@ from peftune.probes.base import (
     Probe,
     TextScores,
 )
+from peftune.probes.cloze import Cloze
 from peftune.probes.kl import KLDivergence
+from peftune.probes.linear_probe import LinearProbe
 from peftune.probes.lm_loss import LanguageModelLoss
+from peftune.probes.minimal_pairs import MinimalPairs
+from peftune.probes.multiple_choice import MultipleChoice
 from peftune.probes.registry import PROBES
 
 __all__ = [
     "PROBES",
     "BaseScores",
+    "Cloze",
     "ContinuationScores",
     "KLDivergence",
     "LanguageModel",
     "LanguageModelLoss",
+    "LinearProbe",
     "Measurement",
+    "MinimalPairs",
+    "MultipleChoice",
     "Probe",
     "TextScores",
 ]

@@ -25,7 +25,8 @@ class Measurement:
 
     Args:
         total: numerator for each document, (documents,), float64.
-        weight: denominator for each document, (documents,), float64.
+        weight: denominator for each document, (documents,), float64; 0 for a document that helped
+            the measurement and is not scored itself.
         tokens: scored tokens of each document, (documents,), int64.
         extra: further sums per document, (documents,), for the probe's `details`. The report knows
             `kl` (nats), `off` (`total` with the adapter off, from the same pass) and `base_head`
@@ -41,6 +42,12 @@ class Measurement:
     def value(self) -> float:
         """The metric over all documents: the ratio of sums, never a mean of ratios."""
         return float(self.total.sum() / self.weight.sum())
+
+    def scored(self) -> Measurement:
+        """Leave out the documents of weight 0: they are no evidence, and nothing may count them."""
+        kept = self.weight != 0
+        extra = {name: values[kept] for name, values in self.extra.items()}
+        return Measurement(self.total[kept], self.weight[kept], self.tokens[kept], extra)
 
 
 @dataclass(frozen=True, slots=True)

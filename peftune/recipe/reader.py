@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from peftune.errors import PluginError, RecipeError, suggestion
+from peftune.errors import RecipeError, suggestion
 from peftune.plugins import PluginGroup
 from peftune.probes import PROBES
 from peftune.recipe.document import Document, parse_document
 from peftune.recipe.explain import explain
 from peftune.recipe.locate import anchor_paths, find_recipe
 from peftune.recipe.overrides import apply_overrides
+from peftune.recipe.plugin import build_plugin
 from peftune.recipe.positions import Fault, KeyPath, Positions, raise_faults
 from peftune.recipe.schema import Recipe
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import REGULARIZERS
 from peftune.strategies import STRATEGIES, Full
-
-Plugin = TypeVar("Plugin", bound=BaseModel)
 
 
 def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -56,7 +55,8 @@ def _build(document: Document) -> Recipe:
     if "strategy" in values:
         # A faulty strategy is told already; any other lets the rest of the recipe be checked.
         values["strategy"] = (
-            _plugin(STRATEGIES, values["strategy"], ("strategy",), positions, faults) or Full()
+            build_plugin(STRATEGIES, values["strategy"], ("strategy",), positions, faults)
+            or Full()
         )
     if isinstance(values.get("forgetting"), dict):
         values["forgetting"] = _forgetting(values["forgetting"], positions, faults)
@@ -74,36 +74,6 @@ def _build(document: Document) -> Recipe:
     return recipe
 
 
-def _plugin(
-    group: PluginGroup[Plugin],
-    values: object,
-    path: KeyPath,
-    positions: Positions,
-    faults: list[Fault],
-) -> Plugin | None:
-    """Build the plug-in that a mapping names, or tell what is wrong with it."""
-    key = group.name_field
-    if not isinstance(values, Mapping):
-        message = f"must be a mapping with the key '{key}' (got {values!r})."
-        faults.append(Fault(positions.of(path), path, message))
-        return None
-    name = values.get(key)
-    if not isinstance(name, str):
-        message = f"must name a {group.kind}. {suggestion(str(name), group.names())}"
-        faults.append(Fault(positions.of((*path, key)), (*path, key), message))
-        return None
-    try:
-        plugin = group.get(name)
-        return plugin.model_validate(
-            {field: value for field, value in values.items() if field != key}
-        )
-    except PluginError as error:
-        faults.append(Fault(positions.of((*path, key)), (*path, key), str(error)))
-    except ValidationError as error:
-        faults += explain(error, plugin, path, positions)
-    return None
-
-
 def _forgetting(
     values: Mapping[str, Any], positions: Positions, faults: list[Fault]
 ) -> dict[str, Any]:
@@ -116,14 +86,14 @@ def _forgetting(
     for key, group in groups:
         if isinstance(values.get(key), list):
             found = [
-                _plugin(group, entry, ("forgetting", key, index), positions, faults)
+                build_plugin(group, entry, ("forgetting", key, index), positions, faults)
                 for index, entry in enumerate(values[key])
             ]
             built[key] = [plugin for plugin in found if plugin is not None]
     watched = values.get("during_training")
     if isinstance(watched, dict) and "probe" in watched:
         path: KeyPath = ("forgetting", "during_training", "probe")
-        probe = _plugin(PROBES, watched["probe"], path, positions, faults)
+        probe = build_plugin(PROBES, watched["probe"], path, positions, faults)
         # A faulty one is told already; without the section the rest can be checked.
         built["during_training"] = None if probe is None else {**watched, "probe": probe}
     return built

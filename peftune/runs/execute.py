@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +35,7 @@ from peftune.runs.folder import (
 )
 from peftune.runs.forgetting import measure_before, measure_forgetting
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Identity, Run
 from peftune.seeds import seed_streams, stream_seed
 from peftune.strategies import Strategy
@@ -196,28 +194,13 @@ def _save(
     model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path
 ) -> Path:
     name = recipe.data.dataset_name or recipe.data.train_file or ""
-    task = {
-        "data": name if "://" not in name and not Path(name).is_absolute() else Path(name).name,
-        "split": learning.split,
-        "n": learning.n,
-        "accuracy": learning.accuracy,
-        "macro_f1": learning.macro_f1,
-        "loss": learning.loss,
-        "ci95": {key: list(value) if value else None for key, value in learning.ci95.items()},
-        "majority_accuracy": learning.baselines["majority"]["accuracy"],
-    }
-    probes = [_without_tuples(dataclasses.asdict(probe)) for probe in forgetting]
+    data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
     return save(
         model,
         folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task,
-        forgetting=probes,
+        task=task_record(learning, data=data),
+        forgetting=probe_records(forgetting),
     )
-
-
-def _without_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    decoded: dict[str, Any] = json.loads(json.dumps(values))
-    return decoded
 
 
 def _refuse_several_processes() -> None:
