@@ -50,7 +50,7 @@ output_dir: runs/tiny
 
 KEYS = {
     "": "schema_version peftune_version status run learning forgetting cost findings environment",
-    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint",
+    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256",
     "run.strategy_config": "name r lora_alpha lora_dropout target_modules use_rslora use_dora",
     "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason",
     "learning.metrics": "balanced_accuracy weighted_f1 micro_f1 roc_auc log_loss",
@@ -68,7 +68,7 @@ KEYS = {
     "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes reason",
     "findings[]": "code severity message advice",
     "environment": "versions platform device cuda bf16 cpu_capability threads seed_streams dropped_rows",
-    "environment.seed_streams": "head adapter training bootstrap",
+    "environment.seed_streams": "head adapter training bootstrap regularizers",
     "environment.dropped_rows": "train validation test",
 }  # fmt: skip
 """The design's table of keys, a `reason` beside whatever may be null; `*` is any key, `[]` any item."""

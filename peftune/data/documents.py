@@ -18,6 +18,7 @@ from peftune.sources import TextSource, quoted
 
 _SPLITS = ("train", "validation", "test")
 _TITLE = re.compile(r"= [^=].*[^=] =|= [^=] =")
+_WHOLE_WORDS = re.compile(r".*\S(?=\s)", re.DOTALL)
 
 
 def load_documents(source: TextSource) -> tuple[Any, ...]:
@@ -68,8 +69,8 @@ def _articles(lines: Sequence[str]) -> list[str]:
 def _shortened(document: Any, most: int | None) -> Any:  # noqa: ANN401 - what a source makes of a row
     if most is None or not isinstance(document, str) or len(document) <= most:
         return document
-    words = document[: most + 1].rsplit(maxsplit=1)
-    return words[0][:most] if words else ""
+    whole = _WHOLE_WORDS.match(document, 0, most + 1)
+    return whole[0] if whole else document[:most]
 
 
 def documents_sha256(documents: Sequence[Any]) -> str:

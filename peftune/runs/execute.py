@@ -145,15 +145,19 @@ def _execute(
             learning=learning,
             forgetting=forgetting,
             training=training,
+            recipe=recipe,
             train_rows=len(task.train),
-            max_length=recipe.model.max_length,
         ),
-        environment={
-            **environment(),
-            "seed_streams": seed_streams(seed),
-            "dropped_rows": dict(task.dropped),
-        },
+        environment=_environment(task, seed),
     )
+
+
+def _environment(task: Task, seed: int) -> dict[str, Any]:
+    return {
+        **environment(),
+        "seed_streams": seed_streams(seed),
+        "dropped_rows": dict(task.dropped),
+    }
 
 
 def _watching(recipe: Recipe) -> list[TrainerCallback]:
@@ -175,6 +179,7 @@ def _identity(recipe: Recipe, model: nn.Module, inputs: Inputs) -> Identity:
         base_fingerprint=preparation.base_fingerprint,
         recipe_sha256=inputs.recipe_sha256,
         data_fingerprint=inputs.data_fingerprint,
+        texts_sha256=inputs.texts_sha256,
     )
 
 
