@@ -72,13 +72,21 @@ def probes_table() -> str:
 
 def verbs_table() -> str:
     """Describe every verb of the command line with its arguments and options."""
-    commands: Mapping[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     parts = []
-    for name, command in commands.items():
+    for name, command in verbs(get_command(app)):
         rows = [(_parameter_name(parameter), parameter.help or "") for parameter in command.params]
         table = f"\n\n{_rows(('argument or option', 'meaning'), rows)}" if rows else ""
         parts.append(f"### {name}\n\n{command.help}{table}")
     return "\n\n".join(parts)
+
+
+def verbs(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer ships its own click
+    """List the commands of a group with their names, those of groups in it as `adapter rescale`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from verbs(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _parameter_name(parameter: Any) -> str:  # noqa: ANN401 - typer ships its own click
