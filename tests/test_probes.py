@@ -559,7 +559,7 @@ def test_a_few_words_name_a_probe(
         ),
         (
             "{type: cloze, fil: a}",
-            "--probe:1:15: fil: unknown key. Did you mean 'file'? Available: dataset_config_name, dataset_name, file, margin, max_documents, name, split, text_column.",
+            "--probe:1:15: fil: unknown key. Did you mean 'file'? Available: articles, dataset_config_name, dataset_name, file, margin, max_characters, max_documents, name, split, text_column.",
         ),
         (
             "{type: cloze, file: a.jsonl, max_documents: few}",
