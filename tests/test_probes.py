@@ -681,7 +681,11 @@ def test_plain_text_and_rows_without_the_fields_are_refused(
 
 def test_the_linear_probe_reads_the_columns_it_is_told(tmp_path: Path) -> None:
     """A number is a label too, and a blank text is left out with its row."""
-    rows = [{"tweet": "one", "mood": 1}, {"tweet": " ", "mood": None}, {"tweet": "two", "mood": 0}]
+    rows: list[dict[str, Any]] = [
+        {"tweet": "one", "mood": 1},
+        {"tweet": " ", "mood": None},
+        {"tweet": "two", "mood": 0},
+    ]
     path = _write(tmp_path / "rows.jsonl", rows)
 
     documents = load_documents(LinearProbe(file=path, text_column="tweet", label_column="mood"))

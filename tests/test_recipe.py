@@ -46,7 +46,9 @@ DATA_KEYS = (
 )
 TOP_KEYS = "compare, data, forgetting, model, name, output_dir, strategy, training, version"
 TRAINING_KEYS = ", ".join(sorted(TrainingSection.model_fields))
-LORA_KEYS = "lora_alpha, lora_dropout, r, target_modules, use_dora, use_rslora"
+LORA_KEYS = (
+    "layers_to_transform, lora_alpha, lora_dropout, r, target_modules, use_dora, use_rslora"
+)
 STRATEGY_NAMES = "full, head-only, lora, lora-8bit"
 
 

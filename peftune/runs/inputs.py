@@ -99,7 +99,7 @@ def inputs_of(
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
     """Read what regularisers learn from, and what is measured during training."""
-    learned = [
+    learned: list[NamedText] = [
         (f"the text of regularizer '{term.type}'", load_documents(source))
         for term in section.regularizers
         for source in term.sources().values()

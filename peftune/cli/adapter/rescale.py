@@ -25,64 +25,78 @@ def register(app: typer.Typer) -> None:
     app.command("rescale")(rescale)
 
 
+AlphaOption = Annotated[
+    float | None,
+    typer.Option(help="Strength to save: 0 is the base, 1 the tuned model; needs --output."),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option(help="Folder for the artifact at that strength.")
+]
+FileOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Labelled rows to score on. To choose a strength by them, take validation rows."
+    ),
+]
+GridOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Strengths to measure, with commas between; {_GRID} if there is no --alpha."
+    ),
+]
+LayerwiseOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHALLOW",
+        help="Strength of the first block, from which it rises to alpha at the last.",
+    ),
+]
+HeadOption = Annotated[
+    str, typer.Option(help="The classification head: kept as tuned, or refitted.")
+]
+FitFileOption = Annotated[
+    Path | None, typer.Option(help="Labelled rows to refit the head on: training rows.")
+]
+ProbeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Text to measure forgetting on, as for forget; bundled:general-text if there is a --file."
+    ),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option(help="Draw accuracy against forgetting into a .png, .svg or .pdf file."),
+]
+TextColumnOption = Annotated[str, typer.Option(help="Column that holds the text.")]
+LabelColumnOption = Annotated[
+    str, typer.Option(help="Column that holds the label, as id or name.")
+]
+EmptyTextOption = Annotated[
+    str, typer.Option(help="What to do with rows without text: error, drop or keep.")
+]
+
+
 def rescale(
     artifact: ArtifactArgument,
-    alpha: Annotated[
-        float | None,
-        typer.Option(help="Strength to save: 0 is the base, 1 the tuned model; needs --output."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for the artifact at that strength.")
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labelled rows to score on. To choose a strength by them, take validation rows."
-        ),
-    ] = None,
-    grid: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Strengths to measure, with commas between; {_GRID} if there is no --alpha."
-        ),
-    ] = None,
-    layerwise: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHALLOW",
-            help="Strength of the first block, from which it rises to alpha at the last.",
-        ),
-    ] = None,
-    head: Annotated[
-        str, typer.Option(help="The classification head: kept as tuned, or refitted.")
-    ] = "kept",
-    fit_file: Annotated[
-        Path | None, typer.Option(help="Labelled rows to refit the head on: training rows.")
-    ] = None,
-    probe: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Text to measure forgetting on, as for forget; bundled:general-text if there is a --file."
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw accuracy against forgetting into a .png, .svg or .pdf file."),
-    ] = None,
-    text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
-    label_column: Annotated[
-        str, typer.Option(help="Column that holds the label, as id or name.")
-    ] = "label",
-    empty_text: Annotated[
-        str, typer.Option(help="What to do with rows without text: error, drop or keep.")
-    ] = "error",
+    alpha: AlphaOption = None,
+    output: OutputOption = None,
+    file: FileOption = None,
+    grid: GridOption = None,
+    layerwise: LayerwiseOption = None,
+    head: HeadOption = "kept",
+    fit_file: FitFileOption = None,
+    probe: ProbeOption = None,
+    plot: PlotOption = None,
+    text_column: TextColumnOption = "text",
+    label_column: LabelColumnOption = "label",
+    empty_text: EmptyTextOption = "error",
     base: BaseOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Measure an artifact between its base and itself, and save it at the strength of your choice."""
     alphas = _alphas(grid, alpha, output, file, plot)
     quiet_libraries()
-    from peftune.runs.forget import probe_from_text
+    from peftune.recipe import read_probe
     from peftune.runs.rescale import rescale as save_rescaled
     from peftune.runs.rescale import sweep
     from peftune.runs.strength_plot import check_plot_path, plot_points
@@ -94,7 +108,7 @@ def rescale(
         "shallow": layerwise,
         "head": cast("Head", head),
         "fit_file": fit_file,
-        "probes": [probe_from_text(name) for name in names],
+        "probes": [read_probe(name) for name in names],
         "text_column": text_column,
         "label_column": label_column,
         "empty_text": empty_text,
