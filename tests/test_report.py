@@ -133,7 +133,7 @@ def test_the_report_holds_no_number_that_is_none(report: dict[str, Any], run: Ru
             assert not isinstance(value, float) or math.isfinite(value), f"{place}.{key}"
 
 
-# Facts that are absent, and not unmeasured: a CPU has no CUDA version.
+# Facts that are absent, and not unmeasured: a CPU has no CUDA version, a field no value.
 NOT_MEASUREMENTS = ("environment", "run.strategy_config")
 
 
