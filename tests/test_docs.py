@@ -22,7 +22,7 @@ from typer.main import get_command
 import peftune
 from peftune import errors
 from peftune.cli.main import INTERRUPTED, TERMINATED, app
-from peftune.forgetting.measure import ProbeResult
+from peftune.forgetting.results import ProbeResult
 from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe
 from peftune.recipe.locate import shipped_recipes
