@@ -24,15 +24,22 @@ if TYPE_CHECKING:
         Probe,
     )
     from peftune.recipe import Recipe, read_recipe
-    from peftune.runs import Run, read_run, run
+    from peftune.regularizers import EWC, L2SP, KLToBase, Regularizer, Replay
+    from peftune.runs import Run, forget, read_run, run
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
+    from peftune.training.forgetting_callback import ForgettingCallback
+    from peftune.training.regularized import RegularizedTrainer
 
 _HOMES = {
     "Classifier": "peftune.artifacts",
     "Cloze": "peftune.probes",
+    "EWC": "peftune.regularizers",
+    "ForgettingCallback": "peftune.training.forgetting_callback",
     "Full": "peftune.strategies",
     "HeadOnly": "peftune.strategies",
     "KLDivergence": "peftune.probes",
+    "KLToBase": "peftune.regularizers",
+    "L2SP": "peftune.regularizers",
     "LanguageModelLoss": "peftune.probes",
     "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
@@ -43,8 +50,12 @@ _HOMES = {
     "Prediction": "peftune.artifacts",
     "Probe": "peftune.probes",
     "Recipe": "peftune.recipe",
+    "RegularizedTrainer": "peftune.training.regularized",
+    "Regularizer": "peftune.regularizers",
+    "Replay": "peftune.regularizers",
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
+    "forget": "peftune.runs",
     "load": "peftune.artifacts",
     "prepare": "peftune.models.prepare",
     "read_recipe": "peftune.recipe",
@@ -54,11 +65,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "EWC",
+    "L2SP",
     "Classifier",
     "Cloze",
+    "ForgettingCallback",
     "Full",
     "HeadOnly",
     "KLDivergence",
+    "KLToBase",
     "LanguageModelLoss",
     "LinearProbe",
     "LoRA",
@@ -69,9 +84,13 @@ __all__ = [
     "Prediction",
     "Probe",
     "Recipe",
+    "RegularizedTrainer",
+    "Regularizer",
+    "Replay",
     "Run",
     "Strategy",
     "__version__",
+    "forget",
     "load",
     "prepare",
     "read_recipe",

@@ -57,6 +57,10 @@ class GateError(PeftuneError, RuntimeError):
     exit_code = 2
 
 
+class LeakageError(GateError):
+    """What is reported has been read in training, or decides something there."""
+
+
 def suggestion(name: str, allowed: Iterable[str]) -> str:
     """Say the nearest allowed name, then all of them: `Did you mean 'lora'? Available: …`."""
     names = sorted(allowed)

@@ -23,6 +23,9 @@ class TextSource(BaseModel):
     columns: ClassVar[tuple[str, ...]] = ()
     """Fields that every row must have; empty where `text_column` names the only one."""
 
+    plain: ClassVar[bool] = True
+    """Whether documents are prose, which may be joined and cut."""
+
     dataset_name: str | None = Field(
         None, description="bundled:general-text, a hub id, or a saved datasets folder."
     )
@@ -32,6 +35,13 @@ class TextSource(BaseModel):
     file: str | None = Field(
         None,
         description="A .jsonl (field `text`) or .txt file (documents separated by form feeds, or by blank lines); relative to the recipe.",
+    )
+    articles: bool = Field(
+        False,
+        description="Rows are lines of WikiText: join them to articles, each from its ` = Title = ` on.",
+    )
+    max_characters: int | None = Field(
+        None, gt=0, description="Read at most this much of each document, up to a whole word."
     )
     max_documents: int | None = Field(
         None, gt=0, description="Use at most this many documents, chosen evenly over the text."
@@ -45,6 +55,10 @@ class TextSource(BaseModel):
         if self.columns and self.text_column != "text":
             message = f"'text_column' does not apply: each row needs {quoted(self.columns)}"
             raise ValueError(message)
+        for name in () if self.plain else ("articles", "max_characters"):
+            if getattr(self, name):
+                message = f"'{name}' does not apply: each row is read whole"
+                raise ValueError(message)
         return self
 
     @property

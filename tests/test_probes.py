@@ -38,7 +38,7 @@ from peftune.probes.linear_probe import LabelledText
 from peftune.probes.minimal_pairs import MinimalPair
 from peftune.probes.multiple_choice import Question
 from peftune.recipe import read_probe
-from peftune.runs.forget import forget
+from peftune.runs import forget
 
 BASE = "bundled:tiny-gpt2"
 LONG = "The old man went to the sea and the boats came home in the evening. " * 40
@@ -559,7 +559,7 @@ def test_a_few_words_name_a_probe(
         ),
         (
             "{type: cloze, fil: a}",
-            "--probe:1:15: fil: unknown key. Did you mean 'file'? Available: dataset_config_name, dataset_name, file, margin, max_documents, name, split, text_column.",
+            "--probe:1:15: fil: unknown key. Did you mean 'file'? Available: articles, dataset_config_name, dataset_name, file, margin, max_characters, max_documents, name, split, text_column.",
         ),
         (
             "{type: cloze, file: a.jsonl, max_documents: few}",
@@ -580,6 +580,14 @@ def test_a_few_words_name_a_probe(
         (
             "{type: multiple-choice, file: a.jsonl, text_column: prose}",
             "--probe: 'text_column' does not apply: each row needs 'context', 'options' and 'answer'.",
+        ),
+        (
+            "{type: cloze, file: a.jsonl, max_characters: 100}",
+            "--probe: 'max_characters' does not apply: each row is read whole.",
+        ),
+        (
+            "{type: linear-probe, file: a.jsonl, articles: true}",
+            "--probe: 'articles' does not apply: each row is read whole.",
         ),
         (
             "{type: linear-probe, file: a.jsonl, label_column: text}",
@@ -604,7 +612,7 @@ def test_words_that_name_no_probe_are_refused_in_one_line(
 @pytest.mark.parametrize("kind", ["jsonl", "json", "parquet", "folder"])
 def test_options_are_a_list_or_its_json(kind: str, tmp_path: Path) -> None:
     """Files of JSON arrive as text, data sets as lists: both are the same questions."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"context": "It is", "options": ["hot", "cold"], "answer": "cold"},
         {"context": "", "options": ["1", "2", "3"], "answer": "3"},
     ]
@@ -681,7 +689,11 @@ def test_plain_text_and_rows_without_the_fields_are_refused(
 
 def test_the_linear_probe_reads_the_columns_it_is_told(tmp_path: Path) -> None:
     """A number is a label too, and a blank text is left out with its row."""
-    rows = [{"tweet": "one", "mood": 1}, {"tweet": " ", "mood": None}, {"tweet": "two", "mood": 0}]
+    rows: list[dict[str, Any]] = [
+        {"tweet": "one", "mood": 1},
+        {"tweet": " ", "mood": None},
+        {"tweet": "two", "mood": 0},
+    ]
     path = _write(tmp_path / "rows.jsonl", rows)
 
     documents = load_documents(LinearProbe(file=path, text_column="tweet", label_column="mood"))

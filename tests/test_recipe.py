@@ -298,7 +298,7 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {type: lm-loss, fil: a.txt}\n",
             "recipe.yaml:13:23: forgetting.probes[0].fil: unknown key. Did you mean 'file'? "
-            "Available: dataset_config_name, dataset_name, file, margin, max_documents, name, split, "
+            "Available: articles, dataset_config_name, dataset_name, file, margin, max_characters, max_documents, name, split, "
             "text_column, windows.",
             id="unknown field of a probe",
         ),

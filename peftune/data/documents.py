@@ -17,6 +17,7 @@ from peftune.errors import DataError, suggestion
 from peftune.sources import TextSource, quoted
 
 _SPLITS = ("train", "validation", "test")
+_TITLE = re.compile(r"= [^=].*[^=] =|= [^=] =")
 
 
 def load_documents(source: TextSource) -> tuple[Any, ...]:
@@ -30,19 +31,45 @@ def load_documents(source: TextSource) -> tuple[Any, ...]:
     """
     name = source.file or source.dataset_name or ""
     shown = Path(name).name if source.file is not None else name
-    documents = []
-    for number, row in enumerate(_rows(source), start=1):
-        try:
-            document = source.document(row)
-        except ValueError as error:
-            message = f"'{shown}', row {number}: {error}."
-            raise DataError(message) from error
-        if not isinstance(document, str) or document.strip():
-            documents.append(document)
+    documents = [
+        _document(source, row, place=f"'{shown}', row {number}")
+        for number, row in enumerate(_rows(source), start=1)
+    ]
+    if source.articles:
+        documents = _articles(documents)
+    documents = [
+        _shortened(document, source.max_characters)
+        for document in documents
+        if not isinstance(document, str) or document.strip()
+    ]
     if not documents:
         message = f"'{shown}' holds no documents. Name a text with at least one."
         raise DataError(message)
     return tuple(_spread(documents, source.max_documents))
+
+
+def _document(source: TextSource, row: dict[str, Any], *, place: str) -> Any:  # noqa: ANN401 - what a source makes of a row
+    try:
+        return source.document(row)
+    except ValueError as error:
+        message = f"{place}: {error}."
+        raise DataError(message) from error
+
+
+def _articles(lines: Sequence[str]) -> list[str]:
+    """Join the lines of WikiText to articles; a title has one equals sign on each side."""
+    articles: list[list[str]] = [[]]
+    for line in lines:
+        if _TITLE.fullmatch(line.strip()):
+            articles.append([])
+        articles[-1].append(line)
+    return ["\n".join(article) for article in articles]
+
+
+def _shortened(document: Any, most: int | None) -> Any:  # noqa: ANN401 - what a source makes of a row
+    if most is None or not isinstance(document, str) or len(document) <= most:
+        return document
+    return document[: most + 1].rsplit(maxsplit=1)[0][:most]
 
 
 def documents_sha256(documents: Sequence[Any]) -> str:
@@ -95,6 +122,8 @@ def _from_file(path: Path, source: TextSource) -> list[dict[str, Any]]:
         message = f"'{path.name}' is plain text, but rows with {quoted(source.needed_columns())} are needed. Give a .jsonl file."
         raise DataError(message)
     text = read_utf8(path)
+    if source.articles:
+        return [{source.text_column: line} for line in text.split("\n")]
     documents = text.split("\f") if "\f" in text else re.split(r"\r?\n[ \t\r]*\n", text)
     return [{source.text_column: document} for document in documents]
 

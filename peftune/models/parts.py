@@ -62,13 +62,19 @@ BAR: dict[str, Any] = {"disable": None, "leave": False, "delay": 2.0}
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout and gradients off inside; every module's mode comes back afterwards."""
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Put every module into eval mode inside; each one's own mode comes back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch dropout and gradients off inside; every module's mode comes back afterwards."""
+    with without_dropout(model), torch.inference_mode():
+        yield

@@ -146,6 +146,11 @@ def prepare(
     return model, preparation_of(model).tokenizer
 
 
+def is_prepared(model: nn.Module) -> bool:
+    """Say whether `prepare` made a model."""
+    return isinstance(model.__dict__.get(_ATTRIBUTE), Preparation)
+
+
 def preparation_of(model: nn.Module) -> Preparation:
     """Return what is known of a model that `prepare` made.
 

@@ -39,6 +39,8 @@ class LinearProbe(Probe):
         Collapse, arXiv:2008.03156.
     """
 
+    plain: ClassVar[bool] = False
+
     type: ClassVar[str] = "linear-probe"
     metric: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = "share"

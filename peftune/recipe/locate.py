@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from peftune.errors import RecipeError, suggestion
 from peftune.recipe.positions import KeyPath
-from peftune.recipe.schema import Recipe
+from peftune.recipe.schema import ForgettingSection, Recipe
+from peftune.sources import TextSource
+
+Source = TypeVar("Source", bound=TextSource)
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -64,21 +68,45 @@ def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> R
         )
     base = recipe.model.name_or_path
     model = {"name_or_path": _folder_or_id(base, anchored(base, ("model", "name_or_path")))}
-    probes = tuple(
-        probe.model_copy(
-            update={"file": anchored(probe.file, ("forgetting", "probes", index, "file"))}
-        )
-        if probe.file
-        else probe
-        for index, probe in enumerate(recipe.forgetting.probes)
-    )
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update=data),
             "model": recipe.model.model_copy(update=model),
-            "forgetting": recipe.forgetting.model_copy(update={"probes": probes}),
+            "forgetting": _anchored_texts(recipe.forgetting, anchored),
         }
     )
+
+
+def _anchored_texts(
+    section: ForgettingSection, anchored: Callable[[str, KeyPath], str]
+) -> ForgettingSection:
+    """Make the files that probes and regularisers read absolute."""
+
+    def text(source: Source, *path: str | int) -> Source:
+        if source.file is None:
+            return source
+        return source.model_copy(
+            update={"file": anchored(source.file, ("forgetting", *path, "file"))}
+        )
+
+    changed: dict[str, Any] = {
+        "probes": tuple(
+            text(probe, "probes", index) for index, probe in enumerate(section.probes)
+        ),
+        "regularizers": tuple(
+            term.model_copy(
+                update={
+                    field: text(source, "regularizers", index, field)
+                    for field, source in term.sources().items()
+                }
+            )
+            for index, term in enumerate(section.regularizers)
+        ),
+    }
+    if section.during_training is not None:
+        probe = text(section.during_training.probe, "during_training", "probe")
+        changed["during_training"] = section.during_training.model_copy(update={"probe": probe})
+    return section.model_copy(update=changed)
 
 
 def _folder_or_id(name: str, path: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from peftune.errors import RecipeError, suggestion
-from peftune.probes import PROBES, Probe
+from peftune.plugins import PluginGroup
+from peftune.probes import PROBES
 from peftune.recipe.document import Document, parse_document
 from peftune.recipe.explain import explain
 from peftune.recipe.locate import anchor_paths, find_recipe
@@ -18,6 +19,7 @@ from peftune.recipe.plugin import build_plugin
 from peftune.recipe.positions import Fault, KeyPath, Positions, raise_faults
 from peftune.recipe.schema import Recipe
 from peftune.recipe.training import TrainingSection
+from peftune.regularizers import REGULARIZERS
 from peftune.strategies import STRATEGIES, Full
 
 
@@ -56,10 +58,8 @@ def _build(document: Document) -> Recipe:
             build_plugin(STRATEGIES, values["strategy"], ("strategy",), positions, faults)
             or Full()
         )
-    forgetting = values.get("forgetting")
-    if isinstance(forgetting, dict) and isinstance(forgetting.get("probes"), list):
-        probes = _probes(forgetting["probes"], positions, faults)
-        values["forgetting"] = {**forgetting, "probes": probes}
+    if isinstance(values.get("forgetting"), dict):
+        values["forgetting"] = _forgetting(values["forgetting"], positions, faults)
     faults += _comparison_faults(values, positions)
     try:
         recipe = Recipe.model_validate(values)
@@ -74,12 +74,29 @@ def _build(document: Document) -> Recipe:
     return recipe
 
 
-def _probes(entries: list[object], positions: Positions, faults: list[Fault]) -> list[Probe]:
-    built = [
-        build_plugin(PROBES, entry, ("forgetting", "probes", index), positions, faults)
-        for index, entry in enumerate(entries)
-    ]
-    return [probe for probe in built if probe is not None]
+def _forgetting(
+    values: Mapping[str, Any], positions: Positions, faults: list[Fault]
+) -> dict[str, Any]:
+    """Build the plug-ins that the section names; a faulty one is told and left out."""
+    built = dict(values)
+    groups: tuple[tuple[str, PluginGroup[Any]], ...] = (
+        ("probes", PROBES),
+        ("regularizers", REGULARIZERS),
+    )
+    for key, group in groups:
+        if isinstance(values.get(key), list):
+            found = [
+                build_plugin(group, entry, ("forgetting", key, index), positions, faults)
+                for index, entry in enumerate(values[key])
+            ]
+            built[key] = [plugin for plugin in found if plugin is not None]
+    watched = values.get("during_training")
+    if isinstance(watched, dict) and "probe" in watched:
+        path: KeyPath = ("forgetting", "during_training", "probe")
+        probe = build_plugin(PROBES, watched["probe"], path, positions, faults)
+        # A faulty one is told already; without the section the rest can be checked.
+        built["during_training"] = None if probe is None else {**watched, "probe": probe}
+    return built
 
 
 def _comparison_faults(values: Mapping[str, Any], positions: Positions) -> list[Fault]:

@@ -9,12 +9,14 @@ from pydantic import Field, InstanceOf, model_validator
 from peftune.probes import Probe
 from peftune.recipe.section import Section
 from peftune.recipe.training import TrainingSection
+from peftune.regularizers import Regularizer
 from peftune.seeds import MAX_SEED
 from peftune.strategies import Strategy
 
 __all__ = [
     "CompareSection",
     "DataSection",
+    "DuringTrainingSection",
     "ForgettingSection",
     "ModelSection",
     "Recipe",
@@ -117,6 +119,18 @@ class DataSection(Section):
         return self
 
 
+class DuringTrainingSection(Section):
+    """What is measured while training goes on, and what happens over the budget."""
+
+    probe: InstanceOf[Probe] = Field(
+        description="Measured at every evaluation; its text must share nothing with the probes'."
+    )
+    over_budget: Literal["skip-checkpoint", "stop-training"] = Field(
+        "skip-checkpoint",
+        description="With a budget: such a checkpoint is never the best one, or training stops there.",
+    )
+
+
 class ForgettingSection(Section):
     """What must not be forgotten, and how much of it may be."""
 
@@ -127,6 +141,12 @@ class ForgettingSection(Section):
         None,
         allow_inf_nan=False,
         description="Largest allowed forgetting in bits per byte; above it the run exits with 2.",
+    )
+    regularizers: tuple[InstanceOf[Regularizer], ...] = Field(
+        (), strict=False, description="Terms added to the loss that hold forgetting down."
+    )
+    during_training: DuringTrainingSection | None = Field(
+        None, description="Measuring at every evaluation, on a text that is not reported."
     )
 
     @model_validator(mode="after")

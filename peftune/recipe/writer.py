@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,16 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain values, in the order of the schema."""
     values = recipe.model_dump(mode="json", exclude={"strategy", "forgetting", "compare"})
     values["strategy"] = recipe.strategy.fields()
+    section = recipe.forgetting
     values["forgetting"] = {
-        "probes": [probe.fields() for probe in recipe.forgetting.probes],
-        "budget": recipe.forgetting.budget,
+        "probes": [probe.fields() for probe in section.probes],
+        "budget": section.budget,
+        "regularizers": [term.fields() for term in section.regularizers],
+        "during_training": section.during_training
+        and {
+            "probe": section.during_training.probe.fields(),
+            "over_budget": section.during_training.over_budget,
+        },
     }
     if recipe.compare.training:
         values["compare"] = recipe.compare.model_dump(mode="json")
@@ -36,12 +45,7 @@ def recipe_sha256(recipe: Recipe) -> str:
     """Hash what a run computes: everything but where its files lie and where it writes."""
     values = recipe_values(recipe)
     del values["output_dir"]
-    for key in _PATH_KEYS:
-        values["data"][key] = _file_name(values["data"][key])
-    values["data"]["dataset_name"] = _file_name(values["data"]["dataset_name"])
-    values["model"]["name_or_path"] = _file_name(values["model"]["name_or_path"])
-    for probe in values["forgetting"]["probes"]:
-        probe["file"] = _file_name(probe["file"])
+    _rename_places(values, _file_name)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -51,15 +55,25 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     Running the file again repeats the run, as long as the files keep their relative places.
     """
     values = recipe_values(recipe)
-    folder = path.resolve().parent
-    for key in _PATH_KEYS:
-        values["data"][key] = _relative(values["data"][key], folder)
-    values["data"]["dataset_name"] = _relative(values["data"]["dataset_name"], folder)
-    values["model"]["name_or_path"] = _relative(values["model"]["name_or_path"], folder)
-    for probe in values["forgetting"]["probes"]:
-        probe["file"] = _relative(probe["file"], folder)
+    _rename_places(values, partial(_relative, folder=path.resolve().parent))
     header = "# The resolved recipe of this run: every default is filled in. Run it again with\n#   peftune run recipe.yaml --output ANOTHER-FOLDER\n"
     path.write_text(header + _yaml_text(values), encoding="utf-8")
+
+
+def _rename_places(values: dict[str, Any], renamed: Callable[[str | None], str | None]) -> None:
+    """Put another name in the place of every file and folder that a recipe names."""
+    for key in _PATH_KEYS:
+        values["data"][key] = renamed(values["data"][key])
+    values["data"]["dataset_name"] = renamed(values["data"]["dataset_name"])
+    values["model"]["name_or_path"] = renamed(values["model"]["name_or_path"])
+    section = values["forgetting"]
+    texts = [*section["probes"]]
+    if section["during_training"]:
+        texts.append(section["during_training"]["probe"])
+    for term in section["regularizers"]:
+        texts += [value for value in term.values() if isinstance(value, dict) and "file" in value]
+    for text in texts:
+        text["file"] = renamed(text["file"])
 
 
 def _yaml_text(values: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""One run from recipe to report."""
+"""One run from recipe to report, and the forgetting of what others made."""
 
 from peftune.runs.execute import run
 from peftune.runs.folder import read_run
+from peftune.runs.forget import forget
 from peftune.runs.report import Cost, Finding, Forgetting, Run
 
-__all__ = ["Cost", "Finding", "Forgetting", "Run", "read_run", "run"]
+__all__ = ["Cost", "Finding", "Forgetting", "Run", "forget", "read_run", "run"]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
 from peftune.data.rows import Rows
@@ -41,6 +42,7 @@ from peftune.runs.report import Forgetting, Identity, Run
 from peftune.seeds import seed_streams, stream_seed
 from peftune.strategies import Strategy
 from peftune.training.baselines import baseline_scores
+from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.learning import Learning, judge, learned_something
 from peftune.training.train import train
 
@@ -109,7 +111,13 @@ def _execute(
     before = measure_before(model, texts)
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
     training = train(
-        model, task, recipe.training, checkpoints=folder / CHECKPOINTS, run_identity=inputs.sha256
+        model,
+        task,
+        recipe.training,
+        checkpoints=folder / CHECKPOINTS,
+        run_identity=inputs.sha256,
+        regularizers=recipe.forgetting.regularizers,
+        callbacks=_watching(recipe),
     )
     split, judged = task.judged
     logits = _logits(model, judged)
@@ -148,6 +156,14 @@ def _execute(
             "dropped_rows": dict(task.dropped),
         },
     )
+
+
+def _watching(recipe: Recipe) -> list[TrainerCallback]:
+    watched = recipe.forgetting.during_training
+    if watched is None:
+        return []
+    budget = recipe.forgetting.budget
+    return [ForgettingCallback(watched.probe, budget=budget, over_budget=watched.over_budget)]
 
 
 def _identity(recipe: Recipe, model: nn.Module, inputs: Inputs) -> Identity:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from peftune.data.documents import documents_sha256
+from peftune.data.documents import documents_sha256, load_documents
+from peftune.data.leakage import refuse_overlap
 from peftune.data.task import Task, load_task
 from peftune.forgetting.measure import ProbeText, read_probe_texts
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.prepare import check_length
 from peftune.models.source import find_base
 from peftune.recipe import Recipe, recipe_sha256
+from peftune.recipe.schema import ForgettingSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,32 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
         DataError: rows or texts cannot be used.
         BaseModelError: the base cannot be found.
         UsageError: the base has fewer positions than the recipe asks for.
+        LeakageError: a probe's text is read in training too.
     """
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
     task = load_task(recipe.data)
     texts = read_probe_texts(recipe.forgetting.probes)
+    _refuse_leaks(recipe.forgetting, task, texts)
     return task, texts, inputs_of(recipe, task, texts, base_fingerprint(source.folder))
+
+
+def _refuse_leaks(section: ForgettingSection, task: Task, texts: Sequence[ProbeText]) -> None:
+    """Let no probe report on a text that training reads or decides by."""
+    read: list[tuple[str, Sequence[Any]]] = [("the task's training rows", task.train.texts)]
+    for term in section.regularizers:
+        read += [
+            (f"the text of regularizer '{term.type}'", load_documents(source))
+            for source in term.sources().values()
+        ]
+    if section.during_training is not None:
+        probe = section.during_training.probe
+        read.append((f"'{probe.label}', measured during training", load_documents(probe)))
+    for text in texts:
+        for name, documents in read:
+            refuse_overlap(
+                text.documents, documents, judged_name=f"probe '{text.label}'", read_name=name
+            )
 
 
 def inputs_of(recipe: Recipe, task: Task, texts: Sequence[ProbeText], fingerprint: str) -> Inputs:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
+from peftune.errors import GuardError
 from peftune.strategies.base import Strategy, TrainingDefaults
 
 if TYPE_CHECKING:
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
 class Full(Strategy):
     """Let every weight learn: the null object that the other strategies are measured against.
 
+    With `freeze_layers` the bottom of the trunk stays as it is, and the artifact is an adapter of
+    the weights that learned.
+
     Cost:
         Gradients and two Adam moments for every weight (16 bytes a parameter in float32), and an
         artifact as large as the model.
@@ -22,6 +28,24 @@ class Full(Strategy):
     name: ClassVar[str] = "full"
     training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(2.0e-5, weight_decay=0.01)
 
+    freeze_layers: int = Field(
+        0,
+        ge=0,
+        description="Freeze the embeddings and this many blocks from the bottom: less is forgotten, and steps are faster; 0 freezes nothing.",
+    )
+
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        """Make every parameter trainable."""
-        return model.requires_grad_(True)
+        """Make every parameter trainable, or all but the frozen ones.
+
+        Raises:
+            GuardError: the model has fewer blocks than are to be frozen.
+        """
+        model.requires_grad_(True)
+        if self.freeze_layers:
+            trunk: Any = model.base_model
+            if self.freeze_layers > len(trunk.h):
+                message = f"freeze_layers is {self.freeze_layers}, but the base has {len(trunk.h)} blocks."
+                raise GuardError(message)
+            for part in (trunk.wte, trunk.wpe, *trunk.h[: self.freeze_layers]):
+                part.requires_grad_(False)
+        return model

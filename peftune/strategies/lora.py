@@ -16,6 +16,10 @@ ModuleNames = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], ...],
     Field(min_length=1, strict=False),
 ]
+Layers = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(min_length=1, strict=False),
+]
 
 
 class LoRA(Strategy):
@@ -53,6 +57,10 @@ class LoRA(Strategy):
         "all-linear",
         description="Which weights get an update: all linear ones, or a list of module names such as [c_attn].",
     )
+    layers_to_transform: Layers | None = Field(
+        None,
+        description="Blocks that get an update, counted from 0, such as [2, 3]; all of them where it is null. Without the lower ones less is forgotten.",
+    )
     use_rslora: bool = Field(
         False, description="Scale by lora_alpha / sqrt(r) instead: steadier at large ranks."
     )
@@ -63,16 +71,28 @@ class LoRA(Strategy):
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
         """Freeze the base and put a LoRA update beside each target; the head learns too."""
+        import torch
         from peft import LoraConfig, TaskType, get_peft_model
         from transformers.pytorch_utils import Conv1D
 
-        targets = self.target_modules
+        targets: str | list[str] = (
+            self.target_modules
+            if isinstance(self.target_modules, str)
+            else list(self.target_modules)
+        )
+        if self.layers_to_transform is not None and isinstance(targets, str):
+            # peft takes layers only with a list of names.
+            linear = (Conv1D, torch.nn.Linear)
+            found = model.base_model.named_modules()
+            targets = sorted({n.split(".")[-1] for n, m in found if isinstance(m, linear)})
         config = LoraConfig(
             task_type=TaskType.SEQ_CLS,
             r=self.r,
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
+            target_modules=targets,
+            layers_to_transform=self.layers_to_transform and list(self.layers_to_transform),
+            layers_pattern="h" if self.layers_to_transform is not None else None,
             use_rslora=self.use_rslora,
             use_dora=self.use_dora,
             bias="none",

@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from peftune.data.task import Task
 from peftune.data.tokens import tokenize_rows
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
+from peftune.regularizers import Regularizer
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
@@ -50,7 +52,14 @@ class TrainingResult:
 
 
 def train(
-    model: nn.Module, task: Task, section: TrainingSection, *, checkpoints: Path, run_identity: str
+    model: nn.Module,
+    task: Task,
+    section: TrainingSection,
+    *,
+    checkpoints: Path,
+    run_identity: str,
+    regularizers: Sequence[Regularizer] = (),
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingResult:
     """Train and leave the best checkpoint's weights in the model.
 
@@ -60,6 +69,8 @@ def train(
         section: resolved `training` section.
         checkpoints: folder of the training state; a whole checkpoint of this run in it is resumed.
         run_identity: hash that ties checkpoints to this run.
+        regularizers: terms added to the loss.
+        callbacks: what else happens in training.
 
     Raises:
         TrainingError: the loss became infinite or no number.
@@ -78,7 +89,11 @@ def train(
         validation=chosen_by.dataset,
         run_identity=run_identity,
         patience=section.early_stopping_patience,
+        regularizers=regularizers,
+        regularizer_seed=section.seed,
     )
+    for callback in callbacks:
+        trainer.add_callback(callback)
     resume = latest_whole(checkpoints, run_identity)
     if resume is not None:
         logger.info("resuming from %s", resume.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
-    Trainer,
     TrainingArguments,
 )
 
 from peftune.data.tokens import padding_collator
+from peftune.regularizers import Regularizer
 from peftune.training.callbacks import QuietProgress, StopWhenDiverged
 from peftune.training.checkpoints import seal
 from peftune.training.metrics import metrics_of_prediction
+from peftune.training.regularized import RegularizedTrainer
 
 
-class ClassifierTrainer(Trainer):
+class ClassifierTrainer(RegularizedTrainer):
     """Train a prepared classifier; seal each checkpoint, and time evaluation apart from training.
 
     Args:
@@ -34,6 +36,8 @@ class ClassifierTrainer(Trainer):
         validation: tokenized rows that choose the best checkpoint.
         run_identity: hash that ties checkpoints to this run.
         patience: evaluations without a better one before training stops; None never stops early.
+        regularizers: terms added to the loss.
+        regularizer_seed: decides what text they draw.
     """
 
     def __init__(
@@ -46,9 +50,13 @@ class ClassifierTrainer(Trainer):
         validation: Dataset,
         run_identity: str,
         patience: int | None = None,
+        regularizers: Sequence[Regularizer] = (),
+        regularizer_seed: int = 0,
     ) -> None:
         super().__init__(
-            model=model,
+            model,
+            regularizers=regularizers,
+            regularizer_seed=regularizer_seed,
             args=args,
             train_dataset=train,
             eval_dataset=validation,
