@@ -57,7 +57,7 @@ class LinearProbe(Probe):
         "label", min_length=1, description="Column that holds the label, as id or name."
     )
     C: float = Field(
-        0.01,
+        0.1,
         gt=0,
         allow_inf_nan=False,
         description="Inverse strength of the classifier's L2 penalty, as in scikit-learn: larger fits closer.",
