@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peftune.recipe import Recipe, read_recipe
     from peftune.regularizers import EWC, L2SP, KLToBase, Regularizer, Replay
     from peftune.runs import Run, forget, read_run, run
+    from peftune.runs.rescale import rescale
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.training.forgetting_callback import ForgettingCallback
     from peftune.training.regularized import RegularizedTrainer
@@ -60,6 +61,7 @@ _HOMES = {
     "prepare": "peftune.models.prepare",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
+    "rescale": "peftune.runs.rescale",
     "run": "peftune.runs",
     "save": "peftune.artifacts",
 }
@@ -95,6 +97,7 @@ __all__ = [
     "prepare",
     "read_recipe",
     "read_run",
+    "rescale",
     "run",
     "save",
 ]

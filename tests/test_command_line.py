@@ -462,7 +462,7 @@ def test_a_missing_file_is_told(call: Call, workplace: Path) -> None:
     [
         pytest.param(
             "forgetting.probes[0].file=nowhere.txt",
-            "There is no probe file '{folder}/nowhere.txt'. Check the probe's 'file'; "
+            "There is no file '{folder}/nowhere.txt' to read documents from. Check 'file'; "
             "a relative path starts from the recipe.",
             id="missing probe file",
         ),

@@ -345,6 +345,21 @@ def test_a_single_class_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_rows_of_one_class_are_no_judges(tmp_path: Path) -> None:
+    """A model that always gives that class would score 1.00 on them: test, or validation without one."""
+    train = _write_csv(tmp_path / "train.csv", list("uvwxyz"), ["a", "b"] * 3)
+    test = _write_csv(tmp_path / "test.csv", ["t1", "t2", "t3"], ["b"] * 3)
+    fault = (
+        "'test.csv': all 3 rows have the label 'b'. At least two classes must occur; "
+        "check the file and data.label_column."
+    )
+
+    assert _fault(train, test_file=str(test)) == fault
+    assert _fault(train, validation_file=str(test)) == fault
+    judged = _write_csv(tmp_path / "judged.csv", ["j1", "j2"], ["a", "b"])
+    assert _task(train, test_file=str(judged), validation_file=str(test)).judged[0] == "test"
+
+
 def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> None:
     """Blank texts are never passed over in silence."""
     path = _write_csv(tmp_path / "rows.csv", ["x", "", " ", "y"], ["a", "a", "b", "b"])
@@ -652,7 +667,7 @@ def test_a_probe_without_documents_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError) as caught:
         load_documents(LanguageModelLoss(file=str(tmp_path / "a.txt"), name="prose"))
-    assert str(caught.value) == "The text of probe 'prose' holds no documents."
+    assert str(caught.value) == ("'a.txt' holds no documents. Name a text with at least one.")
 
 
 def test_a_probe_reads_a_saved_data_set(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from peftune.errors import PeftuneError, PluginError, RecipeError
+from peftune.probes import PROBES
 from peftune.recipe import (
     Recipe,
     read_recipe,
@@ -45,7 +46,9 @@ DATA_KEYS = (
 )
 TOP_KEYS = "compare, data, forgetting, model, name, output_dir, strategy, training, version"
 TRAINING_KEYS = ", ".join(sorted(TrainingSection.model_fields))
-LORA_KEYS = "lora_alpha, lora_dropout, r, target_modules, use_dora, use_rslora"
+LORA_KEYS = (
+    "layers_to_transform, lora_alpha, lora_dropout, r, target_modules, use_dora, use_rslora"
+)
 STRATEGY_NAMES = "full, head-only, lora, lora-8bit"
 
 
@@ -281,12 +284,13 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {type: lmloss, file: a.txt}\n",
             "recipe.yaml:13:8: forgetting.probes[0].type: Unknown probe 'lmloss'. "
-            "Did you mean 'lm-loss'? Available: cloze, kl, linear-probe, lm-loss, minimal-pairs, multiple-choice.",
+            f"Did you mean 'lm-loss'? Available: {', '.join(sorted(PROBES.names()))}.",
             id="unknown probe",
         ),
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {file: a.txt}\n",
-            "recipe.yaml:13:7: forgetting.probes[0].type: must name a probe. Available: cloze, kl, linear-probe, lm-loss, minimal-pairs, multiple-choice.",
+            "recipe.yaml:13:7: forgetting.probes[0].type: must name a probe. "
+            f"Available: {', '.join(sorted(PROBES.names()))}.",
             id="probe without a type",
         ),
         pytest.param(
@@ -298,8 +302,8 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             VALID + "forgetting:\n  probes:\n    - {type: lm-loss, fil: a.txt}\n",
             "recipe.yaml:13:23: forgetting.probes[0].fil: unknown key. Did you mean 'file'? "
-            "Available: articles, dataset_config_name, dataset_name, file, margin, max_characters, max_documents, name, split, "
-            "text_column, windows.",
+            "Available: articles, dataset_config_name, dataset_name, file, margin, max_characters, max_documents, name, "
+            "split, text_column, windows.",
             id="unknown field of a probe",
         ),
         pytest.param(

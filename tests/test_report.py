@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 import peftune
 from peftune.artifacts.save import artifact_bytes
 from peftune.errors import GateError, UsageError
+from peftune.forgetting.results import Heads, Quantization
+from peftune.forgetting.statistics import McNemar
 from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.runs import Run, read_run
 from peftune.runs.budget import check_budget
@@ -40,14 +43,14 @@ training:
   seed: 5
 forgetting:
   probes:
-    - {type: lm-loss, dataset_name: bundled:general-text, max_documents: 4}
+    - {type: lm-loss, dataset_name: bundled:general-text, max_documents: 10}
     - {type: lm-loss, name: one-document, dataset_name: bundled:general-text, max_documents: 1}
 output_dir: runs/tiny
 """
 
 KEYS = {
     "": "schema_version peftune_version status run learning forgetting cost findings environment",
-    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint",
+    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256",
     "run.strategy_config": "name r lora_alpha lora_dropout target_modules use_rslora use_dora",
     "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason",
     "learning.metrics": "balanced_accuracy weighted_f1 micro_f1 roc_auc log_loss",
@@ -58,12 +61,14 @@ KEYS = {
     "learning.baselines.*": "accuracy macro_f1",
     "forgetting": "probes controls verdict reason",
     "forgetting.controls": "adapter_off_forgetting",
-    "forgetting.probes[]": "name type metric unit before after forgetting ci95 kl n_documents n_tokens data_sha256 protocol reason",
-    "forgetting.probes[].protocol": "prefix window stride batch_size batches padding head logits sums aggregation sha256",
+    "forgetting.probes[]": "name type metric unit higher_is_better before after forgetting ci95 ci90 margin verdict power kl kl_ci95 mcnemar heads quantization details n_documents n_tokens data_sha256 protocol reason",
+    "forgetting.probes[].power": "spread needed_documents enough",
+    "forgetting.probes[].details": "nats_per_token_before nats_per_token_after nats_per_token_forgetting perplexity_ratio word_perplexity_before word_perplexity_after base_entropy agreement",
+    "forgetting.probes[].protocol": "prefix window windows batch_size batches padding head logits sums aggregation sha256",
     "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes reason",
     "findings[]": "code severity message advice",
     "environment": "versions platform device cuda bf16 cpu_capability threads seed_streams dropped_rows",
-    "environment.seed_streams": "head adapter training bootstrap",
+    "environment.seed_streams": "head adapter training bootstrap regularizers",
     "environment.dropped_rows": "train validation test",
 }  # fmt: skip
 """The design's table of keys, a `reason` beside whatever may be null; `*` is any key, `[]` any item."""
@@ -132,6 +137,11 @@ def test_the_report_holds_no_number_that_is_none(report: dict[str, Any], run: Ru
 NOT_MEASUREMENTS = ("environment",)
 
 
+def _keys_of_reason(reason: str) -> set[str]:
+    """Read `key, key: cause; key: cause`."""
+    return {key for part in reason.split("; ") for key in part.partition(": ")[0].split(", ")}
+
+
 def test_every_null_has_its_reason_beside_it(report: dict[str, Any]) -> None:
     """The reason stands in the same object, or in the nearest one around it, and names the key."""
     nulls = [
@@ -143,15 +153,18 @@ def test_every_null_has_its_reason_beside_it(report: dict[str, Any]) -> None:
     ]
     reasons = {place: level["reason"] for place, level in _levels(report) if "reason" in level}
 
-    assert ("forgetting.probes[]", "kl") in nulls
+    assert ("forgetting.probes[]", "mcnemar") in nulls
     for place, key in nulls:
         around = max((p for p in reasons if place.startswith(p)), key=len)
         assert reasons[around] is not None, f"{place}.{key}"
         if around.startswith(("cost", "forgetting.probes")):
-            assert f"{key}: " in reasons[around]
+            assert key in _keys_of_reason(reasons[around])
     [_, single] = report["forgetting"]["probes"]
     assert single["ci95"] is None
-    assert "ci95: one document has no spread" in single["reason"]
+    assert (
+        "ci95, ci90, kl_ci95, power: 1 document has too little spread for an interval; it takes 10"
+        in single["reason"]
+    )
 
 
 def test_a_report_read_back_is_the_run(run: Run, report: dict[str, Any]) -> None:
@@ -169,8 +182,24 @@ def test_the_intervals_read_back_are_those_of_the_run(run: Run) -> None:
     """A pair is a pair, also after it was a JSON list."""
     again = read_run(run.folder)
 
+    assert isinstance(again.forgetting["general-text"].ci90, tuple)
+
     assert again.forgetting["general-text"] == run.forgetting["general-text"]
     assert again.learning.ci95 == run.learning.ci95
+
+
+def test_every_part_of_a_probes_result_is_read_back(run: Run, report: dict[str, Any]) -> None:
+    """Also those that this run has no use for: an 8-bit base, a head that learned, right or wrong."""
+    whole = dataclasses.replace(
+        run.forgetting["general-text"],
+        heads=Heads(0.02, 0.01),
+        quantization=Quantization(1.0, 0.01, 0.03),
+        mcnemar=McNemar(3, 1, 0.625),
+    )
+    values = json.loads(json.dumps(dataclasses.asdict(whole)))
+    changed = {**report, "forgetting": {**report["forgetting"], "probes": [values]}}
+
+    assert run_from_json(changed, run.folder).forgetting["general-text"] == whole
 
 
 def test_the_predictions_are_those_that_were_scored(run: Run, report: dict[str, Any]) -> None:
@@ -225,8 +254,10 @@ def test_forgetting_is_after_minus_before_with_its_control(report: dict[str, Any
         assert probe["forgetting"] == pytest.approx(probe["after"] - probe["before"], abs=1e-12)
         assert probe["forgetting"] != 0
     assert forgetting["controls"] == {"adapter_off_forgetting": 0.0}
-    low, high = forgetting["probes"][0]["ci95"]
-    assert low <= forgetting["probes"][0]["forgetting"] <= high
+    probe = forgetting["probes"][0]
+    assert probe["ci95"][0] < probe["ci90"][0] < probe["forgetting"]
+    assert probe["forgetting"] < probe["ci90"][1] < probe["ci95"][1]
+    assert 0 < probe["kl_ci95"][0] < probe["kl"] < probe["kl_ci95"][1]
 
 
 def test_the_artifacts_own_forgetting_is_the_runs(run: Run) -> None:

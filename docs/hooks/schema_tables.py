@@ -17,6 +17,7 @@ from peftune.cli.main import app
 from peftune.probes import PROBES
 from peftune.recipe import Recipe
 from peftune.recipe.json_schema import recipe_json_schema
+from peftune.regularizers import REGULARIZERS
 from peftune.strategies import STRATEGIES
 
 MARKER = re.compile(r"^<!-- table: (?P<name>[a-z-]+) -->$", re.MULTILINE)
@@ -70,15 +71,34 @@ def probes_table() -> str:
     return "\n\n".join(parts)
 
 
+def regularizers_table() -> str:
+    """Describe the fields of every installed regulariser."""
+    schema, parts = recipe_json_schema(), []
+    for name, term in REGULARIZERS.load_all()[0].items():
+        described = _definition(schema, {"$ref": f"#/$defs/{term.__name__}"})
+        fields = {key: value for key, value in described["properties"].items() if key != "type"}
+        summary = (term.__doc__ or "").strip().splitlines()[0]
+        parts.append(f"### {name}\n\n{summary}\n\n{_key_table(fields, ())}")
+    return "\n\n".join(parts)
+
+
 def verbs_table() -> str:
     """Describe every verb of the command line with its arguments and options."""
-    commands: Mapping[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     parts = []
-    for name, command in commands.items():
+    for name, command in verbs(get_command(app)):
         rows = [(_parameter_name(parameter), parameter.help or "") for parameter in command.params]
         table = f"\n\n{_rows(('argument or option', 'meaning'), rows)}" if rows else ""
         parts.append(f"### {name}\n\n{command.help}{table}")
     return "\n\n".join(parts)
+
+
+def verbs(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer ships its own click
+    """List the commands of a group with their names, those of groups in it as `adapter rescale`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from verbs(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _parameter_name(parameter: Any) -> str:  # noqa: ANN401 - typer ships its own click
@@ -124,7 +144,7 @@ def _type(field: Schema) -> str:
     """Say a JSON-schema type in words: `integer, > 0, ≤ 1024`."""
     if "anyOf" in field:
         return " or ".join(_type(branch) for branch in field["anyOf"])
-    if "oneOf" in field:
+    if "oneOf" in field or "$ref" in field:
         return "mapping"
     if "enum" in field:
         return " · ".join(f"`{value}`" for value in field["enum"])
@@ -147,5 +167,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipe": recipe_table,
     "strategies": strategies_table,
     "probes": probes_table,
+    "regularizers": regularizers_table,
     "verbs": verbs_table,
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from peftune.artifacts.manifest import Rescaled
 from peftune.models.source import BaseSource
 
 _WITH_PEFTUNE = """```python
@@ -44,6 +45,7 @@ def model_card(
     labels: Sequence[str],
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
+    rescaled: Rescaled | None = None,
 ) -> str:
     """Write the card: YAML front matter with `model-index`, then prose.
 
@@ -55,6 +57,7 @@ def model_card(
         labels: label names in the order of their ids.
         task: scores of the run that made it, if any.
         forgetting: probe results of that run, if any.
+        rescaled: how it was made out of another artifact, if it was.
     """
     folder = "PATH/TO/THIS/FOLDER"
     base_argument = f', base="{base.name}"' if base.kind == "folder" else ""
@@ -80,10 +83,11 @@ def model_card(
         "",
         f"{what} of {', '.join(labels)} out of the base `{base.name}`, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
         f"Strategy `{strategy['name']}`{f' ({settings})' if settings else ''}.",
+        *_origin(rescaled),
         "",
         "## Results",
         "",
-        *_results(task, forgetting),
+        *_results(task, forgetting, rescaled),
         "",
         "## Use",
         "",
@@ -126,22 +130,44 @@ def _front_matter(
     return str(data.to_yaml()).strip()
 
 
-def _results(
-    task: Mapping[str, Any] | None, forgetting: Sequence[Mapping[str, Any]] | None
-) -> list[str]:
-    if task is None:
-        return ["Not recorded: it was saved outside a run of peftune."]
-    lines = [
-        "| measured | value | 95% interval |",
-        "|---|---|---|",
-        f"| accuracy on {task['n']} {task['split']} rows | {task['accuracy']:.3f} | {_interval(task['ci95']['accuracy'], '.3f')} |",
-        f"| macro F1 | {task['macro_f1']:.3f} | {_interval(task['ci95']['macro_f1'], '.3f')} |",
+def _origin(rescaled: Rescaled | None) -> list[str]:
+    if rescaled is None:
+        return []
+    strength = (
+        f"strength {rescaled.alpha:g}"
+        if rescaled.shallow is None
+        else f"a strength that rises from {rescaled.shallow:g} at the first block to {rescaled.alpha:g} at the last"
+    )
+    return [
+        "",
+        f"Rescaled to {strength} (0 is the base, 1 the tuned model) from the artifact whose `peftune.json` has the",
+        f"`sha256` `{rescaled.from_sha256}`; the classification head was {rescaled.head}.",
     ]
+
+
+def _results(
+    task: Mapping[str, Any] | None,
+    forgetting: Sequence[Mapping[str, Any]] | None,
+    rescaled: Rescaled | None,
+) -> list[str]:
+    if task is None and not forgetting:
+        missing = "Not recorded: it was saved outside a run of peftune."
+        return ["Not measured at this strength." if rescaled else missing]
+    lines = ["| measured | value | 95% interval |", "|---|---|---|"]
+    if task is not None:
+        lines += _scores(task)
     lines += [
         f"| forgetting on {result['name']}, {result['unit']} (positive is worse) | {result['forgetting']:+.4f} | {_interval(result['ci95'], '+.4f')} |"
         for result in forgetting or []
     ]
     return lines
+
+
+def _scores(task: Mapping[str, Any]) -> list[str]:
+    return [
+        f"| accuracy on {task['n']} {task['split']} rows | {task['accuracy']:.3f} | {_interval(task['ci95']['accuracy'], '.3f')} |",
+        f"| macro F1 | {task['macro_f1']:.3f} | {_interval(task['ci95']['macro_f1'], '.3f')} |",
+    ]
 
 
 def _interval(interval: Sequence[float] | None, form: str) -> str:

@@ -37,6 +37,19 @@ _PLAIN_VALUES: dict[str, tuple[Any, ...]] = {
 }
 
 
+def named_base(folder: Path) -> str:
+    """Return the name of the base that an adapter's configuration gives.
+
+    Raises:
+        ArtifactError: it gives none.
+    """
+    name = _read_config(folder).get("base_model_name_or_path")
+    if not isinstance(name, str):
+        message = f"'{folder}' does not name its base. Pass it: --base on the command line, base=… in Python."
+        raise ArtifactError(message)
+    return name
+
+
 def load_foreign_adapter(
     folder: Path, base: str | None, device: torch.device
 ) -> tuple[PeftModel, BaseSource]:
@@ -52,11 +65,7 @@ def load_foreign_adapter(
         BaseModelError: the base cannot be found.
     """
     values = _read_config(folder)
-    name = base or values.get("base_model_name_or_path")
-    if not isinstance(name, str):
-        message = f"'{folder}' does not name its base. Pass it: --base on the command line, base=… in Python."
-        raise ArtifactError(message)
-    source = find_base(name)
+    source = find_base(base or named_base(folder))
     path = folder / WEIGHTS
     if not path.is_file():
         message = f"'{folder}' holds no {WEIGHTS}; pickled adapters are never opened. Save it again with safetensors."

@@ -13,6 +13,7 @@ from peftune.artifacts.classifier import Classifier
 from peftune.artifacts.manifest import (
     CARD,
     MANIFEST,
+    MODEL_WEIGHTS,
     PEFT_CONFIG,
     WEIGHTS,
     Manifest,
@@ -52,7 +53,7 @@ def load(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) 
     model = (
         _load_model(path, manifest, use_cpu=use_cpu)
         if manifest.kind == "model"
-        else load_adapter(path, base=base, use_cpu=use_cpu)
+        else load_prepared(path, base=base, use_cpu=use_cpu)
     )
     tokenizer = (
         load_tokenizer(path) if manifest.kind == "model" else preparation_of(model).tokenizer
@@ -65,25 +66,23 @@ def load(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) 
     )
 
 
-def load_adapter(
+def load_prepared(
     folder: str | Path, *, base: str | None = None, use_cpu: bool = False
 ) -> nn.Module:
-    """Load an adapter onto its base as a prepared model, whose reference is the untouched base.
+    """Load an artifact onto its base as a prepared model, whose reference is the untouched base.
 
     Args:
-        folder: an adapter folder.
+        folder: an adapter folder, or the `model/` folder of full fine-tuning.
         base: where the base lies, if not under the name that the manifest gives.
         use_cpu: stay on the CPU even where there is a GPU.
 
     Raises:
-        ArtifactError: the adapter is damaged, or does not fit the base.
+        ArtifactError: the artifact is damaged, or does not fit the base.
         BaseModelError: the base cannot be found.
     """
     path = Path(folder)
     manifest = checked_manifest(path)
-    if manifest.kind != "adapter":
-        message = f"'{path}' is a full checkpoint, not an adapter."
-        raise ArtifactError(message)
+    weights = WEIGHTS if manifest.kind == "adapter" else MODEL_WEIGHTS
     content = _verified_bytes(path, manifest)
     strategy = strategy_of(manifest, source=str(path))
     base_name = base or manifest.base.name
@@ -105,8 +104,8 @@ def load_adapter(
         raise ArtifactError(message)
     insert_tensors(
         model,
-        parse_tensors(content[WEIGHTS], source=str(path / WEIGHTS)),
-        source=str(path / WEIGHTS),
+        parse_tensors(content[weights], source=str(path / weights)),
+        source=str(path / weights),
     )
     return model.eval()
 
@@ -175,8 +174,9 @@ def _verified_bytes(path: Path, manifest: Manifest) -> dict[str, bytes]:
         if sha256_of(content[name]) != expected:
             message = f"'{file}' is not the file that was saved: its hash differs from the manifest's. Fetch it again."
             raise ArtifactError(message)
-    if manifest.kind == "adapter" and WEIGHTS not in content:
-        message = f"'{path}' lists no {WEIGHTS}; the artifact is incomplete."
+    weights = WEIGHTS if manifest.kind == "adapter" else MODEL_WEIGHTS
+    if weights not in content:
+        message = f"'{path}' lists no {weights}; the artifact is incomplete."
         raise ArtifactError(message)
     return content
 

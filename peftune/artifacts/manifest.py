@@ -13,6 +13,7 @@ from peftune.errors import ArtifactError
 
 MANIFEST = "peftune.json"
 WEIGHTS = "adapter_model.safetensors"
+MODEL_WEIGHTS = "model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
 CARD = "README.md"
 MAX_MANIFEST_BYTES = 1 << 20
@@ -40,6 +41,15 @@ class Behaviour(_Part):
     logits: list[list[float]] = Field(min_length=1)
 
 
+class Rescaled(_Part):
+    """How an artifact was made out of another one, at another strength."""
+
+    alpha: float = Field(ge=0, le=1)
+    shallow: float | None = Field(ge=0, le=1)
+    head: Literal["kept", "refitted"]
+    from_sha256: Sha256
+
+
 class Manifest(_Part):
     """Everything that `peftune.load` checks before it believes an artifact."""
 
@@ -57,6 +67,7 @@ class Manifest(_Part):
     behaviour: Behaviour
     task: dict[str, Any] | None = None
     forgetting: list[dict[str, Any]] | None = None
+    rescaled: Rescaled | None = None
 
 
 def sha256_of(content: bytes) -> Sha256:
@@ -111,6 +122,17 @@ def read_manifest(folder: Path) -> Manifest:
         message = f"'{path}' is not the manifest that was saved: its content does not fit its hash. Fetch it again."
         raise ArtifactError(message)
     return manifest
+
+
+def seal_of(folder: Path) -> Sha256:
+    """Return the hash by which an artifact is known: its manifest's own, which covers every file.
+
+    Raises:
+        ArtifactError: the manifest is missing or not as it must be.
+    """
+    read_manifest(folder)
+    seal: Sha256 = json.loads((folder / MANIFEST).read_bytes())[SEAL]
+    return seal
 
 
 def _sealed(values: dict[str, Any]) -> Sha256:

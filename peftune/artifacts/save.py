@@ -20,6 +20,7 @@ from peftune.artifacts.manifest import (
     WEIGHTS,
     BaseIdentity,
     Manifest,
+    Rescaled,
     sha256_of,
     write_manifest,
 )
@@ -37,6 +38,7 @@ def save(
     *,
     task: Mapping[str, Any] | None = None,
     forgetting: Sequence[Mapping[str, Any]] | None = None,
+    rescaled: Rescaled | None = None,
 ) -> Path:
     """Save the weights that learned, with all that it takes to use them.
 
@@ -49,6 +51,7 @@ def save(
         folder: where to; an older artifact there is replaced, anything else is refused.
         task: scores to record, with the keys of the report's `learning`.
         forgetting: probe results to record.
+        rescaled: how it was made out of another artifact, to record.
 
     Returns:
         The folder.
@@ -80,12 +83,19 @@ def save(
             labels=preparation.labels,
             task=task,
             forgetting=forgetting,
+            rescaled=rescaled,
         )
         (staging / CARD).write_text(card, encoding="utf-8")
-        write_manifest(
-            _manifest(model, preparation, staging, kind=kind, task=task, forgetting=forgetting),
+        manifest = _manifest(
+            model,
+            preparation,
             staging,
+            kind=kind,
+            task=task,
+            forgetting=forgetting,
+            rescaled=rescaled,
         )
+        write_manifest(manifest, staging)
     return target
 
 
@@ -131,6 +141,7 @@ def _manifest(
     kind: Any,  # noqa: ANN401 - checked by the manifest
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
+    rescaled: Rescaled | None,
 ) -> Manifest:
     base = preparation.base
     return Manifest(
@@ -151,6 +162,7 @@ def _manifest(
         ),
         task=dict(task) if task is not None else None,
         forgetting=[dict(result) for result in forgetting] if forgetting is not None else None,
+        rescaled=rescaled,
     )
 
 

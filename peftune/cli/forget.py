@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries
+from peftune.errors import GateError
+
+if TYPE_CHECKING:
+    from peftune.forgetting.results import ProbeResult
+    from peftune.forgetting.self_test import Check
+    from peftune.runs import Forgetting
 
 DEFAULT_PROBE = "bundled:general-text"
 
@@ -35,34 +42,81 @@ def forget(
     base: Annotated[
         str | None, typer.Option(help="The base to compare with; needed for a plain checkpoint.")
     ] = None,
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test",
+            help="Also run the controls of the measurement on this machine: pass or fail for each.",
+        ),
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Measure what any adapter or checkpoint forgot, by any probe: bits per byte of general text, unless another is named."""
+    """Measure what any adapter or checkpoint forgot, with intervals and controls."""
     quiet_libraries()
     from peftune.recipe import read_probe
 
     probes = [read_probe(text) for text in probe or [DEFAULT_PROBE]]
     from peftune.runs.forget import forget as forget_artifact
+    from peftune.runs.forget import self_test_of
 
     result = forget_artifact(artifact, probes, base=base)
+    checks = self_test_of(artifact, result, base=base) if self_test else []
     if json:
-        print_json(dataclasses.asdict(result))
-        return
+        values = dataclasses.asdict(result)
+        if self_test:
+            values["self_test"] = [dataclasses.asdict(check) for check in checks]
+        print_json(values)
+    else:
+        _print_result(artifact, result)
+        _print_checks(checks)
+    if failed := [check.name for check in checks if not check.passed]:
+        message = f"The self-test failed: {'; '.join(failed)}. Do not use the figures of this machine; report the versions that 'peftune env' prints."
+        raise GateError(message)
+
+
+def _print_result(artifact: str, result: Forgetting) -> None:
     for found in result:
-        interval = f" [{found.ci95[0]:+.4f}, {found.ci95[1]:+.4f}]" if found.ci95 else ""
-        print_facts(
-            f"{artifact}, {found.type} on {found.name}",
-            [
-                ("before", f"{found.before:.4f} {found.unit}"),
-                ("after", f"{found.after:.4f} {found.unit}"),
-                (
-                    "forgetting",
-                    f"{found.forgetting:+.4f}{interval} {found.unit} (positive is worse)",
-                ),
-                ("documents", f"{found.n_documents} ({found.n_tokens} tokens)"),
-            ],
-        )
+        print_facts(f"{artifact}, {found.type} on {found.name}", probe_facts(found))
     control = result.controls["adapter_off_forgetting"]
-    typer.echo(
-        f"control, adapter off: {'not measured: a plain checkpoint has none' if control is None else repr(control)}"
-    )
+    shown = "not measured: a plain checkpoint has none" if control is None else repr(control)
+    typer.echo(f"control, adapter off: {shown}")
+    typer.echo(f"verdict: {result.verdict or f'none: {result.reason}'}")
+
+
+def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
+    """List what one probe found, each with its name and unit."""
+    yield "before", f"{found.before:.4f} {found.unit}"
+    yield "after", f"{found.after:.4f} {found.unit}"
+    worse = f"{found.forgetting:+.4f}{_interval(found.ci95)} {found.unit} (positive is worse)"
+    yield "forgetting", worse
+    if found.heads is not None:
+        yield "  trunk alone", f"{found.heads.base:+.4f} {found.unit} (under the base's own head)"
+    if found.quantization is not None:
+        cost, total = found.quantization.cost, found.quantization.total
+        yield "  8-bit base", f"{cost:+.4f} {found.unit}, apart; {total:+.4f} in all"
+    if found.kl is not None:
+        yield "KL(base || tuned)", f"{found.kl:.4f}{_interval(found.kl_ci95, '')} nats/token"
+    for name, value in found.details.items():
+        yield name.replace("_", " "), f"{value:.4f}"
+    if found.mcnemar is not None:
+        test = found.mcnemar
+        yield (
+            "right to wrong",
+            f"{test.n10}, wrong to right {test.n01} (McNemar p {test.p_value:.2g})",
+        )
+    yield "documents", f"{found.n_documents} ({found.n_tokens} tokens)"
+    if found.power is not None:
+        enough = "enough" if found.power.enough else "too few"
+        needed = f"{found.power.needed_documents} documents show a change of {found.margin:g} {found.unit}"
+        yield "power", f"{needed}: {enough}"
+    if found.ci95 is None and found.reason:
+        yield "note", found.reason
+
+
+def _print_checks(checks: Sequence[Check]) -> None:
+    for check in checks:
+        typer.echo(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.found}")
+
+
+def _interval(bounds: tuple[float, float] | None, sign: str = "+") -> str:
+    return f" [{bounds[0]:{sign}.4f}, {bounds[1]:{sign}.4f}]" if bounds else ""

@@ -12,6 +12,7 @@ from typer import Abort
 from typer.main import get_command
 
 from peftune.cli import (
+    adapter,
     compare,
     env,
     evaluate,
@@ -47,6 +48,7 @@ for verb in (
     predict,
     evaluate,
     forget,
+    adapter,
     validate,
     strategies,
     probes,

@@ -91,7 +91,15 @@ def compare(
     cells = [_cell(chosen, strategy, seed, folder) for strategy in strategies for seed in seeds]
     finished = [
         claim_folder(
-            Path(cell.output_dir), cell, inputs_of(cell, task, texts, inputs.base_fingerprint)
+            Path(cell.output_dir),
+            cell,
+            inputs_of(
+                cell,
+                task,
+                texts,
+                base_fingerprint=inputs.base_fingerprint,
+                texts_sha256=inputs.texts_sha256,
+            ),
         )
         for cell in cells
     ]

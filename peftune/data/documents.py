@@ -18,6 +18,7 @@ from peftune.sources import TextSource, quoted
 
 _SPLITS = ("train", "validation", "test")
 _TITLE = re.compile(r"= [^=].*[^=] =|= [^=] =")
+_WHOLE_WORDS = re.compile(r".*\S(?=\s)", re.DOTALL)
 
 
 def load_documents(source: TextSource) -> tuple[Any, ...]:
@@ -37,10 +38,9 @@ def load_documents(source: TextSource) -> tuple[Any, ...]:
     ]
     if source.articles:
         documents = _articles(documents)
+    documents = [_shortened(document, source.max_characters) for document in documents]
     documents = [
-        _shortened(document, source.max_characters)
-        for document in documents
-        if not isinstance(document, str) or document.strip()
+        document for document in documents if not isinstance(document, str) or document.strip()
     ]
     if not documents:
         message = f"'{shown}' holds no documents. Name a text with at least one."
@@ -69,7 +69,8 @@ def _articles(lines: Sequence[str]) -> list[str]:
 def _shortened(document: Any, most: int | None) -> Any:  # noqa: ANN401 - what a source makes of a row
     if most is None or not isinstance(document, str) or len(document) <= most:
         return document
-    return document[: most + 1].rsplit(maxsplit=1)[0][:most]
+    whole = _WHOLE_WORDS.match(document, 0, most + 1)
+    return whole[0] if whole else document[:most]
 
 
 def documents_sha256(documents: Sequence[Any]) -> str:

@@ -53,5 +53,7 @@ def shared_share(judged: Sequence[Any], read: Sequence[Any]) -> float:
 def _sequences(document: Any) -> Iterator[str]:  # noqa: ANN401 - a string or a tuple of parts
     text = document if isinstance(document, str) else " ".join(map(str, document))
     words = text.lower().split()
+    if not words:
+        return
     for start in range(max(1, len(words) - WORDS + 1)):
         yield " ".join(words[start : start + WORDS])

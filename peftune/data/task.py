@@ -94,9 +94,12 @@ def load_task(section: DataSection) -> Task:
         )
         for split, rows in splits.items()
     }
-    return Task(
+    task = Task(
         tuple(names), limited["train"], limited["validation"], limited.get("test"), dropped
     )
+    split, judged = task.judged
+    check_classes(judged, names, source=sources.get(split, sources["train"]).name)
+    return task
 
 
 def _read_sources(section: DataSection) -> dict[str, _Source]:

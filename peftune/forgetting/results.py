@@ -170,7 +170,7 @@ def forgetting_of(
         n_tokens=int(after.tokens.sum()),
         data_sha256=documents_sha256(text.documents),
         protocol=sealed_protocol(text, scoring),
-        reason=_reason(text, len(after.weight), kl_measured=kl is not None, learned=learned),
+        reason=_reason(text, after, learned=learned, quantized=float_base is not None),
     )
 
 
@@ -208,17 +208,23 @@ def _quantization(
     return Quantization(float_base.value, _change(exact, first), _change(exact, last))
 
 
-def _reason(text: ProbeText, count: int, *, kl_measured: bool, learned: bool | None) -> str | None:
-    reasons = []
-    if count < FEWEST_DOCUMENTS:
-        shown = "1 document has" if count == 1 else f"{count} documents have"
-        reasons.append(
-            f"ci95, ci90, power: {shown} too little spread for an interval; it takes {FEWEST_DOCUMENTS}"
-        )
-    if not kl_measured:
-        reasons.append("kl: this probe does not measure it")
-    if text.probe.margin is None:
-        reasons.append("verdict: the probe has no margin")
-    elif learned is None:
-        reasons.append("verdict: there is no task score to judge it beside")
-    return "; ".join(reasons) or None
+def _reason(
+    text: ProbeText, after: Measurement, *, learned: bool | None, quantized: bool
+) -> str | None:
+    """Say of every value that is None why it is: `keys: cause; keys: cause`."""
+    probe, count = text.probe, len(after.weight)
+    shown = "1 document has" if count == 1 else f"{count} documents have"
+    causes = (
+        (
+            "ci95, ci90, kl_ci95, power",
+            count < FEWEST_DOCUMENTS,
+            f"{shown} too little spread for an interval; it takes {FEWEST_DOCUMENTS}",
+        ),
+        ("kl, kl_ci95", "kl" not in after.extra, "this probe does not measure it"),
+        ("power, verdict", probe.margin is None, "the probe has no margin"),
+        ("verdict", learned is None, "there is no task score to judge it beside"),
+        ("mcnemar", not probe.right_or_wrong, "its documents are not right or wrong"),
+        ("heads", "base_head" not in after.extra, "no other output head was read beside it"),
+        ("quantization", not quantized, "the base is in float32"),
+    )
+    return "; ".join(f"{keys}: {cause}" for keys, absent, cause in causes if absent) or None

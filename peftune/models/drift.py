@@ -35,7 +35,12 @@ def squared_drift(
         UsageError: the change of a weight cannot be told from its parts, or has no importance.
     """
     terms = list(_low_rank_terms(model, importance))
-    counted = {id(factor) for layer in _lora_layers(model) for factor in _factors(layer[1])}
+    counted = {
+        id(factor)
+        for _, layer in _lora_layers(model)
+        for adapter in layer.active_adapters
+        for factor in _factors(layer, adapter)
+    }
     head = {id(weight) for weight in head_of(model).parameters()}
     inside = {id(weight): name for name, weight in trunk_of(model).named_parameters()}
     for name, weight in trainable_parameters(model).items():
@@ -56,9 +61,11 @@ def _lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
             yield name, module
 
 
-def _factors(layer: LoraLayer) -> Iterator[nn.Parameter]:
-    for group in (layer.lora_A, layer.lora_B):
-        yield from group.parameters()
+def _factors(layer: LoraLayer, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factors of an update: (rank, inputs) and (outputs, rank)."""
+    if adapter in layer.lora_embedding_A:
+        return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
+    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
 
 
 def _low_rank_terms(
@@ -69,13 +76,12 @@ def _low_rank_terms(
             if layer.use_dora.get(adapter, False):
                 message = "The change that DoRA makes is no plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false."
                 raise UsageError(message)
-            down = layer.lora_A[adapter].weight.float()  # (rank, inputs)
-            up = layer.lora_B[adapter].weight.float()  # (outputs, rank)
+            down, up = (factor.float() for factor in _factors(layer, adapter))
             scale = float(layer.scaling[adapter])
             if importance is None:
                 yield scale**2 * ((up.T @ up) * (down @ down.T)).sum()
             else:
-                # GPT-2's Conv1D holds its weight as (inputs, outputs).
+                # GPT-2's Conv1D holds its weight as (inputs, outputs), and so do its embeddings.
                 update = scale * (up @ down).T
                 yield (update.square() * _importance(importance, f"{name}.weight")).sum()
 

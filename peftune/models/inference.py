@@ -1,4 +1,4 @@
-"""Logits for many texts: sorted by length, batched, without gradients."""
+"""Logits and states for many texts: sorted by length, batched, without gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from peftune.models.parts import BAR, evaluating, label_count
+from peftune.models.parts import BAR, evaluating, head_of, label_count, trunk_of, unwrapped
 from peftune.models.tokenizer import encode_texts
 
 
@@ -36,10 +36,69 @@ def predict_logits(
     Returns:
         Logits in the order of the texts, (texts, labels), float32.
     """
+    logits = _outputs(
+        model,
+        tokenizer,
+        texts,
+        width=label_count(model),
+        max_length=max_length,
+        batch_size=batch_size,
+    )
+    if not np.isfinite(logits).all():
+        message = f"the model gives a logit that is not finite for {int((~np.isfinite(logits)).any(-1).sum())} texts"
+        raise FloatingPointError(message)
+    return logits
+
+
+def pooled_states(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    batch_size: int = 64,
+) -> NDArray[np.float32]:
+    """Return what the classification head reads of each text: the state of its last token.
+
+    Args:
+        model: a sequence classifier.
+        tokenizer: pads on the right.
+        texts: any strings.
+        max_length: tokens kept of each text.
+        batch_size: texts in one forward pass.
+
+    Returns:
+        States in the order of the texts, (texts, hidden), float32.
+    """
+    inner = unwrapped(model)
+    head = head_of(model)
+    # The model itself picks the token, so the states are those of its logits.
+    inner.score = nn.Identity()
+    try:
+        return _outputs(
+            model,
+            tokenizer,
+            texts,
+            width=int(trunk_of(model).config.n_embd),
+            max_length=max_length,
+            batch_size=batch_size,
+        )
+    finally:
+        inner.score = head
+
+
+def _outputs(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    width: int,
+    max_length: int,
+    batch_size: int,
+) -> NDArray[np.float32]:
     encoded = encode_texts(tokenizer, list(texts), max_length=max_length)
     order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))
-    labels = label_count(model)
-    logits = np.zeros((len(encoded), labels), dtype=np.float32)
+    outputs = np.zeros((len(encoded), width), dtype=np.float32)
     device = next(model.parameters()).device
     with evaluating(model):
         starts = range(0, len(order), batch_size)
@@ -52,8 +111,5 @@ def predict_logits(
                 input_ids=batch["input_ids"].to(device),
                 attention_mask=batch["attention_mask"].to(device),
             )
-            logits[chosen] = output.logits.float().cpu().numpy()  # (batch, labels)
-    if not np.isfinite(logits).all():
-        message = f"the model gives a logit that is not finite for {int((~np.isfinite(logits)).any(-1).sum())} texts"
-        raise FloatingPointError(message)
-    return logits
+            outputs[chosen] = output.logits.float().cpu().numpy()  # (batch, width)
+    return outputs

@@ -95,6 +95,8 @@ def written_by_base(
         device: where it is written.
     """
     model = language_model(source, device)
+    # No token ends a text here: an end token is as likely as the base finds it, and is gone past.
+    model.generation_config.eos_token_id = None
     written: list[list[int]] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -108,7 +110,6 @@ def written_by_base(
                 top_k=0,
                 top_p=1.0,
                 temperature=1.0,
-                min_new_tokens=length,
                 max_new_tokens=length,
                 pad_token_id=prefix,
             )

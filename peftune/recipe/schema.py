@@ -160,6 +160,14 @@ class ForgettingSection(Section):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _watches_what_is_budgeted(self) -> ForgettingSection:
+        watched = self.during_training and self.during_training.probe
+        if watched and self.budget is not None and watched.unit != "bits/byte":
+            message = f"'budget' is in bits per byte, but '{watched.label}', measured during training, is in {watched.unit}; measure an lm-loss there"
+            raise ValueError(message)
+        return self
+
 
 class CompareSection(Section):
     """What differs between the strategies of a comparison."""

@@ -39,6 +39,7 @@ class EWC(Regularizer):
 
     def begin(self, model: TrainedModel) -> Penalty:
         """Measure the information at the base."""
+        model.drift()  # before the costly part: can the model tell how far it moved?
         if isinstance(self.text, TextSource):
             read = model.sequences_of(self.text, length=self.length)
             count = min(self.sequences, len(read))

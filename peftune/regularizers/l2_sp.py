@@ -37,7 +37,8 @@ class L2SP(Regularizer):
     )
 
     def begin(self, model: TrainedModel) -> Penalty:
-        """Nothing is read: the model knows where it started."""
+        """Check that the model can tell how far it moved; where it started it knows itself."""
+        model.drift()
 
         def penalty(batch: Mapping[str, torch.Tensor], draw: int) -> torch.Tensor:  # noqa: ARG001 - the weights alone count
             distance = 0.5 * model.drift()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from peftune.artifacts import load
-from peftune.data.rows import check_rows
-from peftune.data.tables import column, read_file
-from peftune.errors import UsageError
+from peftune.artifacts.load import checked_manifest
+from peftune.data.labelled import read_labelled
 from peftune.seeds import stream_seed
 from peftune.training.learning import Learning, judge
 
@@ -35,26 +34,18 @@ def evaluate(
         ArtifactError: the artifact is refused.
         DataError: the rows cannot be used.
     """
-    if empty_text not in ("error", "drop", "keep"):
-        message = f"empty_text must be error, drop or keep (got '{empty_text}')."
-        raise UsageError(message)
-    path = Path(file)
-    table = read_file(path)
-    texts = column(table, text_column, source=f"'{path.name}'")
-    labels = column(table, label_column, source=f"'{path.name}'")
-    classifier = load(artifact, base=base)
-    rows, _ = check_rows(
-        texts,
-        labels,
-        ids=None,
-        names=classifier.labels,
+    rows = read_labelled(
+        Path(file),
+        names=checked_manifest(Path(artifact)).labels,
+        text_column=text_column,
+        label_column=label_column,
         empty_text=empty_text,
-        source=f"'{path.name}'",
     )
+    classifier = load(artifact, base=base)
     return judge(
         classifier.logits(rows.texts),
         rows.labels,
         names=classifier.labels,
-        split=path.name,
+        split=Path(file).name,
         seed=stream_seed(0, "bootstrap"),
     )

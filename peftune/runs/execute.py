@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -38,6 +36,7 @@ from peftune.runs.folder import (
 )
 from peftune.runs.forgetting import measure_before, measure_forgetting
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Identity, Run
 from peftune.seeds import seed_streams, stream_seed
 from peftune.strategies import Strategy
@@ -147,15 +146,19 @@ def _execute(
             learning=learning,
             forgetting=forgetting,
             training=training,
+            recipe=recipe,
             train_rows=len(task.train),
-            max_length=recipe.model.max_length,
         ),
-        environment={
-            **environment(),
-            "seed_streams": seed_streams(seed),
-            "dropped_rows": dict(task.dropped),
-        },
+        environment=_environment(task, seed),
     )
+
+
+def _environment(task: Task, seed: int) -> dict[str, Any]:
+    return {
+        **environment(),
+        "seed_streams": seed_streams(seed),
+        "dropped_rows": dict(task.dropped),
+    }
 
 
 def _watching(recipe: Recipe) -> list[TrainerCallback]:
@@ -177,6 +180,7 @@ def _identity(recipe: Recipe, model: nn.Module, inputs: Inputs) -> Identity:
         base_fingerprint=preparation.base_fingerprint,
         recipe_sha256=inputs.recipe_sha256,
         data_fingerprint=inputs.data_fingerprint,
+        texts_sha256=inputs.texts_sha256,
     )
 
 
@@ -191,28 +195,13 @@ def _save(
     model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path
 ) -> Path:
     name = recipe.data.dataset_name or recipe.data.train_file or ""
-    task = {
-        "data": name if "://" not in name and not Path(name).is_absolute() else Path(name).name,
-        "split": learning.split,
-        "n": learning.n,
-        "accuracy": learning.accuracy,
-        "macro_f1": learning.macro_f1,
-        "loss": learning.loss,
-        "ci95": {key: list(value) if value else None for key, value in learning.ci95.items()},
-        "majority_accuracy": learning.baselines["majority"]["accuracy"],
-    }
-    probes = [_without_tuples(dataclasses.asdict(probe)) for probe in forgetting]
+    data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
     return save(
         model,
         folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task,
-        forgetting=probes,
+        task=task_record(learning, data=data),
+        forgetting=probe_records(forgetting),
     )
-
-
-def _without_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    decoded: dict[str, Any] = json.loads(json.dumps(values))
-    return decoded
 
 
 def _refuse_several_processes() -> None:

@@ -179,9 +179,15 @@ def _refuse_changed_inputs(finished: Run, inputs: Inputs) -> None:
         finished.run.data_fingerprint,
         finished.run.base_fingerprint,
         tuple(probe.data_sha256 for probe in finished.forgetting),
+        finished.run.texts_sha256,
     )
-    now = (inputs.data_fingerprint, inputs.base_fingerprint, inputs.probe_sha256)
-    names = ("rows", "base", "probe texts")
+    now = (
+        inputs.data_fingerprint,
+        inputs.base_fingerprint,
+        inputs.probe_sha256,
+        inputs.texts_sha256,
+    )
+    names = ("rows", "base", "probe texts", "texts read in training")
     changed = [name for name, old, new in zip(names, then, now, strict=True) if old != new]
     if changed:
         message = (

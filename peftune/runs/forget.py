@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.artifacts.foreign import is_peft_folder, load_foreign_adapter
+from peftune.artifacts.foreign import is_peft_folder, load_foreign_adapter, named_base
 from peftune.artifacts.load import (
     checked_manifest,
-    load,
-    load_adapter,
+    load_prepared,
     refuse_other_base,
     strategy_of,
 )
 from peftune.artifacts.manifest import MANIFEST, Manifest
+from peftune.data.documents import load_documents
 from peftune.errors import ArtifactError, UsageError
 from peftune.forgetting.measure import (
     ProbeText,
@@ -28,12 +28,13 @@ from peftune.forgetting.measure import (
     read_probe_texts,
 )
 from peftune.forgetting.scorer import LanguageModelScorer, Reference
+from peftune.forgetting.self_test import Check, self_test
 from peftune.models.base import choose_device, load_trunk
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
-from peftune.probes import Probe
-from peftune.runs.forgetting import Before, measure_before, summarised
+from peftune.probes import LanguageModelLoss, Probe
+from peftune.runs.forgetting import CONTROL, Before, measure_before, summarised
 from peftune.runs.report import Forgetting
 
 
@@ -78,6 +79,32 @@ def forget(
     return _forget_checkpoint(folder, texts, base, device)
 
 
+def self_test_of(
+    artifact: str | Path, result: Forgetting, *, base: str | None = None, use_cpu: bool = False
+) -> list[Check]:
+    """Run the controls of the measurement on the base of an artifact.
+
+    Args:
+        artifact: what `forget` took.
+        result: what it returned.
+        base: what it took.
+        use_cpu: stay on the CPU even where there is a GPU.
+    """
+    folder = Path(artifact)
+    name = base
+    if name is None and (folder / MANIFEST).is_file():
+        name = checked_manifest(folder).base.name
+    if name is None:
+        name = named_base(folder)
+    documents = load_documents(LanguageModelLoss(dataset_name="bundled:general-text"))
+    return self_test(
+        find_base(name),
+        documents,
+        control=result.controls[CONTROL],
+        device=choose_device(use_cpu=use_cpu),
+    )
+
+
 def _forget_own(
     folder: Path, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool
 ) -> Forgetting:
@@ -94,17 +121,12 @@ def _forget_own(
         use_cpu=use_cpu,
     )
     before = measure_before(untouched, texts)
-    learned = _learned(manifest)
-    if manifest.kind == "model":
-        tuned = load(folder, use_cpu=use_cpu).model
-        after = measure_with(
-            tuned, preparation_of(untouched).tokenizer, texts, reference=_as(untouched)
-        )
-        return summarised(texts, before, after, None, learned=learned)
-    tuned = load_adapter(folder, base=base, use_cpu=use_cpu)
+    del untouched
+    tuned = load_prepared(folder, base=base, use_cpu=use_cpu)
     after = measure(tuned, texts)
-    off = measure_off(tuned, texts, after)
-    return summarised(texts, before, after, off, learned=learned)
+    # Of a full checkpoint nothing can be switched off; its reference is the base loaded again.
+    off = None if manifest.kind == "model" else measure_off(tuned, texts, after)
+    return summarised(texts, before, after, off, learned=_learned(manifest))
 
 
 def _learned(manifest: Manifest) -> bool | None:

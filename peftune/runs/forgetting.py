@@ -21,7 +21,7 @@ from peftune.forgetting.measure import (
     measure_off,
     measure_with,
 )
-from peftune.forgetting.results import forgetting_of
+from peftune.forgetting.results import ProbeResult, forgetting_of
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.forgetting.verdict import verdict
 from peftune.models.base import load_trunk
@@ -80,8 +80,9 @@ def measure_forgetting(
     texts: Sequence[ProbeText],
     before: Before,
     *,
-    learned: bool,
+    learned: bool | None,
     seed: int,
+    without: str = "the recipe has no forgetting.probes",
 ) -> Forgetting:
     """Measure a trained model against its base, with the control.
 
@@ -89,11 +90,12 @@ def measure_forgetting(
         model: a prepared model, trained.
         texts: probes with their documents.
         before: from `measure_before`.
-        learned: whether the task was learned.
+        learned: whether the task was learned; None where it is not known.
         seed: the run's seed.
+        without: why there are no probes, where there are none.
     """
     if not texts:
-        return Forgetting((), {CONTROL: None}, None, "the recipe has no forgetting.probes")
+        return Forgetting((), {CONTROL: None}, None, without)
     after = measure(model, texts)
     off = measure_off(model, texts, after)
     if before.cached and adapter_off_forgetting(before.measured, off) != 0.0:
@@ -136,10 +138,17 @@ def summarised(
     control = None if off is None else adapter_off_forgetting(before.measured, off)
     controls = {CONTROL: control}
     if control not in (None, 0.0):
-        results = [dataclasses.replace(result, verdict=None) for result in results]
+        results = [_without_verdict(result) for result in results]
         return Forgetting(results, controls, None, _CONTROL_FAILED)
     word = verdict([result.verdict for result in results])
     return Forgetting(results, controls, word, None if word else _no_verdict(learned))
+
+
+def _without_verdict(result: ProbeResult) -> ProbeResult:
+    reasons = [result.reason, f"verdict: {_CONTROL_FAILED}"] if result.verdict else [result.reason]
+    return dataclasses.replace(
+        result, verdict=None, reason="; ".join(reason for reason in reasons if reason) or None
+    )
 
 
 def _no_verdict(learned: bool | None) -> str:

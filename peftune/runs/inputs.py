@@ -17,6 +17,9 @@ from peftune.models.source import find_base
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.schema import ForgettingSection
 
+NamedText = tuple[str, Sequence[Any]]
+"""What a text is called in messages, and its documents."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -27,12 +30,15 @@ class Inputs:
         data_fingerprint: hash of the rows of every split, in order.
         base_fingerprint: hash of the base's trunk.
         probe_sha256: hash of each probe's documents.
+        texts_sha256: hash of the documents that regularisers learn from and that are measured
+            during training; None where there are none.
     """
 
     recipe_sha256: str
     data_fingerprint: str
     base_fingerprint: str
     probe_sha256: tuple[str, ...]
+    texts_sha256: str | None
 
     @property
     def sha256(self) -> str:
@@ -42,12 +48,13 @@ class Inputs:
             self.data_fingerprint,
             self.base_fingerprint,
             *self.probe_sha256,
+            self.texts_sha256 or "",
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
-    """Read and check the rows, the probe texts and the base of a resolved recipe.
+    """Read and check the rows, the texts and the base of a resolved recipe.
 
     Raises:
         DataError: rows or texts cannot be used.
@@ -59,33 +66,64 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
     check_length(source, recipe.model.max_length)
     task = load_task(recipe.data)
     texts = read_probe_texts(recipe.forgetting.probes)
-    _refuse_leaks(recipe.forgetting, task, texts)
-    return task, texts, inputs_of(recipe, task, texts, base_fingerprint(source.folder))
+    learned, watched = _read_in_training(recipe.forgetting)
+    _refuse_leaks(task, texts, learned, watched)
+    hashes = [documents_sha256(text) for _, text in (*learned, *watched)]
+    inputs = inputs_of(
+        recipe,
+        task,
+        texts,
+        base_fingerprint=base_fingerprint(source.folder),
+        texts_sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None,
+    )
+    return task, texts, inputs
 
 
-def _refuse_leaks(section: ForgettingSection, task: Task, texts: Sequence[ProbeText]) -> None:
-    """Let no probe report on a text that training reads or decides by."""
-    read: list[tuple[str, Sequence[Any]]] = [("the task's training rows", task.train.texts)]
-    for term in section.regularizers:
-        read += [
-            (f"the text of regularizer '{term.type}'", load_documents(source))
-            for source in term.sources().values()
-        ]
-    if section.during_training is not None:
-        probe = section.during_training.probe
-        read.append((f"'{probe.label}', measured during training", load_documents(probe)))
-    for text in texts:
-        for name, documents in read:
-            refuse_overlap(
-                text.documents, documents, judged_name=f"probe '{text.label}'", read_name=name
-            )
-
-
-def inputs_of(recipe: Recipe, task: Task, texts: Sequence[ProbeText], fingerprint: str) -> Inputs:
+def inputs_of(
+    recipe: Recipe,
+    task: Task,
+    texts: Sequence[ProbeText],
+    *,
+    base_fingerprint: str,
+    texts_sha256: str | None,
+) -> Inputs:
     """Hash what was read."""
     return Inputs(
         recipe_sha256=recipe_sha256(recipe),
         data_fingerprint=task.fingerprint(),
-        base_fingerprint=fingerprint,
+        base_fingerprint=base_fingerprint,
         probe_sha256=tuple(documents_sha256(text.documents) for text in texts),
+        texts_sha256=texts_sha256,
     )
+
+
+def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
+    """Read what regularisers learn from, and what is measured during training."""
+    learned: list[NamedText] = [
+        (f"the text of regularizer '{term.type}'", load_documents(source))
+        for term in section.regularizers
+        for source in term.sources().values()
+    ]
+    if section.during_training is None:
+        return learned, []
+    probe = section.during_training.probe
+    return learned, [(f"'{probe.label}', measured during training", load_documents(probe))]
+
+
+def _refuse_leaks(
+    task: Task,
+    texts: Sequence[ProbeText],
+    learned: Sequence[NamedText],
+    watched: Sequence[NamedText],
+) -> None:
+    """Report on no text that training reads or decides by, and decide by none that it reads."""
+    learned = [("the task's training rows", task.train.texts), *learned]
+    for text in texts:
+        _refuse_shared(f"probe '{text.label}'", text.documents, [*learned, *watched])
+    for name, documents in watched:
+        _refuse_shared(name, documents, learned)
+
+
+def _refuse_shared(name: str, judged: Sequence[Any], read: Sequence[NamedText]) -> None:
+    for read_name, documents in read:
+        refuse_overlap(judged, documents, judged_name=name, read_name=read_name)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from peftune.errors import GuardError
 from peftune.strategies.base import Strategy, TrainingDefaults
 
 if TYPE_CHECKING:
@@ -70,11 +71,20 @@ class LoRA(Strategy):
     )
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        """Freeze the base and put a LoRA update beside each target; the head learns too."""
+        """Freeze the base and put a LoRA update beside each target; the head learns too.
+
+        Raises:
+            GuardError: a block that is to get an update does not exist.
+        """
         import torch
         from peft import LoraConfig, TaskType, get_peft_model
         from transformers.pytorch_utils import Conv1D
 
+        blocks = int(model.config.num_hidden_layers)
+        beyond = [layer for layer in self.layers_to_transform or () if layer >= blocks]
+        if beyond:
+            message = f"layers_to_transform names block {beyond[0]}, but the base has {blocks} blocks, counted from 0."
+            raise GuardError(message)
         targets: str | list[str] = (
             self.target_modules
             if isinstance(self.target_modules, str)

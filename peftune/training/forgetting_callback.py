@@ -45,8 +45,9 @@ class ForgettingCallback(TrainerCallback):
     `eval_forgetting_<probe>`, and into `curve`.
 
     With a budget, a checkpoint that forgot more is never the best one (it counts as infinitely bad
-    under `metric_for_best_model`), and with `over_budget="stop-training"` training ends there. The
-    budget decides, so its text must not be the one whose forgetting is reported.
+    under `metric_for_best_model`), and with `over_budget="stop-training"` training ends there.
+    Where every checkpoint is over the budget none is the best, and the last weights stay in the
+    model. The budget decides, so its text must not be the one whose forgetting is reported.
 
     Args:
         probes: what to measure; at least one.
@@ -68,6 +69,11 @@ class ForgettingCallback(TrainerCallback):
     ) -> None:
         if not probes:
             message = "ForgettingCallback needs a probe, such as peftune.LanguageModelLoss(file='general.txt')."
+            raise UsageError(message)
+        labels = [probe.label for probe in probes]
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        if repeated:
+            message = f"ForgettingCallback has two probes named {', '.join(map(repr, repeated))}; give each its own 'name'."
             raise UsageError(message)
         self.probes = probes
         self.budget = budget
@@ -101,7 +107,7 @@ class ForgettingCallback(TrainerCallback):
             self._tokenizer = preparation_of(model).tokenizer
             self._before = measure_base(model, self._texts)
         else:
-            self._before = self._measure_named_base(model)
+            self._before = self._measure_named_base(model, resumed=state.global_step > 0)
         self.curve = [
             {key: value for key, value in entry.items() if _is_ours(key)}
             for entry in state.log_history
@@ -126,7 +132,8 @@ class ForgettingCallback(TrainerCallback):
         found = self._record(kwargs["model"], state)
         metrics: dict[str, float] = kwargs.get("metrics") or {}
         metrics.update({f"eval_{key}": value for key, value in found.items()})
-        if self.budget is not None and max(found.values()) > self.budget:
+        # A loss that is no number is over any budget.
+        if self.budget is not None and not all(value <= self.budget for value in found.values()):
             self._refuse_checkpoint(args, metrics, state)
             control.should_training_stop |= self.over_budget == "stop-training"
 
@@ -149,7 +156,7 @@ class ForgettingCallback(TrainerCallback):
         }
         entry = {"epoch": state.epoch or 0.0, "step": state.global_step, **found}
         state.log_history.append(entry)
-        self.curve.append(entry)
+        self.curve.append(dict(entry))
         return found
 
     def _measured(self, model: nn.Module) -> list[Measurement]:
@@ -159,9 +166,6 @@ class ForgettingCallback(TrainerCallback):
             raise RuntimeError(message)
         measured = []
         for text in self._texts:
-            if text.probe.needs_base and not is_prepared(model):
-                message = f"The probe '{text.label}' compares with the base token by token, which needs a model made by peftune.prepare."
-                raise UsageError(message)
             reference = (lambda: acting_as_base(model)) if text.probe.needs_base else None
             measured += measure_with(model, self._tokenizer, [text], reference=reference)
         return measured
@@ -179,11 +183,15 @@ class ForgettingCallback(TrainerCallback):
             self.budget,
         )
 
-    def _measure_named_base(self, model: nn.Module) -> list[Measurement]:
+    def _measure_named_base(self, model: nn.Module, *, resumed: bool) -> list[Measurement]:
         """Measure the base that the user names, and check that the model began as it."""
         if self.base is None:
             message = f"This {type(model).__name__} was not made by peftune.prepare, so its base is unknown. Name it: ForgettingCallback(probe, base='gpt2')."
             raise UsageError(message)
+        for text in self._texts:
+            if text.probe.needs_base:
+                message = f"The probe '{text.label}' compares with the base token by token, which needs a model made by peftune.prepare."
+                raise UsageError(message)
         if getattr(unwrapped(model), "is_quantized", False):
             message = "The base of a quantised model must be measured in the same precision. Make the model with peftune.prepare."
             raise UsageError(message)
@@ -191,7 +199,8 @@ class ForgettingCallback(TrainerCallback):
         self._tokenizer = load_tokenizer(source.folder)
         trunk = load_trunk(source, torch.device(next(model.parameters()).device))
         before = measure_with(trunk, self._tokenizer, self._texts)
-        _check_start(before, measure_with(model, self._tokenizer, self._texts), self.base)
+        if not resumed:  # it began as the base when it was started, and has moved since
+            _check_start(before, measure_with(model, self._tokenizer, self._texts), self.base)
         return before
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -29,10 +29,10 @@ class TrainedClassifier:
     Args:
         model: from `peftune.prepare`.
         seed: the run's seed; everything drawn here comes from a stream of its own.
-        task_tokens: tokens that a batch of the task has on average.
+        task_tokens: counts the tokens that a batch of the task has on average.
     """
 
-    def __init__(self, model: nn.Module, *, seed: int, task_tokens: float) -> None:
+    def __init__(self, model: nn.Module, *, seed: int, task_tokens: Callable[[], float]) -> None:
         self._model = model
         self._preparation = preparation_of(model)
         self._seed = stream_seed(seed, "regularizers")
@@ -100,7 +100,7 @@ class TrainedClassifier:
 
     def task_tokens(self) -> float:
         """Return how many tokens a batch of the task has on average."""
-        return self._task_tokens
+        return self._task_tokens()
 
     def chosen(
         self, sequences: Sequence[Sequence[int]], count: int, *, draw: int

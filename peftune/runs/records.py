@@ -1,0 +1,37 @@
+"""What an artifact's manifest records of a measurement: the numbers that a card shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from peftune.runs.report import Forgetting
+from peftune.training.learning import Learning
+
+
+def task_record(learning: Learning, *, data: str) -> dict[str, Any]:
+    """Pick what an artifact says of its score.
+
+    Args:
+        learning: the score, with the majority class among its baselines.
+        data: name of the data.
+    """
+    return {
+        "data": data,
+        "split": learning.split,
+        "n": learning.n,
+        "accuracy": learning.accuracy,
+        "macro_f1": learning.macro_f1,
+        "loss": learning.loss,
+        "ci95": {key: list(value) if value else None for key, value in learning.ci95.items()},
+        "majority_accuracy": learning.baselines["majority"]["accuracy"],
+    }
+
+
+def probe_records(forgetting: Forgetting) -> list[dict[str, Any]]:
+    """Turn the results of probes into what JSON holds."""
+    records: list[dict[str, Any]] = json.loads(
+        json.dumps([dataclasses.asdict(probe) for probe in forgetting])
+    )
+    return records

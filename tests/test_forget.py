@@ -1,0 +1,293 @@
+"""Forgetting alone: of peftune's own artifacts, of other tools' adapters, and of checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bases import write_base
+from peft import LoraConfig, TaskType, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
+from tuned import DOCUMENTS, forgetting, prepared, train
+
+from peftune.artifacts import save
+from peftune.errors import ArtifactError, BaseModelError, PeftuneError, UsageError
+from peftune.forgetting.measure import measure, measure_base, measure_with, read_probe_texts
+from peftune.models.tokenizer import load_tokenizer
+from peftune.probes import LanguageModelLoss
+from peftune.runs.forget import forget
+from peftune.runs.forgetting import measure_before, measure_forgetting
+from peftune.runs.report import Forgetting
+from peftune.strategies import Full, LoRA
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> LanguageModelLoss:
+    """Write the documents to a file, and return the probe that reads them."""
+    path = tmp_path_factory.mktemp("probe") / "prose.txt"
+    path.write_text("\f".join(DOCUMENTS))
+    return LanguageModelLoss(file=str(path))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a small random base."""
+    return write_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def adapter(
+    base: Path, probe: LanguageModelLoss, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Forgetting]:
+    """Train and save a small adapter, with its forgetting as a run measures it."""
+    model = prepared(base, LoRA(r=4))
+    texts = read_probe_texts([probe])
+    before = measure_before(model, texts)
+    train(model)
+    found = measure_forgetting(model, texts, before, learned=True, seed=0)
+    scores = {"accuracy": 0.9, "macro_f1": 0.9}
+    task = {
+        "split": "test",
+        "n": 100,
+        **scores,
+        "ci95": {name: [0.8, 0.95] for name in scores},
+        "majority_accuracy": 0.5,
+    }
+    folder = save(model, tmp_path_factory.mktemp("adapter") / "adapter", task=task)
+    return folder, found
+
+
+def test_forgetting_of_an_adapter_folder_is_the_runs_own(
+    adapter: tuple[Path, Forgetting],
+    base: Path,
+    probe: LanguageModelLoss,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Saved, loaded and measured against a base loaded by itself: the same number, control zero."""
+    folder, expected = adapter
+    monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path))  # nothing that the run measured is read
+
+    found = forget(folder, [probe], base=str(base), use_cpu=True)
+
+    assert found["prose"] == expected["prose"]
+    assert found["prose"].forgetting != 0
+    assert (found.verdict, found.controls) == (expected.verdict, {"adapter_off_forgetting": 0.0})
+
+
+@pytest.fixture
+def plain(adapter: tuple[Path, Forgetting], tmp_path: Path) -> Path:
+    """Copy the adapter folder as PEFT itself would have written it."""
+    folder = tmp_path / "plain"
+    shutil.copytree(adapter[0], folder)
+    (folder / "peftune.json").unlink()
+    (folder / "README.md").unlink()
+    return folder
+
+
+def test_forgetting_of_a_plain_peft_folder_is_the_same(
+    adapter: tuple[Path, Forgetting], plain: Path, base: Path, probe: LanguageModelLoss
+) -> None:
+    """The adapter alone, without the manifest, gives the same numbers and the same control."""
+    _, expected = adapter
+
+    found = forget(plain, [probe], base=str(base), use_cpu=True)
+
+    assert found["prose"].forgetting == pytest.approx(expected["prose"].forgetting, abs=1e-9)
+    assert found.controls == {"adapter_off_forgetting": 0.0}
+    assert (found.verdict, found.reason) == (None, "no verdict without a task score beside it")
+    assert found["prose"].reason is not None
+    assert "verdict: there is no task score to judge it beside" in found["prose"].reason
+
+
+@pytest.mark.parametrize("task_type", [TaskType.SEQ_CLS, TaskType.CAUSAL_LM])
+def test_forgetting_of_an_adapter_that_peft_saved_is_measured(
+    task_type: TaskType, base: Path, probe: LanguageModelLoss, tmp_path: Path
+) -> None:
+    """A LoRA of another tool, for classes or for text, is measured on its own base."""
+    kind = GPT2ForSequenceClassification if task_type == TaskType.SEQ_CLS else GPT2LMHeadModel
+    model = get_peft_model(
+        kind.from_pretrained(base),
+        LoraConfig(task_type=task_type, r=2, target_modules=["c_attn"], fan_in_fan_out=True),
+    )
+    torch.manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.5)
+    model.save_pretrained(str(tmp_path / "lora"))
+
+    found = forget(tmp_path / "lora", [probe], use_cpu=True)["prose"]
+
+    texts = read_probe_texts([probe])
+    [expected] = measure_with(model.eval(), load_tokenizer(base), texts)
+    assert found.after == pytest.approx(expected.value, rel=1e-6)
+    assert found.after != found.before
+
+
+def test_forgetting_of_a_full_checkpoint_is_measured_with_and_without_its_manifest(
+    base: Path, probe: LanguageModelLoss, tmp_path: Path
+) -> None:
+    """Full fine-tuning leaves a checkpoint; it has no adapter to switch off, so no control."""
+    model = prepared(base, Full())
+    texts = read_probe_texts([probe])
+    before = measure_base(model, texts)
+    train(model, rate=0.1)
+    expected = forgetting(before, measure(model, texts))
+    folder = save(model, tmp_path / "model")
+
+    own = forget(folder, [probe], base=str(base), use_cpu=True)
+    (folder / "peftune.json").unlink()
+    plain = forget(folder, [probe], base=str(base), use_cpu=True)
+
+    assert expected != 0
+    for found in (own, plain):
+        assert found["prose"].forgetting == pytest.approx(expected, abs=1e-9)
+        assert found.controls == {"adapter_off_forgetting": None}
+    with pytest.raises(UsageError) as caught:
+        forget(folder, [probe], use_cpu=True)
+    assert str(caught.value) == (
+        f"'{folder}' is a plain checkpoint, which does not say what it was made from. Pass --base."
+    )
+
+
+def test_forgetting_against_another_base_is_refused(
+    adapter: tuple[Path, Forgetting], probe: LanguageModelLoss, tmp_path: Path
+) -> None:
+    """Of the same shape or not, a base with other weights gives no number."""
+    folder, _ = adapter
+    other = write_base(tmp_path / "other", seed=1)
+    manifest = json.loads((folder / "peftune.json").read_text())
+
+    with pytest.raises(ArtifactError) as caught:
+        forget(folder, [probe], base=str(other), use_cpu=True)
+    assert str(caught.value).startswith(
+        f"'{folder}' belongs to the base 'tiny' with fingerprint "
+        f"{manifest['base']['fingerprint'][:12]}…; '{other}' has "
+    )
+    assert str(caught.value).endswith(
+        "… and is another model. Pass the base that it was trained on."
+    )
+    with pytest.raises(BaseModelError, match="cannot be found under that name"):
+        forget(folder, [probe], use_cpu=True)
+
+
+def _change_config(folder: Path, **values: Any) -> None:  # noqa: ANN401 - values of a JSON file
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def _refusal(folder: Path, base: Path, probe: LanguageModelLoss) -> str:
+    with pytest.raises(PeftuneError) as caught:
+        forget(folder, [probe], base=str(base), use_cpu=True)
+    return str(caught.value).replace(f"{folder.parent}/", "")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"target_modules": ".*c_attn"},
+            "adapter_config.json: r must be 1 to 1024, lora_alpha positive, target_modules a list of module names.",
+        ),
+        (
+            {"r": 10**9},
+            "adapter_config.json: r must be 1 to 1024, lora_alpha positive, target_modules a list of module names.",
+        ),
+        (
+            {"bias": "all"},
+            "'plain/adapter_config.json': bias 'all' is not plain LoRA: it changes the base, treats layers apart, or follows other files. It is not opened.",
+        ),
+        (
+            {"init_lora_weights": "pissa"},
+            "'plain/adapter_config.json': init_lora_weights 'pissa' is not plain LoRA: it changes the base, treats layers apart, or follows other files. It is not opened.",
+        ),
+        (
+            {"rank_pattern": {"c_attn": 2}},
+            "'plain/adapter_config.json': rank_pattern {'c_attn': 2} is not plain LoRA: it changes the base, treats layers apart, or follows other files. It is not opened.",
+        ),
+        (
+            {"alpha_pattern": {"c_attn": 2}},
+            "'plain/adapter_config.json': alpha_pattern {'c_attn': 2} is not plain LoRA: it changes the base, treats layers apart, or follows other files. It is not opened.",
+        ),
+        (
+            {"peft_type": "IA3"},
+            "'plain/adapter_config.json' is no LoRA adapter; peftune measures plain LoRA adapters of other tools.",
+        ),
+    ],
+)
+def test_a_foreign_adapter_that_is_no_plain_lora_is_refused(
+    values: dict[str, Any],
+    message: str,
+    plain: Path,
+    base: Path,
+    probe: LanguageModelLoss,
+) -> None:
+    """What rewrites the base, or cannot be checked, gives an error and never a number."""
+    _change_config(plain, **values)
+
+    assert _refusal(plain, base, probe) == message
+
+
+def test_a_foreign_adapter_with_broken_tensors_is_refused(
+    plain: Path, base: Path, probe: LanguageModelLoss
+) -> None:
+    """NaN, a missing or an unexpected tensor, and garbage in the file: one line each."""
+    path = plain / "adapter_model.safetensors"
+    tensors = load_file(path)
+    *others, first = sorted(tensors)
+
+    save_file({**tensors, first: torch.full_like(tensors[first], math.nan)}, path)
+    assert _refusal(plain, base, probe) == (
+        f"'plain/adapter_model.safetensors': tensor '{first}' has another shape than 'tiny' asks for, or values that are not finite."
+    )
+    save_file({name: tensors[name] for name in others}, path)
+    assert _refusal(plain, base, probe) == (
+        f"'plain/adapter_model.safetensors' does not fit 'tiny': tensor '{first}' is missing or unexpected (1 in all)."
+    )
+    save_file({**tensors, "spare": torch.zeros(1)}, path)
+    assert _refusal(plain, base, probe) == (
+        "'plain/adapter_model.safetensors' does not fit 'tiny': tensor 'spare' is missing or unexpected (1 in all)."
+    )
+    path.write_bytes(b"not tensors")
+    assert _refusal(plain, base, probe).startswith(
+        "'plain/adapter_model.safetensors' is no readable safetensors file: "
+    )
+
+
+def test_a_pickled_adapter_is_never_opened(
+    plain: Path, base: Path, probe: LanguageModelLoss
+) -> None:
+    """`adapter_model.bin` can run code when it is opened, so it is not."""
+    (plain / "adapter_model.safetensors").rename(plain / "adapter_model.bin")
+
+    assert _refusal(plain, base, probe) == (
+        "'plain' holds no adapter_model.safetensors; pickled adapters are never opened. "
+        "Save it again with safetensors."
+    )
+
+
+def test_a_foreign_adapter_without_a_base_asks_for_one(
+    plain: Path, probe: LanguageModelLoss
+) -> None:
+    """An adapter that names no base is measured against the one that is passed."""
+    with pytest.raises(ArtifactError) as caught:
+        forget(plain, [probe], use_cpu=True)
+    assert str(caught.value) == (
+        f"'{plain}' does not name its base. Pass it: --base on the command line, base=… in Python."
+    )
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, probe: LanguageModelLoss) -> None:
+    """A wrong path is no hub id and no traceback."""
+    with pytest.raises(ArtifactError) as caught:
+        forget(tmp_path / "nothing", [probe])
+    assert str(caught.value) == (
+        f"There is no folder '{tmp_path / 'nothing'}'. Name an adapter folder, or a checkpoint folder."
+    )
