@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
 
@@ -27,6 +28,7 @@ from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import (
     PROBES,
     Cloze,
+    ContinuationScores,
     KLDivergence,
     LanguageModelLoss,
     LinearProbe,
@@ -34,6 +36,7 @@ from peftune.probes import (
     MinimalPairs,
     MultipleChoice,
     Probe,
+    TextScores,
 )
 from peftune.probes.linear_probe import LabelledText
 from peftune.probes.minimal_pairs import MinimalPair
@@ -200,15 +203,64 @@ def test_multiple_choice_counts_questions_whose_answer_is_the_likeliest_option(
     assert measured.extra["chance"].tolist() == [1 / 3, 1 / 3, 1 / 2, 1 / 4, 1 / 2]
 
 
-def test_characters_favour_no_short_option(language_model: GPT2LMHeadModel) -> None:
-    """The longer option costs more nats in all and fewer a character: the two fields differ."""
-    question = Question("She looked", ("at him", "at"), 0)
-    plain, normalized = (
-        _measured(language_model, MultipleChoice(file="a", normalization=word), [question]).value
-        for word in ("none", "characters")
-    )
+class Priced:
+    """A language model that knows what each continuation costs, and no other.
 
-    assert (plain, normalized) == (0.0, 1.0)
+    Args:
+        nats: negative log-likelihood of a continuation, by the whole of it.
+    """
+
+    def __init__(self, nats: dict[str, float]) -> None:
+        self.nats = nats
+
+    def score_continuations(self, pairs: Sequence[tuple[str, str]]) -> ContinuationScores:
+        """Look every continuation up."""
+        found = np.array([self.nats[continuation] for _, continuation in pairs])
+        return ContinuationScores(found, np.ones(len(pairs), np.int64), np.zeros(len(pairs), bool))
+
+    def score_text(
+        self, documents: Sequence[str], *, disjoint_windows: bool = False
+    ) -> TextScores:
+        """Refuse: no text is priced."""
+        raise NotImplementedError
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Refuse: there are no features."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("normalization", "right"), [("none", 0.0), ("characters", 1.0)])
+def test_characters_are_those_of_the_option_without_its_space(
+    normalization: Any,  # noqa: ANN401 - one of the two words
+    right: float,
+) -> None:
+    """2 characters at 1.0 nats against 8 at 0.9; counting the space, the first would cost less."""
+    question = Question("He fell off", ("of", "the wall"), 1)
+    model = Priced({" of": 2.0, " the wall": 7.2})
+
+    measured = MultipleChoice(file="a", normalization=normalization).measure(model, [question])
+
+    assert measured.value == right
+
+
+def test_an_option_with_white_space_of_its_own_gets_no_other() -> None:
+    """A line break or a space that the option brings is what stands between it and the context."""
+    question = Question("They went", (" home", "\nhome", "home"), 1)
+    model = Priced({" home": 2.0, "\nhome": 1.0})
+
+    assert MultipleChoice(file="a").measure(model, [question]).value == 1.0
+
+
+@pytest.mark.parametrize(("leading_space", "right"), [(True, 1.0), (False, 0.0)])
+def test_a_sentence_is_read_after_a_space_or_as_it_stands(
+    leading_space: bool,  # noqa: FBT001 - given by name of the field
+    right: float,
+) -> None:
+    """The space is part of what is scored."""
+    model = Priced({" He is.": 1.0, " He are.": 2.0, "He is.": 4.0, "He are.": 3.0})
+    probe = MinimalPairs(file="a", leading_space=leading_space)
+
+    assert probe.measure(model, [MinimalPair("He is.", "He are.")]).value == right
 
 
 def _labelled(count: int) -> list[LabelledText]:
