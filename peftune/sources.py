@@ -23,6 +23,9 @@ class TextSource(BaseModel):
     columns: ClassVar[tuple[str, ...]] = ()
     """Fields that every row must have; empty where `text_column` names the only one."""
 
+    plain: ClassVar[bool] = True
+    """Whether documents are prose, which may be joined and cut."""
+
     dataset_name: str | None = Field(
         None, description="bundled:general-text, a hub id, or a saved datasets folder."
     )
@@ -52,11 +55,10 @@ class TextSource(BaseModel):
         if self.columns and self.text_column != "text":
             message = f"'text_column' does not apply: each row needs {quoted(self.columns)}"
             raise ValueError(message)
-        if self.articles and self.columns:
-            message = (
-                "'articles' joins lines of plain text, and these rows have fields of their own"
-            )
-            raise ValueError(message)
+        for name in () if self.plain else ("articles", "max_characters"):
+            if getattr(self, name):
+                message = f"'{name}' does not apply: each row is read whole"
+                raise ValueError(message)
         return self
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
 
@@ -26,6 +28,7 @@ from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import (
     PROBES,
     Cloze,
+    ContinuationScores,
     KLDivergence,
     LanguageModelLoss,
     LinearProbe,
@@ -33,12 +36,13 @@ from peftune.probes import (
     MinimalPairs,
     MultipleChoice,
     Probe,
+    TextScores,
 )
 from peftune.probes.linear_probe import LabelledText
 from peftune.probes.minimal_pairs import MinimalPair
 from peftune.probes.multiple_choice import Question
 from peftune.recipe import read_probe
-from peftune.runs.forget import forget
+from peftune.runs import forget
 
 BASE = "bundled:tiny-gpt2"
 LONG = "The old man went to the sea and the boats came home in the evening. " * 40
@@ -199,15 +203,64 @@ def test_multiple_choice_counts_questions_whose_answer_is_the_likeliest_option(
     assert measured.extra["chance"].tolist() == [1 / 3, 1 / 3, 1 / 2, 1 / 4, 1 / 2]
 
 
-def test_characters_favour_no_short_option(language_model: GPT2LMHeadModel) -> None:
-    """The longer option costs more nats in all and fewer a character: the two fields differ."""
-    question = Question("She looked", ("at him", "at"), 0)
-    plain, normalized = (
-        _measured(language_model, MultipleChoice(file="a", normalization=word), [question]).value
-        for word in ("none", "characters")
-    )
+class Priced:
+    """A language model that knows what each continuation costs, and no other.
 
-    assert (plain, normalized) == (0.0, 1.0)
+    Args:
+        nats: negative log-likelihood of a continuation, by the whole of it.
+    """
+
+    def __init__(self, nats: dict[str, float]) -> None:
+        self.nats = nats
+
+    def score_continuations(self, pairs: Sequence[tuple[str, str]]) -> ContinuationScores:
+        """Look every continuation up."""
+        found = np.array([self.nats[continuation] for _, continuation in pairs])
+        return ContinuationScores(found, np.ones(len(pairs), np.int64), np.zeros(len(pairs), bool))
+
+    def score_text(
+        self, documents: Sequence[str], *, disjoint_windows: bool = False
+    ) -> TextScores:
+        """Refuse: no text is priced."""
+        raise NotImplementedError
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Refuse: there are no features."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("normalization", "right"), [("none", 0.0), ("characters", 1.0)])
+def test_characters_are_those_of_the_option_without_its_space(
+    normalization: Any,  # noqa: ANN401 - one of the two words
+    right: float,
+) -> None:
+    """2 characters at 1.0 nats against 8 at 0.9; counting the space, the first would cost less."""
+    question = Question("He fell off", ("of", "the wall"), 1)
+    model = Priced({" of": 2.0, " the wall": 7.2})
+
+    measured = MultipleChoice(file="a", normalization=normalization).measure(model, [question])
+
+    assert measured.value == right
+
+
+def test_an_option_with_white_space_of_its_own_gets_no_other() -> None:
+    """A line break or a space that the option brings is what stands between it and the context."""
+    question = Question("They went", (" home", "\nhome", "home"), 1)
+    model = Priced({" home": 2.0, "\nhome": 1.0})
+
+    assert MultipleChoice(file="a").measure(model, [question]).value == 1.0
+
+
+@pytest.mark.parametrize(("leading_space", "right"), [(True, 1.0), (False, 0.0)])
+def test_a_sentence_is_read_after_a_space_or_as_it_stands(
+    leading_space: bool,  # noqa: FBT001 - given by name of the field
+    right: float,
+) -> None:
+    """The space is part of what is scored."""
+    model = Priced({" He is.": 1.0, " He are.": 2.0, "He is.": 4.0, "He are.": 3.0})
+    probe = MinimalPairs(file="a", leading_space=leading_space)
+
+    assert probe.measure(model, [MinimalPair("He is.", "He are.")]).value == right
 
 
 def _labelled(count: int) -> list[LabelledText]:
@@ -452,6 +505,15 @@ SPECS = {
 }
 
 
+@pytest.fixture
+def _own_logging() -> Iterator[None]:
+    """Take the command's log handlers away again; they write to the stream that one test captures."""
+    logger = logging.getLogger("peftune")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    yield
+    logger.handlers, logger.level, logger.propagate = before
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a recipe with the four probes has been run, into `run`."""
@@ -474,6 +536,7 @@ def _objects(folder: Path) -> dict[str, Probe]:
     }
 
 
+@pytest.mark.usefixtures("_own_logging")
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_a_recipe_a_command_line_and_an_object_say_the_same(
     name: str,
@@ -582,6 +645,14 @@ def test_a_few_words_name_a_probe(
             "--probe: 'text_column' does not apply: each row needs 'context', 'options' and 'answer'.",
         ),
         (
+            "{type: cloze, file: a.jsonl, max_characters: 100}",
+            "--probe: 'max_characters' does not apply: each row is read whole.",
+        ),
+        (
+            "{type: linear-probe, file: a.jsonl, articles: true}",
+            "--probe: 'articles' does not apply: each row is read whole.",
+        ),
+        (
             "{type: linear-probe, file: a.jsonl, label_column: text}",
             "--probe: 'text_column' and 'label_column' name the same column.",
         ),
@@ -604,7 +675,7 @@ def test_words_that_name_no_probe_are_refused_in_one_line(
 @pytest.mark.parametrize("kind", ["jsonl", "json", "parquet", "folder"])
 def test_options_are_a_list_or_its_json(kind: str, tmp_path: Path) -> None:
     """Files of JSON arrive as text, data sets as lists: both are the same questions."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"context": "It is", "options": ["hot", "cold"], "answer": "cold"},
         {"context": "", "options": ["1", "2", "3"], "answer": "3"},
     ]

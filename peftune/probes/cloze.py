@@ -22,6 +22,8 @@ class Cloze(Probe):
         Paperno et al. 2016, The LAMBADA dataset, arXiv:1606.06031.
     """
 
+    plain: ClassVar[bool] = False
+
     type: ClassVar[str] = "cloze"
     metric: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = "share"

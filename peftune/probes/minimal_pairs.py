@@ -34,6 +34,7 @@ class MinimalPairs(Probe):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("sentence_good", "sentence_bad")
+    plain: ClassVar[bool] = False
 
     type: ClassVar[str] = "minimal-pairs"
     metric: ClassVar[str] = "accuracy"

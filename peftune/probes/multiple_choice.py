@@ -38,6 +38,7 @@ class MultipleChoice(Probe):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("context", "options", "answer")
+    plain: ClassVar[bool] = False
 
     type: ClassVar[str] = "multiple-choice"
     metric: ClassVar[str] = "accuracy"
