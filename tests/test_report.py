@@ -51,7 +51,7 @@ output_dir: runs/tiny
 KEYS = {
     "": "schema_version peftune_version status run learning forgetting cost findings environment",
     "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256",
-    "run.strategy_config": "name r lora_alpha lora_dropout target_modules use_rslora use_dora",
+    "run.strategy_config": "name r lora_alpha lora_dropout target_modules layers_to_transform use_rslora use_dora",
     "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason",
     "learning.metrics": "balanced_accuracy weighted_f1 micro_f1 roc_auc log_loss",
     "learning.ci95": "accuracy macro_f1",
@@ -134,7 +134,7 @@ def test_the_report_holds_no_number_that_is_none(report: dict[str, Any], run: Ru
 
 
 # Facts that are absent, and not unmeasured: a CPU has no CUDA version.
-NOT_MEASUREMENTS = ("environment",)
+NOT_MEASUREMENTS = ("environment", "run.strategy_config")
 
 
 def _keys_of_reason(reason: str) -> set[str]:

@@ -31,14 +31,14 @@ class Inputs:
         base_fingerprint: hash of the base's trunk.
         probe_sha256: hash of each probe's documents.
         texts_sha256: hash of the documents that regularisers learn from and that are measured
-            during training; None where there are none.
+            during training, in order; of nothing where there are none.
     """
 
     recipe_sha256: str
     data_fingerprint: str
     base_fingerprint: str
     probe_sha256: tuple[str, ...]
-    texts_sha256: str | None
+    texts_sha256: str
 
     @property
     def sha256(self) -> str:
@@ -48,7 +48,7 @@ class Inputs:
             self.data_fingerprint,
             self.base_fingerprint,
             *self.probe_sha256,
-            self.texts_sha256 or "",
+            self.texts_sha256,
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -74,7 +74,7 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
         task,
         texts,
         base_fingerprint=base_fingerprint(source.folder),
-        texts_sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None,
+        texts_sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
     )
     return task, texts, inputs
 
@@ -85,7 +85,7 @@ def inputs_of(
     texts: Sequence[ProbeText],
     *,
     base_fingerprint: str,
-    texts_sha256: str | None,
+    texts_sha256: str,
 ) -> Inputs:
     """Hash what was read."""
     return Inputs(
@@ -99,7 +99,7 @@ def inputs_of(
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
     """Read what regularisers learn from, and what is measured during training."""
-    learned = [
+    learned: list[NamedText] = [
         (f"the text of regularizer '{term.type}'", load_documents(source))
         for term in section.regularizers
         for source in term.sources().values()

@@ -32,8 +32,7 @@ class Identity:
         base_fingerprint: hash of the base's trunk.
         recipe_sha256: hash of the resolved recipe.
         data_fingerprint: hash of the rows of every split, in order.
-        texts_sha256: hash of the texts that training reads or decides by beside the task; None
-            where there are none.
+        texts_sha256: hash of the texts that training reads or decides by beside the task.
     """
 
     name: str
@@ -44,7 +43,7 @@ class Identity:
     base_fingerprint: str
     recipe_sha256: str
     data_fingerprint: str
-    texts_sha256: str | None
+    texts_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
