@@ -393,7 +393,8 @@ def merged_change(base: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     merged = copy.deepcopy(model).merge_and_unload()  # type: ignore[operator]
     plain = dict(GPT2LMHeadModel.from_pretrained(base).transformer.named_parameters())
     return {
-        name: weight.detach() - plain[name] for name, weight in trunk_of(merged).named_parameters()
+        name: (weight - plain[name]).detach()
+        for name, weight in trunk_of(merged).named_parameters()
     }
 
 
