@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -69,12 +69,13 @@ def _message(found: list[ErrorDetails], path: KeyPath, model: type[BaseModel]) -
     """Join what each branch of a union wants into one sentence."""
     first = found[0]
     if first["type"] == "extra_forbidden":
-        parent = _model_at(model, path[:-1])
+        parent = _model_in(_annotation_at(model, path[:-1]))
         return f"unknown key. {suggestion(str(path[-1]), parent.model_fields if parent else ())}"
     if first["type"] == "missing":
         return "this key is missing; it must be given."
-    if first["type"] == "value_error":
-        return first["msg"].removeprefix("Value error, ") + "."
+    for details in found:
+        if details["type"] == "value_error":
+            return details["msg"].removeprefix("Value error, ") + "."
     wishes = list(dict.fromkeys(_wish(details) for details in found))
     wanted = wishes[0] + "".join(f", or {wish.removeprefix('must be ')}" for wish in wishes[1:])
     hints = "".join(dict.fromkeys(_hint(details) for details in found))
@@ -122,15 +123,26 @@ def _shown(value: object) -> str:
 
 
 def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
-    """Return the section that stands at a path, or None for a plain value."""
+    """Return the section that stands at a path, or None for a plain value or a choice."""
+    found = _annotation_at(model, path)
+    return found if _is_model(found) else None
+
+
+def _annotation_at(model: type[BaseModel], path: KeyPath) -> Any:  # noqa: ANN401 - any type
     current: Any = model
     for part in path:
-        fields = (
-            current.model_fields
-            if isinstance(current, type) and issubclass(current, BaseModel)
-            else {}
-        )
-        if part not in fields:
+        section = _model_in(current)
+        if section is None or part not in section.model_fields:
             return None
-        current = fields[str(part)].annotation
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+        current = section.model_fields[str(part)].annotation
+    return current
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any type
+    """Return the section that a type is, or the one among its choices."""
+    found = (choice for choice in (annotation, *get_args(annotation)) if _is_model(choice))
+    return next(found, None)
+
+
+def _is_model(annotation: Any) -> bool:  # noqa: ANN401 - any type
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
