@@ -31,12 +31,16 @@ FLOORS = {
     "forgetting": 3,
     "models": 3,
     "artifacts": 4,
+    "baselines": 4,
     "training": 4,
+    "diagnosis": 5,
     "runs": 5,
     "compare": 6,
-    "cli": 7,
-    "testing": 7,
-    "": 8,  # peftune/__init__.py, the facade
+    "tuning": 6,
+    "reporting": 7,
+    "cli": 8,
+    "testing": 8,
+    "": 9,  # peftune/__init__.py, the facade
 }
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets"}

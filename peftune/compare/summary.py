@@ -1,0 +1,158 @@
+"""What a comparison says: strategies over seeds, what tells them apart, and the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from peftune.forgetting.intervals import Interval
+from peftune.forgetting.statistics import McNemar
+
+HeldEqual = Literal["examples_seen", "steps", "tuned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure of one strategy over its seeds.
+
+    Args:
+        mean: over seeds; None where it was not measured.
+        ci95: 95% interval for another seed and other rows or documents of the same kind.
+        values: the figure of each seed, in the order of the seeds.
+        reason: why `mean` or `ci95` is None.
+    """
+
+    mean: float | None
+    ci95: Interval | None
+    values: Sequence[float | None]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One strategy over its seeds.
+
+    Args:
+        strategy: name of the strategy.
+        seeds: seeds of its finished runs.
+        learned: whether every seed's accuracy lies above the majority class.
+        figures: by key: `accuracy`, `macro_f1`, `forgetting.<probe>`, `train_seconds`,
+            `peak_memory_bytes`, `artifact_bytes`, `trainable_parameters`.
+        examples_seen: rows read in training, with repetition.
+        steps: optimizer steps.
+        ties: letters by key, for `accuracy` and each `forgetting.<probe>`: strategies that share a
+            letter cannot be told apart.
+    """
+
+    strategy: str
+    seeds: Sequence[int]
+    learned: bool
+    figures: Mapping[str, Estimate]
+    examples_seen: int | None
+    steps: int | None
+    ties: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two strategies on the same rows or documents: the first minus the second.
+
+    Args:
+        key: which figure: `accuracy` or `forgetting.<probe>`.
+        first: a strategy.
+        second: another.
+        mean: over seeds and rows.
+        ci95: 95% interval of it, paired.
+        p_value: two-sided.
+        p_adjusted: the same by Holm over all pairs of this figure.
+        mcnemar: exact test of each seed's rows, for `accuracy`; by seed.
+        told_apart: whether `p_adjusted` is below 0.05.
+        ranked: whether the comparison is a fair one; an unequal pair is shown and not ranked.
+        reason: why it is not ranked, or why figures are None.
+    """
+
+    key: str
+    first: str
+    second: str
+    mean: float
+    ci95: Interval | None
+    p_value: float | None
+    p_adjusted: float | None
+    mcnemar: Mapping[int, McNemar]
+    told_apart: bool
+    ranked: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Forgetting of one probe at equal accuracy, along each strategy's path.
+
+    Args:
+        probe: name of the probe.
+        accuracy: the accuracy at which all are read.
+        forgetting: by strategy; `mean` is None and `reason` says "not reached" where a path ends
+            below the accuracy.
+        differences: of the pairs that reach it.
+    """
+
+    probe: str
+    accuracy: float
+    forgetting: Mapping[str, Estimate]
+    differences: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Strategies that no other beats in accuracy and in `key` at once."""
+
+    key: str
+    strategies: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A baseline on the same rows.
+
+    Args:
+        name: `majority`, `tfidf_logistic_regression`, `linear_probe`, `few_shot_0`, ….
+        title: how tables call it.
+        accuracy: share of rows with the right label.
+        macro_f1: F1 averaged over labels.
+        ci95: 95% bootstrap interval of the accuracy over rows.
+        details: what was chosen, such as the examples of a prompt.
+        reason: why figures are None.
+    """
+
+    name: str
+    title: str
+    accuracy: float | None
+    macro_f1: float | None
+    ci95: Interval | None
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The comparison as tables, pages and programs read it.
+
+    Args:
+        answer: which strategy to use, in one sentence.
+        held_equal: what the strategies share besides rows and seeds.
+        standings: the strategies, most accurate first.
+        differences: all pairs of every figure that is compared.
+        matched: forgetting at equal accuracy, one entry a probe.
+        fronts: the Pareto front of accuracy against each of the other figures.
+        ladder: the baselines, lowest first.
+    """
+
+    answer: str
+    held_equal: HeldEqual
+    standings: Sequence[Standing]
+    differences: Sequence[Difference]
+    matched: Sequence[Matched]
+    fronts: Sequence[Front]
+    ladder: Sequence[Rung]
