@@ -20,13 +20,15 @@ from transformers import (
 from peftune.errors import GuardError, UsageError
 from peftune.forgetting.measure import (
     ProbeText,
+    change_of,
     measure_base,
+    measure_plainly,
     measure_with,
     read_probe_texts,
 )
 from peftune.models.base import load_trunk
 from peftune.models.parts import unwrapped
-from peftune.models.prepare import acting_as_base, is_prepared, preparation_of
+from peftune.models.prepare import is_prepared, preparation_of
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import Measurement, Probe
@@ -151,7 +153,7 @@ class ForgettingCallback(TrainerCallback):
     def _record(self, model: nn.Module, state: TrainerState) -> dict[str, float]:
         after = self._measured(model)
         found = {
-            f"{KEY}{text.label}": _forgetting(text.probe, before, now)
+            f"{KEY}{text.label}": change_of(text.probe, before, now)
             for text, before, now in zip(self._texts, self._before, after, strict=True)
         }
         entry = {"epoch": state.epoch or 0.0, "step": state.global_step, **found}
@@ -164,11 +166,7 @@ class ForgettingCallback(TrainerCallback):
         if self._tokenizer is None:
             message = "the callback has seen no beginning of training"
             raise RuntimeError(message)
-        measured = []
-        for text in self._texts:
-            reference = (lambda: acting_as_base(model)) if text.probe.needs_base else None
-            measured += measure_with(model, self._tokenizer, [text], reference=reference)
-        return measured
+        return measure_plainly(model, self._tokenizer, self._texts)
 
     def _refuse_checkpoint(
         self, args: TrainingArguments, metrics: dict[str, float], state: TrainerState
@@ -211,11 +209,6 @@ def _check_start(before: Sequence[Measurement], now: Sequence[Measurement], base
         if change > 1e-5 * max(1.0, abs(first.value)):
             message = f"Before the first step the model already differs from the base '{base}' by {change:.3g}. Name the base that it was made from; an adapter must begin as no change."
             raise GuardError(message)
-
-
-def _forgetting(probe: Probe, before: Measurement, after: Measurement) -> float:
-    change = float((after.total - before.total).sum() / before.weight.sum())
-    return -change if probe.higher_is_better else change
 
 
 def _is_ours(key: str) -> bool:
