@@ -20,7 +20,7 @@ BREAD = [
     "",
     " An oven = heat = is needed . ",
     " = = = Crust = = = ",
-    " 1 + 1 = 2 = ",
+    " = 2 = loaves . ",
 ]
 RIVERS = [" = River Ouse ( Yorkshire ) = ", " It floods . "]
 ONE_LETTER = [" = E = ", " A letter . "]
