@@ -353,6 +353,22 @@ def test_where_epochs_are_evaluated_each_is_measured_once(
     assert [point["step"] for point in watch.curve] == [4]
 
 
+def test_several_evaluation_sets_are_one_point_of_the_curve(
+    base: Path, probe: Probe, tmp_path: Path
+) -> None:
+    """Trainer evaluates set after set; the model is the same for all, and so is its forgetting."""
+    watch, seen = peftune.ForgettingCallback(probe), Snapshots()
+    trainer = script(prepared(base, Full()), base, tmp_path, watch, seen)
+    trainer.eval_dataset = {"one": trainer.eval_dataset, "other": trainer.eval_dataset}
+    trainer.train()
+
+    assert [point["step"] for point in watch.curve] == [1, 2, 3, 4]
+    assert [entry for entry in trainer.state.log_history if KEY in entry] == watch.curve
+    assert [metrics[f"eval_{KEY}"] for metrics in seen.metrics] == [
+        point[KEY] for point in watch.curve for _ in range(2)
+    ]
+
+
 def test_an_evaluation_after_training_is_not_recorded(
     base: Path, probe: Probe, tmp_path: Path
 ) -> None:
@@ -630,7 +646,7 @@ def test_a_resumed_training_keeps_its_budget(
 
 # What is refused.
 
-NUMBER = r"\d+(\.\d+)?(e[+-]\d+)?"
+NUMBER = r"(nan|\d+(\.\d+)?(e[+-]\d+)?)"
 
 
 def refused_at_start(trainer: Trainer) -> str:
@@ -661,6 +677,18 @@ def test_two_probes_of_one_name_are_refused(probe: Probe) -> None:
 
     assert str(refused.value) == (
         "ForgettingCallback has two probes named 'prose'; give each its own 'name'."
+    )
+
+
+def test_an_unknown_answer_to_the_budget_is_refused(probe: Probe) -> None:
+    """A slip of the pen must not turn a stop into something milder."""
+    word: Any = "stop_training"
+
+    with pytest.raises(UsageError) as refused:
+        peftune.ForgettingCallback(probe, budget=0.1, over_budget=word)
+
+    assert str(refused.value) == (
+        "over_budget is 'stop_training'. Did you mean 'stop-training'? Available: skip-checkpoint, stop-training."
     )
 
 
@@ -735,12 +763,20 @@ def starts_elsewhere(base: Path) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("make", [by_hand, by_peft, starts_elsewhere])
+def is_broken(base: Path) -> nn.Module:
+    """Begin with a weight that is no number."""
+    model = by_hand(base)
+    model.get_parameter("transformer.ln_f.bias").data.fill_(math.nan)
+    return model
+
+
+@pytest.mark.parametrize("make", [by_hand, by_peft, starts_elsewhere, is_broken])
 def test_a_model_that_does_not_begin_as_its_base_is_refused(
     make: Callable[[Path], nn.Module], base: Path, probe: Probe, tmp_path: Path
 ) -> None:
     """Another base, or an adapter that is a change from the start: forgetting would not begin at 0."""
-    named = base if make is starts_elsewhere else write_base(tmp_path / "other", seed=1)
+    own = make in {starts_elsewhere, is_broken}
+    named = base if own else write_base(tmp_path / "other", seed=1)
     watch = peftune.ForgettingCallback(probe, base=str(named))
 
     message = refused_at_start(script(make(base), base, tmp_path, watch))
