@@ -109,6 +109,6 @@ def test_one_sequence_in_a_hundred_may_be_shared_and_two_may_not() -> None:
 
     assert str(refused.value) == (
         "2.0% of the 13-word sequences of probe 'prose' are in the rows too; at most 1% may be. "
-        "What is reported must not be trained on: give one of them another text."
+        "What is measured must share nothing with what training reads or decides by: give one of them another text."
     )
     assert refused.value.exit_code == 2

@@ -32,7 +32,7 @@ def refuse_overlap(
     """
     share = shared_share(judged, read)
     if share > LARGEST_SHARE:
-        message = f"{share:.1%} of the {WORDS}-word sequences of {judged_name} are in {read_name} too; at most {LARGEST_SHARE:.0%} may be. What is reported must not be trained on: give one of them another text."
+        message = f"{share:.1%} of the {WORDS}-word sequences of {judged_name} are in {read_name} too; at most {LARGEST_SHARE:.0%} may be. What is measured must share nothing with what training reads or decides by: give one of them another text."
         raise LeakageError(message)
 
 
