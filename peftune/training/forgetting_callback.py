@@ -17,7 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from peftune.errors import GuardError, UsageError
+from peftune.errors import GuardError, UsageError, suggestion
 from peftune.forgetting.measure import (
     ProbeText,
     change_of,
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 KEY = "forgetting_"
 """What the keys of the logged values begin with; the probe's name follows."""
+
+
+OVER_BUDGET = ("skip-checkpoint", "stop-training")
 
 
 class ForgettingCallback(TrainerCallback):
@@ -76,6 +79,9 @@ class ForgettingCallback(TrainerCallback):
         repeated = sorted({label for label in labels if labels.count(label) > 1})
         if repeated:
             message = f"ForgettingCallback has two probes named {', '.join(map(repr, repeated))}; give each its own 'name'."
+            raise UsageError(message)
+        if over_budget not in OVER_BUDGET:
+            message = f"over_budget is '{over_budget}'. {suggestion(over_budget, OVER_BUDGET)}"
             raise UsageError(message)
         self.probes = probes
         self.budget = budget
@@ -151,6 +157,8 @@ class ForgettingCallback(TrainerCallback):
             self._record(kwargs["model"], state)
 
     def _record(self, model: nn.Module, state: TrainerState) -> dict[str, float]:
+        if self.curve and self.curve[-1]["step"] == state.global_step:  # another evaluation set
+            return {key: value for key, value in self.curve[-1].items() if key.startswith(KEY)}
         after = self._measured(model)
         found = {
             f"{KEY}{text.label}": change_of(text.probe, before, now)
@@ -206,7 +214,7 @@ def _check_start(before: Sequence[Measurement], now: Sequence[Measurement], base
     """Refuse a model that does not begin as its base: its forgetting would have another zero."""
     for first, start in zip(before, now, strict=True):
         change = float(abs(start.total - first.total).sum() / first.weight.sum())
-        if change > 1e-5 * max(1.0, abs(first.value)):
+        if not change <= 1e-5 * max(1.0, abs(first.value)):  # nor is a change that is no number
             message = f"Before the first step the model already differs from the base '{base}' by {change:.3g}. Name the base that it was made from; an adapter must begin as no change."
             raise GuardError(message)
 

@@ -25,6 +25,9 @@ from peftune.training.trainer import ClassifierTrainer
 
 logger = logging.getLogger(__name__)
 
+_EVALUATION = "eval_"
+"""What Trainer puts before the name of a value that it found in an evaluation."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
@@ -126,12 +129,16 @@ def train(
 
 def _point(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Name a logged entry's values as the report does; speeds of evaluation are left out."""
-    kept = {
-        name: value
-        for name, value in entry.items()
-        if not name.endswith(("_runtime", "_per_second"))
-    }
     return {
-        name.replace("eval_", "validation_") if name != "loss" else "train_loss": value
-        for name, value in kept.items()
+        _name(name): value
+        for name, value in entry.items()
+        if not (name.startswith(_EVALUATION) and name.endswith(("_runtime", "_per_second")))
     }
+
+
+def _name(name: str) -> str:
+    if name == "loss":
+        return "train_loss"
+    if name.startswith(_EVALUATION):
+        return f"validation_{name.removeprefix(_EVALUATION)}"
+    return name
