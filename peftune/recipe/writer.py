@@ -16,7 +16,7 @@ from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.scalarfloat import ScalarFloat
 
 from peftune.recipe.document import reads_as_text
-from peftune.recipe.schema import Recipe
+from peftune.recipe.schema import CompareSection, Recipe
 
 _PATH_KEYS = ("train_file", "validation_file", "test_file")
 
@@ -35,8 +35,9 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
             "probe": section.during_training.probe.fields(),
             "over_budget": section.during_training.over_budget,
         },
+        "path": section.path and section.path.model_dump(mode="json"),
     }
-    if recipe.compare.training:
+    if recipe.compare != CompareSection():
         values["compare"] = recipe.compare.model_dump(mode="json")
     return {name: values[name] for name in Recipe.model_fields if name in values}
 

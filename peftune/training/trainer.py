@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
@@ -17,13 +17,14 @@ from transformers import (
     ProgressCallback,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from peftune.data.tokens import padding_collator
 from peftune.regularizers import Regularizer
 from peftune.training.callbacks import QuietProgress, StopWhenDiverged
 from peftune.training.checkpoints import seal
 from peftune.training.metrics import metrics_of_prediction
-from peftune.training.order import HashedOrder
+from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
 
 
@@ -67,6 +68,7 @@ class ClassifierTrainer(RegularizedTrainer):
             compute_metrics=metrics_of_prediction,
         )
         self.run_identity = run_identity
+        self._order_seed = args.seed if args.data_seed is None else args.data_seed
         self.order = HashedOrder(self.data_collator)
         self.seconds_aside = 0.0
         for callback in (PrinterCallback, ProgressCallback):
@@ -76,6 +78,13 @@ class ClassifierTrainer(RegularizedTrainer):
         self.add_callback(StopWhenDiverged)
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(patience))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
+        """Choose as Trainer does, and let the seed alone decide on the order."""
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            return SeededOrder(sampler, self._order_seed)
+        return sampler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Read the training rows as Trainer does, and hash their order on the way."""
