@@ -15,7 +15,6 @@ from transformers import EvalPrediction
 from peftune.data.rows import Rows
 from peftune.errors import TrainingError
 from peftune.forgetting.intervals import row_interval
-from peftune.training.baselines import baseline_scores
 from peftune.training.learning import _macro_f1_of, judge, learned_something
 from peftune.training.metrics import (
     SequenceClassificationMetrics,
