@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import nn
 
-from peftune.baselines.calibration import CONTENT_FREE
+from peftune.baselines.asking import Questions
 from peftune.baselines.few_shot import few_shot
 from peftune.baselines.linear_probe import linear_probe_predictions
 from peftune.baselines.majority import majority_predictions
-from peftune.baselines.prompt import TEMPLATE
 from peftune.baselines.scores import Baseline, judged_baseline
 from peftune.baselines.tfidf import tfidf_predictions
 from peftune.data.rows import Rows
@@ -24,38 +19,41 @@ from peftune.data.splits import limit
 from peftune.data.task import Task
 from peftune.errors import UsageError
 from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.models.fingerprint import base_fingerprint
 from peftune.models.prepare import preparation_of, prepare_model
-from peftune.models.source import find_base
-from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
 from peftune.recipe import Recipe
 from peftune.seeds import stream_seed
 from peftune.strategies import HeadOnly
 
-SHOTS = (0, 4, 16)
-SEEDS = (0, 1, 2)
-MOST_ROWS = 1000
-"""Rows that a prompted base is asked about: each costs a forward pass for every label and choice."""
-
-_BATCH = 64
+BATCH = 64
+"""Prompts in one forward pass."""
 
 
-def ladder(
-    recipe: Recipe,
-    task: Task,
-    *,
-    shots: Sequence[int] = SHOTS,
-    seeds: Sequence[int] = SEEDS,
-    most_rows: int = MOST_ROWS,
-) -> list[Baseline]:
+@dataclass(frozen=True, slots=True)
+class Prompting:
+    """How the base is prompted.
+
+    Args:
+        shots: numbers of examples.
+        seeds: each chooses other examples.
+        most_rows: rows that it is asked about, a stratified sample of those judged: each costs a
+            forward pass for every label and every choice of examples.
+    """
+
+    shots: tuple[int, ...] = (0, 4, 16)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    most_rows: int = 1000
+
+
+PROMPTING = Prompting()
+
+
+def ladder(recipe: Recipe, task: Task, prompting: Prompting = PROMPTING) -> list[Baseline]:
     """Measure every baseline; each learns from train alone and is judged as the strategies are.
 
     Args:
         recipe: names the base and how much of a text is read; its strategy plays no part.
         task: the rows.
-        shots: numbers of examples to prompt the base with.
-        seeds: choices of these examples.
-        most_rows: rows that the prompted base is asked about: a stratified sample of those judged.
+        prompting: how the base is prompted.
 
     Returns:
         Majority, words, linear probe, and the prompted base for each number of examples.
@@ -86,95 +84,19 @@ def ladder(
             recipe=recipe,
             task=task,
         ),
-        *_prompted(model, recipe, task, shots=shots, seeds=seeds, most_rows=most_rows),
+        *_prompted(model, recipe, task, prompting),
     ]
 
 
 def few_shot_ladder(
-    recipe: Recipe,
-    task: Task,
-    *,
-    shots: Sequence[int] = SHOTS,
-    seeds: Sequence[int] = SEEDS,
-    most_rows: int = MOST_ROWS,
+    recipe: Recipe, task: Task, prompting: Prompting = PROMPTING
 ) -> list[Baseline]:
     """Measure the prompted base alone, as `ladder` does.
 
     Raises:
         BaseModelError: the base cannot be found or read.
     """
-    model = _base(recipe, task)
-    return _prompted(model, recipe, task, shots=shots, seeds=seeds, most_rows=most_rows)
-
-
-def kept_ladder(
-    recipe: Recipe,
-    task: Task,
-    file: Path,
-    *,
-    shots: Sequence[int] = SHOTS,
-    seeds: Sequence[int] = SEEDS,
-    most_rows: int = MOST_ROWS,
-) -> list[Baseline]:
-    """Read the ladder from a file if it is the one asked for; otherwise measure it, and write it.
-
-    Args:
-        recipe: see `ladder`.
-        task: see `ladder`.
-        file: JSON; a torn or foreign one counts as absent, and is replaced as a whole.
-        shots: see `ladder`.
-        seeds: see `ladder`.
-        most_rows: see `ladder`.
-    """
-    identity = ladder_identity(recipe, task, shots=shots, seeds=seeds, most_rows=most_rows)
-    found = read_ladder(file, identity)
-    if found is not None:
-        return found
-    measured = ladder(recipe, task, shots=shots, seeds=seeds, most_rows=most_rows)
-    content = {"identity": identity, "baselines": [baseline.as_json() for baseline in measured]}
-    staged = file.with_name(f"{file.name}.partial")
-    staged.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(staged, file)  # noqa: PTH105 - says that it is atomic
-    return measured
-
-
-def read_ladder(file: Path, identity: str | None = None) -> list[Baseline] | None:
-    """Read a ladder; None if the file holds none, or another than the one with this identity."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if identity is not None and content["identity"] != identity:
-            return None
-        return [Baseline.from_json(values) for values in content["baselines"]]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-
-
-def ladder_identity(
-    recipe: Recipe,
-    task: Task,
-    *,
-    shots: Sequence[int] = SHOTS,
-    seeds: Sequence[int] = SEEDS,
-    most_rows: int = MOST_ROWS,
-) -> str:
-    """Hash all that a ladder depends on: rows, base, choices and protocol."""
-    source = find_base(recipe.model.name_or_path, recipe.model.revision)
-    facts = {
-        "rows": task.fingerprint(),
-        "ids": [task.train.ids, task.judged[1].ids],
-        "base": base_fingerprint(source.folder),
-        "tokenizer": tokenizer_sha256(load_tokenizer(source.folder)),
-        "max_length": recipe.model.max_length,
-        "seed": recipe.data.seed,
-        "few_shot": [list(shots), list(seeds), most_rows],
-        "protocol": _protocol(),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _protocol() -> dict[str, Any]:
-    """Say how the baselines are measured; another number here is another ladder."""
-    return {"version": 1, "template": TEMPLATE, "content_free": CONTENT_FREE, "batch": _BATCH}
+    return _prompted(_base(recipe, task), recipe, task, prompting)
 
 
 def _base(recipe: Recipe, task: Task) -> nn.Module:
@@ -211,37 +133,33 @@ def _measured(
 
 
 def _prompted(
-    model: nn.Module,
-    recipe: Recipe,
-    task: Task,
-    *,
-    shots: Sequence[int],
-    seeds: Sequence[int],
-    most_rows: int,
+    model: nn.Module, recipe: Recipe, task: Task, prompting: Prompting
 ) -> list[Baseline]:
     preparation = preparation_of(model)
-    scorer = LanguageModelScorer(
-        model, preparation.tokenizer, batch_size=_BATCH, share_prefix=True
-    )
+    scorer = LanguageModelScorer(model, preparation.tokenizer, batch_size=BATCH, share_prefix=True)
+    asked = _asked_rows(task, prompting.most_rows, seed=recipe.data.seed)
     return [
         few_shot(
             scorer,
             preparation.tokenizer,
-            train=task.train,
-            judged=_asked_rows(task, most_rows, recipe.data.seed),
-            labels=task.labels,
-            shots=count,
-            seeds=seeds,
-            window=scorer.window,
-            max_length=preparation.max_length,
+            Questions(
+                train=task.train,
+                judged=asked,
+                labels=task.labels,
+                shots=shots,
+                window=scorer.window,
+                max_length=preparation.max_length,
+            ),
+            seeds=prompting.seeds,
             bootstrap_seed=_bootstrap_seed(recipe),
         )
-        for count in shots
+        for shots in prompting.shots
     ]
 
 
-def _asked_rows(task: Task, most: int, seed: int) -> Rows:
-    return limit(task.judged[1], most, seed=seed, key="max_test_examples")
+def _asked_rows(task: Task, most: int, *, seed: int) -> Rows:
+    judged = task.judged[1]
+    return limit(judged, max(most, len(set(judged.labels))), seed=seed, key="max_test_examples")
 
 
 def _bootstrap_seed(recipe: Recipe) -> int:

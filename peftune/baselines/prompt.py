@@ -84,21 +84,25 @@ def fit_prompts(
         texts: texts to ask about.
         room: most tokens of a prompt; enough for an empty text.
     """
-
-    def size(shots: int, text: str) -> int:
-        return token_count(tokenizer, write_prompt(examples[:shots], text))
-
     prompts = []
     for text in texts:
-        kept, limit = text, token_count(tokenizer, text)
-        while (excess := size(0, kept) - room) > 0:
-            limit -= excess
-            kept = first_tokens(tokenizer, text, limit)
-        counts = range(1, len(examples) + 1)
-        shots = bisect_right(counts, room, key=lambda count, kept=kept: size(count, kept))
-        written = write_prompt(examples[:shots], kept)
-        prompts.append(Prompt(written, shots, kept != text))
+        kept = _with_room(tokenizer, text, room)
+
+        def size(shots: int, text: str = kept) -> int:
+            return token_count(tokenizer, write_prompt(examples[:shots], text))
+
+        shots = bisect_right(range(1, len(examples) + 1), room, key=size)
+        prompts.append(Prompt(write_prompt(examples[:shots], kept), shots, kept != text))
     return prompts
+
+
+def _with_room(tokenizer: PreTrainedTokenizerBase, text: str, room: int) -> str:
+    """Cut the end off a text whose prompt without examples would be too long."""
+    kept, limit = text, token_count(tokenizer, text)
+    while (excess := token_count(tokenizer, write_prompt((), kept)) - room) > 0:
+        limit -= excess
+        kept = first_tokens(tokenizer, text, limit)
+    return kept
 
 
 def first_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
