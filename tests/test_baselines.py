@@ -407,7 +407,7 @@ def test_examples_without_room_are_left_out_whole_and_counted(
 def test_what_fits_is_reported_and_nothing_that_is_asked_exceeds_the_window(
     base: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Prompt and name without its last token are fed: at most 64 tokens, some of exactly 64."""
+    """Prompt and name without its last token are fed; four examples were drawn, one fits."""
     asked: list[int] = []
     model = Planted(bias=0.0, evidence=1.0)
     # The question `sun` takes 16 + 3 bytes, an example of `train 0` with its label 28 or 29.
