@@ -15,6 +15,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
+from peftune.baselines.without_model import baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.errors import UsageError
@@ -49,7 +50,6 @@ from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Identity, Run
 from peftune.seeds import seed_streams, stream_seed
 from peftune.strategies import Strategy
-from peftune.training.baselines import baseline_scores
 from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.learning import Learning, judge, learned_something
 from peftune.training.train import TrainingResult, train
