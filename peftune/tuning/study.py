@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
-import platform
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from peftune.errors import OutputFolderError, PeftuneError
 from peftune.tuning.sampler import FAILURE, PlaceSampler, abandoned, place_of
+from peftune.tuning.worker import WORKER, may_live, this_process
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +27,6 @@ DATABASE = "study.db"
 
 _IDENTITY = "identity"
 _EXAMPLES = "examples"
-_WORKER = "worker"
-_PROCESS = uuid.uuid4().hex
 _HEARTBEAT_SECONDS = 30
 _SILENT_SECONDS = 180
 _PATIENCE_SECONDS = 60
@@ -175,7 +169,7 @@ class Search:
         place = place_of(_frozen(trial), self._study.get_trials(deepcopy=False))
         if place >= self.budget:
             raise _SurplusTrialError
-        trial.set_user_attr(_WORKER, _worker())
+        trial.set_user_attr(WORKER, this_process())
         name = f"[{self.strategy} {place + 1}/{self.budget}]"
         try:
             value = objective(trial, lambda rows: trial.set_user_attr(_EXAMPLES, rows))
@@ -196,7 +190,7 @@ class Search:
             warnings.simplefilter("ignore", ExperimentalWarning)
             optuna.storages.fail_stale_trials(self._study)
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not _lives(trial):
+            if not may_live(trial, silent=_SILENT_SECONDS):
                 with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
                     self._study.tell(trial.number, state=TrialState.FAIL)
 
@@ -220,29 +214,6 @@ def _storage(path: Path) -> RDBStorage:
 def _frozen(trial: Trial) -> FrozenTrial:
     trials = trial.study.get_trials(deepcopy=False)
     return next(other for other in trials if other.number == trial.number)
-
-
-def _worker() -> dict[str, Any]:
-    """Name this process, so that another one can tell whether it lives."""
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:16]
-    return {"machine": machine, "pid": os.getpid(), "process": _PROCESS}
-
-
-def _lives(trial: FrozenTrial) -> bool:
-    """Say whether the process of a running trial may be alive; in doubt, its heartbeat decides."""
-    worker = trial.user_attrs.get(_WORKER)
-    if worker is None:  # it ended before it could tell who it is, or is about to
-        begun = trial.datetime_start or datetime.now()  # noqa: DTZ005 - as optuna stores it
-        return (datetime.now() - begun).total_seconds() < _SILENT_SECONDS  # noqa: DTZ005
-    if worker["machine"] != _worker()["machine"] or os.name != "posix":
-        return True
-    if worker["pid"] == os.getpid():
-        return bool(worker["process"] == _PROCESS)
-    try:
-        os.kill(worker["pid"], 0)  # asks whether there is such a process; nothing is sent
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
 
 
 def _first_line(error: Exception) -> str:
