@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.training.forgetting_callback import ForgettingCallback
     from peftune.training.regularized import RegularizedTrainer
+    from peftune.tuning import Tuning, tune
 
 _HOMES = {
     "Classifier": "peftune.artifacts",
@@ -56,6 +57,7 @@ _HOMES = {
     "Replay": "peftune.regularizers",
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
+    "Tuning": "peftune.tuning",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
     "prepare": "peftune.models.prepare",
@@ -64,6 +66,7 @@ _HOMES = {
     "rescale": "peftune.runs.rescale",
     "run": "peftune.runs",
     "save": "peftune.artifacts",
+    "tune": "peftune.tuning",
 }
 
 __all__ = [
@@ -91,6 +94,7 @@ __all__ = [
     "Replay",
     "Run",
     "Strategy",
+    "Tuning",
     "__version__",
     "forget",
     "load",
@@ -100,6 +104,7 @@ __all__ = [
     "rescale",
     "run",
     "save",
+    "tune",
 ]
 
 

@@ -23,6 +23,7 @@ from peftune.cli import (
     run,
     schema,
     strategies,
+    tune,
     validate,
 )
 from peftune.errors import PeftuneError
@@ -45,6 +46,7 @@ app = typer.Typer(
 for verb in (
     run,
     compare,
+    tune,
     predict,
     evaluate,
     forget,

@@ -66,6 +66,7 @@ def train(
     *,
     checkpoints: Path,
     run_identity: str,
+    keep_checkpoints: bool = True,
     regularizers: Sequence[Regularizer] = (),
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingResult:
@@ -77,6 +78,8 @@ def train(
         section: resolved `training` section.
         checkpoints: folder of the training state; a whole checkpoint of this run in it is resumed.
         run_identity: hash that ties checkpoints to this run.
+        keep_checkpoints: write them; without, training cannot be resumed, and the model keeps the
+            last weights, not the best.
         regularizers: terms added to the loss.
         callbacks: what else happens in training.
 
@@ -96,6 +99,7 @@ def train(
         train=learned.dataset,
         validation=chosen_by.dataset,
         run_identity=run_identity,
+        keep_checkpoints=keep_checkpoints,
         patience=section.early_stopping_patience,
         regularizers=regularizers,
         regularizer_seed=section.seed,

@@ -38,6 +38,7 @@ class ClassifierTrainer(RegularizedTrainer):
         train: tokenized training rows.
         validation: tokenized rows that choose the best checkpoint.
         run_identity: hash that ties checkpoints to this run.
+        keep_checkpoints: write each checkpoint; without, the model ends with the last weights.
         patience: evaluations without a better one before training stops; None never stops early.
         regularizers: terms added to the loss.
         regularizer_seed: decides what text they draw.
@@ -52,6 +53,7 @@ class ClassifierTrainer(RegularizedTrainer):
         train: Dataset,
         validation: Dataset,
         run_identity: str,
+        keep_checkpoints: bool = True,
         patience: int | None = None,
         regularizers: Sequence[Regularizer] = (),
         regularizer_seed: int = 0,
@@ -70,6 +72,7 @@ class ClassifierTrainer(RegularizedTrainer):
         self.run_identity = run_identity
         self._order_seed = args.seed if args.data_seed is None else args.data_seed
         self.order = HashedOrder(self.data_collator)
+        self.keep_checkpoints = keep_checkpoints
         self.seconds_aside = 0.0
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -105,6 +108,8 @@ class ClassifierTrainer(RegularizedTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""
+        if not self.keep_checkpoints:
+            return
         started = time.perf_counter()
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
