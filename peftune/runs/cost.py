@@ -43,4 +43,6 @@ def cost_of(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
         total_parameters=sum(weight.numel() for weight in model.parameters()) - frozen_head,
         artifact_bytes=artifact_bytes(artifact),
         reason="; ".join(reasons) or None,
+        examples_seen=training.examples,
+        steps=training.steps,
     )

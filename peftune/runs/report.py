@@ -91,6 +91,8 @@ class Cost:
         total_parameters: numbers of the model, each once.
         artifact_bytes: size of the artifact folder.
         reason: why values are None.
+        examples_seen: rows read in training, with repetition.
+        steps: optimizer steps.
     """
 
     train_seconds: float | None
@@ -100,6 +102,8 @@ class Cost:
     total_parameters: int
     artifact_bytes: int
     reason: str | None = None
+    examples_seen: int | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ class TrainingResult:
 
     Args:
         seconds: time in training steps, without evaluation and checkpoints; None after a resume.
-        examples: rows that were read in training, repeats counted.
+        examples: rows that were read in training, repeats counted, also before a resume.
+        steps: optimizer steps, also before a resume.
         peak_memory_bytes: most memory of the process (CPU) or of the device (CUDA) while training.
         curve: points of the training and validation curves, in order.
         best_step: step of the checkpoint that was kept; None if none was scored.
@@ -43,6 +44,7 @@ class TrainingResult:
 
     seconds: float | None
     examples: int
+    steps: int
     peak_memory_bytes: int | None
     curve: Sequence[Mapping[str, Any]]
     best_step: int | None
@@ -108,6 +110,7 @@ def train(
     return TrainingResult(
         seconds=seconds if resume is None else None,
         examples=round(state.epoch * len(task.train)) if state.epoch else 0,
+        steps=state.global_step,
         peak_memory_bytes=memory.peak_bytes,
         curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
         best_step=state.best_global_step,
