@@ -21,31 +21,32 @@ def answer(summary: Summary) -> str:
         summary: everything but its own `answer`.
     """
     learned = [one for one in summary.standings if one.learned]
+    rung = _best(summary.ladder)
     if not summary.standings:
         return "No run finished, so there is nothing to compare."
     if not learned:
         return _nothing_learned(summary)
-    leader, rung = learned[0], _best(summary.ladder)
-    if rung is not None and not _beats(leader, rung):
-        return _no_better_than(rung, leader)
-    if len(learned) == 1:
-        return _end(_only(leader, summary), summary, [leader])
-    pairs = [_pair(summary, leader, other) for other in learned[1:]]
-    if not any(map(_fair, pairs)):
+    if rung is not None and not _beats(learned[0], rung):
+        return _no_better_than(rung, learned[0])
+    parts = _only(learned[0], summary) if len(learned) == 1 else _leading(learned, summary)
+    return "; ".join([*parts, *_shortfalls(learned, summary)]) + "."
+
+
+def _leading(learned: Sequence[Standing], summary: Summary) -> list[str]:
+    """Set the most accurate strategy against the others, as far as that is fair."""
+    leader, others = learned[0], learned[1:]
+    pairs = [_pair(summary, leader, other) for other in others]
+    if not any(pair.ranked for pair in pairs):
         return _unfair(learned, pairs)
-    if not any(_fair(pair) and _repeated(pair, learned) for pair in pairs):
+    fair = [pair.ranked and _shared_seeds(leader, other) >= _SEVERAL for other, pair in zip(others, pairs, strict=True)]  # fmt: skip
+    if not any(fair):
         return _one_seed(learned, summary)
-    level = [leader]
-    for other, pair in zip(learned[1:], pairs, strict=True):
-        if _fair(pair) and _repeated(pair, learned) and not pair.told_apart:
-            level.append(other)
-    aside = [
-        f"{other.strategy} is not ranked beside it"
-        for other, pair in zip(learned[1:], pairs, strict=True)
-        if not (_fair(pair) and _repeated(pair, learned))
-    ]
-    head = _use(leader, learned, summary) if len(level) == 1 else _tie(level, summary)
-    return _end([*head, *aside], summary, learned)
+    judged = [other for other, kept in zip(others, fair, strict=True) if kept]
+    level = [other for other in judged if not _pair(summary, leader, other).told_apart]
+    parts = _tie([leader, *level], summary) if level else _use(leader, judged, summary)
+    if aside := [other.strategy for other, kept in zip(others, fair, strict=True) if not kept]:
+        parts.append(f"{_join(aside)} cannot be ranked beside it")
+    return parts
 
 
 def _nothing_learned(summary: Summary) -> str:
@@ -70,34 +71,38 @@ def _only(leader: Standing, summary: Summary) -> list[str]:
     ]
 
 
-def _unfair(learned: Sequence[Standing], pairs: Sequence[Difference]) -> str:
+def _unfair(learned: Sequence[Standing], pairs: Sequence[Difference]) -> list[str]:
     why = (pairs[0].reason or "").split("; ")[0].removeprefix("not ranked: ")
-    return f"No strategy is named, for the comparison is not an equal one: {why} ({_accuracies(learned)})."
+    return [
+        f"No strategy is named, for the comparison is not an equal one: {why}",
+        f"the accuracies are {_accuracies(learned)}",
+    ]
 
 
-def _one_seed(learned: Sequence[Standing], summary: Summary) -> str:
+def _one_seed(learned: Sequence[Standing], summary: Summary) -> list[str]:
     parts = [
         f"One seed does not tell which strategy is better: on these rows the accuracies are {_accuracies(learned)}"
     ]
     if reading := _readings(learned, summary):
         parts.append(f"{reading[0]} they forget {reading[1]}")
-    return _end([*parts, "run at least three seeds"], summary, learned)
+    return [*parts, "run at least three seeds"]
 
 
-def _use(leader: Standing, learned: Sequence[Standing], summary: Summary) -> list[str]:
-    others = [one.strategy for one in learned[1:]]
+def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list[str]:
+    behind = _join([f"{one.strategy} ({_mean(one):.3f})" for one in others])
     parts = [
-        f"Use {leader.strategy}: it is the most accurate, {_accuracy(leader)}, ahead of {_join([f'{one.strategy} ({_mean(one):.3f})' for one in learned[1:]])} by more than chance{_file_of(leader)}"
+        f"Use {leader.strategy}: it is the most accurate, {_accuracy(leader)}, ahead of {behind} by more than chance{_file_of(leader)}"
     ]
-    reading = _readings(learned, summary)
+    reading = _readings([leader, *others], summary)
     if reading is None:
         return parts
     matched = summary.matched[0]
-    less = [name for name in others if _forgets_less(matched, name, leader.strategy)]
-    more = [name for name in others if _forgets_less(matched, leader.strategy, name)]
+    names = [one.strategy for one in others]
+    less = [name for name in names if _forgets_less(matched, name, leader.strategy)]
+    more = [name for name in names if _forgets_less(matched, leader.strategy, name)]
     if less:
         parts.append(f"but {reading[0]} {_join(less)} {_forget(less)} less ({reading[1]})")
-    elif more and len(more) == len(others):
+    elif len(more) == len(names):
         parts.append(f"{reading[0]} it also forgets least ({reading[1]})")
     else:
         parts.append(f"{reading[0]} none is shown to forget less than it ({reading[1]})")
@@ -106,7 +111,9 @@ def _use(leader: Standing, learned: Sequence[Standing], summary: Summary) -> lis
 
 def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
     names = [one.strategy for one in level]
-    parts = [f"{_join(names)} cannot be told apart in accuracy ({_accuracies(level)})"]
+    parts = [
+        f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} cannot be told apart from it"
+    ]
     reading = _readings(level, summary)
     if reading is not None:
         matched = summary.matched[0]
@@ -129,16 +136,16 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
     return parts
 
 
-def _end(parts: Sequence[str], summary: Summary, learned: Sequence[Standing]) -> str:
-    """Add who learned nothing or beats no baseline, and make it a sentence."""
-    parts = list(parts)
-    rung = _best(summary.ladder)
+def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
+    """Say who beats no baseline clearly, and who learned nothing."""
+    parts, rung = [], _best(summary.ladder)
     if rung is not None and (weak := [one.strategy for one in learned if not _beats(one, rung)]):
         verb = "does" if len(weak) == 1 else "do"
-        parts.append(f"{_join(weak)} {verb} not clearly beat the baseline {rung.title} ({rung.accuracy:.3f})")  # fmt: skip
+        baseline = f"the baseline {rung.title} ({rung.accuracy:.3f})"
+        parts.append(f"{_join(weak)} {verb} not clearly beat {baseline}")
     if idle := [one.strategy for one in summary.standings if not one.learned]:
         parts.append(f"{_join(idle)} learned nothing")
-    return "; ".join(parts) + "."
+    return parts
 
 
 def _best(ladder: Sequence[Rung]) -> Rung | None:
@@ -160,14 +167,8 @@ def _pair(summary: Summary, first: Standing, second: Standing) -> Difference:
     )
 
 
-def _fair(pair: Difference) -> bool:
-    return pair.ranked
-
-
-def _repeated(pair: Difference, standings: Sequence[Standing]) -> bool:
-    """Say whether both strategies finished at least two seeds in common."""
-    seeds = [set(one.seeds) for one in standings if one.strategy in {pair.first, pair.second}]
-    return len(set.intersection(*seeds)) >= _SEVERAL
+def _shared_seeds(first: Standing, second: Standing) -> int:
+    return len(set(first.seeds) & set(second.seeds))
 
 
 def _readings(standings: Sequence[Standing], summary: Summary) -> tuple[str, str] | None:
