@@ -26,7 +26,7 @@ def answer(summary: Summary) -> str:
         return "No run finished, so there is nothing to compare."
     if not learned:
         return _nothing_learned(summary)
-    if rung is not None and not _beats(learned[0], rung):
+    if rung is not None and not any(_beats(one, rung) for one in learned):
         return _no_better_than(rung, learned[0])
     parts = _only(learned[0], summary) if len(learned) == 1 else _leading(learned, summary)
     return "; ".join([*parts, *_shortfalls(learned, summary)]) + "."
