@@ -59,8 +59,6 @@ def _training(
     first, second = (runs[name] for name in pair)
     for seed in [seed for seed in first if seed in second]:
         counts = [getattr(of[seed].run.cost, what) for of in (first, second)]
-        if None in counts:
-            return f"the {_WORDS[what]} are not known of every run"
         if counts[0] != counts[1]:
             return f"{pair[0]} had {counts[0]:,} {_WORDS[what]} and {pair[1]} {counts[1]:,} (seed {seed})"
     return None

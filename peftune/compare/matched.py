@@ -9,8 +9,9 @@ import numpy as np
 
 from peftune.compare.crossed import Mean, seed_mean
 from peftune.compare.pairs import NO_SHARED_SEED, Reasons, adjusted, difference
-from peftune.compare.paths import Line, PathPoint, best_accuracy, forgetting_at, lines_of
+from peftune.compare.paths import Line, best_accuracy, forgetting_at, lines_of
 from peftune.compare.summary import Difference, Estimate, Matched
+from peftune.runs.report import PathPoint
 
 NO_PATH = "no path from the base was measured in every run"
 

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from peftune.runs.report import PathPoint
+
 _STEPS = 400
 _ROUNDING = 1e-9
-
-
-class PathPoint(Protocol):
-    """A model between the base and the tuned one, as a run's report has it."""
-
-    @property
-    def strength(self) -> float:
-        """0 is the base, 1 the tuned model."""
-
-    @property
-    def step(self) -> int | None:
-        """The checkpoint's step; None for those between the base and the kept model."""
-
-    @property
-    def accuracy(self) -> float:
-        """Share of rows with the right label."""
-
-    @property
-    def forgetting(self) -> Mapping[str, float]:
-        """By probe; positive is worse."""
 
 
 @dataclass(frozen=True, slots=True)
