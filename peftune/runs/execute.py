@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import TrainerCallback
 from peftune.artifacts.save import save
 from peftune.data.rows import Rows
 from peftune.data.task import Task
+from peftune.diagnosis import Facts, find_pitfalls
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.inference import predict_logits
@@ -25,7 +27,6 @@ from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.runs.cost import cost_of
 from peftune.runs.environment import environment
-from peftune.runs.findings import find_pitfalls
 from peftune.runs.folder import (
     CHECKPOINTS,
     REPORT,
@@ -34,7 +35,7 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
-from peftune.runs.forgetting import measure_before, measure_forgetting
+from peftune.runs.forgetting import CONTROL, measure_before, measure_forgetting
 from peftune.runs.inputs import Inputs, read_inputs
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Identity, Run
@@ -43,7 +44,7 @@ from peftune.strategies import Strategy
 from peftune.training.baselines import baseline_scores
 from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.learning import Learning, judge, learned_something
-from peftune.training.train import train
+from peftune.training.train import TrainingResult, train
 
 logger = logging.getLogger(__name__)
 
@@ -142,14 +143,27 @@ def _execute(
         learning=learning,
         forgetting=forgetting,
         cost=cost_of(model, training, artifact),
-        findings=find_pitfalls(
-            learning=learning,
-            forgetting=forgetting,
-            training=training,
-            recipe=recipe,
-            train_rows=len(task.train),
-        ),
+        findings=find_pitfalls(_facts(recipe, task, learning, forgetting, training)),
         environment=_environment(task, seed),
+    )
+
+
+def _facts(
+    recipe: Recipe,
+    task: Task,
+    learning: Learning,
+    forgetting: Forgetting,
+    training: TrainingResult,
+) -> Facts:
+    counts = Counter(task.train.labels)
+    return Facts(
+        recipe=recipe,
+        learning=learning,
+        probes=forgetting.probes,
+        control=forgetting.controls.get(CONTROL),
+        training=training,
+        train_labels={name: counts[index] for index, name in enumerate(task.labels)},
+        validation_rows=len(task.validation),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peftune._version import __version__
+from peftune.diagnosis import Finding
 from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
 from peftune.forgetting.statistics import McNemar, Power
@@ -100,16 +101,6 @@ class Cost:
     total_parameters: int
     artifact_bytes: int
     reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A pitfall that the run shows, with what to do about it."""
-
-    code: str
-    severity: Literal["note", "warning", "error"]
-    message: str
-    advice: str
 
 
 @dataclass(frozen=True, slots=True)
