@@ -44,6 +44,7 @@ from peftune.strategies import Strategy
 from peftune.training.baselines import baseline_scores
 from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.learning import Learning, judge, learned_something
+from peftune.training.trackers import refuse_missing_trackers
 from peftune.training.train import TrainingResult, train
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ def run(
 def _execute(
     recipe: Recipe, task: Task, texts: Sequence[ProbeText], inputs: Inputs, folder: Path
 ) -> Run:
+    refuse_missing_trackers(recipe.training.report_to)
     seed = recipe.training.seed
     model = prepare_model(
         recipe.model.name_or_path,
@@ -116,6 +118,7 @@ def _execute(
         recipe.training,
         checkpoints=folder / CHECKPOINTS,
         run_identity=inputs.sha256,
+        run_name=f"{recipe.name}-{recipe.strategy.name}-seed{seed}",
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe),
     )

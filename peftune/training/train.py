@@ -58,6 +58,7 @@ def train(
     *,
     checkpoints: Path,
     run_identity: str,
+    run_name: str = "peftune",
     regularizers: Sequence[Regularizer] = (),
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingResult:
@@ -69,6 +70,7 @@ def train(
         section: resolved `training` section.
         checkpoints: folder of the training state; a whole checkpoint of this run in it is resumed.
         run_identity: hash that ties checkpoints to this run.
+        run_name: what the programs of `report_to` call the run.
         regularizers: terms added to the loss.
         callbacks: what else happens in training.
 
@@ -83,7 +85,9 @@ def train(
     )
     trainer = ClassifierTrainer(
         model=model,
-        args=training_arguments(section, device=device, checkpoints=checkpoints),
+        args=training_arguments(
+            section, device=device, checkpoints=checkpoints, run_name=run_name
+        ),
         tokenizer=preparation.tokenizer,
         train=learned.dataset,
         validation=chosen_by.dataset,
