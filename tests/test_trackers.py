@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -119,3 +115,43 @@ def test_a_missing_program_is_named_before_anything_is_trained(
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (report["status"], report["reason"]) == ("failed", str(caught.value))
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("report_to", ["none", "tensorboard", ("tensorboard",)])
+def test_a_program_that_is_there_is_not_refused(report_to: str | tuple[str, ...]) -> None:
+    """None needs nothing, and TensorBoard is installed for the tests."""
+    refuse_missing_trackers(report_to)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
+def test_each_missing_program_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    for module in (name, "tensorboardX"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+    with pytest.raises(UsageError) as caught:
+        refuse_missing_trackers(name)
+
+    assert str(caught.value) == (
+        f"training.report_to names a package that is not installed: {name}. "
+        f"Run 'pip install {name}', or set training.report_to: none."
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("[wandb, wandb]", "training.report_to: must name each program once."),
+        (
+            "[tensorboard, wanda]",
+            "training.report_to[1]: must be 'tensorboard', 'wandb', 'mlflow' or 'trackio' (got 'wanda'). Did you mean 'wandb'?",
+        ),
+    ],
+)
+def test_a_wrong_list_of_programs_is_refused(written: str, fault: str) -> None:
+    """Twice the same program, and one that is none."""
+    with pytest.raises(RecipeError) as caught:
+        read_recipe("quickstart", [f"training.report_to={written}"])
+    assert str(caught.value).splitlines()[0] == (
+        f"command line 'training.report_to={written}': {fault}"
+    )

@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.runs.cost import cost_of
-from peftune.runs.environment import environment
+from peftune.runs.environment import RunEnvironment, environment
 from peftune.runs.folder import (
     CHECKPOINTS,
     REPORT,
@@ -170,7 +169,7 @@ def _facts(
     )
 
 
-def _environment(task: Task, seed: int) -> dict[str, Any]:
+def _environment(task: Task, seed: int) -> RunEnvironment:
     return {
         **environment(),
         "seed_streams": seed_streams(seed),
