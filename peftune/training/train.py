@@ -67,6 +67,7 @@ def train(
     checkpoints: Path,
     run_identity: str,
     keep_checkpoints: bool = True,
+    run_name: str = "peftune",
     regularizers: Sequence[Regularizer] = (),
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingResult:
@@ -80,6 +81,7 @@ def train(
         run_identity: hash that ties checkpoints to this run.
         keep_checkpoints: write them; without, training cannot be resumed, and the model keeps the
             last weights, not the best.
+        run_name: what the programs of `report_to` call the run.
         regularizers: terms added to the loss.
         callbacks: what else happens in training.
 
@@ -94,7 +96,9 @@ def train(
     )
     trainer = ClassifierTrainer(
         model=model,
-        args=training_arguments(section, device=device, checkpoints=checkpoints),
+        args=training_arguments(
+            section, device=device, checkpoints=checkpoints, run_name=run_name
+        ),
         tokenizer=preparation.tokenizer,
         train=learned.dataset,
         validation=chosen_by.dataset,

@@ -26,6 +26,7 @@ from peftune.training.checkpoints import seal
 from peftune.training.metrics import metrics_of_prediction
 from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
+from peftune.training.trackers import report_forgetting
 
 
 class ClassifierTrainer(RegularizedTrainer):
@@ -99,10 +100,12 @@ class ClassifierTrainer(RegularizedTrainer):
             self.data_collator = collate
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401 - Trainer's signature
-        """Evaluate as Trainer does, and count the seconds apart from training."""
+        """Evaluate as Trainer does, report forgetting too, and count the seconds apart."""
         started = time.perf_counter()
         try:
-            return super().evaluate(*args, **kwargs)
+            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+            report_forgetting(self, metrics)
+            return metrics
         finally:
             self.seconds_aside += time.perf_counter() - started
 
