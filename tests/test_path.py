@@ -168,7 +168,9 @@ def test_a_strength_beyond_the_ends_is_refused(tmp_path: Path) -> None:
     """0 and 1 are measured anyway, and there is nothing outside of them."""
     (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
 
-    with pytest.raises(RecipeError, match=r"forgetting\.path\.strengths\[0\]: must be less than 1 "):
+    with pytest.raises(
+        RecipeError, match=r"forgetting\.path\.strengths\[0\]: must be less than 1 "
+    ):
         read_recipe(tmp_path / "recipe.yaml", ["forgetting.path.strengths=[1.0]"])
 
 
