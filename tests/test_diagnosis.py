@@ -73,7 +73,9 @@ def senseless(count: int, seed: int) -> list[Row]:
     return [(" ".join(draw.choice(WORDS, size=8)), label) for label in labels]
 
 
-def run_on(folder: Path, base: Path, splits: Mapping[str, Sequence[Row]], *overrides: str) -> Run:
+def run_on(
+    folder: Path, base: Path | str, splits: Mapping[str, Sequence[Row]], *overrides: str
+) -> Run:
     """Train on such rows."""
     for split, rows in splits.items():
         with (folder / f"{split}.csv").open("w", newline="") as file:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from transformers import Trainer
-from transformers.integrations import (
+from transformers.integrations.integration_utils import (
     is_mlflow_available,
     is_tensorboard_available,
     is_trackio_available,
