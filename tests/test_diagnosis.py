@@ -204,6 +204,8 @@ def facts() -> Facts:
     training = TrainingResult(
         seconds=1.0,
         examples=100,
+        steps=30,
+        order_sha256=None,
         peak_memory_bytes=None,
         curve=curve((10, 0.6, 0.5), (20, 0.4, 0.36), (30, 0.35, 0.35)),
         best_step=30,

@@ -93,13 +93,15 @@ def _fault_of_range(dimension: Dimension) -> str:
         return "needs 'low' and 'high', or 'choices'"
     if low >= high:
         return f"'low' must be below 'high' (got {low} and {high})"
-    if dimension.log and low <= 0:
-        return f"'log' needs 'low' above 0 (got {low})"
-    if step is None:
-        return ""
     if dimension.log:
-        return "'log' and 'step' exclude each other"
-    steps = (high - low) / step
+        return _fault_of_log(low, step)
+    steps = (high - low) / step if step is not None else 0.0
     if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
         return f"'high' must be whole steps above 'low' (got {low}, {high} and a step of {step})"
     return ""
+
+
+def _fault_of_log(low: float, step: float | None) -> str:
+    if low <= 0:
+        return f"'log' needs 'low' above 0 (got {low})"
+    return "" if step is None else "'log' and 'step' exclude each other"

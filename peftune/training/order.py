@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,11 +21,11 @@ class HashedOrder:
         collate: what makes a batch of tokenized rows.
     """
 
-    def __init__(self, collate: Callable[[Sequence[Row]], Any]) -> None:
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self._collate = collate
         self._digest = hashlib.sha256()
 
-    def __call__(self, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - a batch of the inner collator
+    def __call__(self, rows: list[Row]) -> Any:  # noqa: ANN401 - a batch of the inner collator
         """Hash each row's tokens and label, and where the batch ends."""
         for row in rows:
             self._digest.update(array("q", row["input_ids"]).tobytes())
