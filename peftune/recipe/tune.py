@@ -88,20 +88,23 @@ def _fault_of_list(dimension: Dimension) -> str:
 
 
 def _fault_of_range(dimension: Dimension) -> str:
-    low, high, step = dimension.low, dimension.high, dimension.step
+    low, high = dimension.low, dimension.high
     if low is None or high is None:
         return "needs 'low' and 'high', or 'choices'"
     if low >= high:
         return f"'low' must be below 'high' (got {low} and {high})"
-    if dimension.log:
-        return _fault_of_log(low, step)
-    steps = (high - low) / step if step is not None else 0.0
-    if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
-        return f"'high' must be whole steps above 'low' (got {low}, {high} and a step of {step})"
-    return ""
-
-
-def _fault_of_log(low: float, step: float | None) -> str:
-    if low <= 0:
+    if dimension.log and low <= 0:
         return f"'log' needs 'low' above 0 (got {low})"
-    return "" if step is None else "'log' and 'step' exclude each other"
+    return _fault_of_step(dimension, high - low)
+
+
+def _fault_of_step(dimension: Dimension, width: float) -> str:
+    step = dimension.step
+    if step is None:
+        return ""
+    if dimension.log:
+        return "'log' and 'step' exclude each other"
+    steps = width / step
+    if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
+        return f"'high' must be whole steps above 'low' (got {dimension.low}, {dimension.high} and a step of {step})"
+    return ""

@@ -60,7 +60,7 @@ def open_storage(folder: Path) -> RDBStorage:
         except (SQLAlchemyError, RuntimeError) as error:  # noqa: PERF203 - few attempts
             # Two processes that start together may both make the tables; the second finds them.
             if attempt == _ATTEMPTS:
-                reason = str(error).splitlines()[0]
+                reason = str(getattr(error, "orig", error)).splitlines()[0]
                 message = f"'{path}' cannot be used as a study ({reason}). Choose another output folder with --output, or remove it."
                 raise OutputFolderError(message) from error
             time.sleep(0.1 * attempt)
