@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-import subprocess
-import sys
-import time
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peftune.baselines.kept import kept_ladder
+from peftune.baselines.scores import Baseline
+from peftune.compare.jobs import Failure, Jobs
+from peftune.compare.summarise import summarise
+from peftune.compare.summary import Rung, Summary
 from peftune.errors import UsageError
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
+from peftune.recipe.schema import CompareSection
 from peftune.runs import Run
-from peftune.runs.folder import RECIPE, claim_folder, finished_run, reason_of, write_json
+from peftune.runs.evidence import Evidence, read_evidence
+from peftune.runs.folder import claim_folder, write_json
 from peftune.runs.inputs import inputs_of, read_inputs
 from peftune.seeds import MAX_SEED
 
-logger = logging.getLogger(__name__)
-
 COMPARISON = "comparison.json"
-_LOG = "run.log"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A run of the grid that did not finish."""
-
-    strategy: str
-    seed: int
-    message: str
+BASELINES = "baselines.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +32,36 @@ class Comparison:
 
     Args:
         folder: where the run folders lie.
-        runs: the finished runs, by strategy and then by seed, as asked for.
+        evidence: the finished runs, by strategy and then by seed, as asked for.
         failures: the runs that did not finish.
+        ladder: the baselines on the same rows.
+        section: what the recipe says of comparisons.
+        summary: what the runs say together; None where none finished.
         budget: the recipe's forgetting budget, in bits per byte.
     """
 
     folder: Path
-    runs: Sequence[Run]
+    evidence: Sequence[Evidence]
     failures: Sequence[Failure]
+    ladder: Sequence[Rung]
+    section: CompareSection
+    summary: Summary | None
     budget: float | None = None
+
+    @property
+    def runs(self) -> list[Run]:
+        """The reports of the finished runs."""
+        return [one.run for one in self.evidence]
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `comparison.json`; `folder` is relative to the comparison's."""
         return {
             "runs": [{"folder": run.folder.name, **run.as_json()} for run in self.runs],
-            "failures": [
-                {"strategy": f.strategy, "seed": f.seed, "message": f.message}
-                for f in self.failures
-            ],
+            "failures": [dataclasses.asdict(failure) for failure in self.failures],
+            "held_equal": self.section.held_equal,
+            "budgets": self.section.tuning_budget,
+            "ladder": [dataclasses.asdict(rung) for rung in self.ladder],
+            "summary": None if self.summary is None else dataclasses.asdict(self.summary),
         }
 
 
@@ -67,6 +72,7 @@ def compare(
     seeds: Sequence[int],
     overrides: Sequence[str] = (),
     output: str | Path | None = None,
+    jobs: int = 1,
 ) -> Comparison:
     """Run what is missing of the grid, and read all of it.
 
@@ -80,11 +86,13 @@ def compare(
         seeds: seeds of the training; the rows are the same for all.
         overrides: `key=value` assignments for all runs.
         output: folder for the runs; otherwise the recipe's `output_dir` with `-compare`.
+        jobs: runs at the same time. More than one share the machine, so their seconds are no
+            comparison.
 
     Raises:
         PeftuneError: the recipe, a strategy or a seed is wrong, or a folder holds another run.
     """
-    _refuse_bad_grid(strategies, seeds)
+    _refuse_bad_grid(strategies, seeds, jobs)
     chosen = read_recipe(recipe, overrides)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
     task, texts, inputs = read_inputs(chosen)
@@ -103,22 +111,50 @@ def compare(
         )
         for cell in cells
     ]
-    outcomes = [
-        _outcome(cell, run, place=f"{number}/{len(cells)}")
-        for number, (cell, run) in enumerate(zip(cells, finished, strict=True), start=1)
-    ]
+    outcomes = Jobs(jobs).run(cells, finished)
+    evidence = [read_evidence(one.folder) for one in outcomes if isinstance(one, Run)]
+    _refuse_different_rows([one.run for one in evidence])
+    ladder = [rung_of(baseline) for baseline in kept_ladder(chosen, task, folder / BASELINES)]
     comparison = Comparison(
         folder,
-        runs=[outcome for outcome in outcomes if isinstance(outcome, Run)],
+        evidence,
         failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
+        ladder=ladder,
+        section=chosen.compare,
+        summary=_summary(evidence, ladder, chosen.compare),
         budget=chosen.forgetting.budget,
     )
-    _refuse_different_rows(comparison.runs)
     write_json(comparison.as_json(), folder / COMPARISON)
     return comparison
 
 
-def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int]) -> None:
+def _summary(
+    evidence: Sequence[Evidence], ladder: Sequence[Rung], section: CompareSection
+) -> Summary | None:
+    if not evidence:
+        return None
+    return summarise(
+        evidence,
+        ladder=ladder,
+        held_equal=section.held_equal,
+        budgets=section.tuning_budget or None,
+    )
+
+
+def rung_of(baseline: Baseline) -> Rung:
+    """Take of a measured baseline what a comparison shows."""
+    return Rung(
+        name=baseline.name,
+        title=baseline.title,
+        accuracy=baseline.accuracy,
+        macro_f1=baseline.macro_f1,
+        ci95=baseline.ci95,
+        details=baseline.details,
+        reason=baseline.reason,
+    )
+
+
+def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int], jobs: int) -> None:
     for kind, values in (("strategies", strategies), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
             message = f"A comparison needs {kind}, each once (got {', '.join(map(str, values)) or 'none'})."
@@ -126,63 +162,21 @@ def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int]) -> None:
     if outside := [seed for seed in seeds if not 0 <= seed <= MAX_SEED]:
         message = f"A seed is a whole number from 0 to {MAX_SEED} (got {outside[0]})."
         raise UsageError(message)
+    if jobs < 1:
+        message = f"At least one run at a time (got {jobs} jobs)."
+        raise UsageError(message)
 
 
 def _cell(recipe: Recipe, strategy: str, seed: int, folder: Path) -> Recipe:
     """Return the resolved recipe of one run of the grid."""
     cell = resolve(with_strategy(recipe, strategy))
     training = cell.training.model_copy(update={"seed": seed})
-    path = cell.forgetting.path or cell.compare.path
+    path = cell.forgetting.path or recipe.compare.path
     forgetting = cell.forgetting.model_copy(update={"path": path})
     place = str(folder / f"{strategy}-seed{seed}")
     return cell.model_copy(
         update={"training": training, "forgetting": forgetting, "output_dir": place}
     )
-
-
-def _outcome(recipe: Recipe, finished: Run | None, *, place: str) -> Run | Failure:
-    name = f"[{place}] {recipe.strategy.name}, seed {recipe.training.seed}"
-    if finished is not None:
-        logger.info("%s: finished before", name)
-        return finished
-    logger.info("%s: running", name)
-    started = time.perf_counter()
-    folder = Path(recipe.output_dir)
-    code = _run_process(folder)
-    result = finished_run(folder)
-    if result is None:
-        message = (
-            _last_line(folder / _LOG) or reason_of(folder) or f"the process ended with code {code}"
-        )
-        logger.warning("%s: failed: %s", name, message)
-        return Failure(recipe.strategy.name, recipe.training.seed, message)
-    seconds = time.perf_counter() - started
-    logger.info("%s: accuracy %.3f in %.0f s", name, result.learning.accuracy, seconds)
-    return result
-
-
-def _run_process(folder: Path) -> int:
-    """Run the recipe in a folder there, in a process that ends with this one."""
-    recipe, log = str(folder / RECIPE), folder / _LOG
-    command = [sys.executable, "-m", "peftune.cli", "run", recipe, "--output", str(folder)]
-    with log.open("w", encoding="utf-8") as output:
-        errors = None if sys.stderr.isatty() else output
-        process = subprocess.Popen(command, stdout=output, stderr=errors)  # noqa: S603 - our own
-        try:
-            return process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-
-
-def _last_line(log: Path) -> str:
-    lines = [
-        line
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
-    return lines[-1].removeprefix("peftune: ") if lines else ""
 
 
 def _refuse_different_rows(runs: Sequence[Run]) -> None:

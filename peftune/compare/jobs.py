@@ -1,0 +1,134 @@
+"""Run the cells of a grid, several at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftune.recipe import Recipe
+from peftune.runs import Run
+from peftune.runs.folder import RECIPE, finished_run, reason_of
+
+logger = logging.getLogger(__name__)
+
+_LOG = "run.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run of the grid that did not finish."""
+
+    strategy: str
+    seed: int
+    message: str
+
+
+class Jobs:
+    """Processes that run recipes, of which none outlives this one.
+
+    Args:
+        count: how many run at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, cells: Sequence[Recipe], finished: Sequence[Run | None]) -> list[Run | Failure]:
+        """Run every cell that is not finished.
+
+        Args:
+            cells: resolved recipes, each with a folder that is claimed.
+            finished: the run of each cell that was finished before.
+
+        Returns:
+            A run or a failure for each cell, in their order.
+        """
+        places = [f"{number}/{len(cells)}" for number in range(1, len(cells) + 1)]
+        with ThreadPoolExecutor(self._count) as pool:
+            waiting = [
+                pool.submit(self._outcome, cell, run, place)
+                for cell, run, place in zip(cells, finished, places, strict=True)
+            ]
+            try:
+                return [outcome.result() for outcome in waiting]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._stop()
+                raise
+
+    def _outcome(self, recipe: Recipe, finished: Run | None, place: str) -> Run | Failure:
+        name = f"[{place}] {recipe.strategy.name}, seed {recipe.training.seed}"
+        if finished is not None:
+            logger.info("%s: finished before", name)
+            return finished
+        logger.info("%s: running", name)
+        started = time.perf_counter()
+        folder = Path(recipe.output_dir)
+        code = self._run_process(folder)
+        result = finished_run(folder)
+        if result is None:
+            message = (
+                _last_line(folder / _LOG)
+                or reason_of(folder)
+                or f"the process ended with code {code}"
+            )
+            logger.warning("%s: failed: %s", name, message)
+            return Failure(recipe.strategy.name, recipe.training.seed, message)
+        seconds = time.perf_counter() - started
+        logger.info("%s: accuracy %.3f in %.0f s", name, result.learning.accuracy, seconds)
+        return result
+
+    def _run_process(self, folder: Path) -> int:
+        """Run the recipe in a folder there."""
+        recipe, log = str(folder / RECIPE), folder / _LOG
+        command = [sys.executable, "-m", "peftune.cli", "run", recipe, "--output", str(folder)]
+        with log.open("w", encoding="utf-8") as output:
+            bars = sys.stderr.isatty() and self._count == 1
+            with self._lock:
+                if self._stopped:
+                    return 1
+                process = subprocess.Popen(  # noqa: S603 - our own
+                    command,
+                    stdout=output,
+                    stderr=None if bars else output,
+                    env=self._environment(),
+                )
+                self._running.add(process)
+            code = process.wait()
+            with self._lock:
+                self._running.discard(process)
+            return code
+
+    def _environment(self) -> dict[str, str]:
+        """Share the cores among processes that run at once, where nothing else is said."""
+        if self._count == 1 or "OMP_NUM_THREADS" in os.environ:
+            return dict(os.environ)
+        threads = max(1, (os.cpu_count() or 1) // self._count)
+        return {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+    def _stop(self) -> None:
+        """End what runs; what it had finished is kept, and a second call goes on from there."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def _last_line(log: Path) -> str:
+    lines = [
+        line
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
+    return lines[-1].removeprefix("peftune: ") if lines else ""
