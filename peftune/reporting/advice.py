@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-from peftune.reporting.contents import Block, Paragraph, Section
-from peftune.reporting.subject import Subject, listed
-from peftune.runs.report import Finding
+from collections.abc import Sequence
 
-_ORDER = ("error", "warning", "note")
+from peftune.reporting.contents import Block, Paragraph, Section, Tone
+from peftune.reporting.subject import Subject, listed
+from peftune.runs.report import Run
+
+_ORDER: Sequence[Tone] = ("error", "warning", "note")
 
 
 def findings_section(subject: Subject) -> Section:
-    """Build a paragraph for each finding, the gravest first, with the runs that show it."""
-    shown: dict[Finding, list[tuple[str, int]]] = {}
+    """Build a paragraph for each kind of finding, the gravest first, with the runs that show it."""
+    shown: dict[tuple[int, str, str], dict[str, list[Run]]] = {}
     for run in subject.runs:
         for finding in run.findings:
-            shown.setdefault(finding, []).append((run.run.strategy, run.run.seed))
-    order = sorted(shown, key=lambda one: (_ORDER.index(one.severity), one.code))
+            kind = (_ORDER.index(finding.severity), finding.code, finding.advice)
+            shown.setdefault(kind, {}).setdefault(finding.message, []).append(run)
     blocks: list[Block] = [
         Paragraph(
-            f"{finding.message} {finding.advice} ({_runs(shown[finding])})",
-            f"{finding.severity}: {finding.code}.",
-            finding.severity,
+            advice,
+            f"{_ORDER[rank].capitalize()}: {code}.",
+            _ORDER[rank],
+            [f"{_named(runs)}: {message}" for message, runs in messages.items()],
         )
-        for finding in order
+        for (rank, code, advice), messages in sorted(shown.items(), key=lambda item: item[0])
     ]
     if subject.runs and not blocks:
         blocks.append(Paragraph("None of the pitfalls that are looked for was seen."))
     return Section("findings", "Findings", blocks)
 
 
-def _runs(runs: list[tuple[str, int]]) -> str:
+def _named(runs: Sequence[Run]) -> str:
     """Name runs by strategy: `lora, seeds 0 and 1; full, seed 2`."""
     seeds: dict[str, list[str]] = {}
-    for strategy, seed in runs:
-        seeds.setdefault(strategy, []).append(str(seed))
+    for run in runs:
+        seeds.setdefault(run.run.strategy, []).append(str(run.run.seed))
     return "; ".join(
         f"{strategy}, seed{'s' if len(found) > 1 else ''} {listed(found)}"
         for strategy, found in seeds.items()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+Tone: TypeAlias = Literal["plain", "note", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,13 @@ class Paragraph:
         text: the sentences.
         lead: a word or two that stand out before them.
         tone: how urgent it is.
+        items: said below, a line each.
     """
 
     text: str
     lead: str = ""
-    tone: str = "plain"
+    tone: Tone = "plain"
+    items: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
