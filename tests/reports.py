@@ -28,7 +28,9 @@ SEEDS = (0, 1)
 PROBE = "general-text"
 ATTACK = "<script>alert('x')</script>"
 LABELS = ("negative", "so-so & <b>odd</b>", "positive")
-ANSWER = "Use lora: it is as accurate as full (0.71 against 0.72) & forgets less than a third of it."
+ANSWER = (
+    "Use lora: it is as accurate as full (0.71 against 0.72) & forgets less than a third of it."
+)
 ROWS, DOCUMENTS = 60, 24
 
 _SKILL = {"full": 2.2, "lora": 2.1, "head-only": 0.9}
@@ -61,7 +63,9 @@ def evidence(strategy: str, seed: int) -> Evidence:
     )
     rows = ScoredRows(
         ids=[f"row-{index}" for index in range(ROWS)],
-        texts=[f"{ATTACK} post {index} | with a pipe, *stars* and ümläut 🙂" for index in range(ROWS)],
+        texts=[
+            f"{ATTACK} post {index} | with a pipe, *stars* and ümläut 🙂" for index in range(ROWS)
+        ],
         names=LABELS,
         labels=truth,
         predicted=logits.argmax(-1),
@@ -127,7 +131,9 @@ def _run(strategy: str, seed: int, learning: Learning) -> Run:
         for strength in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     path += [
-        PathPoint(1.0, step, learning.accuracy - (100 - step) / 500, 0.5, {PROBE: lost * step / 100})
+        PathPoint(
+            1.0, step, learning.accuracy - (100 - step) / 500, 0.5, {PROBE: lost * step / 100}
+        )
         for step in (50, 100)
     ]
     finding = Finding(
@@ -161,7 +167,9 @@ def _documents(strategy: str, rng: np.random.Generator) -> DocumentScores:
     weight: NDArray[np.float64] = np.linspace(50.0, 400.0, DOCUMENTS)
     before = 1.7 * weight
     change = _COST[strategy] * rng.uniform(0.2, 2.0, DOCUMENTS) * weight
-    excerpts = [f"{ATTACK} paragraph {index} of general text, as it begins" for index in range(DOCUMENTS)]
+    excerpts = [
+        f"{ATTACK} paragraph {index} of general text, as it begins" for index in range(DOCUMENTS)
+    ]
     return DocumentScores(before, before + change, weight, excerpts, higher_is_better=False)
 
 
@@ -179,8 +187,17 @@ def summary() -> Summary:
             _difference("accuracy", "full", "lora", (0.00678, -0.03111, 0.04222), 0.62111),
             _difference(f"forgetting.{PROBE}", "full", "lora", (0.30232, 0.2611, 0.3422), 0.00001),
             Difference(
-                "accuracy", "full", "head-only", 0.23369, None, None, None, {}, told_apart=False,
-                ranked=False, reason="they read unequal numbers of rows",
+                "accuracy",
+                "full",
+                "head-only",
+                0.23369,
+                None,
+                None,
+                None,
+                {},
+                told_apart=False,
+                ranked=False,
+                reason="they read unequal numbers of rows",
             ),
         ],
         matched=[
@@ -193,7 +210,9 @@ def summary() -> Summary:
                     "head-only": Estimate(None, None, (None, None), "not reached"),
                 },
                 differences=[
-                    _difference(f"forgetting.{PROBE}", "full", "lora", (0.22221, 0.18, 0.26), 0.002)
+                    _difference(
+                        f"forgetting.{PROBE}", "full", "lora", (0.22221, 0.18, 0.26), 0.002
+                    )
                 ],
             )
         ],
@@ -204,8 +223,17 @@ def summary() -> Summary:
         ladder=[
             Rung("majority", "majority class", 0.33391, 0.16701, (0.27, 0.39)),
             Rung("few_shot_0", "0-shot prompt", 0.35777, 0.30123, (0.29, 0.42)),
-            Rung("few_shot_16", "16-shot prompt", None, None, None, reason="the examples do not fit"),
-            Rung("tfidf_logistic_regression", "TF-IDF + logistic regression", 0.55119, 0.54991, (0.49, 0.61), {"C": 1.0}),
+            Rung(
+                "few_shot_16", "16-shot prompt", None, None, None, reason="the examples do not fit"
+            ),
+            Rung(
+                "tfidf_logistic_regression",
+                "TF-IDF + logistic regression",
+                0.55119,
+                0.54991,
+                (0.49, 0.61),
+                {"C": 1.0},
+            ),
         ],
     )
 
@@ -248,6 +276,14 @@ def _difference(
 ) -> Difference:
     mean, low, high = figures
     return Difference(
-        key, first, second, mean, (low, high), p_value, p_value,
-        {0: McNemar(3, 4, 1.0)}, told_apart=p_value < 0.05, ranked=True,
+        key,
+        first,
+        second,
+        mean,
+        (low, high),
+        p_value,
+        p_value,
+        {0: McNemar(3, 4, 1.0)},
+        told_apart=p_value < 0.05,
+        ranked=True,
     )

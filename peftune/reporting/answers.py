@@ -14,6 +14,7 @@ from peftune.reporting.contents import (
     Paragraph,
     Section,
     Table,
+    Tables,
 )
 from peftune.reporting.numbers import count, share
 from peftune.reporting.plots import reliability
@@ -24,12 +25,11 @@ from peftune.training.calibration import Bin, expected_calibration_error, reliab
 
 def confusion_section(subject: Subject) -> Section:
     """Build a confusion matrix for each strategy, over all its seeds."""
-    blocks: list[Block] = [
-        _confusion(strategy, items) for strategy, items in subject.by_strategy.items()
-    ]
-    if blocks:
+    tables = [_confusion(strategy, items) for strategy, items in subject.by_strategy.items()]
+    blocks: list[Block] = []
+    if tables:
         why = "A line is a true label, a column what was predicted; on the diagonal the two agree. Counts are rows, added up over the seeds; shading and percentages are shares of the true label."
-        blocks.insert(0, Paragraph(why))
+        blocks += [Paragraph(why), Tables(tables)]
     return Section("confusion", "Confusion", blocks)
 
 
@@ -49,8 +49,8 @@ def _confusion(strategy: str, items: Sequence[Evidence]) -> Table:
         for index, name in enumerate(names)
     ]
     return Table(
-        caption=f"{strategy}: true label by predicted label",
-        columns=["True label", *(f"predicted {name}" for name in names)],
+        caption=strategy,
+        columns=["True \N{RIGHTWARDS ARROW} predicted", *names],
         rows=rows,
         align="l" + "r" * len(names),
     )

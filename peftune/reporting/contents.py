@@ -74,6 +74,13 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Tables:
+    """Small tables that belong together, side by side where there is room."""
+
+    tables: Sequence[Table]
+
+
+@dataclass(frozen=True, slots=True)
 class Paragraph:
     """A few sentences of prose.
 
@@ -105,7 +112,7 @@ class Fold:
     blocks: Sequence[Block]
 
 
-Block: TypeAlias = Table | Figures | Paragraph | Code | Fold
+Block: TypeAlias = Table | Tables | Figures | Paragraph | Code | Fold
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,9 @@ def _losses(subject: Subject) -> Iterator[Figure]:
 def _accuracy(lines: Sequence[Line]) -> Figure:
     title = "Accuracy on validation rows"
     svg = curves(lines, name="validation-accuracy", x_label="step", y_label="accuracy")
-    return Figure(svg, title, f"{title} by step. {_ends(lines, share)}", _numbers(title, lines, share))
+    return Figure(
+        svg, title, f"{title} by step. {_ends(lines, share)}", _numbers(title, lines, share)
+    )
 
 
 def _forgetting(subject: Subject) -> Iterator[Figure]:
@@ -133,9 +135,7 @@ def _lines(subject: Subject, key: str) -> list[Line]:
     ]
 
 
-def _strategy_line(
-    subject: Subject, run: Run, xs: Sequence[float], ys: Sequence[float]
-) -> Line:
+def _strategy_line(subject: Subject, run: Run, xs: Sequence[float], ys: Sequence[float]) -> Line:
     strategy = run.run.strategy
     series = subject.series(strategy)
     return Line(strategy, series, xs, ys, dash=series, dotted=True)
@@ -159,8 +159,7 @@ def _numbers(caption: str, lines: Sequence[Line], form: Form) -> Table:
     steps = sorted({x for line in lines for x in line.xs})
     known = [dict(zip(line.xs, line.ys, strict=True)) for line in lines]
     rows = [
-        [Cell(f"{step:g}"), *(Cell(form(values.get(step))) for values in known)]
-        for step in steps
+        [Cell(f"{step:g}"), *(Cell(form(values.get(step))) for values in known)] for step in steps
     ]
     headings = ["Step", *(f"{line.label}, run {i}" for i, line in enumerate(lines, start=1))]
     return Table(caption, headings, rows, "r" * len(headings))

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from peftune.reporting.contents import Block, Cell, Section, Table
-from peftune.reporting.numbers import between, count, plain, seconds, share, signed, size
+from peftune.reporting.numbers import (
+    NOT_MEASURED,
+    between,
+    count,
+    plain,
+    seconds,
+    share,
+    signed,
+    size,
+)
 from peftune.reporting.subject import Subject, listed, title_of
 from peftune.runs.report import Run
 
@@ -52,20 +61,26 @@ def answer_of(subject: Subject) -> str:
 
 
 def run_section(subject: Subject) -> Section:
-    """Build the table of one run's numbers; in a comparison, of each run's."""
-    if not subject.runs:
-        return Section("runs", "Runs", [])
-    facts = [dict(_facts(run)) for run in subject.runs]
-    names = dict.fromkeys(name for known in facts for name in known)
-    table = Table(
-        caption="Each run by itself",
-        columns=["", *(title_of(run) for run in subject.runs)],
-        rows=[[Cell(name), *(known.get(name, Cell("–")) for known in facts)] for name in names],
-        align="l" + "r" * len(facts),
-        note="Below a number: its 95% bootstrap interval over rows or documents.",
-    )
-    blocks: list[Block] = [table]
-    return Section("runs", "The run" if len(facts) == 1 else "Run by run", blocks)
+    """Build the table of a run that stands on its own."""
+    runs = subject.runs if subject.summary is None else ()
+    return Section("runs", "The run" if len(runs) == 1 else "The runs", runs_table(runs))
+
+
+def runs_table(runs: Sequence[Run]) -> list[Block]:
+    """Build the table of the numbers of single runs: a column for one, a row each for several."""
+    if not runs:
+        return []
+    facts = [dict(_facts(run)) for run in runs]
+    names = list(dict.fromkeys(name for known in facts for name in known))
+    note = "Below a number: its 95% bootstrap interval over rows or documents."
+    if len(runs) == 1:
+        rows = [[Cell(name), cell] for name, cell in facts[0].items()]
+        return [Table(title_of(runs[0]), ["Figure", "Value"], rows, "lr", note)]
+    rows = [
+        [Cell(title_of(run)), *(known.get(name, Cell(NOT_MEASURED)) for name in names)]
+        for run, known in zip(runs, facts, strict=True)
+    ]
+    return [Table("Each run by itself", ["Run", *names], rows, "l" + "r" * len(names), note)]
 
 
 def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
@@ -77,10 +92,10 @@ def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
     for probe in run.forgetting:
         interval = between(probe.ci95, signed)
         yield f"Forgetting, {probe.name}, {probe.unit}", Cell(signed(probe.forgetting), interval)
-        yield f"Verdict, {probe.name}", Cell(probe.verdict or "–")
+        yield f"Verdict, {probe.name}", Cell(probe.verdict or NOT_MEASURED)
     if len(run.forgetting):
         off = run.forgetting.controls.get("adapter_off_forgetting")
-        yield "Adapter off (control, must be 0)", Cell("–" if off is None else f"{off:g}")
+        yield "Adapter off (control, must be 0)", Cell(NOT_MEASURED if off is None else f"{off:g}")
     yield "Training time", Cell(seconds(cost.train_seconds))
     yield "Peak memory", Cell(size(cost.peak_memory_bytes))
     yield "File size", Cell(size(cost.artifact_bytes))

@@ -43,9 +43,7 @@ def ladder_section(subject: Subject) -> Section:
         wide=True,
     )
     why = "What is gained over answers that cost little: each baseline is fitted to the same training rows and judged on the same rows as the strategies."
-    return Section(
-        "ladder", "Against the baselines", [Paragraph(why), Figures([figure]), table]
-    )
+    return Section("ladder", "Against the baselines", [Paragraph(why), Figures([figure]), table])
 
 
 def _rungs(subject: Subject) -> Sequence[Rung]:

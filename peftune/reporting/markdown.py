@@ -15,6 +15,7 @@ from peftune.reporting.contents import (
     Fold,
     Paragraph,
     Table,
+    Tables,
 )
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&])")
@@ -33,6 +34,9 @@ def markdown(contents: Contents) -> str:
 def _rendered(block: Block) -> Iterator[str]:
     if isinstance(block, Table):
         yield from _table(block)
+    elif isinstance(block, Tables):
+        for table in block.tables:
+            yield from _table(table)
     elif isinstance(block, Figures):
         for figure in block.figures:
             yield f"*{_escaped(figure.title)}.* {_escaped(figure.description)}"

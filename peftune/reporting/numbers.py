@@ -17,7 +17,9 @@ def share(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """Write a change, whose sign matters: `+0.0523`."""
+    """Write a change, whose sign matters: `+0.0523`; one that is exactly zero is `0`."""
+    if value == 0:
+        return "0"
     return NOT_MEASURED if value is None else _minus(f"{value:+.4f}")
 
 

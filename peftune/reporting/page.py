@@ -9,12 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from peftune._version import __version__
-from peftune.reporting.contents import Code, Contents, Figures, Fold, Paragraph, Table
+from peftune.reporting.contents import Code, Contents, Figures, Fold, Paragraph, Table, Tables
 from peftune.reporting.plot_style import MARKERS, SERIES
 
 _TEMPLATE, _STYLES = "report.html.j2", "report.css"
 _KINDS = {
     Table: "table",
+    Tables: "tables",
     Figures: "figures",
     Paragraph: "paragraph",
     Code: "code",

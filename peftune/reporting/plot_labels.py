@@ -77,21 +77,20 @@ def _covered(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
     return outside + sum(area(Bbox.intersection(box, other)) for other in taken)
 
 
-def end_labels(axes: Axes, names: Sequence[Named]) -> None:
+def end_labels(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
     """Write each name once, right of the mean end of its curves, pushed apart where they meet."""
     low, high = axes.get_ylim()
-    right = max((x for _, x, _ in names), default=0.0)
-    ends = {
-        label: [y for name, _, y in names if name == label]
-        for label in dict.fromkeys(name for name, *_ in names)
-    }
-    wanted = sorted((sum(ys) / len(ys), label) for label, ys in ends.items())
+    found: dict[str, list[float]] = {}
+    for label, y in ends:
+        found.setdefault(label, []).append(y)
+    wanted = sorted((sum(ys) / len(ys), label) for label, ys in found.items())
     places = _pushed_apart([y for y, _ in wanted], gap=_LINE * (high - low))
     for place, (_, label) in zip(places, wanted, strict=True):
         axes.annotate(
             label,
-            (right, place),
-            xytext=(8, 0),
+            (1.0, place),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(5, 0),
             textcoords="offset points",
             va="center",
             color=INK,

@@ -106,9 +106,7 @@ def svg_of(figure: Figure, name: str) -> str:
 def _with_own_ids(text: str, name: str) -> str:
     """Keep the ids that something refers to, made unlike those of other plots."""
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-    text = re.sub(
-        r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text
-    )
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'xlink:href="#', f'href="#{name}-', text)
     return re.sub(r"url\(#", f"url(#{name}-", text)
 

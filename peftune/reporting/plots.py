@@ -93,7 +93,7 @@ def trade_off(
 
     Args:
         marks: the strategies; hollow where another is better in both.
-        paths: thin lines.
+        paths: thin lines; those of one strategy have its colour.
         name: unlike that of every other plot of the page.
         x_label: higher is better.
         y_label: lower is better.
@@ -107,6 +107,7 @@ def trade_off(
                 path.ys,
                 color=color(path.series),
                 linewidth=0.9,
+                linestyle=DASHES[path.dash],
                 marker=marker(path.series),
                 markersize=2.2,
                 alpha=0.75,
@@ -179,7 +180,7 @@ def curves(
             axes.set_ylim(*limits)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        end_labels(axes, [(line.label, line.xs[-1], line.ys[-1]) for line in lines])
+        end_labels(axes, [(line.label, line.ys[-1]) for line in lines])
         return svg_of(figure, name)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from peftune.compare.summary import Difference, Matched, Standing, Summary
 from peftune.reporting.contents import Block, Cell, Fold, Paragraph, Section, Table
+from peftune.reporting.heading import runs_table
 from peftune.reporting.numbers import NOT_MEASURED, between, estimate, form_of, probability
 from peftune.reporting.subject import Subject, listed
 
@@ -37,6 +38,7 @@ def strategies_section(subject: Subject) -> Section:
             blocks.append(
                 Fold("Every pair of strategies", [_pairs(summary.differences, "All pairs")])
             )
+        blocks.append(Fold("Each run by itself", runs_table(subject.runs)))
     blocks += [
         Paragraph(failure.message, f"{failure.strategy}, seed {failure.seed} failed.", "error")
         for failure in subject.failures

@@ -29,12 +29,12 @@ def trade_off_section(subject: Subject) -> Section:
     if plots:
         blocks += [
             Paragraph(
-                "Down and to the right is better. Crosses are 95% intervals. Thin lines lead from the base to each tuned model: every dot is the same run with its change at a part of its strength, or at an earlier checkpoint."
+                "Down and to the right is better. Crosses are 95% intervals, and hollow markers are strategies that another beats in both. Thin lines lead to each run: full ones through its weights at a part of their strength, broken ones through its checkpoints."
             ),
             Figures(plots),
         ]
     if subject.summary is not None and subject.summary.fronts:
-        blocks.append(_fronts(subject, subject.summary))
+        blocks.append(_fronts(subject.summary))
     return Section("trade-off", "Accuracy against forgetting", blocks)
 
 
@@ -100,7 +100,7 @@ def _paths(subject: Subject, probe: str) -> Iterator[Line]:
         points = run.forgetting.path
         kept = sorted((p for p in points if p.step is None), key=lambda p: p.strength)
         earlier = sorted((p for p in points if p.step is not None), key=lambda p: p.step or 0)
-        for way in (kept, earlier):
+        for dash, way in enumerate((kept, earlier)):
             known = [point for point in way if probe in point.forgetting]
             if len(known) > 1:
                 yield Line(
@@ -108,6 +108,7 @@ def _paths(subject: Subject, probe: str) -> Iterator[Line]:
                     subject.series(run.run.strategy),
                     [point.accuracy for point in known],
                     [point.forgetting[probe] for point in known],
+                    dash,
                 )
 
 
@@ -137,7 +138,7 @@ def _numbers(subject: Subject, probe: str, marks: Sequence[Mark]) -> Table:
     return Table(f"Accuracy and forgetting on {probe}", columns, rows, "lrr")
 
 
-def _fronts(subject: Subject, summary: Summary) -> Table:
+def _fronts(summary: Summary) -> Table:
     marks = {True: "not beaten", False: "beaten"}
     columns = ["Accuracy and …"] + [standing.strategy for standing in summary.standings]
     return Table(

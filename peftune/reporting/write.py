@@ -29,8 +29,8 @@ from peftune.runs.evidence import Evidence
 PAGE, MARKDOWN, SPREADSHEET = "report.html", "report.md", "report.csv"
 
 _SECTIONS = (
-    strategies_section,
     run_section,
+    strategies_section,
     ladder_section,
     trade_off_section,
     matched_section,
@@ -89,7 +89,9 @@ def write_reports(
         table = spreadsheet(evidence, failures)
         report.spreadsheet.write_text(table, encoding="utf-8", newline="\n")
     except OSError as error:
-        message = f"'{folder}' cannot be written: {error.strerror}. Choose another folder with --output."
+        message = (
+            f"'{folder}' cannot be written: {error.strerror}. Choose another folder with --output."
+        )
         raise OutputFolderError(message) from error
     return report
 
