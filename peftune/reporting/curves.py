@@ -8,7 +8,7 @@ from typing import TypeAlias
 from peftune.reporting.contents import Block, Cell, Figure, Figures, Paragraph, Section, Table
 from peftune.reporting.numbers import plain, share, signed
 from peftune.reporting.plots import Line, curves
-from peftune.reporting.subject import Subject, title_of
+from peftune.reporting.subject import Subject
 from peftune.runs.report import Run
 from peftune.training.forgetting_callback import KEY
 

@@ -12,7 +12,6 @@ from peftune.reporting.contents import (
     Code,
     Contents,
     Figures,
-    Fold,
     Paragraph,
     Table,
     Tables,

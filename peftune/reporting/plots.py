@@ -230,11 +230,11 @@ def reliability(bins: Sequence[Bin], series: int, *, name: str) -> str:
         above.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=DASHES[1], zorder=1)
         above.annotate(
             "confidence = accuracy",
-            (0.03, 0.03),
-            xytext=(4, 16),
+            (0.1, 0.0),
+            xytext=(0, 5),
             textcoords="offset points",
             color=MUTED,
-            fontsize=9,
+            fontsize=10,
         )
         xs: list[Any] = [one.confidence for one in filled]
         ys: list[Any] = [one.accuracy for one in filled]
