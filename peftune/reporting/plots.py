@@ -131,6 +131,7 @@ def _draw_mark(axes: Axes, mark: Mark) -> None:
     axes.plot(
         [mark.x],
         [mark.y],
+        color=shade,
         marker=marker(mark.series),
         markersize=9,
         markerfacecolor=shade if mark.on_front else PAPER,
