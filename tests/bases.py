@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 END = "<|endoftext|>"
 
@@ -46,3 +47,18 @@ def write_base(folder: Path, *, seed: int = 0, reverse_bytes: bool = False) -> P
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, model_max_length=64
     ).save_pretrained(folder)
     return folder
+
+
+def teach(base: Path, documents: Sequence[str], *, steps: int = 40) -> Path:
+    """Let a base learn short documents by heart, so that there is something to forget."""
+    model = GPT2LMHeadModel.from_pretrained(base).eval()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    texts = [torch.tensor([[0, *tokenizer(document)["input_ids"]]]) for document in documents]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        for ids in texts:
+            model(ids, labels=ids).loss.backward()
+        optimizer.step()
+    model.save_pretrained(base)
+    return base

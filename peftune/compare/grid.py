@@ -132,8 +132,12 @@ def _cell(recipe: Recipe, strategy: str, seed: int, folder: Path) -> Recipe:
     """Return the resolved recipe of one run of the grid."""
     cell = resolve(with_strategy(recipe, strategy))
     training = cell.training.model_copy(update={"seed": seed})
+    path = cell.forgetting.path or cell.compare.path
+    forgetting = cell.forgetting.model_copy(update={"path": path})
     place = str(folder / f"{strategy}-seed{seed}")
-    return cell.model_copy(update={"training": training, "output_dir": place})
+    return cell.model_copy(
+        update={"training": training, "forgetting": forgetting, "output_dir": place}
+    )
 
 
 def _outcome(recipe: Recipe, finished: Run | None, *, place: str) -> Run | Failure:

@@ -32,14 +32,15 @@ def refuse_overlap(
     """
     share = shared_share(judged, read)
     if share > LARGEST_SHARE:
-        message = f"{share:.1%} of the {WORDS}-word sequences of {judged_name} are in {read_name} too; at most {LARGEST_SHARE:.0%} may be. What is reported must not be trained on: give one of them another text."
+        message = f"{share:.1%} of the {WORDS}-word sequences of {judged_name} are in {read_name} too; at most {LARGEST_SHARE:.0%} may be. What is measured must share nothing with what training reads or decides by: give one of them another text."
         raise LeakageError(message)
 
 
 def shared_share(judged: Sequence[Any], read: Sequence[Any]) -> float:
     """Return the share of the first texts' 13-word sequences that are in the others, 0 to 1.
 
-    A shorter text counts as one sequence. Case and white space do not matter.
+    A shorter text counts as one sequence. Case and white space do not matter. Each part of a
+    document, such as a sentence of a pair or an option, is a text of its own.
     """
     sequences = {sequence for document in judged for sequence in _sequences(document)}
     if not sequences:
@@ -51,8 +52,12 @@ def shared_share(judged: Sequence[Any], read: Sequence[Any]) -> float:
 
 
 def _sequences(document: Any) -> Iterator[str]:  # noqa: ANN401 - a string or a tuple of parts
-    text = document if isinstance(document, str) else " ".join(map(str, document))
-    words = text.lower().split()
+    if isinstance(document, tuple):
+        for part in document:
+            yield from _sequences(part)
+    if not isinstance(document, str):
+        return
+    words = document.lower().split()
     if not words:
         return
     for start in range(max(1, len(words) - WORDS + 1)):

@@ -90,6 +90,33 @@ def measure_off(
     ]
 
 
+def measure_plainly(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[ProbeText]
+) -> list[Measurement]:
+    """Measure a prepared model as it is; the base is read as well only where a probe needs it.
+
+    Args:
+        model: a prepared model, or any other where no probe needs the base.
+        tokenizer: its tokenizer.
+        texts: probes with their documents.
+    """
+    return [
+        measure_with(
+            model,
+            tokenizer,
+            [text],
+            reference=(lambda: acting_as_base(model)) if text.probe.needs_base else None,
+        )[0]
+        for text in texts
+    ]
+
+
+def change_of(probe: Probe, before: Measurement, after: Measurement) -> float:
+    """Return how much worse a probe's value became, in its unit."""
+    change = float((after.total - before.total).sum() / before.weight.sum())
+    return -change if probe.higher_is_better else change
+
+
 def measure_with(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,

@@ -19,6 +19,7 @@ __all__ = [
     "DuringTrainingSection",
     "ForgettingSection",
     "ModelSection",
+    "PathSection",
     "Recipe",
     "Section",
     "SplitName",
@@ -131,6 +132,19 @@ class DuringTrainingSection(Section):
     )
 
 
+class PathSection(Section):
+    """Where between the base and the tuned model accuracy and forgetting are measured as well."""
+
+    strengths: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.25, 0.5, 0.75),
+        strict=False,
+        description="Strengths between the base, 0, and the tuned model, 1; both ends are measured anyway.",
+    )
+    checkpoints: bool = Field(
+        True, description="Measure at every evaluation too; no decision rests on it."
+    )
+
+
 class ForgettingSection(Section):
     """What must not be forgotten, and how much of it may be."""
 
@@ -147,6 +161,10 @@ class ForgettingSection(Section):
     )
     during_training: DuringTrainingSection | None = Field(
         None, description="Measuring at every evaluation, on a text that is not reported."
+    )
+    path: PathSection | None = Field(
+        None,
+        description="Also measure the way from the base to the tuned model, on the reported rows and texts; null: only its end.",
     )
 
     @model_validator(mode="after")
@@ -175,6 +193,10 @@ class CompareSection(Section):
     training: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Keys of `training` that one strategy has for itself, by strategy name.",
+    )
+    path: PathSection | None = Field(
+        default_factory=PathSection,
+        description="The way from the base that every run measures, so that forgetting can be read at equal accuracy; null: none.",
     )
 
 

@@ -42,5 +42,7 @@ def cost_of(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
         trainable_parameters=trainable,
         total_parameters=sum(weight.numel() for weight in model.parameters()) - frozen_head,
         artifact_bytes=artifact_bytes(artifact),
+        examples_seen=training.examples,
+        steps=training.steps,
         reason="; ".join(reasons) or None,
     )

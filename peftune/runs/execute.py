@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.runs.cost import cost_of
 from peftune.runs.environment import environment
+from peftune.runs.evidence import write_evidence
 from peftune.runs.findings import find_pitfalls
 from peftune.runs.folder import (
     CHECKPOINTS,
@@ -34,8 +36,15 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
-from peftune.runs.forgetting import measure_before, measure_forgetting
+from peftune.runs.forgetting import Before, measure_before, measure_tuned, summarised
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.path import (
+    PathCallback,
+    end_of_path,
+    path_at_checkpoints,
+    path_at_strengths,
+    without_path,
+)
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Identity, Run
 from peftune.seeds import seed_streams, stream_seed
@@ -43,7 +52,7 @@ from peftune.strategies import Strategy
 from peftune.training.baselines import baseline_scores
 from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.learning import Learning, judge, learned_something
-from peftune.training.train import train
+from peftune.training.train import TrainingResult, train
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +117,7 @@ def _execute(
     if texts:
         logger.info("measuring the base on %s", ", ".join(text.label for text in texts))
     before = measure_before(model, texts)
+    split, judged = task.judged
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
     training = train(
         model,
@@ -116,9 +126,8 @@ def _execute(
         checkpoints=folder / CHECKPOINTS,
         run_identity=inputs.sha256,
         regularizers=recipe.forgetting.regularizers,
-        callbacks=_watching(recipe),
+        callbacks=_watching(recipe, judged, texts, before),
     )
-    split, judged = task.judged
     logits = _logits(model, judged)
     learning = judge(
         logits,
@@ -127,18 +136,26 @@ def _execute(
         split=split,
         seed=stream_seed(seed, "bootstrap"),
         baselines=baseline_scores(task.train, judged),
-        curve=training.curve,
+        curve=without_path(training.curve),
     )
     if texts:
         logger.info("measuring forgetting")
-    forgetting = measure_forgetting(
-        model, texts, before, learned=learned_something(learning), seed=seed
-    )
+    measured = measure_tuned(model, texts, before)
+    forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
+    if recipe.forgetting.path is not None:
+        logger.info("measuring the way from the base to the tuned model")
+        end = end_of_path(learning, forgetting)
+        path = path_at_strengths(
+            model, recipe.forgetting.path, rows=judged, texts=texts, measured=measured, end=end
+        )
+        path += path_at_checkpoints(training.curve)
+        forgetting = dataclasses.replace(forgetting, path=path)
     artifact = _save(model, recipe, learning, forgetting, folder)
     write_predictions(judged, logits, task.labels, folder)
+    write_evidence(judged, texts, measured, folder)
     return Run(
         folder=folder,
-        run=_identity(recipe, model, inputs),
+        run=_identity(recipe, model, inputs, training),
         learning=learning,
         forgetting=forgetting,
         cost=cost_of(model, training, artifact),
@@ -161,15 +178,25 @@ def _environment(task: Task, seed: int) -> dict[str, Any]:
     }
 
 
-def _watching(recipe: Recipe) -> list[TrainerCallback]:
-    watched = recipe.forgetting.during_training
-    if watched is None:
-        return []
-    budget = recipe.forgetting.budget
-    return [ForgettingCallback(watched.probe, budget=budget, over_budget=watched.over_budget)]
+def _watching(
+    recipe: Recipe, judged: Rows, texts: Sequence[ProbeText], before: Before
+) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = []
+    watched, path = recipe.forgetting.during_training, recipe.forgetting.path
+    if watched is not None:
+        budget = recipe.forgetting.budget
+        callback = ForgettingCallback(
+            watched.probe, budget=budget, over_budget=watched.over_budget
+        )
+        callbacks.append(callback)
+    if path is not None and path.checkpoints:
+        callbacks.append(PathCallback(judged, texts, before.measured))
+    return callbacks
 
 
-def _identity(recipe: Recipe, model: nn.Module, inputs: Inputs) -> Identity:
+def _identity(
+    recipe: Recipe, model: nn.Module, inputs: Inputs, training: TrainingResult
+) -> Identity:
     preparation = preparation_of(model)
     return Identity(
         name=recipe.name,
@@ -181,6 +208,7 @@ def _identity(recipe: Recipe, model: nn.Module, inputs: Inputs) -> Identity:
         recipe_sha256=inputs.recipe_sha256,
         data_fingerprint=inputs.data_fingerprint,
         texts_sha256=inputs.texts_sha256,
+        order_sha256=training.order_sha256,
     )
 
 

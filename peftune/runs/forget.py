@@ -34,7 +34,7 @@ from peftune.models.prepare import prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
-from peftune.runs.forgetting import CONTROL, Before, measure_before, summarised
+from peftune.runs.forgetting import CONTROL, Before, Measured, measure_before, summarised
 from peftune.runs.report import Forgetting
 
 
@@ -126,7 +126,7 @@ def _forget_own(
     after = measure(tuned, texts)
     # Of a full checkpoint nothing can be switched off; its reference is the base loaded again.
     off = None if manifest.kind == "model" else measure_off(tuned, texts, after)
-    return summarised(texts, before, after, off, learned=_learned(manifest))
+    return summarised(texts, Measured(before, after, off), learned=_learned(manifest))
 
 
 def _learned(manifest: Manifest) -> bool | None:
@@ -152,7 +152,7 @@ def _forget_foreign(
     after = measure_with(tuned, tokenizer, texts, reference=_as(untouched))
     with tuned.disable_adapter():
         off = measure_with(tuned, tokenizer, texts)
-    return summarised(texts, before, after, off, learned=None)
+    return summarised(texts, Measured(before, after, off), learned=None)
 
 
 def _forget_checkpoint(
@@ -170,7 +170,7 @@ def _forget_checkpoint(
         raise ArtifactError(message)
     before = _plain_before(untouched, tokenizer, texts)
     after = measure_with(tuned, tokenizer, texts, reference=_as(untouched))
-    return summarised(texts, before, after, None, learned=None)
+    return summarised(texts, Measured(before, after, None), learned=None)
 
 
 def _plain_before(

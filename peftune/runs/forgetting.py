@@ -54,6 +54,21 @@ class Before:
     cached: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A base and the model tuned from it on every probe.
+
+    Args:
+        before: the base.
+        after: the tuned model.
+        off: the tuned model with its adapter off; None where there is none to switch off.
+    """
+
+    before: Before
+    after: Sequence[Measurement]
+    off: Sequence[Measurement] | None
+
+
 def measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
     """Measure the base inside a prepared model, or take its scores from the cache.
 
@@ -75,54 +90,42 @@ def measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
     return Before(measured, exact, scoring, cached)
 
 
-def measure_forgetting(
-    model: nn.Module,
-    texts: Sequence[ProbeText],
-    before: Before,
-    *,
-    learned: bool | None,
-    seed: int,
-    without: str = "the recipe has no forgetting.probes",
-) -> Forgetting:
-    """Measure a trained model against its base, with the control.
+def measure_tuned(model: nn.Module, texts: Sequence[ProbeText], before: Before) -> Measured:
+    """Measure a trained model on every probe, and with its adapter off.
 
     Args:
         model: a prepared model, trained.
         texts: probes with their documents.
         before: from `measure_before`.
+    """
+    after = measure(model, texts)
+    off = measure_off(model, texts, after)
+    if before.cached and adapter_off_forgetting(before.measured, off) != 0.0:
+        logger.info("the cached scores of the base do not repeat here; measuring it afresh")
+        before = dataclasses.replace(before, measured=measure_base(_fresh(model), texts))
+    return Measured(before, after, off)
+
+
+def summarised(
+    texts: Sequence[ProbeText],
+    measured: Measured,
+    *,
+    learned: bool | None,
+    seed: int = 0,
+    without: str = "the recipe has no forgetting.probes",
+) -> Forgetting:
+    """Set all measurements of a model against each other.
+
+    Args:
+        texts: probes with their documents.
+        measured: the base and the tuned model on them.
         learned: whether the task was learned; None where it is not known.
         seed: the run's seed.
         without: why there are no probes, where there are none.
     """
     if not texts:
         return Forgetting((), {CONTROL: None}, None, without)
-    after = measure(model, texts)
-    off = measure_off(model, texts, after)
-    if before.cached and adapter_off_forgetting(before.measured, off) != 0.0:
-        logger.info("the cached scores of the base do not repeat here; measuring it afresh")
-        before = dataclasses.replace(before, measured=measure_base(_fresh(model), texts))
-    return summarised(texts, before, after, off, learned=learned, seed=seed)
-
-
-def summarised(
-    texts: Sequence[ProbeText],
-    before: Before,
-    after: Sequence[Measurement],
-    off: Sequence[Measurement] | None,
-    *,
-    learned: bool | None,
-    seed: int = 0,
-) -> Forgetting:
-    """Set all measurements of a model against each other.
-
-    Args:
-        texts: probes with their documents.
-        before: the base.
-        after: the tuned model.
-        off: the tuned model with its adapter off; None where there is none to switch off.
-        learned: whether the task was learned; None where it is not known.
-        seed: the run's seed.
-    """
+    before, after, off = measured.before, measured.after, measured.off
     results = [
         forgetting_of(
             text,

@@ -107,7 +107,7 @@ def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list
     if section.during_training is None:
         return learned, []
     probe = section.during_training.probe
-    return learned, [(f"'{probe.label}', measured during training", load_documents(probe))]
+    return learned, [(f"'{probe.label}', measured during training,", load_documents(probe))]
 
 
 def _refuse_leaks(

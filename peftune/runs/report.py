@@ -33,6 +33,8 @@ class Identity:
         recipe_sha256: hash of the resolved recipe.
         data_fingerprint: hash of the rows of every split, in order.
         texts_sha256: hash of the texts that training reads or decides by beside the task.
+        order_sha256: hash of the training batches in the order in which they were read; None for a
+            resumed run, and where other processes prepared them.
     """
 
     name: str
@@ -44,6 +46,26 @@ class Identity:
     recipe_sha256: str
     data_fingerprint: str
     texts_sha256: str
+    order_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PathPoint:
+    """A point on the way from the base to the tuned model, measured on the reported rows and texts.
+
+    Args:
+        strength: 0 is the base's trunk, 1 the tuned one; the classification head is the tuned one.
+        step: the step whose weights are tuned; None for those that the run kept.
+        accuracy: share of rows with the right label.
+        macro_f1: F1 averaged over labels.
+        forgetting: by probe, in its unit, positive is worse.
+    """
+
+    strength: float
+    step: int | None
+    accuracy: float
+    macro_f1: float
+    forgetting: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +77,14 @@ class Forgetting:
         controls: `adapter_off_forgetting`: exactly 0.0, or the numbers are not to be trusted.
         verdict: one word over all probes; None without probes or with a failed control.
         reason: why the verdict is None.
+        path: the way from the base to the tuned model, where the recipe asks for it.
     """
 
     probes: Sequence[ProbeResult]
     controls: Mapping[str, float | None]
     verdict: Verdict | None
     reason: str | None = None
+    path: Sequence[PathPoint] = ()
 
     def __getitem__(self, name: str) -> ProbeResult:
         """Return a probe's result by its name."""
@@ -90,6 +114,8 @@ class Cost:
         trainable_parameters: numbers that learn.
         total_parameters: numbers of the model, each once.
         artifact_bytes: size of the artifact folder.
+        examples_seen: rows read in training, repeats counted.
+        steps: optimizer steps.
         reason: why values are None.
     """
 
@@ -99,6 +125,8 @@ class Cost:
     trainable_parameters: int
     total_parameters: int
     artifact_bytes: int
+    examples_seen: int
+    steps: int
     reason: str | None = None
 
 
@@ -159,11 +187,12 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
     learning, forgetting = values["learning"], values["forgetting"]
     pairs = {metric: _pair(interval) for metric, interval in learning["ci95"].items()}
     probes = [_probe(probe) for probe in forgetting["probes"]]
+    path = [PathPoint(**point) for point in forgetting["path"]]
     return Run(
         folder=folder,
         run=Identity(**values["run"]),
         learning=Learning(**{**learning, "ci95": pairs}),
-        forgetting=Forgetting(**{**forgetting, "probes": probes}),
+        forgetting=Forgetting(**{**forgetting, "probes": probes, "path": path}),
         cost=Cost(**values["cost"]),
         findings=[Finding(**finding) for finding in values["findings"]],
         environment=values["environment"],

@@ -22,7 +22,7 @@ from peftune.models.reference import at_strength
 from peftune.models.rescale import fit_head, refuse_frozen_trunk, with_head
 from peftune.models.strength import Strength
 from peftune.probes import Probe
-from peftune.runs.forgetting import Before, measure_forgetting
+from peftune.runs.forgetting import Before, measure_tuned, summarised
 from peftune.runs.report import Forgetting
 from peftune.seeds import stream_seed
 from peftune.training.learning import Learning, judge, learned_something
@@ -139,10 +139,9 @@ def measured_point(
         before: its base, from `measure_before`.
     """
     learning = None if inputs.rows is None else _score(model, inputs.rows, inputs.name)
-    forgetting = measure_forgetting(
-        model,
+    forgetting = summarised(
         inputs.texts,
-        before,
+        measure_tuned(model, inputs.texts, before),
         learned=None if learning is None else learned_something(learning),
         seed=_SEED,
         without="no probes were given",

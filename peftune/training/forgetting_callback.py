@@ -17,16 +17,18 @@ from transformers import (
     TrainingArguments,
 )
 
-from peftune.errors import GuardError, UsageError
+from peftune.errors import GuardError, UsageError, suggestion
 from peftune.forgetting.measure import (
     ProbeText,
+    change_of,
     measure_base,
+    measure_plainly,
     measure_with,
     read_probe_texts,
 )
 from peftune.models.base import load_trunk
 from peftune.models.parts import unwrapped
-from peftune.models.prepare import acting_as_base, is_prepared, preparation_of
+from peftune.models.prepare import is_prepared, preparation_of
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import Measurement, Probe
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 KEY = "forgetting_"
 """What the keys of the logged values begin with; the probe's name follows."""
+
+
+OVER_BUDGET = ("skip-checkpoint", "stop-training")
 
 
 class ForgettingCallback(TrainerCallback):
@@ -74,6 +79,9 @@ class ForgettingCallback(TrainerCallback):
         repeated = sorted({label for label in labels if labels.count(label) > 1})
         if repeated:
             message = f"ForgettingCallback has two probes named {', '.join(map(repr, repeated))}; give each its own 'name'."
+            raise UsageError(message)
+        if over_budget not in OVER_BUDGET:
+            message = f"over_budget is '{over_budget}'. {suggestion(over_budget, OVER_BUDGET)}"
             raise UsageError(message)
         self.probes = probes
         self.budget = budget
@@ -149,9 +157,11 @@ class ForgettingCallback(TrainerCallback):
             self._record(kwargs["model"], state)
 
     def _record(self, model: nn.Module, state: TrainerState) -> dict[str, float]:
+        if self.curve and self.curve[-1]["step"] == state.global_step:  # another evaluation set
+            return {key: value for key, value in self.curve[-1].items() if key.startswith(KEY)}
         after = self._measured(model)
         found = {
-            f"{KEY}{text.label}": _forgetting(text.probe, before, now)
+            f"{KEY}{text.label}": change_of(text.probe, before, now)
             for text, before, now in zip(self._texts, self._before, after, strict=True)
         }
         entry = {"epoch": state.epoch or 0.0, "step": state.global_step, **found}
@@ -164,11 +174,7 @@ class ForgettingCallback(TrainerCallback):
         if self._tokenizer is None:
             message = "the callback has seen no beginning of training"
             raise RuntimeError(message)
-        measured = []
-        for text in self._texts:
-            reference = (lambda: acting_as_base(model)) if text.probe.needs_base else None
-            measured += measure_with(model, self._tokenizer, [text], reference=reference)
-        return measured
+        return measure_plainly(model, self._tokenizer, self._texts)
 
     def _refuse_checkpoint(
         self, args: TrainingArguments, metrics: dict[str, float], state: TrainerState
@@ -208,14 +214,9 @@ def _check_start(before: Sequence[Measurement], now: Sequence[Measurement], base
     """Refuse a model that does not begin as its base: its forgetting would have another zero."""
     for first, start in zip(before, now, strict=True):
         change = float(abs(start.total - first.total).sum() / first.weight.sum())
-        if change > 1e-5 * max(1.0, abs(first.value)):
+        if not change <= 1e-5 * max(1.0, abs(first.value)):  # nor is a change that is no number
             message = f"Before the first step the model already differs from the base '{base}' by {change:.3g}. Name the base that it was made from; an adapter must begin as no change."
             raise GuardError(message)
-
-
-def _forgetting(probe: Probe, before: Measurement, after: Measurement) -> float:
-    change = float((after.total - before.total).sum() / before.weight.sum())
-    return -change if probe.higher_is_better else change
 
 
 def _is_ours(key: str) -> bool:

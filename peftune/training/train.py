@@ -25,6 +25,9 @@ from peftune.training.trainer import ClassifierTrainer
 
 logger = logging.getLogger(__name__)
 
+_EVALUATION = "eval_"
+"""What Trainer puts before the name of a value that it found in an evaluation."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
@@ -33,6 +36,9 @@ class TrainingResult:
     Args:
         seconds: time in training steps, without evaluation and checkpoints; None after a resume.
         examples: rows that were read in training, repeats counted.
+        steps: optimizer steps.
+        order_sha256: hash of the batches in the order in which they were read; None after a
+            resume, or where other processes prepared them.
         peak_memory_bytes: most memory of the process (CPU) or of the device (CUDA) while training.
         curve: points of the training and validation curves, in order.
         best_step: step of the checkpoint that was kept; None if none was scored.
@@ -43,6 +49,8 @@ class TrainingResult:
 
     seconds: float | None
     examples: int
+    steps: int
+    order_sha256: str | None
     peak_memory_bytes: int | None
     curve: Sequence[Mapping[str, Any]]
     best_step: int | None
@@ -108,6 +116,8 @@ def train(
     return TrainingResult(
         seconds=seconds if resume is None else None,
         examples=round(state.epoch * len(task.train)) if state.epoch else 0,
+        steps=state.global_step,
+        order_sha256=None if resume or section.dataloader_num_workers else trainer.order.sha256,
         peak_memory_bytes=memory.peak_bytes,
         curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
         best_step=state.best_global_step,
@@ -119,12 +129,16 @@ def train(
 
 def _point(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Name a logged entry's values as the report does; speeds of evaluation are left out."""
-    kept = {
-        name: value
-        for name, value in entry.items()
-        if not name.endswith(("_runtime", "_per_second"))
-    }
     return {
-        name.replace("eval_", "validation_") if name != "loss" else "train_loss": value
-        for name, value in kept.items()
+        _name(name): value
+        for name, value in entry.items()
+        if not (name.startswith(_EVALUATION) and name.endswith(("_runtime", "_per_second")))
     }
+
+
+def _name(name: str) -> str:
+    if name == "loss":
+        return "train_loss"
+    if name.startswith(_EVALUATION):
+        return f"validation_{name.removeprefix(_EVALUATION)}"
+    return name

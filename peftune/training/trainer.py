@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
@@ -22,6 +23,7 @@ from peftune.regularizers import Regularizer
 from peftune.training.callbacks import QuietProgress, StopWhenDiverged
 from peftune.training.checkpoints import seal
 from peftune.training.metrics import metrics_of_prediction
+from peftune.training.order import HashedOrder
 from peftune.training.regularized import RegularizedTrainer
 
 
@@ -65,6 +67,7 @@ class ClassifierTrainer(RegularizedTrainer):
             compute_metrics=metrics_of_prediction,
         )
         self.run_identity = run_identity
+        self.order = HashedOrder(self.data_collator)
         self.seconds_aside = 0.0
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -73,6 +76,15 @@ class ClassifierTrainer(RegularizedTrainer):
         self.add_callback(StopWhenDiverged)
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(patience))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Read the training rows as Trainer does, and hash their order on the way."""
+        collate = self.data_collator
+        self.data_collator = self.order
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collate
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401 - Trainer's signature
         """Evaluate as Trainer does, and count the seconds apart from training."""

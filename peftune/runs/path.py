@@ -1,0 +1,150 @@
+"""The way from the base to the tuned model: accuracy beside forgetting, at strengths and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from peftune.data.rows import Rows
+from peftune.forgetting.measure import ProbeText, change_of, measure_plainly
+from peftune.models.inference import predict_logits
+from peftune.models.prepare import preparation_of
+from peftune.models.reference import at_strength
+from peftune.probes import Measurement
+from peftune.recipe.schema import PathSection
+from peftune.runs.forgetting import Measured
+from peftune.runs.report import Forgetting, PathPoint
+from peftune.training.learning import Learning
+from peftune.training.metrics import task_metrics
+
+_KEY = "path_"
+_FORGETTING = "path_forgetting_"
+
+
+class PathCallback(TrainerCallback):
+    """Measure the reported rows and texts at every evaluation, without any say in the training.
+
+    Args:
+        rows: the rows of the final score.
+        texts: the probes of the report, with their documents.
+        before: the base on them.
+    """
+
+    def __init__(
+        self, rows: Rows, texts: Sequence[ProbeText], before: Sequence[Measurement]
+    ) -> None:
+        self._rows = rows
+        self._texts = texts
+        self._before = before
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002 - Trainer's signature
+        **kwargs: Any,  # noqa: ANN401 - Trainer's signature
+    ) -> None:
+        """Add a point to the log, which a resumed run goes on with."""
+        model: nn.Module = kwargs["model"]
+        accuracy, macro_f1 = _scores(model, self._rows)
+        forgetting = _forgetting(model, self._texts, self._before)
+        state.log_history.append(
+            {
+                "epoch": state.epoch or 0.0,
+                "step": state.global_step,
+                f"{_KEY}accuracy": accuracy,
+                f"{_KEY}macro_f1": macro_f1,
+                **{f"{_FORGETTING}{name}": value for name, value in forgetting.items()},
+            }
+        )
+
+
+def without_path(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the points of a training curve alone."""
+    return [point for point in curve if f"{_KEY}accuracy" not in point]
+
+
+def end_of_path(learning: Learning, forgetting: Forgetting) -> PathPoint:
+    """Return the tuned model as a point, from what was measured of it."""
+    changes = {probe.name: probe.forgetting for probe in forgetting}
+    return PathPoint(1.0, None, learning.accuracy, learning.macro_f1, changes)
+
+
+def path_at_checkpoints(curve: Sequence[Mapping[str, Any]]) -> list[PathPoint]:
+    """Read the points that a `PathCallback` left in a training curve."""
+    return [
+        PathPoint(
+            strength=1.0,
+            step=point["step"],
+            accuracy=point[f"{_KEY}accuracy"],
+            macro_f1=point[f"{_KEY}macro_f1"],
+            forgetting={
+                key.removeprefix(_FORGETTING): value
+                for key, value in point.items()
+                if key.startswith(_FORGETTING)
+            },
+        )
+        for point in curve
+        if f"{_KEY}accuracy" in point
+    ]
+
+
+def path_at_strengths(
+    model: nn.Module,
+    section: PathSection,
+    *,
+    rows: Rows,
+    texts: Sequence[ProbeText],
+    measured: Measured,
+    end: PathPoint,
+) -> list[PathPoint]:
+    """Measure a trained model between its base and itself; the head stays as it was tuned.
+
+    Args:
+        model: a prepared model, trained; its weights are afterwards as they were.
+        section: which strengths.
+        rows: the rows of the final score.
+        texts: the probes of the report, with their documents.
+        measured: the base on them.
+        end: the model as it is, measured already.
+
+    Returns:
+        Points from the base, whose forgetting is zero by definition, to `end`. Only `end` for a
+        strategy that leaves the trunk as it is: every strength of it is the same model.
+    """
+    preparation = preparation_of(model)
+    if not preparation.strategy.trains_trunk:
+        return [end]
+    points = []
+    for strength in (0.0, *sorted(section.strengths)):
+        with at_strength(model, preparation.before, strength, keep_head=True):
+            accuracy, macro_f1 = _scores(model, rows)
+            forgetting = (
+                _forgetting(model, texts, measured.before.measured)
+                if strength
+                else {text.label: 0.0 for text in texts}
+            )
+        points.append(PathPoint(strength, None, accuracy, macro_f1, forgetting))
+    return [*points, end]
+
+
+def _scores(model: nn.Module, rows: Rows) -> tuple[float, float]:
+    preparation = preparation_of(model)
+    logits = predict_logits(
+        model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
+    )
+    metrics = task_metrics(logits, rows.labels)
+    return float(metrics["accuracy"] or 0.0), float(metrics["macro_f1"] or 0.0)
+
+
+def _forgetting(
+    model: nn.Module, texts: Sequence[ProbeText], before: Sequence[Measurement]
+) -> dict[str, float]:
+    after = measure_plainly(model, preparation_of(model).tokenizer, texts)
+    return {
+        text.label: change_of(text.probe, first, now)
+        for text, first, now in zip(texts, before, after, strict=True)
+    }
