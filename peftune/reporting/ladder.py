@@ -9,6 +9,7 @@ from peftune.reporting.contents import Cell, Figure, Figures, Paragraph, Section
 from peftune.reporting.numbers import between, share
 from peftune.reporting.plots import Level, levels
 from peftune.reporting.subject import Subject, title_of
+from peftune.runs.report import Run
 
 _TITLES = {
     "majority": "majority class",
@@ -50,11 +51,14 @@ def _rungs(subject: Subject) -> Sequence[Rung]:
     """Take the comparison's ladder, or the baselines that a run has on its own."""
     if subject.summary is not None:
         return subject.summary.ladder
-    if not subject.runs:
-        return ()
+    return rungs_of(subject.runs[0]) if subject.runs else ()
+
+
+def rungs_of(run: Run) -> list[Rung]:
+    """Return the baselines that a run has on its own."""
     return [
         Rung(name, _TITLES.get(name, name), scores["accuracy"], scores["macro_f1"], None)
-        for name, scores in subject.runs[0].learning.baselines.items()
+        for name, scores in run.learning.baselines.items()
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from peftune.reporting.contents import Block, Cell, Code, Fold, Paragraph, Section, Table
+from peftune.reporting.numbers import NOT_MEASURED
 from peftune.reporting.subject import Subject, title_of
 from peftune.runs.folder import RECIPE
 from peftune.runs.report import Run
@@ -34,7 +35,7 @@ def _recipe(run: Run) -> str | None:
 def _identities(subject: Subject) -> Table:
     return Table(
         caption="What was run",
-        columns=["Run", "Base", "Base's hash", "Recipe's hash", "Rows' hash"],
+        columns=["Run", "Base", "Base's hash", "Recipe's hash", "Rows' hash", "Batches' hash"],
         rows=[
             [
                 Cell(title_of(run), series=subject.series(run.run.strategy)),
@@ -45,13 +46,14 @@ def _identities(subject: Subject) -> Table:
                         run.run.base_fingerprint,
                         run.run.recipe_sha256,
                         run.run.data_fingerprint,
+                        run.run.order_sha256 or NOT_MEASURED,
                     )
                 ),
             ]
             for run in subject.runs
         ],
-        align="lllll",
-        note="The first twelve digits of each SHA-256; report.json of each run has all of them.",
+        align="llllll",
+        note="The first twelve digits of each SHA-256; report.json of each run has all of them. Runs whose batches have one hash read the same rows in the same order.",
     )
 
 
@@ -60,7 +62,7 @@ def _environment(subject: Subject) -> Table:
     facts = [dict(_flat(run.environment)) for run in subject.runs]
     rows = []
     for key in dict.fromkeys(key for known in facts for key in known):
-        values = [known.get(key, "–") for known in facts]
+        values = [known.get(key, NOT_MEASURED) for known in facts]
         if len(set(values)) == 1:
             text = values[0]
         else:
@@ -76,7 +78,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}, ")
         else:
-            yield name, "–" if value is None else str(value)
+            yield name, NOT_MEASURED if value is None else str(value)
 
 
 def repeat_section(subject: Subject) -> Section:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from peftune.compare.grid import COMPARISON, Failure
-from peftune.compare.summary import Summary
+from peftune.compare.summary import HeldEqual, Rung, Summary
 from peftune.errors import UsageError
+from peftune.reporting.ladder import rungs_of
 from peftune.reporting.write import Report, write_reports
 from peftune.runs.evidence import Evidence, read_evidence
 from peftune.runs.folder import REPORT
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What `comparison.json` says beside its runs; runs named one by one have none of it.
+
+    Args:
+        held_equal: what the strategies share besides rows and seeds.
+        budgets: trials of each strategy's tuning.
+        ladder: the baselines.
+    """
+
+    held_equal: HeldEqual = "examples_seen"
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    ladder: Sequence[Rung] = ()
 
 
 def report(*folders: str | Path, output: str | Path | None = None) -> Report:
@@ -33,32 +50,44 @@ def report(*folders: str | Path, output: str | Path | None = None) -> Report:
     if output is None and len(folders) > 1:
         message = "The report of several folders needs a place of its own: output=… in Python, --output on the command line."
         raise UsageError(message)
-    runs, failures = [], []
+    runs: list[Path] = []
+    failures: list[Failure] = []
+    terms = Terms()
     for folder in map(Path, folders):
-        found, failed = _runs_of(folder)
-        runs += found
-        failures += failed
+        if (folder / COMPARISON).is_file():
+            found, failed, terms = _read_comparison(folder)
+            runs += found
+            failures += failed
+        else:
+            runs.append(_run_folder(folder))
     evidence = [read_evidence(folder) for folder in dict.fromkeys(runs)]
     _refuse_what_does_not_fit(evidence)
     place = Path(folders[0]) if output is None else Path(output)
-    return write_reports(_summary(evidence), evidence, failures, place)
+    return write_reports(_summary(evidence, terms), evidence, failures, place)
 
 
-def _runs_of(folder: Path) -> tuple[list[Path], list[Failure]]:
-    """List the run folders in or at a folder, with the runs that did not finish."""
-    if (folder / REPORT).is_file():
-        return [folder], []
-    if not (folder / COMPARISON).is_file():
+def _run_folder(folder: Path) -> Path:
+    if not (folder / REPORT).is_file():
         message = f"'{folder}' holds neither a run ({REPORT}) nor a comparison ({COMPARISON}). Name the output folder of 'peftune run' or 'peftune compare'."
         raise UsageError(message)
+    return folder
+
+
+def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
+    """Read which runs a comparison has, which did not finish, and on what terms it is held."""
     try:
         values = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
         runs = [folder / run["folder"] for run in values["runs"]]
         failures = [Failure(**failure) for failure in values["failures"]]
-    except (ValueError, LookupError, TypeError) as error:
+        terms = Terms(
+            held_equal=values.get("held_equal", "examples_seen"),
+            budgets=values.get("budgets") or {},
+            ladder=[Rung(**rung) for rung in values.get("ladder") or ()],
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         message = f"'{folder / COMPARISON}' is damaged ({type(error).__name__}: {error}). Run 'peftune compare' again; finished runs are kept."
         raise UsageError(message) from error
-    return runs, failures
+    return runs, failures, terms
 
 
 def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
@@ -76,10 +105,13 @@ def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
         raise UsageError(message)
 
 
-def _summary(evidence: Sequence[Evidence]) -> Summary | None:
+def _summary(evidence: Sequence[Evidence], terms: Terms) -> Summary | None:
     """Compare the runs, where there is something to compare."""
     if len({item.run.run.strategy for item in evidence}) < 2:  # noqa: PLR2004 - a pair
         return None
     from peftune.compare.summarise import summarise
 
-    return summarise(evidence)
+    ladder = terms.ladder or rungs_of(evidence[0].run)
+    return summarise(
+        evidence, ladder=ladder, held_equal=terms.held_equal, budgets=terms.budgets or None
+    )
