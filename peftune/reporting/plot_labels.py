@@ -10,6 +10,7 @@ from peftune.reporting.plot_style import INK
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
 Named = tuple[str, float, float]
@@ -45,7 +46,7 @@ def beside(figure: Figure, axes: Axes, names: Sequence[Named]) -> None:
         for x, y in points
     ]
     for name, x, y in names:
-        options = []
+        options: list[tuple[float, int, Annotation, Bbox]] = []
         for right, up, side in _PLACES:
             text = axes.annotate(
                 name,
