@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.training.forgetting_callback import ForgettingCallback
     from peftune.training.regularized import RegularizedTrainer
+    from peftune.tuning import Tuning, tune
 
 _HOMES = {
     "Classifier": "peftune.artifacts",
@@ -57,6 +58,7 @@ _HOMES = {
     "Replay": "peftune.regularizers",
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
+    "Tuning": "peftune.tuning",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
     "prepare": "peftune.models.prepare",
@@ -66,6 +68,7 @@ _HOMES = {
     "rescale": "peftune.runs.rescale",
     "run": "peftune.runs",
     "save": "peftune.artifacts",
+    "tune": "peftune.tuning",
 }
 
 __all__ = [
@@ -93,6 +96,7 @@ __all__ = [
     "Replay",
     "Run",
     "Strategy",
+    "Tuning",
     "__version__",
     "forget",
     "load",
@@ -103,6 +107,7 @@ __all__ = [
     "rescale",
     "run",
     "save",
+    "tune",
 ]
 
 

@@ -22,11 +22,12 @@ from typer.main import get_command
 import peftune
 from peftune import errors
 from peftune.cli.main import INTERRUPTED, TERMINATED, app
+from peftune.diagnosis import PITFALLS
 from peftune.forgetting.results import ProbeResult
 from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe
 from peftune.recipe.locate import shipped_recipes
-from peftune.runs import environment, findings, report
+from peftune.runs import environment, report
 from peftune.strategies import STRATEGIES
 from peftune.training.learning import Learning
 
@@ -210,8 +211,6 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
     keys += [f"forgetting.{name}" for name in _names(report.Forgetting)] + _names(ProbeResult)
     facts = [*environment.environment(), "seed_streams", "dropped_rows"]
     keys += [f"environment.{name}" for name in facts]
-    source = Path(findings.__file__).read_text(encoding="utf-8")
-    keys += re.findall(r'Finding\(\s*"([a-z-]+)"', source)
     assert sorted(_first_cells("report.md")) == sorted(keys)
 
 
@@ -293,6 +292,16 @@ def test_the_verbs_table_holds_every_verb_and_option(tables: Any) -> None:  # no
     assert [
         verb for verb in verbs if not re.search(rf"^### {verb}( \w+)?$", rendered, re.MULTILINE)
     ] == []
+
+
+def test_the_findings_table_holds_every_pitfall(tables: Any) -> None:  # noqa: ANN401 - a module
+    """A code that a report may hold is explained, with its threshold."""
+    rendered = tables.on_page_markdown((DOCS / "findings.md").read_text(encoding="utf-8"))
+    rows = [line for line in rendered.splitlines() if line.startswith("| `")]
+    assert "<!-- table:" not in rendered
+    assert rows == [
+        f"| `{pitfall.code}` | {pitfall.looks_for} | {pitfall.threshold} |" for pitfall in PITFALLS
+    ]
 
 
 def test_a_table_says_type_bounds_default_and_meaning(tables: Any) -> None:  # noqa: ANN401 - a module

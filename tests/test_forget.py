@@ -23,7 +23,7 @@ from peftune.forgetting.measure import measure, measure_base, measure_with, read
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss
 from peftune.runs.forget import forget
-from peftune.runs.forgetting import measure_before, measure_forgetting
+from peftune.runs.forgetting import measure_before, measure_tuned, summarised
 from peftune.runs.report import Forgetting
 from peftune.strategies import Full, LoRA
 
@@ -51,7 +51,7 @@ def adapter(
     texts = read_probe_texts([probe])
     before = measure_before(model, texts)
     train(model)
-    found = measure_forgetting(model, texts, before, learned=True, seed=0)
+    found = summarised(texts, measure_tuned(model, texts, before), learned=True)
     scores = {"accuracy": 0.9, "macro_f1": 0.9}
     task = {
         "split": "test",

@@ -52,7 +52,7 @@ from peftune.probes import (
     Probe,
 )
 from peftune.runs import forgetting as runs_forgetting
-from peftune.runs.forgetting import Before, measure_before, summarised
+from peftune.runs.forgetting import Before, Measured, measure_before, summarised
 from peftune.strategies import STRATEGIES, LoRA, LoRA8bit
 
 Fault = Callable[[pytest.MonkeyPatch], None]
@@ -502,7 +502,7 @@ def in_8_bits(
 def check_additivity(before: Before, after: Sequence[Measurement]) -> None:
     """The cost of 8 bits and forgetting add up; the reference is the base in 8 bits."""
     assert before.exact is not None
-    result = summarised(TEXTS, before, after, None, learned=True)[PROBE.label]
+    result = summarised(TEXTS, Measured(before, after, None), learned=True)[PROBE.label]
     against_float = forgetting_of(
         TEXTS[0], before=before.exact[0], after=after[0], scoring={}, seed=0
     )

@@ -212,6 +212,51 @@ def test_a_continuation_longer_than_the_window_is_refused(base: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("pairs", [1, 40])
+def test_a_shared_beginning_is_read_once_and_changes_no_score(
+    pairs: int, language_model: GPT2LMHeadModel, scorer: Scorer
+) -> None:
+    """One prompt with many endings, of one token and of several, in batches of 16 and the rest."""
+    beginning = "Text: so so\nLabel: ok\n\nText: "
+    asked = [(f"{beginning}{'x' * (i % 7)}\nLabel:", " good"[: 2 + i % 4]) for i in range(pairs)]
+    fed: list[torch.Size] = []
+    handle = language_model.transformer.wte.register_forward_hook(
+        lambda module, inputs, output: fed.append(inputs[0].shape)  # noqa: ARG005 - a hook's own
+    )
+
+    with handle:
+        sharing = scorer(share_prefix=True).score_continuations(asked)
+    alone = scorer().score_continuations(asked)
+
+    np.testing.assert_allclose(sharing.nats, alone.nats, rtol=1e-5)
+    assert sharing.tokens.tolist() == alone.tokens.tolist()
+    assert sharing.greedy.tolist() == alone.greedy.tolist()
+    first, *batches = fed
+    assert first[0] == 1
+    assert first[1] >= len(beginning)
+    assert all(time + first[1] <= 64 for _, time in batches)
+    assert [rows for rows, _ in batches] == ([1] if pairs == 1 else [16, 16, 8])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [],
+        [("Rain", " again"), ("Bread", " and salt")],
+        [("", "a" * 30), ("", "a" * 30 + "b")],
+        [("a" * 80, " c"), ("a" * 79, " d")],
+    ],
+    ids=["nothing", "nothing shared", "only what is scored", "beyond the window"],
+)
+def test_without_a_shared_beginning_sharing_is_no_different(
+    asked: list[tuple[str, str]], scorer: Scorer
+) -> None:
+    """What predicts a scored token is read with its own piece, and a cut context as it is cut."""
+    sharing = scorer(share_prefix=True).score_continuations(asked)
+
+    np.testing.assert_allclose(sharing.nats, scorer().score_continuations(asked).nats, rtol=1e-5)
+
+
 # Features
 
 

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from transformers import EvalPrediction
 
-from peftune.data.rows import Rows
 from peftune.errors import TrainingError
 from peftune.forgetting.intervals import row_interval
-from peftune.training.baselines import baseline_scores
 from peftune.training.learning import _macro_f1_of, judge, learned_something
 from peftune.training.metrics import (
     SequenceClassificationMetrics,
@@ -163,42 +161,6 @@ def test_the_scores_by_label_and_the_confusion_add_up() -> None:
     )
     assert learning.n == 10
     assert learning.loss == learning.metrics["log_loss"]
-
-
-def _rows(texts: Sequence[str], labels: Sequence[int]) -> Rows:
-    return Rows(tuple(map(str, range(len(texts)))), tuple(texts), tuple(labels))
-
-
-def test_the_baselines_are_the_majority_of_train_and_words() -> None:
-    """The majority class comes from train, not from the judged rows; words tell sun from rain."""
-    train = _rows(["sun sun", "sun out", "rain rain", "rain", "rain falls"], [1, 1, 0, 0, 0])
-    judged = _rows(["sun", "sun again", "more sun", "rain"], [1, 1, 1, 0])
-
-    scores = baseline_scores(train, judged)
-
-    # Majority says 0 four times: accuracy 1/4; F1 of 0 is 2/5, of 1 it is 0.
-    assert scores["majority"] == pytest.approx({"accuracy": 0.25, "macro_f1": 0.2})
-    assert scores["tfidf_logistic_regression"] == {"accuracy": 1.0, "macro_f1": 1.0}
-
-
-def test_the_baselines_macro_f1_is_averaged_over_the_same_labels_as_the_models() -> None:
-    """A label without judged rows counts as 0 for baseline and model alike."""
-    train = _rows(["sun", "rain", "snow"] * 2, [0, 1, 2] * 2)
-    judged = _rows(["sun", "sun", "rain"], [0, 0, 1])
-
-    scores = baseline_scores(train, judged)["tfidf_logistic_regression"]
-    model = judge(_logits([0, 0, 1]), judged.labels, names=("a", "b", "c"), split="test", seed=0)
-
-    assert scores["accuracy"] == model.accuracy == 1.0
-    assert scores["macro_f1"] == model.macro_f1 == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize("text", ["!", "日", "a"])
-def test_texts_without_words_do_not_stop_the_baseline(text: str) -> None:
-    """Texts of one character still make a vocabulary."""
-    rows = _rows([text, text], [0, 1])
-
-    assert baseline_scores(rows, rows)["tfidf_logistic_regression"]["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(("hits", "learned"), [(200, True), (110, False), (100, False)])

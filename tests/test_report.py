@@ -50,7 +50,7 @@ output_dir: runs/tiny
 
 KEYS = {
     "": "schema_version peftune_version status run learning forgetting cost findings environment",
-    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256",
+    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256 order_sha256",
     "run.strategy_config": "name r lora_alpha lora_dropout target_modules layers_to_transform use_rslora use_dora",
     "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason",
     "learning.metrics": "balanced_accuracy weighted_f1 micro_f1 roc_auc log_loss",
@@ -59,13 +59,13 @@ KEYS = {
     "learning.per_label.*": "precision recall f1 support",
     "learning.baselines": "majority tfidf_logistic_regression",
     "learning.baselines.*": "accuracy macro_f1",
-    "forgetting": "probes controls verdict reason",
+    "forgetting": "probes controls verdict reason path",
     "forgetting.controls": "adapter_off_forgetting",
     "forgetting.probes[]": "name type metric unit higher_is_better before after forgetting ci95 ci90 margin verdict power kl kl_ci95 mcnemar heads quantization details n_documents n_tokens data_sha256 protocol reason",
     "forgetting.probes[].power": "spread needed_documents enough",
     "forgetting.probes[].details": "nats_per_token_before nats_per_token_after nats_per_token_forgetting perplexity_ratio word_perplexity_before word_perplexity_after base_entropy agreement",
     "forgetting.probes[].protocol": "prefix window windows batch_size batches padding head logits sums aggregation sha256",
-    "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes reason",
+    "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps reason",
     "findings[]": "code severity message advice",
     "environment": "versions platform device cuda bf16 cpu_capability threads seed_streams dropped_rows",
     "environment.seed_streams": "head adapter training bootstrap regularizers",
@@ -273,7 +273,7 @@ def test_the_artifacts_own_forgetting_is_the_runs(run: Run) -> None:
 
 
 def test_the_run_folder_holds_what_the_design_lists(run: Run) -> None:
-    """Recipe, report, artifact, predictions and the private checkpoints; nothing half-written."""
+    """What the design lists, with the texts and documents behind it; nothing half-written."""
     names = {path.name for path in run.folder.iterdir()}
 
     assert names - {"report.html"} == {
@@ -281,6 +281,8 @@ def test_the_run_folder_holds_what_the_design_lists(run: Run) -> None:
         "report.json",
         "adapter",
         "predictions.jsonl",
+        "texts.jsonl",
+        "documents.jsonl",
         "checkpoints",
     }
 
@@ -366,6 +368,7 @@ def test_a_run_without_probes_says_why_it_knows_nothing(tmp_path: Path) -> None:
         "controls": {"adapter_off_forgetting": None},
         "verdict": None,
         "reason": "the recipe has no forgetting.probes",
+        "path": (),
     }
 
 

@@ -1,4 +1,4 @@
-"""Render tables of recipe keys, strategies, probes and verbs from the installed package.
+"""Render tables of recipe keys, strategies, probes, verbs and findings from the installed package.
 
 A page asks for a table with a marker on a line of its own, such as `<!-- table: recipe -->`. The
 text is made when the site is built, so it cannot differ from the code, and is never committed.
@@ -14,6 +14,7 @@ from typing import Any
 from typer.main import get_command
 
 from peftune.cli.main import app
+from peftune.diagnosis import PITFALLS
 from peftune.probes import PROBES
 from peftune.recipe import Recipe
 from peftune.recipe.json_schema import recipe_json_schema
@@ -89,6 +90,21 @@ def verbs_table() -> str:
         rows = [(_parameter_name(parameter), parameter.help or "") for parameter in command.params]
         table = f"\n\n{_rows(('argument or option', 'meaning'), rows)}" if rows else ""
         parts.append(f"### {name}\n\n{command.help}{table}")
+    return "\n\n".join(parts)
+
+
+def findings_table() -> str:
+    """Describe every pitfall that is looked for: those of runs, of searches and of seeds."""
+    headings = {
+        "run": "In a run",
+        "tuning": "In a search for hyper-parameters",
+        "comparison": "In runs of several seeds",
+    }
+    parts = []
+    for scope, heading in headings.items():
+        found = [pitfall for pitfall in PITFALLS if pitfall.scope == scope]
+        rows = [(f"`{each.code}`", each.looks_for, each.threshold) for each in found]
+        parts.append(f"## {heading}\n\n{_rows(('code', 'what is wrong', 'found where'), rows)}")
     return "\n\n".join(parts)
 
 
@@ -169,4 +185,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "probes": probes_table,
     "regularizers": regularizers_table,
     "verbs": verbs_table,
+    "findings": findings_table,
 }

@@ -40,8 +40,8 @@ def compare(
 
     comparison = compare_strategies(
         recipe,
-        strategies=_listed(strategies, "--strategies"),
-        seeds=[_seed(seed) for seed in _listed(seeds, "--seeds")],
+        strategies=listed(strategies, "--strategies"),
+        seeds=[_seed(seed) for seed in listed(seeds, "--seeds")],
         overrides=overrides or (),
         output=output,
     )
@@ -59,7 +59,12 @@ def compare(
     check_budget(comparison.runs, comparison.budget)
 
 
-def _listed(text: str, option: str) -> list[str]:
+def listed(text: str, option: str) -> list[str]:
+    """Read values separated by commas.
+
+    Raises:
+        UsageError: there is none.
+    """
     values = [value.strip() for value in text.split(",") if value.strip()]
     if not values:
         message = f"{option} takes values separated by commas (got '{text}')."

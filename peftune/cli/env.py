@@ -21,11 +21,10 @@ def env(json: JsonFlag = False) -> None:
     if json:
         print_json(facts)
         return
-    versions = facts.pop("versions")
     print_facts(
         "",
         [
-            *((name, str(value)) for name, value in versions.items()),
-            *((name, str(value)) for name, value in facts.items()),
+            *((name, str(value)) for name, value in facts["versions"].items()),
+            *((name, str(value)) for name, value in facts.items() if name != "versions"),
         ],
     )

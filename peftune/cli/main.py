@@ -24,6 +24,7 @@ from peftune.cli import (
     run,
     schema,
     strategies,
+    tune,
     validate,
 )
 from peftune.errors import PeftuneError
@@ -46,6 +47,7 @@ app = typer.Typer(
 for verb in (
     run,
     compare,
+    tune,
     predict,
     evaluate,
     forget,

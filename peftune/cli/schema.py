@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from typing import Annotated
+
 import typer
 
 from peftune.cli.console import print_json
@@ -12,8 +15,16 @@ def register(app: typer.Typer) -> None:
     app.command("schema")(schema)
 
 
-def schema() -> None:
-    """Print the JSON schema of recipes, for editors."""
+def schema(
+    report: Annotated[
+        bool, typer.Option("--report", help="The schema of report.json instead.")
+    ] = False,
+) -> None:
+    """Print the JSON schema of recipes, for editors, or that of reports, for programs."""
+    if report:
+        shipped = resources.files("peftune") / "runs" / "report.schema.json"
+        typer.echo(shipped.read_text(encoding="utf-8"), nl=False)
+        return
     from peftune.recipe.json_schema import recipe_json_schema
 
     print_json(recipe_json_schema())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +58,40 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One split as read: its table, its name in messages, and names that its labels have already."""
+    """One split: how its table is read, its name in messages, and names that its labels have already."""
 
-    table: pa.Table
+    read: Callable[[], pa.Table]
     name: str
     class_names: tuple[str, ...] | None = None
 
 
-def load_task(section: DataSection) -> Task:
+def load_task(section: DataSection, *, with_test: bool = True) -> Task:
     """Read, check and split the rows that a recipe names.
+
+    Args:
+        section: which rows.
+        with_test: read the test rows too. Without, the others are the same; a test file is not
+            opened, and rows that are held out of train for the test are dropped.
 
     Raises:
         DataError: files, columns, texts or labels cannot be used; with place and remedy.
     """
-    sources = _read_sources(section)
-    names = section.labels or _names_of(sources["train"], section)
+    sources = _sources(section)
+    tables = {
+        split: source.read() for split, source in sources.items() if with_test or split != "test"
+    }
+    names = section.labels or _names_of(sources["train"], tables["train"], section)
     dropped: dict[str, int] = {}
     splits: dict[str, Rows] = {}
-    for split, source in sources.items():
-        splits[split], dropped[split] = _checked(source, section, names)
+    for split, table in tables.items():
+        splits[split], dropped[split] = _checked(table, sources[split], section, names)
     check_classes(splits["train"], names, source=sources["train"].name)
-    if "test" not in splits and section.test_split is not None:
+    if "test" not in sources and section.test_split is not None:
         splits["train"], splits["test"] = hold_out(
             splits["train"], section.test_split, seed=section.seed, key="test_split"
         )
+    if not with_test:
+        splits.pop("test", None)
     if "validation" not in splits:
         splits["train"], splits["validation"] = hold_out(
             splits["train"], section.validation_split, seed=section.seed, key="validation_split"
@@ -97,16 +108,17 @@ def load_task(section: DataSection) -> Task:
     task = Task(
         tuple(names), limited["train"], limited["validation"], limited.get("test"), dropped
     )
-    split, judged = task.judged
-    check_classes(judged, names, source=sources.get(split, sources["train"]).name)
+    if with_test:
+        split, judged = task.judged
+        check_classes(judged, names, source=sources.get(split, sources["train"]).name)
     return task
 
 
-def _read_sources(section: DataSection) -> dict[str, _Source]:
+def _sources(section: DataSection) -> dict[str, _Source]:
     if section.train_file is not None:
         files = {split: getattr(section, f"{split}_file") for split in SPLITS}
         return {
-            split: _Source(read_file(Path(path)), f"'{Path(path).name}'")
+            split: _Source(partial(read_file, Path(path)), f"'{Path(path).name}'")
             for split, path in files.items()
             if path
         }
@@ -114,7 +126,7 @@ def _read_sources(section: DataSection) -> dict[str, _Source]:
     if is_bundled(name):
         folder = bundled_folder(name, among=TASKS)
         return {
-            split: _Source(read_file(folder / f"{split}.jsonl"), f"{name} {split}")
+            split: _Source(partial(read_file, folder / f"{split}.jsonl"), f"{name} {split}")
             for split in SPLITS
         }
     if Path(name).is_dir():
@@ -140,7 +152,7 @@ def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[str, _S
             raise DataError(message)
     return {
         split: _Source(
-            data[given].with_format("arrow")[:],
+            partial(_table_of, data[given]),
             f"'{name}' {given}",
             _class_names(data[given], section.label_column),
         )
@@ -149,22 +161,25 @@ def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[str, _S
     }
 
 
+def _table_of(data: Any) -> pa.Table:  # noqa: ANN401 - a Dataset
+    return data.with_format("arrow")[:]
+
+
 def _class_names(data: Any, label_column: str) -> tuple[str, ...] | None:  # noqa: ANN401 - a Dataset
     feature = data.features.get(label_column)
     names = getattr(feature, "names", None)
     return tuple(names) if names else None
 
 
-def _names_of(source: _Source, section: DataSection) -> tuple[str, ...]:
+def _names_of(source: _Source, table: pa.Table, section: DataSection) -> tuple[str, ...]:
     if source.class_names is not None:
         return source.class_names
-    return label_names(
-        column(source.table, section.label_column, source=source.name), source=source.name
-    )
+    return label_names(column(table, section.label_column, source=source.name), source=source.name)
 
 
-def _checked(source: _Source, section: DataSection, names: tuple[str, ...]) -> tuple[Rows, int]:
-    table = source.table
+def _checked(
+    table: pa.Table, source: _Source, section: DataSection, names: tuple[str, ...]
+) -> tuple[Rows, int]:
     return check_rows(
         column(table, section.text_column, source=source.name),
         _named(column(table, section.label_column, source=source.name), source, names),

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from peftune.forgetting.read_out import Output, TokenScores, read_out
+from peftune.forgetting.shared_prefix import SharedPrefix, shared_tokens, without_first
 from peftune.forgetting.windows import Piece, continuation_piece, text_pieces
 from peftune.models.parts import BAR, evaluating, trunk_of
 from peftune.models.tokenizer import encode_texts
@@ -36,6 +37,8 @@ class LanguageModelScorer:
         reference: gives the base; with it, texts are read by both and the divergence is measured.
         batch_size: windows in one forward pass; fixed, since int8 results depend on the batch.
         window: most tokens of context; at most the model's positions.
+        share_prefix: read what all continuations of one call begin with once, and not with each:
+            the same up to rounding, and much less work where prompts share their examples.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class LanguageModelScorer:
         reference: Reference | None = None,
         batch_size: int = 16,
         window: int = 1024,
+        share_prefix: bool = False,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.reference = reference
         self.batch_size = batch_size
         self.window = min(window, int(trunk_of(model).config.n_positions))
+        self.share_prefix = share_prefix
 
     def protocol(self) -> dict[str, Any]:
         """Describe what every probe shares."""
@@ -108,7 +113,11 @@ class LanguageModelScorer:
         pieces = [self._continuation(index, *pair) for index, pair in enumerate(pairs)]
         nats = np.zeros(len(pieces))
         greedy = np.zeros(len(pieces), dtype=np.bool_)
-        for piece, scores in self._scored(pieces, paired=False):
+        shared = shared_tokens(pieces) if self.share_prefix and pieces else ()
+        past = SharedPrefix(self.model, shared) if shared else None
+        for piece, scores in self._scored(
+            without_first(pieces, len(shared)), paired=False, past=past
+        ):
             nats[piece.document] = scores["nats"]
             greedy[piece.document] = scores["greedy"] == len(piece.targets)
         tokens = np.array([len(piece.targets) for piece in pieces], dtype=np.int64)
@@ -140,13 +149,13 @@ class LanguageModelScorer:
         return continuation_piece(index, whole[:cut], whole[cut:], window=self.window)
 
     def _scored(
-        self, pieces: Sequence[Piece], *, paired: bool
+        self, pieces: Sequence[Piece], *, paired: bool, past: SharedPrefix | None = None
     ) -> list[tuple[Piece, dict[str, float]]]:
         """Sum what is read out of each piece; where it is paired, the base reads each batch too."""
         scored: list[tuple[Piece, dict[str, float]]] = []
         with evaluating(self.model):
             for batch in self._batches(pieces):
-                scored += zip(batch, self._score(batch, paired=paired), strict=True)
+                scored += zip(batch, self._score(batch, paired=paired, past=past), strict=True)
         return scored
 
     def _batches(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
@@ -161,13 +170,15 @@ class LanguageModelScorer:
         rows = [[*piece.inputs, *[pad] * (longest - len(piece.inputs))] for piece in batch]
         return torch.tensor(rows, device=trunk_of(self.model).wte.weight.device)
 
-    def _score(self, batch: Sequence[Piece], *, paired: bool) -> list[dict[str, float]]:
+    def _score(
+        self, batch: Sequence[Piece], *, paired: bool, past: SharedPrefix | None
+    ) -> list[dict[str, float]]:
         """Score each piece's targets; pads stand on the right and are never scored."""
         inputs = self._inputs(batch)
         targets = torch.tensor(
             [token for piece in batch for token in piece.targets], device=inputs.device
         )
-        tuned = _output(self.model, inputs, batch)
+        tuned = _output(self.model, inputs, batch, past)
         base = None
         if paired and self.reference is not None:
             with self.reference() as base_model, evaluating(base_model):
@@ -176,18 +187,29 @@ class LanguageModelScorer:
         return _sums(scores, [len(piece.targets) for piece in batch])
 
 
-def _hidden(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+def _hidden(
+    model: nn.Module, inputs: torch.Tensor, past: SharedPrefix | None = None
+) -> torch.Tensor:
     # Causal attention never looks right, so right padding needs no mask.
-    mask = torch.ones_like(inputs)
+    rows, time = inputs.shape
+    mask = inputs.new_ones(rows, time + (past.length if past else 0))
     hidden: torch.Tensor = trunk_of(model)(
-        input_ids=inputs, attention_mask=mask, use_cache=False
+        input_ids=inputs,
+        attention_mask=mask,
+        past_key_values=past.repeated(rows) if past else None,
+        use_cache=past is not None,
     ).last_hidden_state
     return hidden  # (batch, time, hidden)
 
 
-def _output(model: nn.Module, inputs: torch.Tensor, batch: Sequence[Piece]) -> Output:
+def _output(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    batch: Sequence[Piece],
+    past: SharedPrefix | None = None,
+) -> Output:
     """Take the states that predict targets, and the head as it is now."""
-    hidden = _hidden(model, inputs)
+    hidden = _hidden(model, inputs, past)
     states = [
         hidden[row, len(piece.inputs) - len(piece.targets) : len(piece.inputs)]
         for row, piece in enumerate(batch)

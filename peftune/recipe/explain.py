@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -131,6 +131,9 @@ def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
 def _annotation_at(model: type[BaseModel], path: KeyPath) -> Any:  # noqa: ANN401 - any type
     current: Any = model
     for part in path:
+        if get_origin(current) is dict:
+            current = get_args(current)[1]
+            continue
         section = _model_in(current)
         if section is None or part not in section.model_fields:
             return None

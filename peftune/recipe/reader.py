@@ -18,6 +18,7 @@ from peftune.recipe.overrides import apply_overrides
 from peftune.recipe.plugin import build_plugin
 from peftune.recipe.positions import Fault, KeyPath, Positions, raise_faults
 from peftune.recipe.schema import Recipe
+from peftune.recipe.space import tune_faults
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import REGULARIZERS
 from peftune.strategies import STRATEGIES, Full
@@ -61,6 +62,7 @@ def _build(document: Document) -> Recipe:
     if isinstance(values.get("forgetting"), dict):
         values["forgetting"] = _forgetting(values["forgetting"], positions, faults)
     faults += _comparison_faults(values, positions)
+    faults += tune_faults(values, positions)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:

@@ -11,6 +11,7 @@ from peftune.recipe.explain import explain
 from peftune.recipe.positions import Positions, raise_faults
 from peftune.recipe.schema import CompareSection, Recipe
 from peftune.recipe.training import TrainingSection
+from peftune.recipe.tune import TuneSection
 from peftune.strategies import STRATEGIES, Strategy
 
 
@@ -40,11 +41,16 @@ def with_strategy(recipe: Recipe, strategy: Strategy | str) -> Recipe:
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """Fill every default: per-strategy training keys first, then the strategy's own defaults."""
+    """Fill every default: per-strategy training keys first, then the strategy's own defaults.
+
+    What concerns other strategies (`compare`) and other values (`tune`) is no part of a run.
+    """
     overrides: dict[str, Any] = recipe.compare.training.get(recipe.strategy.name, {})
     values = {**recipe.training.model_dump(), **overrides}
     for key, default in dataclasses.asdict(recipe.strategy.training_defaults).items():
         if values[key] is None:
             values[key] = default
     training = TrainingSection.model_validate(values)
-    return recipe.model_copy(update={"training": training, "compare": CompareSection()})
+    return recipe.model_copy(
+        update={"training": training, "compare": CompareSection(), "tune": TuneSection()}
+    )

@@ -9,6 +9,7 @@ from pydantic import Field, InstanceOf, model_validator
 from peftune.probes import Probe
 from peftune.recipe.section import Section
 from peftune.recipe.training import TrainingSection
+from peftune.recipe.tune import TuneSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import MAX_SEED
 from peftune.strategies import Strategy
@@ -24,6 +25,7 @@ __all__ = [
     "Section",
     "SplitName",
     "TrainingSection",
+    "TuneSection",
 ]
 
 SplitName = Literal["train", "validation", "test"]
@@ -194,6 +196,14 @@ class CompareSection(Section):
         default_factory=dict,
         description="Keys of `training` that one strategy has for itself, by strategy name.",
     )
+    held_equal: Literal["examples_seen", "steps", "tuned"] = Field(
+        "examples_seen",
+        description="What the strategies share besides rows and seeds; tuned: the effort spent on tuning each.",
+    )
+    tuning_budget: dict[str, Annotated[int, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Trials that each strategy's values were chosen by, by strategy name; for held_equal: tuned.",
+    )
     path: PathSection | None = Field(
         default_factory=PathSection,
         description="The way from the base that every run measures, so that forgetting can be read at equal accuracy; null: none.",
@@ -217,6 +227,9 @@ class Recipe(Section):
     compare: CompareSection = Field(
         default_factory=CompareSection,
         description="Differences between strategies in a comparison.",
+    )
+    tune: TuneSection = Field(
+        default_factory=TuneSection, description="The search of `peftune tune`."
     )
     output_dir: str = Field(
         min_length=1, description="Run folder, relative to where the command runs."

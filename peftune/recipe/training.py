@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from peftune.recipe.section import Section
 from peftune.seeds import MAX_SEED
 
 Metric = Literal["loss", "accuracy", "macro_f1", "weighted_f1", "micro_f1", "roc_auc", "log_loss"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+
+def _each_once(trackers: tuple[Tracker, ...]) -> tuple[Tracker, ...]:
+    if len(set(trackers)) < len(trackers):
+        message = "must name each program once"
+        raise ValueError(message)
+    return trackers
+
+
+Trackers = Annotated[
+    tuple[Tracker, ...], Field(min_length=1, strict=False), AfterValidator(_each_once)
+]
 
 
 class TrainingSection(Section):
@@ -90,8 +103,8 @@ class TrainingSection(Section):
     )
     use_cpu: bool = Field(False, description="Train on the CPU even where there is a GPU.")
     dataloader_num_workers: int = Field(0, ge=0, description="Processes that prepare batches.")
-    report_to: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = Field(
-        "none", description="Where the curves go as well."
+    report_to: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] | Trackers = Field(
+        "none", description="Where the curves go as well: one program, or a list of several."
     )
     seed: int = Field(
         0,

@@ -18,12 +18,16 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 from peftune.recipe.document import reads_as_text
 from peftune.recipe.schema import Recipe
 
+OF_A_RUN = (
+    "# The resolved recipe of this run: every default is filled in. Run it again with\n"
+    "#   peftune run recipe.yaml --output ANOTHER-FOLDER\n"
+)
 _PATH_KEYS = ("train_file", "validation_file", "test_file")
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain values, in the order of the schema."""
-    values = recipe.model_dump(mode="json", exclude={"strategy", "forgetting", "compare"})
+    values = recipe.model_dump(mode="json", exclude={"strategy", "forgetting", "compare", "tune"})
     values["strategy"] = recipe.strategy.fields()
     section = recipe.forgetting
     values["forgetting"] = {
@@ -35,9 +39,11 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
             "probe": section.during_training.probe.fields(),
             "over_budget": section.during_training.over_budget,
         },
+        "path": section.path and section.path.model_dump(mode="json"),
     }
-    if recipe.compare.training:
-        values["compare"] = recipe.compare.model_dump(mode="json")
+    for name in ("compare", "tune"):
+        if written := getattr(recipe, name).model_dump(mode="json", exclude_defaults=True):
+            values[name] = written
     return {name: values[name] for name in Recipe.model_fields if name in values}
 
 
@@ -49,14 +55,18 @@ def recipe_sha256(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def write_recipe(recipe: Recipe, path: Path) -> None:
+def write_recipe(recipe: Recipe, path: Path, *, header: str = OF_A_RUN) -> None:
     """Write a recipe beside its results; files are named relative to it.
 
     Running the file again repeats the run, as long as the files keep their relative places.
+
+    Args:
+        recipe: what to write.
+        path: where to.
+        header: comment lines that say what it is and how to run it.
     """
     values = recipe_values(recipe)
     _rename_places(values, partial(_relative, folder=path.resolve().parent))
-    header = "# The resolved recipe of this run: every default is filled in. Run it again with\n#   peftune run recipe.yaml --output ANOTHER-FOLDER\n"
     path.write_text(header + _yaml_text(values), encoding="utf-8")
 
 

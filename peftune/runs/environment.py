@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import torch
+from typing_extensions import TypedDict
 
 PACKAGES = (
     "peftune",
@@ -26,7 +26,41 @@ PACKAGES = (
 )
 
 
-def environment() -> dict[str, Any]:
+class Environment(TypedDict):
+    """Versions and hardware.
+
+    Args:
+        versions: Python and the libraries that a number can depend on; None where not installed.
+        platform: system and processor kind.
+        device: name of the GPU, or `cpu`.
+        cuda: CUDA version; None without CUDA.
+        bf16: whether the GPU has bfloat16; None without CUDA.
+        cpu_capability: vector instructions that torch uses.
+        threads: threads that torch uses.
+    """
+
+    versions: dict[str, str | None]
+    platform: str
+    device: str
+    cuda: str | None
+    bf16: bool | None
+    cpu_capability: str
+    threads: int
+
+
+class RunEnvironment(Environment):
+    """What a run was made with.
+
+    Args:
+        seed_streams: the seeds derived from the run's.
+        dropped_rows: rows left out for an empty text, by split.
+    """
+
+    seed_streams: dict[str, int]
+    dropped_rows: dict[str, int]
+
+
+def environment() -> Environment:
     """Describe versions, device and threads; no user, host or path."""
     cuda = torch.cuda.is_available()
     return {

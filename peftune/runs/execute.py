@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
+from peftune.baselines.without_model import baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task import Task
+from peftune.diagnosis import Facts, find_pitfalls
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.inference import predict_logits
@@ -25,9 +27,8 @@ from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.runs.cost import cost_of
-from peftune.runs.environment import environment
+from peftune.runs.environment import RunEnvironment, environment
 from peftune.runs.evidence import write_evidence
-from peftune.runs.findings import find_pitfalls
 from peftune.runs.folder import (
     CHECKPOINTS,
     REPORT,
@@ -36,7 +37,7 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
-from peftune.runs.forgetting import Before, measure_before, measure_tuned, summarised
+from peftune.runs.forgetting import CONTROL, Before, measure_before, measure_tuned, summarised
 from peftune.runs.inputs import Inputs, read_inputs
 from peftune.runs.path import (
     PathCallback,
@@ -49,9 +50,9 @@ from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Identity, Run
 from peftune.seeds import seed_streams, stream_seed
 from peftune.strategies import Strategy
-from peftune.training.baselines import baseline_scores
 from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.learning import Learning, judge, learned_something
+from peftune.training.trackers import refuse_missing_trackers
 from peftune.training.train import TrainingResult, train
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ def run(
 def _execute(
     recipe: Recipe, task: Task, texts: Sequence[ProbeText], inputs: Inputs, folder: Path
 ) -> Run:
+    refuse_missing_trackers(recipe.training.report_to)
     seed = recipe.training.seed
     model = prepare_model(
         recipe.model.name_or_path,
@@ -125,6 +127,7 @@ def _execute(
         recipe.training,
         checkpoints=folder / CHECKPOINTS,
         run_identity=inputs.sha256,
+        run_name=f"{recipe.name}-{recipe.strategy.name}-seed{seed}",
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
@@ -159,18 +162,31 @@ def _execute(
         learning=learning,
         forgetting=forgetting,
         cost=cost_of(model, training, artifact),
-        findings=find_pitfalls(
-            learning=learning,
-            forgetting=forgetting,
-            training=training,
-            recipe=recipe,
-            train_rows=len(task.train),
-        ),
+        findings=find_pitfalls(_facts(recipe, task, learning, forgetting, training)),
         environment=_environment(task, seed),
     )
 
 
-def _environment(task: Task, seed: int) -> dict[str, Any]:
+def _facts(
+    recipe: Recipe,
+    task: Task,
+    learning: Learning,
+    forgetting: Forgetting,
+    training: TrainingResult,
+) -> Facts:
+    counts = Counter(task.train.labels)
+    return Facts(
+        recipe=recipe,
+        learning=learning,
+        probes=forgetting.probes,
+        control=forgetting.controls.get(CONTROL),
+        training=training,
+        train_labels={name: counts[index] for index, name in enumerate(task.labels)},
+        validation_rows=len(task.validation),
+    )
+
+
+def _environment(task: Task, seed: int) -> RunEnvironment:
     return {
         **environment(),
         "seed_streams": seed_streams(seed),

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from peftune._version import __version__
 from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError, RecipeError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
-from peftune.runs.report import SCHEMA_VERSION, Run, Status, run_from_json
+from peftune.runs.report import Run, Unfinished, run_from_json
 
 RECIPE = "recipe.yaml"
 REPORT = "report.json"
@@ -132,22 +131,11 @@ def failure_reported(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
-        status: Status = "interrupted" if interrupted else "failed"
-        reason = (
-            "interrupted; run the same command again to go on"
-            if interrupted
-            else str(error) or type(error).__name__
-        )
-        write_json(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "peftune_version": __version__,
-                "status": status,
-                "reason": reason,
-            },
-            folder / REPORT,
-        )
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            ending = Unfinished("interrupted", "interrupted; run the same command again to go on")
+        else:
+            ending = Unfinished("failed", str(error) or type(error).__name__)
+        write_json(ending.as_json(), folder / REPORT)
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -136,7 +137,7 @@ def _scores(model: nn.Module, rows: Rows) -> tuple[float, float]:
     logits = predict_logits(
         model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
     )
-    metrics = task_metrics(logits, rows.labels)
+    metrics = task_metrics(logits, np.asarray(rows.labels))
     return float(metrics["accuracy"] or 0.0), float(metrics["macro_f1"] or 0.0)
 
 

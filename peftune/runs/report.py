@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peftune._version import __version__
+from peftune.diagnosis import Finding
 from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
 from peftune.forgetting.statistics import McNemar, Power
@@ -16,7 +17,6 @@ from peftune.forgetting.verdict import Verdict
 from peftune.training.learning import Learning
 
 SCHEMA_VERSION = 1
-Status = Literal["complete", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +131,6 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A pitfall that the run shows, with what to do about it."""
-
-    code: str
-    severity: Literal["note", "warning", "error"]
-    message: str
-    advice: str
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """A finished run.
 
@@ -162,7 +152,7 @@ class Run:
     cost: Cost
     findings: Sequence[Finding]
     environment: Mapping[str, Any]
-    status: Status = "complete"
+    status: Literal["complete"] = "complete"
 
     @property
     def artifact(self) -> Path:
@@ -174,12 +164,32 @@ class Run:
         """Return the content of `report.json`."""
         values = dataclasses.asdict(self)
         del values["folder"]
-        head = {
-            "schema_version": SCHEMA_VERSION,
-            "peftune_version": __version__,
-            "status": values.pop("status"),
-        }
-        return {**head, **values}
+        return {**_head(values.pop("status")), **values}
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A run that did not come to its end: `report.json` has no numbers.
+
+    Args:
+        status: `failed` by a fault, or `interrupted` by a person or the system.
+        reason: what happened.
+    """
+
+    status: Literal["failed", "interrupted"]
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of `report.json`."""
+        return {**_head(self.status), "reason": self.reason}
+
+
+def _head(status: str) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "peftune_version": __version__,
+        "status": status,
+    }
 
 
 def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:

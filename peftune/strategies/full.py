@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from peftune.errors import GuardError
+from peftune.errors import UsageError
 from peftune.strategies.base import Strategy, TrainingDefaults
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ class Full(Strategy):
         """Make every parameter trainable, or all but the frozen ones.
 
         Raises:
-            GuardError: the model has fewer blocks than are to be frozen.
+            UsageError: the model has fewer blocks than are to be frozen.
         """
         model.requires_grad_(True)
         if self.freeze_layers:
             trunk: Any = model.base_model
             if self.freeze_layers > len(trunk.h):
                 message = f"freeze_layers is {self.freeze_layers}, but the base has {len(trunk.h)} blocks."
-                raise GuardError(message)
+                raise UsageError(message)
             for part in (trunk.wte, trunk.wpe, *trunk.h[: self.freeze_layers]):
                 part.requires_grad_(False)
         return model

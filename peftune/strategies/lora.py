@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from peftune.errors import GuardError
+from peftune.errors import UsageError, suggestion
 from peftune.strategies.base import Strategy, TrainingDefaults
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ class LoRA(Strategy):
         """Freeze the base and put a LoRA update beside each target; the head learns too.
 
         Raises:
-            GuardError: a block that is to get an update does not exist.
+            UsageError: a block or a module that is to get an update does not exist.
         """
-        import torch
         from peft import LoraConfig, TaskType, get_peft_model
         from transformers.pytorch_utils import Conv1D
 
@@ -84,23 +83,13 @@ class LoRA(Strategy):
         beyond = [layer for layer in self.layers_to_transform or () if layer >= blocks]
         if beyond:
             message = f"layers_to_transform names block {beyond[0]}, but the base has {blocks} blocks, counted from 0."
-            raise GuardError(message)
-        targets: str | list[str] = (
-            self.target_modules
-            if isinstance(self.target_modules, str)
-            else list(self.target_modules)
-        )
-        if self.layers_to_transform is not None and isinstance(targets, str):
-            # peft takes layers only with a list of names.
-            linear = (Conv1D, torch.nn.Linear)
-            found = model.base_model.named_modules()
-            targets = sorted({n.split(".")[-1] for n, m in found if isinstance(m, linear)})
+            raise UsageError(message)
         config = LoraConfig(
             task_type=TaskType.SEQ_CLS,
             r=self.r,
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
-            target_modules=targets,
+            target_modules=self._targets(model),
             layers_to_transform=self.layers_to_transform and list(self.layers_to_transform),
             layers_pattern="h" if self.layers_to_transform is not None else None,
             use_rslora=self.use_rslora,
@@ -110,3 +99,25 @@ class LoRA(Strategy):
         )
         prepared: nn.Module = get_peft_model(model, config)
         return prepared
+
+    def _targets(self, model: PreTrainedModel) -> str | list[str]:
+        """Name the targets as peft takes them: it passes over a name that fits nothing."""
+        import torch
+        from transformers.pytorch_utils import Conv1D
+
+        linear = (Conv1D, torch.nn.Linear)
+        modules = {
+            f".{model.base_model_prefix}.{n}": m for n, m in model.base_model.named_modules()
+        }
+        if self.target_modules == "all-linear":
+            if self.layers_to_transform is None:
+                return self.target_modules
+            # peft takes layers only with a list of names.
+            return sorted({n.split(".")[-1] for n, m in modules.items() if isinstance(m, linear)})
+        known = [n for n, m in modules.items() if isinstance(m, (*linear, torch.nn.Embedding))]
+        for target in self.target_modules:
+            if not any(name.endswith(f".{target}") for name in known):
+                names = {name.split(".")[-1] for name in known}
+                message = f"target_modules names '{target}', which is no weight that LoRA can adapt. {suggestion(target, names)}"
+                raise UsageError(message)
+        return list(self.target_modules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ KEPT_CHECKPOINTS = 2
 
 
 def training_arguments(
-    section: TrainingSection, *, device: torch.device, checkpoints: Path
+    section: TrainingSection,
+    *,
+    device: torch.device,
+    checkpoints: Path,
+    run_name: str = "peftune",
 ) -> TrainingArguments:
     """Translate a resolved `training` section.
 
@@ -27,6 +32,7 @@ def training_arguments(
         section: with learning rate and weight decay filled in.
         device: where the model lives.
         checkpoints: folder for the training state.
+        run_name: what the programs of `report_to` call the run.
     """
     seed = stream_seed(section.seed, "training")
     warmup = section.warmup_steps
@@ -61,7 +67,8 @@ def training_arguments(
         dataloader_num_workers=section.dataloader_num_workers,
         ddp_find_unused_parameters=False,
         disable_tqdm=not sys.stderr.isatty(),
-        report_to=section.report_to,
+        report_to=_listed(section.report_to),
+        run_name=run_name,
         seed=seed,
         data_seed=seed,
         **_checkpointing(section),
@@ -83,6 +90,10 @@ def _checkpointing(section: TrainingSection) -> dict[str, Any]:
         else "gradient_checkpointing"
     )
     return {key: True} if section.activation_checkpointing else {}
+
+
+def _listed(report_to: str | Sequence[str]) -> list[str]:
+    return [report_to] if isinstance(report_to, str) else list(report_to)
 
 
 def _filled(value: float | None, key: str) -> float:

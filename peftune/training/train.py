@@ -66,6 +66,8 @@ def train(
     *,
     checkpoints: Path,
     run_identity: str,
+    keep_checkpoints: bool = True,
+    run_name: str = "peftune",
     regularizers: Sequence[Regularizer] = (),
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingResult:
@@ -77,6 +79,9 @@ def train(
         section: resolved `training` section.
         checkpoints: folder of the training state; a whole checkpoint of this run in it is resumed.
         run_identity: hash that ties checkpoints to this run.
+        keep_checkpoints: write them; without, training cannot be resumed, and the model keeps the
+            last weights, not the best.
+        run_name: what the programs of `report_to` call the run.
         regularizers: terms added to the loss.
         callbacks: what else happens in training.
 
@@ -91,11 +96,14 @@ def train(
     )
     trainer = ClassifierTrainer(
         model=model,
-        args=training_arguments(section, device=device, checkpoints=checkpoints),
+        args=training_arguments(
+            section, device=device, checkpoints=checkpoints, run_name=run_name
+        ),
         tokenizer=preparation.tokenizer,
         train=learned.dataset,
         validation=chosen_by.dataset,
         run_identity=run_identity,
+        keep_checkpoints=keep_checkpoints,
         patience=section.early_stopping_patience,
         regularizers=regularizers,
         regularizer_seed=section.seed,

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
@@ -17,14 +17,16 @@ from transformers import (
     ProgressCallback,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from peftune.data.tokens import padding_collator
 from peftune.regularizers import Regularizer
 from peftune.training.callbacks import QuietProgress, StopWhenDiverged
 from peftune.training.checkpoints import seal
 from peftune.training.metrics import metrics_of_prediction
-from peftune.training.order import HashedOrder
+from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
+from peftune.training.trackers import report_forgetting
 
 
 class ClassifierTrainer(RegularizedTrainer):
@@ -37,6 +39,7 @@ class ClassifierTrainer(RegularizedTrainer):
         train: tokenized training rows.
         validation: tokenized rows that choose the best checkpoint.
         run_identity: hash that ties checkpoints to this run.
+        keep_checkpoints: write each checkpoint; without, the model ends with the last weights.
         patience: evaluations without a better one before training stops; None never stops early.
         regularizers: terms added to the loss.
         regularizer_seed: decides what text they draw.
@@ -51,6 +54,7 @@ class ClassifierTrainer(RegularizedTrainer):
         train: Dataset,
         validation: Dataset,
         run_identity: str,
+        keep_checkpoints: bool = True,
         patience: int | None = None,
         regularizers: Sequence[Regularizer] = (),
         regularizer_seed: int = 0,
@@ -67,7 +71,9 @@ class ClassifierTrainer(RegularizedTrainer):
             compute_metrics=metrics_of_prediction,
         )
         self.run_identity = run_identity
+        self._order_seed = args.seed if args.data_seed is None else args.data_seed
         self.order = HashedOrder(self.data_collator)
+        self.keep_checkpoints = keep_checkpoints
         self.seconds_aside = 0.0
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -76,6 +82,13 @@ class ClassifierTrainer(RegularizedTrainer):
         self.add_callback(StopWhenDiverged)
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(patience))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
+        """Choose as Trainer does, and let the seed alone decide on the order."""
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            return SeededOrder(sampler, self._order_seed)
+        return sampler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Read the training rows as Trainer does, and hash their order on the way."""
@@ -87,15 +100,19 @@ class ClassifierTrainer(RegularizedTrainer):
             self.data_collator = collate
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401 - Trainer's signature
-        """Evaluate as Trainer does, and count the seconds apart from training."""
+        """Evaluate as Trainer does, report forgetting too, and count the seconds apart."""
         started = time.perf_counter()
         try:
-            return super().evaluate(*args, **kwargs)
+            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+            report_forgetting(self, metrics)
+            return metrics
         finally:
             self.seconds_aside += time.perf_counter() - started
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""
+        if not self.keep_checkpoints:
+            return
         started = time.perf_counter()
         super()._save_checkpoint(model, trial)
         if self.args.should_save:

@@ -1,0 +1,125 @@
+"""A baseline on the judged rows: what it predicts, what that scores, and how sure that is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score
+
+from peftune.data.rows import Rows
+from peftune.forgetting.intervals import Interval, row_interval
+
+Scores = dict[str, float]
+"""`accuracy` and `macro_f1`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A baseline on the rows that the strategies are judged on, or on a sample of them.
+
+    Args:
+        name: `majority`, `tfidf_logistic_regression`, `linear_probe`, `few_shot_4`, ….
+        title: how tables call it.
+        rows: ids of the rows that were judged, in order.
+        predicted: a label id for each of these rows, once for every choice of examples; one choice
+            where there is nothing to choose. None where nothing was measured.
+        accuracy: share of rows with the right label, as a mean over the choices.
+        macro_f1: F1 averaged over labels, as a mean over the choices.
+        ci95: 95% bootstrap interval of the accuracy over rows, for these choices of examples.
+        seconds: what it took, fitting and asking together.
+        details: what was chosen, such as the examples of a prompt.
+        reason: why figures are None.
+    """
+
+    name: str
+    title: str
+    rows: Sequence[str]
+    predicted: Sequence[Sequence[int]] | None
+    accuracy: float | None
+    macro_f1: float | None
+    ci95: Interval | None
+    seconds: float
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reason: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every field, ready for a file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Baseline:
+        """Read what `as_json` gave, after its way through a file.
+
+        Raises:
+            TypeError: fields are missing or unknown.
+        """
+        predicted, interval = values.get("predicted"), values.get("ci95")
+        return cls(
+            **{
+                **values,
+                "rows": tuple(values["rows"]),
+                "predicted": predicted and tuple(tuple(choice) for choice in predicted),
+                "ci95": interval and (interval[0], interval[1]),
+            }
+        )
+
+
+def scores_of(truth: Sequence[int], predicted: Sequence[int], *, classes: Sequence[int]) -> Scores:
+    """Score label ids against the truth.
+
+    Args:
+        truth: label ids.
+        predicted: label ids of the same rows.
+        classes: labels over which F1 is averaged; one without rows and predictions counts 0.
+    """
+    f1 = f1_score(truth, predicted, labels=list(classes), average="macro", zero_division=0)
+    return {"accuracy": float(accuracy_score(truth, predicted)), "macro_f1": float(f1)}
+
+
+def judged_baseline(
+    name: str,
+    title: str,
+    *,
+    judged: Rows,
+    predicted: Sequence[Sequence[int]],
+    labels: int,
+    seed: int,
+    seconds: float,
+    details: Mapping[str, Any] | None = None,
+) -> Baseline:
+    """Score a baseline's predictions, with the interval that strategies have.
+
+    Args:
+        name: see `Baseline`.
+        title: see `Baseline`.
+        judged: the rows.
+        predicted: label ids of the rows, once for every choice of examples.
+        labels: how many labels there are.
+        seed: seed of the bootstrap.
+        seconds: what it took.
+        details: what was chosen.
+    """
+    scores = [scores_of(judged.labels, ids, classes=range(labels)) for ids in predicted]
+    right = (np.asarray(predicted) == np.asarray(judged.labels)).mean(axis=0)  # (rows,)
+    interval = row_interval((right,), _mean, seed=seed)
+    return Baseline(
+        name,
+        title,
+        judged.ids,
+        tuple(tuple(int(label) for label in ids) for ids in predicted),
+        float(np.mean([score["accuracy"] for score in scores])),
+        float(np.mean([score["macro_f1"] for score in scores])),
+        interval,
+        seconds,
+        details or {},
+        None if interval is not None else "ci95: one row has no spread",
+    )
+
+
+def _mean(right: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    return np.asarray(right.mean(axis=axis))

@@ -1,0 +1,232 @@
+"""Which strategy to use, in one sentence that claims no more than the figures do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from peftune.compare.summary import Difference, Matched, Rung, Standing, Summary
+
+_KIB, _MIB = 1024, 1024**2
+_ACCURACY, _BYTES = "accuracy", "artifact_bytes"
+_SEVERAL = 2
+
+
+def answer(summary: Summary) -> str:
+    """Say which strategy to use, or what stands in the way of saying so.
+
+    Accuracy comes first, among those that are as accurate forgetting at matched accuracy, and then
+    the size of the file. A strategy is named only where the seeds and rows tell it from the others.
+
+    Args:
+        summary: everything but its own `answer`.
+    """
+    learned = [one for one in summary.standings if one.learned]
+    rung = _best(summary.ladder)
+    if not summary.standings:
+        return "No run finished, so there is nothing to compare."
+    if not learned:
+        return _nothing_learned(summary)
+    if rung is not None and not any(_beats(one, rung) for one in learned):
+        return _no_better_than(rung, learned[0])
+    parts = _only(learned[0], summary) if len(learned) == 1 else _leading(learned, summary)
+    return "; ".join([*parts, *_shortfalls(learned, summary)]) + "."
+
+
+def _leading(learned: Sequence[Standing], summary: Summary) -> list[str]:
+    """Set the most accurate strategy against the others, as far as that is fair."""
+    leader, others = learned[0], learned[1:]
+    pairs = [_pair(summary, leader, other) for other in others]
+    if not any(pair.ranked for pair in pairs):
+        return _unfair(learned, pairs)
+    fair = [pair.ranked and _shared_seeds(leader, other) >= _SEVERAL for other, pair in zip(others, pairs, strict=True)]  # fmt: skip
+    if not any(fair):
+        return _one_seed(learned, summary)
+    judged = [other for other, kept in zip(others, fair, strict=True) if kept]
+    level = [other for other in judged if not _pair(summary, leader, other).told_apart]
+    parts = _tie([leader, *level], summary) if level else _use(leader, judged, summary)
+    if aside := [other.strategy for other, kept in zip(others, fair, strict=True) if not kept]:
+        parts.append(f"{_join(aside)} cannot be ranked beside it")
+    return parts
+
+
+def _nothing_learned(summary: Summary) -> str:
+    majority = [rung for rung in summary.ladder if rung.name == "majority" and rung.accuracy]
+    shown = f" ({majority[0].accuracy:.3f})" if majority else ""
+    return f"Nothing was learned: no strategy is clearly more accurate than always giving the most frequent label{shown}, so there is none to use, and what they forgot says nothing."
+
+
+def _no_better_than(rung: Rung, leader: Standing) -> str:
+    return f"No strategy clearly beats the baseline {rung.title} (accuracy {rung.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from."
+
+
+def _only(leader: Standing, summary: Summary) -> list[str]:
+    if len(summary.standings) == 1:
+        return [
+            f"Only {leader.strategy} was run, with an accuracy of {_accuracy(leader)}{_file_of(leader)}",
+            "a comparison takes two strategies",
+        ]
+    seeds = "" if len(leader.seeds) >= _SEVERAL else ", though with one seed"
+    return [
+        f"Use {leader.strategy}: it is the only one that learned the task, with an accuracy of {_accuracy(leader)}{_file_of(leader)}{seeds}"
+    ]
+
+
+def _unfair(learned: Sequence[Standing], pairs: Sequence[Difference]) -> list[str]:
+    why = (pairs[0].reason or "").split("; ")[0].removeprefix("not ranked: ")
+    return [
+        f"No strategy is named, for the comparison is not an equal one: {why}",
+        f"the accuracies are {_accuracies(learned)}",
+    ]
+
+
+def _one_seed(learned: Sequence[Standing], summary: Summary) -> list[str]:
+    parts = [
+        f"One seed does not tell which strategy is better: on these rows the accuracies are {_accuracies(learned)}"
+    ]
+    if reading := _readings(learned, summary):
+        parts.append(f"{reading[0]} they forget {reading[1]}")
+    return [*parts, "run at least three seeds"]
+
+
+def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list[str]:
+    behind = _join([f"{one.strategy} ({_mean(one):.3f})" for one in others])
+    parts = [
+        f"Use {leader.strategy}: it is the most accurate, {_accuracy(leader)}, ahead of {behind} by more than chance{_file_of(leader)}"
+    ]
+    reading = _readings([leader, *others], summary)
+    if reading is None:
+        return parts
+    matched = summary.matched[0]
+    names = [one.strategy for one in others]
+    less = [name for name in names if _forgets_less(matched, name, leader.strategy)]
+    more = [name for name in names if _forgets_less(matched, leader.strategy, name)]
+    if less:
+        parts.append(f"but {reading[0]} {_join(less)} {_forget(less)} less ({reading[1]})")
+    elif len(more) == len(names):
+        parts.append(f"{reading[0]} it also forgets least ({reading[1]})")
+    else:
+        parts.append(f"{reading[0]} none is shown to forget less than it ({reading[1]})")
+    return parts
+
+
+def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
+    names = [one.strategy for one in level]
+    parts = [
+        f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} cannot be told apart from it"
+    ]
+    reading = _readings(level, summary)
+    if reading is not None:
+        matched = summary.matched[0]
+        worse = [b for b in names if any(_forgets_less(matched, a, b) for a in names)]
+        best = [name for name in names if name not in worse]
+        if worse and best and all(_forgets_less(matched, a, b) for a in best for b in worse):
+            parts.append(
+                f"{reading[0]} {_join(best)} {_forget(best)} less than {_join(worse)} ({reading[1]}), so use {_join(best, 'or')}{_files(best, level)}"
+            )
+            return parts
+        same = "" if worse else ", which does not tell them apart either"
+        parts.append(f"{reading[0]} they forget {reading[1]}{same}")
+    sizes = {one.strategy: one.figures[_BYTES].mean for one in level}
+    known = {name: size for name, size in sizes.items() if size is not None}
+    if known:
+        smallest = min(known, key=lambda name: known[name])
+        rest = [f"{name} {_size(size)}" for name, size in known.items() if name != smallest]
+        beside = f" (beside {_join(rest)})" if rest else ""
+        parts.append(f"the smallest file is that of {smallest}, {_size(known[smallest])}{beside}")
+    return parts
+
+
+def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
+    """Say who beats no baseline clearly, and who learned nothing."""
+    parts, rung = [], _best(summary.ladder)
+    if rung is not None and (weak := [one.strategy for one in learned if not _beats(one, rung)]):
+        verb = "does" if len(weak) == 1 else "do"
+        baseline = f"the baseline {rung.title} ({rung.accuracy:.3f})"
+        parts.append(f"{_join(weak)} {verb} not clearly beat {baseline}")
+    if idle := [one.strategy for one in summary.standings if not one.learned]:
+        parts.append(f"{_join(idle)} learned nothing")
+    return parts
+
+
+def _best(ladder: Sequence[Rung]) -> Rung | None:
+    known = [rung for rung in ladder if rung.accuracy is not None]
+    return max(known, key=lambda rung: rung.accuracy or 0.0, default=None)
+
+
+def _beats(standing: Standing, rung: Rung) -> bool:
+    interval = standing.figures[_ACCURACY].ci95
+    return interval is not None and rung.accuracy is not None and interval[0] > rung.accuracy
+
+
+def _pair(summary: Summary, first: Standing, second: Standing) -> Difference:
+    names = {first.strategy, second.strategy}
+    return next(
+        pair
+        for pair in summary.differences
+        if pair.key == _ACCURACY and {pair.first, pair.second} == names
+    )
+
+
+def _shared_seeds(first: Standing, second: Standing) -> int:
+    return len(set(first.seeds) & set(second.seeds))
+
+
+def _readings(standings: Sequence[Standing], summary: Summary) -> tuple[str, str] | None:
+    """Say at which accuracy forgetting is read, and how much of the first probe each forgot."""
+    if not summary.matched:
+        return None
+    matched = summary.matched[0]
+    known = [
+        f"{one.strategy} {mean:+.3f}"
+        for one in standings
+        if (mean := matched.forgetting[one.strategy].mean) is not None
+    ]
+    if len(known) < _SEVERAL:
+        return None
+    return f"at an accuracy of {matched.accuracy:.3f}", f"{_join(known)} on {matched.probe}"
+
+
+def _forgets_less(matched: Matched, first: str, second: str) -> bool:
+    """Say whether the first is shown to forget less than the second."""
+    for pair in matched.differences:
+        if {pair.first, pair.second} == {first, second} and pair.told_apart and pair.ranked:
+            return (pair.mean < 0) == (pair.first == first)
+    return False
+
+
+def _forget(names: Sequence[str]) -> str:
+    return "forgets" if len(names) == 1 else "forget"
+
+
+def _mean(standing: Standing) -> float:
+    return standing.figures[_ACCURACY].mean or 0.0
+
+
+def _accuracy(standing: Standing) -> str:
+    interval = standing.figures[_ACCURACY].ci95
+    shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return f"{_mean(standing):.3f}{shown}"
+
+
+def _accuracies(standings: Sequence[Standing]) -> str:
+    return _join([f"{one.strategy} {_accuracy(one)}" for one in standings])
+
+
+def _file_of(standing: Standing) -> str:
+    size = standing.figures[_BYTES].mean
+    return "" if size is None else f", in a file of {_size(size)}"
+
+
+def _files(names: Sequence[str], level: Sequence[Standing]) -> str:
+    sizes = [one.figures[_BYTES].mean for one in level if one.strategy in names]
+    known = [_size(size) for size in sizes if size is not None]
+    return f", in a file of {_join(known, 'or')}" if known else ""
+
+
+def _size(count: float) -> str:
+    return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count / _KIB:.0f} KiB"
+
+
+def _join(words: Sequence[str], last: str = "and") -> str:
+    *first, end = words
+    return f"{', '.join(first)} {last} {end}" if first else end

@@ -1,0 +1,165 @@
+"""From the evidence of all runs to what a comparison says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from peftune.compare.answer import answer
+from peftune.compare.fairness import equal_over_seeds, not_ranked
+from peftune.compare.figures import (
+    ACCURACY,
+    COSTS,
+    MACRO_F1,
+    BySeed,
+    accuracy_estimate,
+    answers,
+    by_strategy,
+    forgetting_estimate,
+    forgetting_key,
+    forgotten,
+    probes_of,
+    seed_estimate,
+)
+from peftune.compare.matched import forgetting_at_matched_accuracy
+from peftune.compare.pairs import Reasons, differences, ties
+from peftune.compare.pareto import front
+from peftune.compare.summary import (
+    Difference,
+    Front,
+    HeldEqual,
+    Matched,
+    Rung,
+    Standing,
+    Summary,
+)
+from peftune.runs.evidence import Evidence
+from peftune.training.learning import learned_something
+
+
+def summarise(
+    evidence: Sequence[Evidence],
+    *,
+    ladder: Sequence[Rung],
+    held_equal: HeldEqual,
+    budgets: Mapping[str, int] | None = None,
+) -> Summary:
+    """Set strategies against each other on the same rows, documents and seeds.
+
+    Args:
+        evidence: the finished runs, in any order.
+        ladder: the baselines on the same rows.
+        held_equal: what the strategies should share besides rows and seeds; a pair that differs in
+            it is shown and not ranked.
+        budgets: trials of each strategy's tuning, where `held_equal` is `tuned`.
+
+    Raises:
+        UsageError: two runs have the same strategy and seed, or runs differ in rows or documents.
+    """
+    runs, probes = by_strategy(evidence), probes_of(evidence)
+    unfair = not_ranked(runs, held_equal, budgets)
+    pairs = _all_differences(runs, probes, unfair)
+    standings = _with_ties([_standing(name, of, probes) for name, of in runs.items()], pairs)
+    summary = Summary(
+        answer="",
+        held_equal=held_equal,
+        standings=standings,
+        differences=[pair for of in pairs.values() for pair in of],
+        matched=_all_matched(runs, probes, standings, unfair),
+        fronts=_fronts(standings, probes),
+        ladder=sorted(ladder, key=lambda rung: (rung.accuracy is not None, rung.accuracy or 0.0)),
+    )
+    return dataclasses.replace(summary, answer=answer(summary))
+
+
+def _all_differences(
+    runs: Mapping[str, BySeed], probes: Sequence[str], unfair: Reasons
+) -> dict[str, list[Difference]]:
+    found = {
+        ACCURACY: differences(
+            ACCURACY,
+            {name: answers(of) for name, of in runs.items()},
+            unit="rows",
+            not_ranked=unfair,
+        )
+    }
+    for probe in probes:
+        scores = {name: forgotten(of, probe) for name, of in runs.items()}
+        measured = {name: of for name, of in scores.items() if of}
+        key = forgetting_key(probe)
+        found[key] = differences(key, measured, unit="documents", not_ranked=unfair)
+    return found
+
+
+def _standing(name: str, runs: BySeed, probes: Sequence[str]) -> Standing:
+    reports = [one.run for one in runs.values()]
+    figures = {
+        ACCURACY: accuracy_estimate(runs),
+        MACRO_F1: seed_estimate([report.learning.macro_f1 for report in reports], high=1.0),
+    }
+    figures |= {forgetting_key(probe): forgetting_estimate(runs, probe) for probe in probes}
+    figures |= {
+        cost: seed_estimate([getattr(report.cost, cost) for report in reports]) for cost in COSTS
+    }
+    return Standing(
+        strategy=name,
+        seeds=list(runs),
+        learned=all(learned_something(report.learning) for report in reports),
+        figures=figures,
+        examples_seen=equal_over_seeds(runs, "examples_seen"),
+        steps=equal_over_seeds(runs, "steps"),
+        ties={},
+    )
+
+
+def _with_ties(
+    standings: Sequence[Standing], pairs: Mapping[str, Sequence[Difference]]
+) -> list[Standing]:
+    """Order standings by accuracy, and give them letters by what tells them apart."""
+    ordered = sorted(standings, key=lambda one: -_mean(one, ACCURACY))
+    letters: dict[str, dict[str, str]] = {one.strategy: {} for one in ordered}
+    for key, found in pairs.items():
+        sign = -1 if key == ACCURACY else 1
+        known = [one for one in ordered if one.figures[key].mean is not None]
+        best_first = [
+            one.strategy for one in sorted(known, key=lambda one: sign * _mean(one, key))
+        ]
+        for name, shared in ties(best_first, found).items():
+            letters[name][key] = shared
+    return [dataclasses.replace(one, ties=letters[one.strategy]) for one in ordered]
+
+
+def _all_matched(
+    runs: Mapping[str, BySeed],
+    probes: Sequence[str],
+    standings: Sequence[Standing],
+    unfair: Reasons,
+) -> list[Matched]:
+    learned = [one.strategy for one in standings if one.learned]
+    paths = {
+        one.strategy: {seed: e.run.forgetting.path for seed, e in runs[one.strategy].items()}
+        for one in standings
+    }
+    found = [
+        forgetting_at_matched_accuracy(probe, paths, learned=learned, not_ranked=unfair)
+        for probe in probes
+    ]
+    return [one for one in found if one is not None]
+
+
+def _fronts(standings: Sequence[Standing], probes: Sequence[str]) -> list[Front]:
+    keys = [*map(forgetting_key, probes), *COSTS]
+    fronts = []
+    for key in keys:
+        known = [one for one in standings if one.figures[key].mean is not None]
+        figures = {one.strategy: (_mean(one, ACCURACY), _mean(one, key)) for one in known}
+        fronts.append(Front(key, front(figures)))
+    return fronts
+
+
+def _mean(standing: Standing, key: str) -> float:
+    mean = standing.figures[key].mean
+    if mean is None:
+        message = f"'{standing.strategy}' has no {key}"
+        raise RuntimeError(message)
+    return mean

@@ -1,0 +1,30 @@
+"""Counting words does as well."""
+
+from __future__ import annotations
+
+from peftune.diagnosis.finding import Facts, Finding, Pitfall
+from peftune.training.learning import learned_something
+
+_BASELINE = "tfidf_logistic_regression"
+
+PITFALL = Pitfall(
+    code="below-baseline",
+    scope="run",
+    looks_for="A classifier that counts words, and takes a second to train, does as well.",
+    threshold="The 95% interval of the accuracy does not lie above TF-IDF with logistic regression. Not said where nothing was learned, which says more.",
+)
+
+
+def find_below_baseline(facts: Facts) -> Finding | None:
+    """Look whether the accuracy lies clearly above TF-IDF with logistic regression."""
+    learning = facts.learning
+    interval, scores = learning.ci95["accuracy"], learning.baselines.get(_BASELINE)
+    if interval is None or scores is None or not learned_something(learning):
+        return None
+    if interval[0] > scores["accuracy"]:
+        return None
+    return PITFALL.found(
+        "warning",
+        f"The accuracy of {learning.accuracy:.3f} [{interval[0]:.3f}, {interval[1]:.3f}] is not clearly above the {scores['accuracy']:.3f} of TF-IDF with logistic regression.",
+        "Train longer, on more rows or with another training.learning_rate, take a larger base, or use the word counts.",
+    )

@@ -1,0 +1,222 @@
+"""The study of one strategy: a budget of trials in a SQLite file that processes may share."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna import Study, Trial, TrialPruned
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from peftune.errors import OutputFolderError, PeftuneError
+from peftune.tuning.sampler import FAILURE, PlaceSampler, abandoned, place_of
+from peftune.tuning.worker import WORKER, may_live, this_process
+
+logger = logging.getLogger(__name__)
+
+DATABASE = "study.db"
+
+_IDENTITY = "identity"
+_EXAMPLES = "examples"
+_HEARTBEAT_SECONDS = 30
+_SILENT_SECONDS = 180
+_PATIENCE_SECONDS = 60
+_ATTEMPTS = 5
+
+Objective = Callable[[Trial, Callable[[int], None]], float]
+"""Runs a trial and returns its value; calls its second argument with the rows it has read."""
+
+
+def open_storage(folder: Path) -> RDBStorage:
+    """Open the database of a folder, or make it.
+
+    Raises:
+        OutputFolderError: the folder holds something else, or cannot be written.
+    """
+    path = folder / DATABASE
+    if folder.exists() and not folder.is_dir():
+        message = f"'{folder}' is a file. Choose another output folder with --output."
+        raise OutputFolderError(message)
+    if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+        message = f"'{folder}' is not empty and holds no study. Choose another output folder with --output, or empty it."
+        raise OutputFolderError(message)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"'{folder}' cannot be written: {error.strerror}. Choose another output folder with --output."
+        raise OutputFolderError(message) from error
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _storage(path)
+        except (SQLAlchemyError, RuntimeError) as error:  # noqa: PERF203 - few attempts
+            # Two processes that start together may both make the tables; the second finds them.
+            if attempt == _ATTEMPTS:
+                reason = str(error).splitlines()[0]
+                message = f"'{path}' cannot be used as a study ({reason}). Choose another output folder with --output, or remove it."
+                raise OutputFolderError(message) from error
+            time.sleep(0.1 * attempt)
+    raise AssertionError
+
+
+def refuse_other_study(storage: RDBStorage, identity: str, folder: Path) -> None:
+    """Keep the studies of one recipe and its rows apart from those of another.
+
+    Raises:
+        OutputFolderError: the folder holds a study of something else.
+    """
+    for summary in optuna.get_all_study_summaries(storage, include_best_trial=False):
+        if summary.user_attrs.get(_IDENTITY, identity) != identity:
+            message = f"'{folder}' holds the study of another recipe, or of other rows. Choose another folder with --output, or remove it."
+            raise OutputFolderError(message)
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Let peftune tell what happens; optuna would print every value and a traceback a failure."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+class _TrialFailedError(Exception):
+    """A trial failed by itself; the reason is in its attributes."""
+
+
+class _SurplusTrialError(Exception):
+    """Another process began the last trial of the budget at the same moment."""
+
+
+class Search:
+    """The trials of one strategy.
+
+    Args:
+        storage: the database.
+        strategy: name of the strategy, and of its study.
+        identity: hash of the recipe and its rows.
+        maximize: whether a higher value is better.
+        trials: the budget.
+        seed: seed of the search.
+        start: what the first trial tries, by key.
+        prune: whether bad trials are given up early.
+    """
+
+    def __init__(
+        self,
+        storage: RDBStorage,
+        strategy: str,
+        *,
+        identity: str,
+        maximize: bool,
+        trials: int,
+        seed: int,
+        start: Mapping[str, Any],
+        prune: bool,
+    ) -> None:
+        self.strategy = strategy
+        self.budget = trials
+        self._study: Study = optuna.create_study(
+            storage=storage,
+            study_name=strategy,
+            direction="maximize" if maximize else "minimize",
+            sampler=PlaceSampler(seed, start=start),
+            pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        self._study.set_user_attr(_IDENTITY, identity)
+        self.maximize = maximize
+
+    def counted(self) -> list[FrozenTrial]:
+        """List the trials that use the budget, in order: all but those that are made up for."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in trials if not abandoned(trial)]
+
+    def is_open(self) -> bool:
+        """Say whether a trial of the budget has not begun; what a dead process began is freed."""
+        self._release_dead()
+        return len(self.counted()) < self.budget
+
+    def is_running(self) -> bool:
+        """Say whether some process, such as another one, is at a trial."""
+        return any(trial.state == TrialState.RUNNING for trial in self.counted())
+
+    def run_one(self, objective: Objective) -> None:
+        """Begin the next trial and see it to its end; a failure is recorded and stops nothing.
+
+        An interrupt goes on; the trial that it ended is made up for by the next search.
+        """
+        with warnings.catch_warnings():
+            # The heartbeat is marked experimental, and optuna says so at every use.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self._study.optimize(
+                lambda trial: self._attempt(trial, objective),
+                n_trials=1,
+                catch=(_TrialFailedError, _SurplusTrialError),
+            )
+
+    def _attempt(self, trial: Trial, objective: Objective) -> float:
+        place = place_of(_frozen(trial), self._study.get_trials(deepcopy=False))
+        if place >= self.budget:
+            raise _SurplusTrialError
+        trial.set_user_attr(WORKER, this_process())
+        name = f"[{self.strategy} {place + 1}/{self.budget}]"
+        try:
+            value = objective(trial, lambda rows: trial.set_user_attr(_EXAMPLES, rows))
+        except TrialPruned:
+            logger.info("%s given up: worse than the median at this point", name)
+            raise
+        except Exception as error:
+            message = _first_line(error)
+            logger.warning("%s failed: %s", name, message)
+            trial.set_user_attr(FAILURE, message)
+            raise _TrialFailedError from error
+        logger.info("%s %.4f", name, value)
+        return value
+
+    def _release_dead(self) -> None:
+        """Mark what a process left running when it was killed; one on another machine by its silence."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self._study)
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not may_live(trial, silent=_SILENT_SECONDS):
+                with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
+                    self._study.tell(trial.number, state=TrialState.FAIL)
+
+
+def examples_of(trial: FrozenTrial) -> int:
+    """Return the rows that a trial read in training."""
+    return int(trial.user_attrs.get(_EXAMPLES, 0))
+
+
+def _storage(path: Path) -> RDBStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return RDBStorage(
+            f"sqlite:///{path.resolve()}",
+            engine_kwargs={"connect_args": {"timeout": _PATIENCE_SECONDS}},
+            heartbeat_interval=_HEARTBEAT_SECONDS,
+            grace_period=_SILENT_SECONDS,
+        )
+
+
+def _frozen(trial: Trial) -> FrozenTrial:
+    trials = trial.study.get_trials(deepcopy=False)
+    return next(other for other in trials if other.number == trial.number)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    line = text.splitlines()[0]
+    return line if isinstance(error, PeftuneError) else f"{type(error).__name__}: {line}"

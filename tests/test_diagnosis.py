@@ -1,0 +1,577 @@
+"""Pitfalls are found in real runs that have them, and not in one that has none."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import peftune
+from peftune.diagnosis import (
+    PITFALLS,
+    Facts,
+    Finding,
+    find_pitfalls,
+    learning_rate_at_edge,
+    unstable_across_seeds,
+)
+from peftune.diagnosis.small_test_set import rows_needed
+from peftune.diagnosis.underfitting import frequency_loss
+from peftune.errors import UsageError
+from peftune.recipe import read_recipe
+from peftune.runs import Run
+from peftune.training.learning import judge
+from peftune.training.train import TrainingResult
+
+RECIPE = """\
+version: 1
+name: diagnosed
+model: {{name_or_path: {base}, max_length: 32}}
+data: {{train_file: train.csv, validation_file: validation.csv}}
+strategy: {{name: full}}
+training:
+  per_device_train_batch_size: 16
+  logging_steps: 5
+  use_cpu: true
+forgetting:
+  probes:
+    - {{type: lm-loss, dataset_name: "bundled:general-text", max_documents: 12}}
+output_dir: out
+"""
+
+Row = tuple[str, str]
+WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstvw" for b in "aeiou" for c in "dlnrst"]
+
+
+def ordered(count: int, seed: int) -> list[Row]:
+    """Make texts whose label is the colour that comes last: word counts cannot tell it."""
+    draw, rows = np.random.default_rng(seed), []
+    for index in range(count):
+        first, last = ("red", "blue") if index % 2 else ("blue", "red")
+        middle = " ".join(draw.choice(WORDS, size=4))
+        rows.append((f"{draw.choice(WORDS)} {first} {middle} {last}", last))
+    return rows
+
+
+def named(count: int, seed: int, *, rare: int = 2) -> list[Row]:
+    """Make texts that name their label in a word; every so many is of the second label."""
+    draw = np.random.default_rng(seed)
+    labels = ["blue" if index % rare == 0 else "red" for index in range(count)]
+    return [(f"{' '.join(draw.choice(WORDS, size=5))} {label}", label) for label in labels]
+
+
+def senseless(count: int, seed: int) -> list[Row]:
+    """Make texts whose label has nothing to do with them."""
+    draw = np.random.default_rng(seed)
+    labels = ["red" if index % 2 else "blue" for index in range(count)]
+    return [(" ".join(draw.choice(WORDS, size=8)), label) for label in labels]
+
+
+def run_on(
+    folder: Path, base: Path | str, splits: Mapping[str, Sequence[Row]], *overrides: str
+) -> Run:
+    """Train on such rows."""
+    for split, rows in splits.items():
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE.format(base=base))
+    if "test" in splits:
+        overrides = (f"data.test_file={folder / 'test.csv'}", *overrides)
+    return peftune.run(recipe, overrides=overrides, output=folder / "out")
+
+
+@pytest.fixture(scope="module")
+def sound(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Learn a head on a frozen trunk: enough steps, rows enough, nothing to forget."""
+    splits = {"train": ordered(160, 0), "validation": ordered(60, 1), "test": ordered(200, 2)}
+    return run_on(
+        tmp_path_factory.mktemp("sound"),
+        tiny_base,
+        splits,
+        "strategy={name: head-only}",
+        "training.num_train_epochs=8",
+        "training.learning_rate=1.0e-2",
+    )
+
+
+@pytest.fixture(scope="module")
+def memorised(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Learn senseless labels by heart."""
+    splits = {"train": senseless(64, 0), "validation": senseless(60, 1), "test": senseless(60, 2)}
+    return run_on(
+        tmp_path_factory.mktemp("memorised"),
+        tiny_base,
+        splits,
+        "training.num_train_epochs=15",
+        "training.learning_rate=2.0e-3",
+        "forgetting.probes=[]",
+    )
+
+
+@pytest.fixture(scope="module")
+def hurried(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Take a few short steps on texts that are cut off, without a test split."""
+    splits = {"train": senseless(64, 0), "validation": senseless(60, 1)}
+    return run_on(
+        tmp_path_factory.mktemp("hurried"),
+        tiny_base,
+        splits,
+        "model.max_length=6",
+        "training.num_train_epochs=2",
+        "training.learning_rate=1.0e-6",
+        "forgetting.probes=[]",
+    )
+
+
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Move every weight of a base that knows English far, for a word and a rare label."""
+    splits = {
+        "train": named(132, 0, rare=12),
+        "validation": named(48, 1, rare=4),
+        "test": named(8, 2, rare=4),
+    }
+    watch = '{probe: {type: lm-loss, name: watched, dataset_name: "bundled:general-text", split: validation, max_documents: 10}}'
+    return run_on(
+        tmp_path_factory.mktemp("forgetful"),
+        "bundled:tiny-gpt2",
+        splits,
+        "training.num_train_epochs=3",
+        "training.learning_rate=2.0e-3",
+        "forgetting.budget=0.0",
+        f"forgetting.during_training={watch}",
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Learn what a count of words tells as well."""
+    splits = {"train": named(160, 0), "validation": named(60, 1), "test": named(200, 2)}
+    return run_on(
+        tmp_path_factory.mktemp("plain"),
+        tiny_base,
+        splits,
+        "strategy={name: head-only}",
+        "training.num_train_epochs=8",
+        "training.learning_rate=1.0e-2",
+        "forgetting.probes=[]",
+    )
+
+
+def codes(run: Run) -> set[str]:
+    """Collect what was found in a run."""
+    return {finding.code for finding in run.findings}
+
+
+def finding(run: Run, code: str) -> Finding:
+    """Return the one finding of a kind."""
+    [found] = [each for each in run.findings if each.code == code]
+    return found
+
+
+def curve(*points: tuple[int, float | None, float | None]) -> list[dict[str, float]]:
+    """Make a curve of step, training loss and validation loss."""
+    made: list[dict[str, float]] = []
+    for step, train, validation in points:
+        if train is not None:
+            made.append({"step": step, "train_loss": train})
+        if validation is not None:
+            made.append({"step": step, "validation_loss": validation})
+    return made
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    """Give the facts of a run without a fault: 90 of 100 rows right, against 50 and 60."""
+    labels = [0, 1] * 50
+    logits = np.array([[2.0, 0.0] if label == 0 else [0.0, 2.0] for label in labels])
+    logits[:10] = logits[:10, ::-1]
+    learning = judge(
+        logits,
+        labels,
+        names=["bad", "good"],
+        split="test",
+        seed=0,
+        baselines={"majority": {"accuracy": 0.5}, "tfidf_logistic_regression": {"accuracy": 0.6}},
+    )
+    training = TrainingResult(
+        seconds=1.0,
+        examples=100,
+        steps=30,
+        order_sha256=None,
+        peak_memory_bytes=None,
+        curve=curve((10, 0.6, 0.5), (20, 0.4, 0.36), (30, 0.35, 0.35)),
+        best_step=30,
+        best_value=0.9,
+        resumed_from=None,
+        truncated=0,
+    )
+    return Facts(
+        recipe=read_recipe("quickstart"),
+        learning=learning,
+        probes=(),
+        control=0.0,
+        training=training,
+        train_labels={"bad": 50, "good": 50},
+        validation_rows=100,
+    )
+
+
+def found_in(facts: Facts) -> list[str]:
+    """List the codes that are found in such facts."""
+    return [finding.code for finding in find_pitfalls(facts)]
+
+
+def trained(facts: Facts, **changes: object) -> Facts:
+    """Change what is known of the training."""
+    training = dataclasses.replace(facts.training, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(facts, training=training)
+
+
+def scored(facts: Facts, **changes: object) -> Facts:
+    """Change what is known of the score."""
+    learning = dataclasses.replace(facts.learning, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(facts, learning=learning)
+
+
+def test_a_run_without_a_fault_has_no_findings(sound: Run) -> None:
+    """What is said of every run is read by nobody."""
+    assert sound.findings == []
+    assert sound.forgetting.verdict == "retained"
+
+
+def test_the_pitfalls_of_a_run_are_exactly_those_that_it_has(
+    memorised: Run, hurried: Run, forgetful: Run, plain: Run
+) -> None:
+    """Each of the other runs has its own faults, and no other run's."""
+    by_chance = {"small-test-set"}  # a gain that guessing may give
+
+    assert codes(memorised) - by_chance == {"nothing-learned", "overfitting"}
+    assert codes(hurried) - by_chance == {
+        "nothing-learned",
+        "scored-on-validation",
+        "truncation",
+        "underfitting",
+    }
+    assert codes(forgetful) == {"class-imbalance", "forgetting", "over-budget", "small-test-set"}
+    assert codes(plain) == {"below-baseline"}
+
+
+def test_overfitting_names_the_step_where_it_began(memorised: Run) -> None:
+    """That is the step of the lowest validation loss; both losses are the curve's."""
+    points = [point for point in memorised.learning.curve if "validation_loss" in point]
+    lowest = min(points, key=lambda point: point["validation_loss"])
+    found = finding(memorised, "overfitting")
+
+    assert found.message.startswith(
+        f"Overfitting began at step {lowest['step']}: from there to step 60 the validation loss rose from {lowest['validation_loss']:.3f} to {points[-1]['validation_loss']:.3f} nats, while the training loss fell from "
+    )
+
+
+def test_forgetting_says_how_much_and_which_dials_are_left(forgetful: Run) -> None:
+    """The loss with its margin, and advice for this strategy."""
+    probe = forgetful.forgetting["general-text"]
+    found = finding(forgetful, "forgetting")
+
+    assert found.message == (
+        f"The model forgot: 'general-text' {probe.before:.3f} to {probe.after:.3f} bits/byte ({probe.forgetting:+.4f}, allowed 0.01)."
+    )
+    assert found.advice == (
+        "Lower training.learning_rate, train for fewer epochs, add a regularizer (forgetting.regularizers: kl-to-base or replay), try lora or head-only, "
+        "or scale the change down after training with 'peftune adapter rescale'. Each may cost accuracy: compare."
+    )
+
+
+def test_an_imbalance_says_whether_the_rare_label_is_found(forgetful: Run) -> None:
+    """Counts are those of the training rows, the recall that of the scored ones."""
+    found = finding(forgetful, "class-imbalance")
+    recall = forgetful.learning.per_label["blue"]["recall"]
+
+    assert found.message == (
+        f"The label 'blue' has 11 of 132 training rows (8.3%) and 'red' 121; of its 2 test rows {recall:.0%} were found."
+    )
+    assert found.severity == ("note" if recall >= 0.5 else "warning")
+
+
+def test_the_facts_of_the_tables_below_have_no_fault(facts: Facts) -> None:
+    """What the tables find comes from what they change."""
+    assert found_in(facts) == []
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        pytest.param([(9, 0.6, 0.50), (18, 0.4, 0.61)], True, id="rises"),
+        pytest.param([(9, 0.6, 0.50), (18, 0.4, 0.59)], False, id="within two standard errors"),
+        pytest.param([(9, 0.6, 2.50), (18, 0.4, 2.61)], False, id="within 5% of the minimum"),
+        pytest.param([(9, 0.6, 0.50), (18, 0.6, 0.61)], False, id="training does not fall"),
+        pytest.param([(9, None, 0.5), (18, 0.4, 0.61)], False, id="training is not known"),
+        pytest.param([(9, 0.6, 0.61), (18, 0.4, 0.5)], False, id="falls"),
+        pytest.param([(9, 0.6, 0.5), (12, 0.5, 0.9), (18, 0.4, 0.5)], False, id="came down again"),
+        pytest.param([(9, 0.6, 0.5)], False, id="one evaluation"),
+        pytest.param([], False, id="no curve"),
+    ],
+)
+def test_overfitting_is_a_clear_rise_while_training_falls(
+    points: list[tuple[int, float | None, float | None]], expected: bool, facts: Facts
+) -> None:
+    """With 100 validation rows the noise is 2 x 0.5 / 10 = 0.1 nats."""
+    assert ("overfitting" in found_in(trained(facts, curve=curve(*points)))) == expected
+
+
+@pytest.mark.parametrize(("kept", "severity"), [(9, "note"), (18, "warning"), (None, "warning")])
+def test_overfitting_after_the_kept_checkpoint_is_a_note(
+    kept: int | None, severity: str, facts: Facts
+) -> None:
+    """The weights of the minimum were kept, so only the time was lost."""
+    points = curve((9, 0.6, 0.5), (18, 0.4, 0.9))
+
+    [found] = find_pitfalls(trained(facts, curve=points, best_step=kept))
+
+    assert (found.code, found.severity) == ("overfitting", severity)
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        pytest.param([(10, 0.7, 0.69), (30, 0.68, 0.67)], True, id="neither moved"),
+        pytest.param([(10, 0.7, 0.69), (30, 0.2, 0.69)], False, id="training moved"),
+        pytest.param([(10, 0.6, 0.60), (30, 0.5, 0.50)], True, id="both fall to the end"),
+        pytest.param([(10, 0.5, 0.50), (30, 0.5, 0.40)], False, id="training rests"),
+        pytest.param([(10, 0.6, 0.40), (30, 0.5, 0.38)], False, id="validation rests"),
+        pytest.param([(25, 0.6, 0.60), (30, 0.5, 0.50)], False, id="seen too late"),
+        pytest.param([(30, 0.5, 0.50)], False, id="one evaluation"),
+        pytest.param([(30, 0.7, None)], False, id="no evaluation"),
+    ],
+)
+def test_underfitting_is_no_movement_or_no_rest(
+    points: list[tuple[int, float | None, float | None]], expected: bool, facts: Facts
+) -> None:
+    """Two labels of equal frequency: a model that knows only that has a loss of ln 2 = 0.693."""
+    assert ("underfitting" in found_in(trained(facts, curve=curve(*points)))) == expected
+
+
+def test_with_regularizers_a_high_training_loss_is_no_underfitting(facts: Facts) -> None:
+    """The training loss holds their terms as well, so its level says nothing."""
+    unmoved = trained(facts, curve=curve((10, 0.7, 0.69), (30, 0.7, 0.69)))
+    recipe = read_recipe("quickstart", ["forgetting.regularizers=[{type: l2-sp}]"])
+
+    assert found_in(unmoved) == ["underfitting"]
+    assert found_in(dataclasses.replace(unmoved, recipe=recipe)) == []
+
+
+def test_the_loss_of_the_frequencies_is_the_entropy() -> None:
+    """Closed forms: ln 4 for four equal labels, 0 for one alone; an absent label adds nothing."""
+    assert frequency_loss([5, 5, 5, 5]) == pytest.approx(math.log(4))
+    assert frequency_loss([7, 0]) == 0
+    assert frequency_loss([3, 1]) == pytest.approx(0.75 * math.log(4 / 3) + 0.25 * math.log(4))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "n", "expected"),
+    [
+        (0.90, 100, []),
+        (0.70, 93, []),
+        (0.70, 92, ["small-test-set"]),
+        (0.65, 100, ["below-baseline", "small-test-set"]),
+        (0.60, 100, ["below-baseline"]),
+        (0.59, 900, ["below-baseline"]),
+        (0.55, 100, ["nothing-learned"]),
+        (0.45, 100, ["nothing-learned"]),
+    ],
+)
+def test_a_gain_is_told_from_the_baselines(
+    accuracy: float, n: int, expected: list[str], facts: Facts
+) -> None:
+    """Against a majority of 0.5 and word counts of 0.6, with the interval of a proportion.
+
+    z^2 b (1 - b) / gain^2 = 1.96^2 x 0.24 / 0.01 = 92.2 rows for a gain of 0.1.
+    """
+    half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / n)
+    intervals = {"accuracy": (accuracy - half, accuracy + half), "macro_f1": None}
+
+    assert found_in(scored(facts, accuracy=accuracy, n=n, ci95=intervals)) == expected
+
+
+def test_a_small_test_set_says_how_many_rows_it_takes(forgetful: Run) -> None:
+    """All 8 right against 6 of 8 by majority: 1.96^2 x 0.75 x 0.25 / 0.25^2 = 11.5 rows."""
+    found = finding(forgetful, "small-test-set")
+
+    assert forgetful.learning.accuracy == 1.0
+    assert found.message == (
+        "A gain of 0.250 over the 0.750 of the baseline 'majority' may be chance with 8 test rows."
+    )
+    assert found.advice == (
+        "Telling a gain of this size takes about 12 rows; it may also be none."
+    )
+
+
+@pytest.mark.parametrize(("baseline", "gain"), [(0.5, 0.1), (0.75, 0.25), (0.8, 0.03)])
+def test_the_rows_needed_are_those_of_wilsons_interval(baseline: float, gain: float) -> None:
+    """Against scipy: with as many rows the lower end lies above the baseline, with fewer not."""
+
+    def lower_end(n: int) -> float:
+        # Wilson's interval of a share of n rows, also where the count is no whole number.
+        low, high = (
+            stats.binomtest(k, n).proportion_ci(method="wilson").low
+            for k in (math.floor((baseline + gain) * n), math.ceil((baseline + gain) * n))
+        )
+        part = (baseline + gain) * n % 1
+        return float(low + part * (high - low))
+
+    needed = rows_needed(baseline, gain=gain)
+
+    assert lower_end(needed + 1) > baseline > lower_end(needed - 1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "recall", "support", "expected"),
+    [
+        ((50, 50), 0.9, 50, None),
+        ((99, 10), 0.1, 50, None),
+        ((100, 10), 0.5, 50, "note"),
+        ((100, 10), 0.49, 50, "warning"),
+        ((100, 0), 0.0, 0, "warning"),
+    ],
+)
+def test_a_tenth_of_the_commonest_label_is_rare(
+    counts: tuple[int, int], recall: float, support: int, expected: str | None, facts: Facts
+) -> None:
+    """From ten to one on; worse where most of its rows are missed, or nobody knows."""
+    labels = dict(zip(("good", "bad"), counts, strict=True))
+    per_label = {"bad": {"recall": recall, "support": support}}
+    changed = dataclasses.replace(scored(facts, per_label=per_label), train_labels=labels)
+
+    found = [each for each in find_pitfalls(changed) if each.code == "class-imbalance"]
+
+    assert [each.severity for each in found] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(("cut", "expected"), [(5, []), (6, ["truncation"])])
+def test_more_than_a_twentieth_cut_is_many(cut: int, expected: list[str], facts: Facts) -> None:
+    """Of 100 training texts."""
+    assert found_in(trained(facts, truncated=cut)) == expected
+
+
+@pytest.mark.parametrize(
+    ("control", "expected"),
+    [(None, []), (0.0, []), (1e-9, ["control-failed"]), (-0.1, ["control-failed"])],
+)
+def test_a_control_is_exactly_zero_or_failed(
+    control: float | None, expected: list[str], facts: Facts
+) -> None:
+    """However small the change that is left; a model without an adapter has none."""
+    assert found_in(dataclasses.replace(facts, control=control)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "log", "end"),
+    [
+        (1e-5, True, "lower"),
+        (1.25e-5, True, "lower"),
+        (1.27e-5, True, None),
+        (7.9e-4, True, None),
+        (8e-4, True, "upper"),
+        (1e-3, True, "upper"),
+        (5e-5, False, "lower"),
+        (7e-5, False, None),
+        (9.3e-4, False, None),
+        (9.6e-4, False, "upper"),
+    ],
+)
+def test_a_learning_rate_near_the_end_of_its_range_is_at_the_edge(
+    value: float, log: bool, end: str | None
+) -> None:
+    """Within 5% of 1e-5 to 1e-3: two decades, so a factor of 10^0.1 = 1.259 at either end."""
+    found = learning_rate_at_edge(value, 1e-5, 1e-3, log=log)
+
+    if end is None:
+        assert found is None
+    else:
+        assert found == Finding(
+            "learning-rate-at-edge",
+            "warning",
+            f"The best learning rate, {value:g}, lies at the {end} end of the range that was searched, 1e-05 to 0.001.",
+            f"Search {'lower' if end == 'lower' else 'higher'} learning rates too: the best one may lie outside.",
+        )
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "log"),
+    [(2.0, 0.1, 1.0, True), (0.5, 0.5, 0.5, False), (0.5, 0.0, 1.0, True)],
+)
+def test_an_impossible_range_is_refused(value: float, low: float, high: float, log: bool) -> None:
+    """A value outside, an empty range, a logarithm of nothing."""
+    with pytest.raises(UsageError) as caught:
+        learning_rate_at_edge(value, low, high, log=log)
+    assert str(caught.value) == (
+        f"A learning rate lies in a range from a lower to a higher value, above 0 for a logarithm (got {value:g} in {low:g} to {high:g})."
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "n", "expected"),
+    [
+        ([0.8, 0.81, 0.79], 1000, False),
+        ([0.8, 0.5, 0.82], 1000, True),
+        ([0.8, 0.5, 0.82], 10, False),
+        ([0.9, 0.91], 100_000, False),
+        ([0.9], 1000, False),
+        ([1.0, 1.0], 1000, False),
+    ],
+    ids=["noise", "one failed", "few rows", "too small to matter", "one seed", "all right"],
+)
+def test_seeds_are_unstable_where_the_rows_do_not_explain_the_spread(
+    accuracies: list[float], n: int, expected: bool
+) -> None:
+    """A seed that failed is seen, and the noise of few rows is not."""
+    assert (unstable_across_seeds(accuracies, n) is not None) == expected
+
+
+def test_equal_models_are_rarely_called_unstable() -> None:
+    """Simulated: of equally good models on rows of their own, one comparison in a hundred."""
+    draw = np.random.default_rng(0)
+    found = [
+        unstable_across_seeds(list(draw.binomial(300, 0.8, size=5) / 300), 300) is not None
+        for _ in range(2000)
+    ]
+
+    assert 0.003 < np.mean(found) < 0.02
+
+
+def test_what_is_unstable_is_said_with_its_noise() -> None:
+    """Mean 0.7: sqrt(0.7 * 0.3 / 100) = 0.046."""
+    assert unstable_across_seeds([0.9, 0.5, 0.7], 100) == Finding(
+        "unstable-across-seeds",
+        "warning",
+        "The accuracy of 3 seeds runs from 0.500 to 0.900 (standard deviation 0.200); the noise of 100 rows explains 0.046 at most.",
+        "Report all seeds and take more of them; a lower training.learning_rate, training.warmup_steps or more epochs make runs agree.",
+    )
+
+
+def test_every_pitfall_is_listed_once_with_its_reason() -> None:
+    """Codes are stable: programs and pages name them."""
+    assert sorted(pitfall.code for pitfall in PITFALLS) == [
+        "below-baseline",
+        "class-imbalance",
+        "control-failed",
+        "forgetting",
+        "learning-rate-at-edge",
+        "nothing-learned",
+        "over-budget",
+        "overfitting",
+        "scored-on-validation",
+        "small-test-set",
+        "truncation",
+        "underfitting",
+        "unstable-across-seeds",
+    ]
+    assert all(pitfall.looks_for.endswith(".") for pitfall in PITFALLS)
+    assert all(pitfall.threshold.endswith(".") for pitfall in PITFALLS)

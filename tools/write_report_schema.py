@@ -1,0 +1,14 @@
+"""Write the JSON schema of reports anew, after a class that reports are made of has changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from peftune.runs import report_schema
+
+target = Path(report_schema.__file__).with_name("report.schema.json")
+target.write_text(
+    json.dumps(report_schema.report_json_schema(), indent=1) + "\n", encoding="utf-8"
+)
+print(f"Written: {target}")
