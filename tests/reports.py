@@ -17,10 +17,11 @@ from peftune.compare.summary import (
     Standing,
     Summary,
 )
+from peftune.diagnosis import Finding
 from peftune.forgetting.results import ProbeResult
 from peftune.forgetting.statistics import McNemar
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
-from peftune.runs.report import Cost, Finding, Forgetting, Identity, PathPoint, Run
+from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
 from peftune.training.learning import Learning, judge
 
 STRATEGIES = ("full", "lora", "head-only")
