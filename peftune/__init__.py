@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from peftune.recipe import Recipe, read_recipe
     from peftune.regularizers import EWC, L2SP, KLToBase, Regularizer, Replay
+    from peftune.reporting.rebuild import report
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
@@ -63,6 +64,7 @@ _HOMES = {
     "prepare": "peftune.models.prepare",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
+    "report": "peftune.reporting.rebuild",
     "rescale": "peftune.runs.rescale",
     "run": "peftune.runs",
     "save": "peftune.artifacts",
@@ -101,6 +103,7 @@ __all__ = [
     "prepare",
     "read_recipe",
     "read_run",
+    "report",
     "rescale",
     "run",
     "save",

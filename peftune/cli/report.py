@@ -1,0 +1,43 @@
+"""`peftune report`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftune.cli.console import JsonFlag, print_json, quiet_libraries
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("report")(report)
+
+
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR...",
+            help="Run folders, or the folder of a comparison.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the report; otherwise into DIR, if there is only one."),
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Make report.html, report.md and report.csv again from run folders alone."""
+    quiet_libraries()
+    from peftune.reporting.rebuild import report as rebuild
+
+    made = rebuild(*folders, output=output)
+    if json:
+        print_json({name: str(value) for name, value in dataclasses.asdict(made).items()})
+        return
+    typer.echo(made.answer)
+    typer.echo(f"Report: {made.page}")

@@ -1,0 +1,56 @@
+"""What the findings say, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from peftune.diagnosis import Finding, unstable_across_seeds
+from peftune.reporting.contents import Block, Paragraph, Section, Tone
+from peftune.reporting.subject import Subject, listed
+from peftune.runs.report import Run
+
+_ORDER: Sequence[Tone] = ("error", "warning", "note")
+
+
+def findings_section(subject: Subject) -> Section:
+    """Build a paragraph for each kind of finding, the gravest first, with the runs that show it."""
+    shown: dict[tuple[int, str, str], dict[str, list[Run]]] = {}
+    for finding, runs in _found(subject):
+        kind = (_ORDER.index(finding.severity), finding.code, finding.advice)
+        shown.setdefault(kind, {}).setdefault(finding.message, []).extend(runs)
+    blocks: list[Block] = [
+        Paragraph(
+            advice,
+            f"{_ORDER[rank].capitalize()}: {code}.",
+            _ORDER[rank],
+            [f"{_named(runs)}: {message}" for message, runs in messages.items()],
+        )
+        for (rank, code, advice), messages in sorted(shown.items(), key=lambda item: item[0])
+    ]
+    if subject.runs and not blocks:
+        blocks.append(Paragraph("None of the pitfalls that are looked for was seen."))
+    return Section("findings", "Findings", blocks)
+
+
+def _found(subject: Subject) -> Iterator[tuple[Finding, Sequence[Run]]]:
+    """Give what runs show by themselves, and what the seeds of a strategy show together."""
+    for run in subject.runs:
+        for finding in run.findings:
+            yield finding, [run]
+    for items in subject.by_strategy.values():
+        runs = [item.run for item in items]
+        accuracies = [run.learning.accuracy for run in runs]
+        unstable = unstable_across_seeds(accuracies, runs[0].learning.n)
+        if unstable is not None:
+            yield unstable, runs
+
+
+def _named(runs: Sequence[Run]) -> str:
+    """Name runs by strategy: `lora, seeds 0 and 1; full, seed 2`."""
+    seeds: dict[str, list[str]] = {}
+    for run in runs:
+        seeds.setdefault(run.run.strategy, []).append(str(run.run.seed))
+    return "; ".join(
+        f"{strategy}, seed{'s' if len(found) > 1 else ''} {listed(found)}"
+        for strategy, found in seeds.items()
+    )

@@ -1,0 +1,90 @@
+"""The strategies above the baselines on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from peftune.compare.summary import Rung
+from peftune.reporting.contents import Cell, Figure, Figures, Paragraph, Section, Table
+from peftune.reporting.numbers import between, share
+from peftune.reporting.plots import Level, levels
+from peftune.reporting.subject import Subject, title_of
+from peftune.runs.report import Run
+
+_TITLES = {
+    "majority": "majority class",
+    "tfidf_logistic_regression": "TF-IDF + logistic regression",
+}
+
+
+def ladder_section(subject: Subject) -> Section:
+    """Build the plot and the table of accuracies, baselines and strategies together."""
+    rungs = _rungs(subject)
+    if not rungs:
+        return Section("ladder", "Against the baselines", [])
+    shown = [
+        Level(rung.title, rung.accuracy, rung.ci95, None)
+        for rung in rungs
+        if rung.accuracy is not None
+    ]
+    shown += _strategies(subject)
+    shown.sort(key=lambda level: level.value)
+    order = ", ".join(f"{level.label} {share(level.value)}" for level in reversed(shown))
+    table = Table(
+        caption="Baselines on the same rows",
+        columns=["Baseline", "Accuracy", "Macro F1"],
+        rows=[_row(rung) for rung in rungs],
+        align="lrr",
+        note="Below an accuracy: its 95% interval over rows.",
+    )
+    figure = Figure(
+        levels(shown, name="ladder", x_label="accuracy, lines are 95% intervals"),
+        "Accuracy of baselines and strategies",
+        f"From the highest: {order}.",
+        wide=True,
+    )
+    why = "What is gained over answers that cost little: each baseline is fitted to the same training rows and judged on the same rows as the strategies."
+    return Section("ladder", "Against the baselines", [Paragraph(why), Figures([figure]), table])
+
+
+def _rungs(subject: Subject) -> Sequence[Rung]:
+    """Take the comparison's ladder, or the baselines that a run has on its own."""
+    if subject.summary is not None:
+        return subject.summary.ladder
+    return rungs_of(subject.runs[0]) if subject.runs else ()
+
+
+def rungs_of(run: Run) -> list[Rung]:
+    """Return the baselines that a run has on its own."""
+    return [
+        Rung(name, _TITLES.get(name, name), scores["accuracy"], scores["macro_f1"], None)
+        for name, scores in run.learning.baselines.items()
+    ]
+
+
+def _strategies(subject: Subject) -> Iterator[Level]:
+    if subject.summary is None:
+        for run in subject.runs:
+            learning, series = run.learning, subject.series(run.run.strategy)
+            yield Level(title_of(run), learning.accuracy, learning.ci95["accuracy"], series)
+        return
+    for standing in subject.summary.standings:
+        found = standing.figures["accuracy"]
+        if found.mean is not None:
+            series = subject.series(standing.strategy)
+            yield Level(standing.strategy, found.mean, found.ci95, series)
+
+
+def _row(rung: Rung) -> list[Cell]:
+    return [
+        Cell(rung.title, "; ".join(f"{key} {value}" for key, value in _told(rung))),
+        Cell(share(rung.accuracy), rung.reason or between(rung.ci95, share)),
+        Cell(share(rung.macro_f1)),
+    ]
+
+
+def _told(rung: Rung) -> Iterator[tuple[str, str]]:
+    """Give the details that fit into a line."""
+    for key, value in rung.details.items():
+        if isinstance(value, str | int | float) and len(str(value)) <= 40:  # noqa: PLR2004 - a line
+            yield key.replace("_", " "), str(value)

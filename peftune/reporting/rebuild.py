@@ -1,0 +1,117 @@
+"""Make a report again from run folders alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peftune.compare.grid import COMPARISON, Failure
+from peftune.compare.summary import HeldEqual, Rung, Summary
+from peftune.errors import UsageError
+from peftune.reporting.ladder import rungs_of
+from peftune.reporting.write import Report, write_reports
+from peftune.runs.evidence import Evidence, read_evidence
+from peftune.runs.folder import REPORT
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What `comparison.json` says beside its runs; runs named one by one have none of it.
+
+    Args:
+        held_equal: what the strategies share besides rows and seeds.
+        budgets: trials of each strategy's tuning.
+        ladder: the baselines.
+    """
+
+    held_equal: HeldEqual = "examples_seen"
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    ladder: Sequence[Rung] = ()
+
+
+def report(*folders: str | Path, output: str | Path | None = None) -> Report:
+    """Write the report of run folders, or of the folder of a comparison; nothing is trained.
+
+    Args:
+        folders: run folders, or folders that hold a `comparison.json`.
+        output: where to; otherwise into the folder, if it is one.
+
+    Returns:
+        Where `report.html`, `report.md` and `report.csv` lie.
+
+    Raises:
+        UsageError: a folder holds neither a run nor a comparison, or the runs do not fit together.
+    """
+    if not folders:
+        message = "There is nothing to report on. Name run folders, or the folder of a comparison."
+        raise UsageError(message)
+    if output is None and len(folders) > 1:
+        message = "The report of several folders needs a place of its own: output=… in Python, --output on the command line."
+        raise UsageError(message)
+    runs: list[Path] = []
+    failures: list[Failure] = []
+    terms = Terms()
+    for folder in map(Path, folders):
+        if (folder / COMPARISON).is_file():
+            found, failed, terms = _read_comparison(folder)
+            runs += found
+            failures += failed
+        else:
+            runs.append(_run_folder(folder))
+    evidence = [read_evidence(folder) for folder in dict.fromkeys(runs)]
+    _refuse_what_does_not_fit(evidence)
+    place = Path(folders[0]) if output is None else Path(output)
+    return write_reports(_summary(evidence, terms), evidence, failures, place)
+
+
+def _run_folder(folder: Path) -> Path:
+    if not (folder / REPORT).is_file():
+        message = f"'{folder}' holds neither a run ({REPORT}) nor a comparison ({COMPARISON}). Name the output folder of 'peftune run' or 'peftune compare'."
+        raise UsageError(message)
+    return folder
+
+
+def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
+    """Read which runs a comparison has, which did not finish, and on what terms it is held."""
+    try:
+        values = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+        runs = [folder / run["folder"] for run in values["runs"]]
+        failures = [Failure(**failure) for failure in values["failures"]]
+        terms = Terms(
+            held_equal=values.get("held_equal", "examples_seen"),
+            budgets=values.get("budgets") or {},
+            ladder=[Rung(**rung) for rung in values.get("ladder") or ()],
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        message = f"'{folder / COMPARISON}' is damaged ({type(error).__name__}: {error}). Run 'peftune compare' again; finished runs are kept."
+        raise UsageError(message) from error
+    return runs, failures, terms
+
+
+def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
+    """Runs stand side by side if they saw the same rows, and differ in strategy or seed."""
+    runs = [item.run for item in evidence]
+    if len({run.run.data_fingerprint for run in runs}) > 1:
+        message = "These runs did not see the same rows, so their numbers cannot be set side by side. Report on each by itself."
+        raise UsageError(message)
+    names = [(run.run.strategy, run.run.seed) for run in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        message = (
+            f"Two of these runs are of strategy '{twice[0]}' with seed {twice[1]}. Leave one out."
+        )
+        raise UsageError(message)
+
+
+def _summary(evidence: Sequence[Evidence], terms: Terms) -> Summary | None:
+    """Compare the runs, where there is something to compare."""
+    if len({item.run.run.strategy for item in evidence}) < 2:  # noqa: PLR2004 - a pair
+        return None
+    from peftune.compare.summarise import summarise
+
+    ladder = terms.ladder or rungs_of(evidence[0].run)
+    return summarise(
+        evidence, ladder=ladder, held_equal=terms.held_equal, budgets=terms.budgets or None
+    )

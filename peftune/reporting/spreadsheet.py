@@ -1,0 +1,80 @@
+"""Render the runs as CSV: one line each, with all digits."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from peftune.compare.grid import Failure
+from peftune.forgetting.intervals import Interval
+from peftune.runs.evidence import Evidence
+from peftune.runs.report import Run
+
+Value = str | int | float | None
+
+
+def spreadsheet(evidence: Sequence[Evidence], failures: Sequence[Failure]) -> str:
+    """Render one line a run; empty where nothing was measured, numbers such that none is rounded.
+
+    Args:
+        evidence: the finished runs.
+        failures: those that did not finish; they have a `reason` and no numbers.
+    """
+    rows = [dict(_values(item.run)) for item in evidence]
+    rows += [
+        {
+            "strategy": failure.strategy,
+            "seed": failure.seed,
+            "status": "failed",
+            "reason": failure.message,
+        }
+        for failure in failures
+    ]
+    columns = dict.fromkeys(["strategy", "seed", "status"])
+    columns.update(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _values(run: Run) -> Iterator[tuple[str, Value]]:
+    yield "strategy", run.run.strategy
+    yield "seed", run.run.seed
+    yield "status", run.status
+    yield "name", run.run.name
+    yield "base_model", run.run.base_model
+    yield "recipe_sha256", run.run.recipe_sha256
+    yield "data_fingerprint", run.run.data_fingerprint
+    yield "split", run.learning.split
+    yield "n", run.learning.n
+    for metric in ("accuracy", "macro_f1"):
+        yield metric, getattr(run.learning, metric)
+        yield from _bounds(metric, run.learning.ci95[metric])
+    yield "loss", run.learning.loss
+    yield from run.learning.metrics.items()
+    for probe in run.forgetting:
+        key = f"forgetting.{probe.name}"
+        yield key, probe.forgetting
+        yield from _bounds(key, probe.ci95)
+        yield f"{key}.unit", probe.unit
+        yield f"{key}.before", probe.before
+        yield f"{key}.after", probe.after
+        yield f"{key}.verdict", probe.verdict
+    for name in (
+        "train_seconds",
+        "train_examples_per_second",
+        "peak_memory_bytes",
+        "trainable_parameters",
+        "total_parameters",
+        "artifact_bytes",
+    ):
+        yield name, getattr(run.cost, name)
+
+
+def _bounds(key: str, interval: Interval | None) -> Iterator[tuple[str, Value]]:
+    low, high = (None, None) if interval is None else interval
+    yield f"{key}.low", low
+    yield f"{key}.high", high

@@ -1,0 +1,154 @@
+"""The strategies side by side, and every pair of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from peftune.compare.summary import Difference, Matched, Standing, Summary
+from peftune.reporting.contents import Block, Cell, Fold, Paragraph, Section, Table
+from peftune.reporting.heading import runs_table
+from peftune.reporting.numbers import NOT_MEASURED, between, estimate, form_of, probability
+from peftune.reporting.subject import Subject, listed
+
+_HELD_EQUAL = {
+    "examples_seen": "Every strategy read the same number of training rows.",
+    "steps": "Every strategy took the same number of optimizer steps.",
+    "tuned": "Every strategy runs with the hyper-parameters that its own search found, at an equal budget of trials.",
+}
+_COSTS = {
+    "train_seconds": "Training time",
+    "peak_memory_bytes": "Peak memory",
+    "artifact_bytes": "File size",
+    "trainable_parameters": "Trainable",
+}
+
+
+def strategies_section(subject: Subject) -> Section:
+    """Build the main table, with what did not finish and how to read it."""
+    blocks: list[Block] = []
+    summary = subject.summary
+    if summary is not None and summary.standings:
+        blocks += [
+            _table(subject, summary),
+            Paragraph(
+                f"{_HELD_EQUAL[summary.held_equal]} All were trained and judged on the same rows."
+            ),
+        ]
+        if summary.differences:
+            blocks.append(
+                Fold("Every pair of strategies", [_pairs(summary.differences, "All pairs")])
+            )
+        blocks.append(Fold("Each run by itself", runs_table(subject.runs)))
+    blocks += [
+        Paragraph(failure.message, f"{failure.strategy}, seed {failure.seed} failed.", "error")
+        for failure in subject.failures
+    ]
+    return Section("strategies", "Strategies", blocks)
+
+
+def _table(subject: Subject, summary: Summary) -> Table:
+    matched = {one.probe: one for one in summary.matched}
+    columns, align = ["Strategy", "Accuracy"], "lr"
+    for probe in subject.probes:
+        columns.append(f"Forgetting, {probe}")
+        if probe in matched:
+            columns.append(f"At accuracy {form_of('accuracy')(matched[probe].accuracy)}")
+    columns += _COSTS.values()
+    return Table(
+        caption="Strategies, most accurate first",
+        columns=columns,
+        rows=[list(_row(subject, standing, matched)) for standing in summary.standings],
+        align=align + "r" * (len(columns) - len(align)),
+        note=_reading(subject, summary),
+    )
+
+
+def _row(subject: Subject, standing: Standing, matched: dict[str, Matched]) -> Iterator[Cell]:
+    seeds = "seed" if len(standing.seeds) == 1 else "seeds"
+    detail = f"{len(standing.seeds)} {seeds}" + ("" if standing.learned else ", nothing learned")
+    yield Cell(standing.strategy, detail, series=subject.series(standing.strategy))
+    yield _figure(standing, "accuracy")
+    for probe in subject.probes:
+        yield _figure(standing, f"forgetting.{probe}")
+        if probe in matched:
+            found = matched[probe].forgetting.get(standing.strategy)
+            yield Cell(*estimate(found, f"forgetting.{probe}"))
+    for key in _COSTS:
+        yield _figure(standing, key)
+
+
+def _figure(standing: Standing, key: str) -> Cell:
+    return Cell(*estimate(standing.figures.get(key), key), mark=standing.ties.get(key, ""))
+
+
+def _reading(subject: Subject, summary: Summary) -> str:
+    parts = ["Means over seeds; below them 95% intervals for another seed and other rows."]
+    if any(standing.ties for standing in summary.standings):
+        parts.append("In a column, strategies that share a letter cannot be told apart.")
+    if subject.probes:
+        units = dict.fromkeys(subject.unit(probe) for probe in subject.probes)
+        parts.append(
+            f"Forgetting is in {listed(list(units))}, after training minus before: positive is worse."
+        )
+    if summary.matched:
+        parts.append(
+            "“At accuracy …” is forgetting where each strategy's path crosses that accuracy."
+        )
+    return " ".join(parts)
+
+
+def _pairs(differences: Sequence[Difference], caption: str) -> Table:
+    return Table(
+        caption=f"{caption}: the first minus the second, on the same rows or documents",
+        columns=["Figure", "First", "Second", "Difference", "p, by Holm", "Can be told apart"],
+        rows=[_pair(one) for one in differences],
+        align="lllrrl",
+        note="p is two-sided and adjusted for the number of pairs. An unequal pair is shown and not ranked.",
+    )
+
+
+def _pair(one: Difference) -> list[Cell]:
+    form = form_of(f"forgetting.{one.key}")  # a difference has a sign, whatever the figure
+    word = ("yes" if one.told_apart else "no") if one.ranked else "not ranked"
+    return [
+        Cell(one.key.replace("forgetting.", "forgetting, ")),
+        Cell(one.first),
+        Cell(one.second),
+        Cell(form(one.mean), between(one.ci95, form)),
+        Cell(probability(one.p_adjusted)),
+        Cell(word, one.reason or ""),
+    ]
+
+
+def matched_section(subject: Subject) -> Section:
+    """Build the tables of forgetting at equal accuracy, one a probe."""
+    blocks: list[Block] = []
+    for one in () if subject.summary is None else subject.summary.matched:
+        accuracy = form_of("accuracy")(one.accuracy)
+        blocks.append(
+            Table(
+                caption=f"Forgetting on {one.probe} at accuracy {accuracy}, {subject.unit(one.probe)}",
+                columns=["Strategy", "Forgetting"],
+                rows=[
+                    [Cell(strategy, series=subject.series(strategy)), _reached(found)]
+                    for strategy, found in (
+                        (name, estimate(value, f"forgetting.{one.probe}"))
+                        for name, value in one.forgetting.items()
+                    )
+                ],
+                align="lr",
+            )
+        )
+        if one.differences:
+            title = f"Pairs at accuracy {accuracy}, {one.probe}"
+            blocks.append(Fold(title, [_pairs(one.differences, title)]))
+    if blocks:
+        why = "A strategy that learns less also forgets less. Here each is read at the same accuracy, where its path from the base to the tuned model crosses it."
+        blocks.insert(0, Paragraph(why))
+    return Section("matched", "Forgetting at equal accuracy", blocks)
+
+
+def _reached(found: tuple[str, str]) -> Cell:
+    """A path that ends below the accuracy says so where the number would stand."""
+    text, detail = found
+    return Cell(detail) if text == NOT_MEASURED and detail else Cell(text, detail)

@@ -1,0 +1,107 @@
+"""Write the report: a page for people, Markdown for pull requests, a table for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftune.compare.grid import Failure
+from peftune.compare.summary import Summary
+from peftune.errors import OutputFolderError
+from peftune.reporting.advice import findings_section
+from peftune.reporting.answers import calibration_section, confusion_section
+from peftune.reporting.contents import Contents
+from peftune.reporting.curves import curves_section
+from peftune.reporting.heading import answer_of, facts_of, run_section, title_of_report
+from peftune.reporting.ladder import ladder_section
+from peftune.reporting.markdown import markdown
+from peftune.reporting.mistakes import mistakes_section
+from peftune.reporting.origin import origin_section, repeat_section
+from peftune.reporting.page import page
+from peftune.reporting.paid import paid_section
+from peftune.reporting.spreadsheet import spreadsheet
+from peftune.reporting.standings import matched_section, strategies_section
+from peftune.reporting.subject import Subject
+from peftune.reporting.trade_off import trade_off_section
+from peftune.runs.evidence import Evidence
+
+PAGE, MARKDOWN, SPREADSHEET = "report.html", "report.md", "report.csv"
+
+_SECTIONS = (
+    run_section,
+    strategies_section,
+    ladder_section,
+    trade_off_section,
+    matched_section,
+    curves_section,
+    confusion_section,
+    calibration_section,
+    mistakes_section,
+    paid_section,
+    findings_section,
+    origin_section,
+    repeat_section,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The files of a report.
+
+    Args:
+        page: `report.html`, which needs nothing beside itself.
+        markdown: `report.md`, the same tables.
+        spreadsheet: `report.csv`, one line a run.
+        answer: the verdict in one sentence.
+    """
+
+    page: Path
+    markdown: Path
+    spreadsheet: Path
+    answer: str
+
+
+def write_reports(
+    summary: Summary | None,
+    evidence: Sequence[Evidence],
+    failures: Sequence[Failure],
+    folder: str | Path,
+) -> Report:
+    """Write `report.html`, `report.md` and `report.csv`; the same content gives the same bytes.
+
+    Args:
+        summary: what the comparison says; None for a run on its own.
+        evidence: the finished runs, all of the same rows.
+        failures: the runs that did not finish.
+        folder: where to; made where it is missing.
+
+    Raises:
+        OutputFolderError: the folder cannot be written.
+    """
+    contents = contents_of(Subject(summary, evidence, failures))
+    folder = Path(folder)
+    report = Report(folder / PAGE, folder / MARKDOWN, folder / SPREADSHEET, contents.answer)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        report.page.write_text(page(contents), encoding="utf-8", newline="\n")
+        report.markdown.write_text(markdown(contents), encoding="utf-8", newline="\n")
+        table = spreadsheet(evidence, failures)
+        report.spreadsheet.write_text(table, encoding="utf-8", newline="\n")
+    except OSError as error:
+        message = (
+            f"'{folder}' cannot be written: {error.strerror}. Choose another folder with --output."
+        )
+        raise OutputFolderError(message) from error
+    return report
+
+
+def contents_of(subject: Subject) -> Contents:
+    """Build everything that a report says, in the order of its sections."""
+    sections = [build(subject) for build in _SECTIONS]
+    return Contents(
+        title=title_of_report(subject),
+        facts=facts_of(subject),
+        answer=answer_of(subject),
+        sections=[section for section in sections if section.blocks],
+    )
