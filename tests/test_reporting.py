@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import peftune
 from peftune.cli.main import app
-from peftune.compare.grid import Failure
+from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
 from peftune.errors import OutputFolderError, UsageError
 from peftune.reporting import rebuild, write_reports

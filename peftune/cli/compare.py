@@ -30,12 +30,16 @@ def compare(
             help="Folder for the runs; otherwise the recipe's output_dir with '-compare'."
         ),
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(help="Runs at the same time; their seconds are then no comparison.")
+    ] = 1,
     json: JsonFlag = False,
 ) -> None:
-    """Run what is missing of strategies x seeds, and set the results side by side."""
+    """Run what is missing of strategies x seeds, and say which strategy to use."""
     quiet_libraries()
     from peftune.compare import compare as compare_strategies
-    from peftune.compare.table import LEGEND, comparison_rows
+    from peftune.compare.table import LEGEND, ladder_rows, standing_rows
+    from peftune.reporting import write_reports
     from peftune.runs.budget import check_budget
 
     comparison = compare_strategies(
@@ -44,16 +48,25 @@ def compare(
         seeds=[_seed(seed) for seed in listed(seeds, "--seeds")],
         overrides=overrides or (),
         output=output,
+        jobs=jobs,
     )
+    if comparison.runs:
+        written = write_reports(
+            comparison.summary, comparison.evidence, comparison.failures, comparison.folder
+        )
     if json:
         print_json(comparison.as_json())
     else:
-        if comparison.runs:
-            print_rows(comparison_rows(comparison), as_json=False)
-            typer.echo(f"\n{LEGEND}")
+        if comparison.summary is not None:
+            print_rows(standing_rows(comparison.summary), as_json=False)
+            typer.echo("")
+            print_rows(ladder_rows(comparison.summary), as_json=False)
+            typer.echo(f"\n{LEGEND}\n\n{comparison.summary.answer}\n")
         for failure in comparison.failures:
             typer.echo(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
         typer.echo(f"Runs: {comparison.folder}")
+        if comparison.runs:
+            typer.echo(f"Report: {written.page}")
     if comparison.failures:
         raise typer.Exit(1)
     check_budget(comparison.runs, comparison.budget)

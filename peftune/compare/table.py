@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from peftune.compare.grid import Comparison
+from peftune.compare.summary import Estimate, Matched, Standing, Summary
 from peftune.runs import Run
 
 LEGEND = (
-    "Brackets: 95% intervals over rows or documents. Forgetting: bits per byte of general text, "
+    "Brackets: 95% intervals, over rows or documents, and over seeds where there are several. Forgetting: bits per byte of general text, "
     "after minus before; positive is worse."
 )
 BASELINES = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + logistic regr."}
 
 _KIB, _MIB = 1024, 1024**2
+_FORGETTING = "forgetting."
 
 
 def facts_of(run: Run) -> list[tuple[str, str]]:
@@ -60,16 +61,59 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     return facts
 
 
-def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
-    """One row a fact, one column a finished run."""
-    columns: dict[str, dict[str, str]] = {
-        f"{run.run.strategy}, seed {run.run.seed}": dict(facts_of(run)) for run in comparison.runs
+def standing_rows(summary: Summary) -> list[dict[str, str]]:
+    """One row a figure, one column a strategy, most accurate first."""
+    columns = {
+        f"{one.strategy}, {_seeds(one)}": dict(_facts_of_standing(one, summary.matched))
+        for one in summary.standings
     }
     names = dict.fromkeys(name for facts in columns.values() for name in facts)
     return [
         {"": name, **{heading: facts.get(name, "-") for heading, facts in columns.items()}}
         for name in names
     ]
+
+
+def ladder_rows(summary: Summary) -> list[dict[str, str]]:
+    """One row a baseline, lowest first."""
+    return [
+        {
+            "baseline": rung.title,
+            "accuracy": rung.reason or "-"
+            if rung.accuracy is None
+            else _with_interval(rung.accuracy, rung.ci95, ".3f"),
+        }
+        for rung in summary.ladder
+    ]
+
+
+def _seeds(standing: Standing) -> str:
+    return "1 seed" if len(standing.seeds) == 1 else f"{len(standing.seeds)} seeds"
+
+
+def _facts_of_standing(
+    standing: Standing, matched: Sequence[Matched]
+) -> Iterator[tuple[str, str]]:
+    """Name and value of what a strategy's seeds say together."""
+    for key, estimate in standing.figures.items():
+        if key in _SHOWN:
+            name, shown = _SHOWN[key]
+            yield name, "-" if estimate.mean is None else shown(estimate)
+        elif key.startswith(_FORGETTING):
+            probe = key.removeprefix(_FORGETTING)
+            tie = f"  {standing.ties[key]}" if key in standing.ties else ""
+            yield f"forgetting, {probe}", _estimated(estimate, "+.4f") + tie
+            for one in matched:
+                if one.probe == probe and standing.strategy in one.forgetting:
+                    read = one.forgetting[standing.strategy]
+                    name = f"  at an accuracy of {one.accuracy:.3f}"
+                    yield name, read.reason or "-" if read.mean is None else f"{read.mean:+.4f}"
+        if key == "accuracy":
+            yield "  tied where a letter is shared", standing.ties.get(key, "-")
+
+
+def _estimated(estimate: Estimate, form: str) -> str:
+    return "-" if estimate.mean is None else _with_interval(estimate.mean, estimate.ci95, form)
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, form: str) -> str:
@@ -82,3 +126,14 @@ def _bytes(count: int | None) -> str:
     if count is None:
         return "-"
     return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count / _KIB:.0f} KiB"
+
+
+_SHOWN: Mapping[str, tuple[str, Callable[[Estimate], str]]] = {
+    "accuracy": ("accuracy", lambda estimate: _estimated(estimate, ".3f")),
+    "macro_f1": ("macro F1", lambda estimate: _estimated(estimate, ".3f")),
+    "train_seconds": ("training", lambda estimate: f"{estimate.mean:.0f} s"),
+    "peak_memory_bytes": ("peak memory", lambda estimate: _bytes(round(estimate.mean or 0))),
+    "artifact_bytes": ("artifact", lambda estimate: _bytes(round(estimate.mean or 0))),
+    "trainable_parameters": ("trainable parameters", lambda estimate: f"{estimate.mean:,.0f}"),
+}
+"""How the table calls a figure, and how it shows one that was measured."""

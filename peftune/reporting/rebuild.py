@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peftune.compare.grid import COMPARISON, Failure
+from peftune.compare.grid import COMPARISON
+from peftune.compare.jobs import Failure
 from peftune.compare.summary import HeldEqual, Rung, Summary
 from peftune.errors import UsageError
 from peftune.reporting.ladder import rungs_of

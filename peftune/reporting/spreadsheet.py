@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from peftune.compare.grid import Failure
+from peftune.compare.jobs import Failure
 from peftune.forgetting.intervals import Interval
 from peftune.runs.evidence import Evidence
 from peftune.runs.report import Run

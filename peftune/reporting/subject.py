@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from peftune.compare.grid import Failure
+from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
 from peftune.runs.evidence import Evidence
 from peftune.runs.report import Run

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peftune.compare.grid import Failure
+from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
 from peftune.errors import OutputFolderError
 from peftune.reporting.advice import findings_section
