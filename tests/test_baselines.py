@@ -203,15 +203,16 @@ def test_of_equally_frequent_labels_the_majority_is_the_first_id(labels: list[in
 def test_a_baseline_has_the_interval_that_a_strategy_with_its_predictions_has() -> None:
     """The same seed draws the same rows, so equal predictions have equal figures and intervals."""
     generator = np.random.default_rng(0)
-    truth, predicted = generator.integers(0, 3, 60), generator.integers(0, 3, 60)
-    model = judge(
-        np.eye(3)[predicted], truth.tolist(), names=("a", "b", "c"), split="test", seed=7
+    truth, predicted = generator.integers(0, 3, 997), generator.integers(0, 3, 997)
+    model, other = (
+        judge(np.eye(3)[predicted], truth.tolist(), names=("a", "b", "c"), split="test", seed=seed)
+        for seed in (7, 0)
     )
 
     found = judged_baseline(
         "x",
         "X",
-        judged=rows([""] * 60, truth.tolist()),
+        judged=rows([""] * 997, truth.tolist()),
         predicted=[predicted.tolist()],
         labels=3,
         seed=7,
@@ -219,7 +220,7 @@ def test_a_baseline_has_the_interval_that_a_strategy_with_its_predictions_has() 
     )
 
     assert (found.accuracy, found.macro_f1) == pytest.approx((model.accuracy, model.macro_f1))
-    assert found.ci95 == model.ci95["accuracy"]
+    assert found.ci95 == model.ci95["accuracy"] != other.ci95["accuracy"]
 
 
 def test_choices_of_examples_are_averaged_row_by_row() -> None:
@@ -423,6 +424,20 @@ def test_what_fits_is_reported_and_nothing_that_is_asked_exceeds_the_window(
     assert len(choice["examples"]) == 4
     assert choice["texts_cut"] == 0
     assert GPT2LMHeadModel.from_pretrained(base).config.n_positions == 64
+
+
+@pytest.mark.parametrize("window", range(38, 70))
+def test_no_prompt_is_ever_cut_by_the_window(
+    window: int, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Also where `[MASK]`, which calibrates, is longer than every text that is asked about."""
+    model = Planted(bias=0.0, evidence=1.0)
+    asked = dataclasses.replace(questions(2, window=window), judged=rows(["a", "b"], [0, 1]))
+
+    ask(model, tokenizer, asked, seed=0)
+
+    fed = [token_count(tokenizer, f"{prompt} good") - 1 for prompt in model.asked]
+    assert all(tokens <= window for tokens in fed)
 
 
 def test_without_room_for_an_example_there_is_no_figure_but_a_reason(
