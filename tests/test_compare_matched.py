@@ -88,7 +88,7 @@ def test_a_path_that_is_more_accurate_from_its_start_has_what_it_forgot_there() 
 
 def test_a_path_that_ends_below_the_accuracy_does_not_reach_it() -> None:
     """No figure is made up, and the reason says where the path ends."""
-    paths = {
+    paths: dict[str, Paths] = {
         "a": {0: path([0.4, 0.8], [0.0, 0.2])},
         "b": {0: path([0.4, 0.5], [0.0, 0.0])},
         "c": {0: []},

@@ -62,12 +62,12 @@ def _no_better_than(rung: Rung, leader: Standing) -> str:
 def _only(leader: Standing, summary: Summary) -> list[str]:
     if len(summary.standings) == 1:
         return [
-            f"Only {leader.strategy} was run, with an accuracy of {_accuracy(leader)}{_file_of(leader)}",
+            f"Only {leader.strategy} was run: its accuracy is {_accuracy(leader)}{_file_of(leader)}",
             "a comparison takes two strategies",
         ]
     seeds = "" if len(leader.seeds) >= _SEVERAL else ", though with one seed"
     return [
-        f"Use {leader.strategy}: it is the only one that learned the task, with an accuracy of {_accuracy(leader)}{_file_of(leader)}{seeds}"
+        f"Use {leader.strategy}, the only one that learned the task{seeds}: its accuracy is {_accuracy(leader)}{_file_of(leader)}"
     ]
 
 
@@ -80,18 +80,18 @@ def _unfair(learned: Sequence[Standing], pairs: Sequence[Difference]) -> list[st
 
 
 def _one_seed(learned: Sequence[Standing], summary: Summary) -> list[str]:
-    parts = [
-        f"One seed does not tell which strategy is better: on these rows the accuracies are {_accuracies(learned)}"
+    reading = _readings(learned, summary)
+    also = f", forgetting {reading[0]} ({reading[1]})" if reading else ""
+    return [
+        f"One seed speaks of these models, not of their strategies: accuracy {_accuracies(learned)}{also}",
+        "compare three seeds or more",
     ]
-    if reading := _readings(learned, summary):
-        parts.append(f"{reading[0]} they forget {reading[1]}")
-    return [*parts, "run at least three seeds"]
 
 
 def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list[str]:
     behind = _join([f"{one.strategy} ({_mean(one):.3f})" for one in others])
     parts = [
-        f"Use {leader.strategy}: it is the most accurate, {_accuracy(leader)}, ahead of {behind} by more than chance{_file_of(leader)}"
+        f"Use {leader.strategy}: its accuracy, {_accuracy(leader)}, is clearly above that of {behind}{_file_of(leader)}"
     ]
     reading = _readings([leader, *others], summary)
     if reading is None:
@@ -105,7 +105,7 @@ def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list
     elif len(more) == len(names):
         parts.append(f"{reading[0]} it also forgets least ({reading[1]})")
     else:
-        parts.append(f"{reading[0]} none is shown to forget less than it ({reading[1]})")
+        parts.append(f"{reading[0]} none is shown to forget less ({reading[1]})")
     return parts
 
 
@@ -124,14 +124,14 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
                 f"{reading[0]} {_join(best)} {_forget(best)} less than {_join(worse)} ({reading[1]}), so use {_join(best, 'or')}{_files(best, level)}"
             )
             return parts
-        same = "" if worse else ", which does not tell them apart either"
-        parts.append(f"{reading[0]} they forget {reading[1]}{same}")
+        told = "tells only some of them apart" if worse else "does not tell them apart either"
+        parts.append(f"what they forget {reading[0]} {told} ({reading[1]})")
     sizes = {one.strategy: one.figures[_BYTES].mean for one in level}
     known = {name: size for name, size in sizes.items() if size is not None}
     if known:
         smallest = min(known, key=lambda name: known[name])
         rest = [f"{name} {_size(size)}" for name, size in known.items() if name != smallest]
-        beside = f" (beside {_join(rest)})" if rest else ""
+        beside = f" ({', '.join(rest)})" if rest else ""
         parts.append(f"the smallest file is that of {smallest}, {_size(known[smallest])}{beside}")
     return parts
 
@@ -183,7 +183,10 @@ def _readings(standings: Sequence[Standing], summary: Summary) -> tuple[str, str
     ]
     if len(known) < _SEVERAL:
         return None
-    return f"at an accuracy of {matched.accuracy:.3f}", f"{_join(known)} on {matched.probe}"
+    return (
+        f"at an equal accuracy of {matched.accuracy:.3f}",
+        f"{matched.probe}: {', '.join(known)}",
+    )
 
 
 def _forgets_less(matched: Matched, first: str, second: str) -> bool:
@@ -214,13 +217,13 @@ def _accuracies(standings: Sequence[Standing]) -> str:
 
 def _file_of(standing: Standing) -> str:
     size = standing.figures[_BYTES].mean
-    return "" if size is None else f", in a file of {_size(size)}"
+    return "" if size is None else f", and its file takes {_size(size)}"
 
 
 def _files(names: Sequence[str], level: Sequence[Standing]) -> str:
     sizes = [one.figures[_BYTES].mean for one in level if one.strategy in names]
     known = [_size(size) for size in sizes if size is not None]
-    return f", in a file of {_join(known, 'or')}" if known else ""
+    return f" (a file of {_join(known, 'or')})" if known else ""
 
 
 def _size(count: float) -> str:

@@ -18,6 +18,7 @@ ACCURACY = "accuracy"
 MACRO_F1 = "macro_f1"
 COSTS = ("train_seconds", "peak_memory_bytes", "artifact_bytes", "trainable_parameters")
 NOT_MEASURED = "not measured in every run"
+NOWHERE_MEASURED = "not measured in any run"
 
 BySeed = Mapping[int, Evidence]
 
@@ -93,7 +94,7 @@ def seed_estimate(values: Sequence[float | None], *, high: float | None = None) 
     """Average a figure that each run has one of, and that is never below zero."""
     known = [value for value in values if value is not None]
     if not known:
-        return Estimate(None, None, list(values), NOT_MEASURED)
+        return Estimate(None, None, list(values), NOWHERE_MEASURED)
     mean = seed_mean(known)
     if len(known) < len(values):
         missing = f"not measured in {len(values) - len(known)} of {len(values)} runs"

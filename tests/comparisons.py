@@ -1,0 +1,146 @@
+"""Evidence of runs that were never run: rows right and wrong, documents and paths as given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftune.forgetting.results import ProbeResult
+from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
+from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
+from peftune.training.learning import Learning
+
+MAJORITY = 0.4
+
+
+def evidence(
+    strategy: str,
+    seed: int,
+    right: NDArray[np.float64],
+    *,
+    lost: NDArray[np.float64] | None = None,
+    path: Sequence[tuple[float, float]] = (),
+    artifact_bytes: int = 2**20,
+    examples_seen: int = 3200,
+    train_seconds: float | None = 10.0,
+    higher_is_better: bool = False,
+) -> Evidence:
+    """Build a finished run.
+
+    Args:
+        strategy: its name.
+        seed: its seed.
+        right: 1 for each row that was answered right, else 0.
+        lost: bits per byte lost on each document, which are of unlike length; None for no probe.
+        path: accuracy and forgetting from the base to the tuned model.
+        artifact_bytes: size of the artifact.
+        examples_seen: rows read in training.
+        train_seconds: None for a resumed run.
+        higher_is_better: whether the probe's value is one to have much of.
+    """
+    documents = {} if lost is None else {"text": _documents(lost, higher_is_better)}
+    return Evidence(
+        run=Run(
+            folder=Path(f"runs/{strategy}-seed{seed}"),
+            run=Identity("test", strategy, {}, seed, "base", "", "", "", "", None),
+            learning=_learning(right),
+            forgetting=_forgetting(documents, path),
+            cost=Cost(
+                train_seconds=train_seconds,
+                train_examples_per_second=None,
+                peak_memory_bytes=2**30,
+                trainable_parameters=1000,
+                total_parameters=10_000,
+                artifact_bytes=artifact_bytes,
+                examples_seen=examples_seen,
+                steps=examples_seen // 16,
+            ),
+            findings=(),
+            environment={},
+        ),
+        rows=ScoredRows(
+            ids=[str(row) for row in range(len(right))],
+            texts=["a text"] * len(right),
+            names=("bad", "good"),
+            labels=np.ones(len(right), dtype=np.int64),
+            predicted=right.astype(np.int64),
+            probabilities=np.full((len(right), 2), 0.5),
+        ),
+        documents=documents,
+    )
+
+
+def _documents(lost: NDArray[np.float64], higher_is_better: bool) -> DocumentScores:
+    weight = np.resize([100.0, 200.0, 300.0], len(lost)).astype(np.float64)
+    worse = -lost if higher_is_better else lost
+    return DocumentScores(
+        before=weight,
+        after=weight * (1 + worse),
+        weight=weight,
+        excerpts=["…"] * len(lost),
+        higher_is_better=higher_is_better,
+    )
+
+
+def _learning(right: NDArray[np.float64]) -> Learning:
+    accuracy = float(right.mean())
+    margin = 1.96 * float(right.std()) / len(right) ** 0.5
+    return Learning(
+        split="test",
+        n=len(right),
+        accuracy=accuracy,
+        macro_f1=accuracy,
+        loss=1.0,
+        metrics={},
+        ci95={"accuracy": (accuracy - margin, accuracy + margin)},
+        per_label={},
+        confusion=(),
+        baselines={"majority": {"accuracy": MAJORITY}},
+    )
+
+
+def _forgetting(
+    documents: Mapping[str, DocumentScores], path: Sequence[tuple[float, float]]
+) -> Forgetting:
+    strengths = np.linspace(0, 1, len(path)) if path else ()
+    points = [
+        PathPoint(float(strength), None, accuracy, accuracy, {"text": lost})
+        for strength, (accuracy, lost) in zip(strengths, path, strict=True)
+    ]
+    probes = [_probe(name, scores) for name, scores in documents.items()]
+    return Forgetting(probes, {"adapter_off_forgetting": 0.0}, None, "not asked for", points)
+
+
+def _probe(name: str, scores: DocumentScores) -> ProbeResult:
+    before, after = (
+        float(total.sum() / scores.weight.sum()) for total in (scores.before, scores.after)
+    )
+    return ProbeResult(
+        name=name,
+        type="lm-loss",
+        metric="bits_per_byte",
+        unit="bits/byte",
+        higher_is_better=scores.higher_is_better,
+        before=before,
+        after=after,
+        forgetting=before - after if scores.higher_is_better else after - before,
+        ci95=None,
+        ci90=None,
+        margin=None,
+        verdict=None,
+        power=None,
+        kl=None,
+        kl_ci95=None,
+        mcnemar=None,
+        heads=None,
+        quantization=None,
+        details={},
+        n_documents=len(scores.weight),
+        n_tokens=0,
+        data_sha256="",
+        protocol={},
+        reason="not asked for",
+    )
