@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from peftune.diagnosis import Finding
 from peftune.forgetting.results import ProbeResult
 from peftune.forgetting.statistics import McNemar
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
+from peftune.runs.folder import write_json
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
 from peftune.training.learning import Learning, judge
 
@@ -289,3 +291,40 @@ def _difference(
         told_apart=p_value < 0.05,
         ranked=True,
     )
+
+
+def write_run(item: Evidence, folder: Path) -> Path:
+    """Write a run folder as `peftune run` leaves it, without the model."""
+    folder.mkdir(parents=True)
+    rows, run = item.rows, item.run
+    write_json(run.as_json(), folder / "report.json")
+    predictions = [
+        {
+            "id": row,
+            "label": rows.names[int(rows.labels[index])],
+            "predicted": rows.names[int(rows.predicted[index])],
+            "probabilities": dict(
+                zip(rows.names, rows.probabilities[index].tolist(), strict=True)
+            ),
+        }
+        for index, row in enumerate(rows.ids)
+    ]
+    texts = [{"id": row, "text": text} for row, text in zip(rows.ids, rows.texts, strict=True)]
+    documents = [
+        {
+            "probe": probe,
+            "document": index,
+            "before": float(scores.before[index]),
+            "after": float(scores.after[index]),
+            "weight": float(scores.weight[index]),
+            "excerpt": excerpt,
+        }
+        for probe, scores in item.documents.items()
+        for index, excerpt in enumerate(scores.excerpts)
+    ]
+    for name, lines in (("predictions", predictions), ("texts", texts), ("documents", documents)):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    recipe = f"version: 1\nname: {json.dumps(run.run.name)}\n"
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    return folder

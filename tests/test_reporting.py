@@ -18,15 +18,17 @@ from typer.testing import CliRunner
 import peftune
 from peftune.cli.main import app
 from peftune.compare.jobs import Failure
+from peftune.compare.summarise import summarise
 from peftune.compare.summary import Summary
 from peftune.errors import OutputFolderError, UsageError
 from peftune.reporting import rebuild, write_reports
+from peftune.reporting.ladder import rungs_of
 from peftune.reporting.numbers import estimate, signed, size
 from peftune.reporting.page import styles
 from peftune.reporting.plot_labels import _pushed_apart
 from peftune.reporting.plot_style import SERIES
 from peftune.reporting.plots import Line, Mark, curves, trade_off
-from peftune.runs.evidence import Evidence
+from peftune.runs.evidence import Evidence, read_evidence
 from peftune.training.calibration import expected_calibration_error, reliability_bins
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "circle", "rect", "path", "use", "line"}
@@ -538,3 +540,60 @@ def test_runs_that_do_not_fit_together_are_refused() -> None:
     assert (
         str(caught.value) == "Two of these runs are of strategy 'lora' with seed 0. Leave one out."
     )
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a comparison whose second seed of lora failed."""
+    place = tmp_path_factory.mktemp("compared")
+    folders = [
+        reports.write_run(reports.evidence(strategy, 0), place / f"{strategy}-seed0").name
+        for strategy in ("full", "lora")
+    ]
+    values = {
+        "runs": [{"folder": name} for name in folders],
+        "failures": [dataclasses.asdict(FAILURE)],
+    }
+    (place / "comparison.json").write_text(json.dumps(values), encoding="utf-8")
+    return place
+
+
+def test_a_comparison_is_told_again_from_its_folder_alone(compared: Path, tmp_path: Path) -> None:
+    """Its answer is that of `summarise`; runs, failures, texts and recipes are in the page."""
+    items = [read_evidence(compared / f"{name}-seed0") for name in ("full", "lora")]
+    rungs = rungs_of(items[0].run)
+
+    made = peftune.report(compared, output=tmp_path / "again")
+
+    assert made.answer == summarise(items, ladder=rungs, held_equal="examples_seen").answer
+    text = Outline(made.page.read_text(encoding="utf-8")).text
+    assert made.answer in text
+    assert f"lora, seed 2 failed. {FAILURE.message}" in text
+    assert f'version: 1 name: "posts {reports.ATTACK}"' in text
+    assert re.search(r"post \d+ \| with a pipe", text)
+
+
+def test_run_folders_are_reported_as_the_comparison_of_them(
+    compared: Path, tmp_path: Path
+) -> None:
+    """Named one by one they give the page that their comparison gives, its failures apart."""
+    folders = [str(compared / f"{name}-seed0") for name in ("full", "lora")]
+    arguments = ["report", *folders, "--output", str(tmp_path), "--json"]
+
+    result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == 0
+    values = json.loads(result.stdout)
+    assert values["page"] == str(tmp_path / "report.html")
+    assert values["answer"] == peftune.report(compared, output=tmp_path / "other").answer
+    assert len((tmp_path / "report.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_the_report_of_one_run_goes_into_its_folder(tmp_path: Path) -> None:
+    """Where there is only one place for it."""
+    folder = reports.write_run(reports.evidence("lora", 1), tmp_path / "run")
+
+    made = peftune.report(folder)
+
+    assert made.page == folder / "report.html"
+    assert made.answer.startswith("lora reaches an accuracy of 0.950")

@@ -88,7 +88,7 @@ def estimate(value: Estimate | None, key: str) -> tuple[str, str]:
     form = form_of(key)
     if value.mean is None:
         return NOT_MEASURED, value.reason or ""
-    return form(value.mean), between(value.ci95, form)
+    return form(value.mean), between(value.ci95, form) or value.reason or ""
 
 
 def _minus(text: str) -> str:

@@ -36,7 +36,10 @@ def strategies_section(subject: Subject) -> Section:
         ]
         if summary.differences:
             blocks.append(
-                Fold("Every pair of strategies", [_pairs(summary.differences, "All pairs")])
+                Fold(
+                    "Every pair of strategies",
+                    [_pairs(summary.differences, "Every pair of strategies")],
+                )
             )
         blocks.append(Fold("Each run by itself", runs_table(subject.runs)))
     blocks += [
@@ -82,7 +85,12 @@ def _figure(standing: Standing, key: str) -> Cell:
 
 
 def _reading(subject: Subject, summary: Summary) -> str:
-    parts = ["Means over seeds; below them 95% intervals for another seed and other rows."]
+    alone = all(len(standing.seeds) == 1 for standing in summary.standings)
+    parts = [
+        "One seed each; below the figures 95% intervals for other rows or documents, of this seed alone."
+        if alone
+        else "Means over seeds; below them 95% intervals for another seed and other rows or documents."
+    ]
     if any(standing.ties for standing in summary.standings):
         parts.append("In a column, strategies that share a letter cannot be told apart.")
     if subject.probes:
@@ -99,11 +107,11 @@ def _reading(subject: Subject, summary: Summary) -> str:
 
 def _pairs(differences: Sequence[Difference], caption: str) -> Table:
     return Table(
-        caption=f"{caption}: the first minus the second, on the same rows or documents",
+        caption=caption,
         columns=["Figure", "First", "Second", "Difference", "p, by Holm", "Can be told apart"],
         rows=[_pair(one) for one in differences],
         align="lllrrl",
-        note="p is two-sided and adjusted for the number of pairs. An unequal pair is shown and not ranked.",
+        note="A difference is the first minus the second, on the same rows or documents. p is two-sided and adjusted for the number of pairs. An unequal pair is shown and not ranked.",
     )
 
 

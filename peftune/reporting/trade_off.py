@@ -28,14 +28,24 @@ def trade_off_section(subject: Subject) -> Section:
     blocks: list[Block] = []
     if plots:
         blocks += [
-            Paragraph(
-                "Down and to the right is better. Crosses are 95% intervals, and hollow markers are strategies that another beats in both. Thin lines lead to each run: full ones through its weights at a part of their strength, broken ones through its checkpoints."
-            ),
+            Paragraph(_reading(subject)),
             Figures(plots),
         ]
     if subject.summary is not None and subject.summary.fronts:
         blocks.append(_fronts(subject.summary))
     return Section("trade-off", "Accuracy against forgetting", blocks)
+
+
+def _reading(subject: Subject) -> str:
+    """Say how to read the plots that there are."""
+    parts = ["Down and to the right is better. Crosses are 95% intervals."]
+    if subject.summary is not None:
+        parts.append("A hollow marker is a strategy that another beats in both.")
+    if any(list(_paths(subject, probe)) for probe in subject.probes):
+        parts.append(
+            "Thin lines lead to each run: full ones through its weights at a part of their strength, broken ones through its checkpoints."
+        )
+    return " ".join(parts)
 
 
 def _figure(subject: Subject, probe: str, marks: Sequence[Mark], name: str) -> Figure:
