@@ -11,8 +11,8 @@ import pytest
 
 from peftune.cli.main import _exit_code
 from peftune.compare import Comparison, compare
-from peftune.compare.table import comparison_rows
-from peftune.errors import GateError, OutputFolderError
+from peftune.compare.table import ladder_rows, standing_rows
+from peftune.errors import GateError, OutputFolderError, UsageError
 from peftune.runs.budget import check_budget
 
 RECIPE = """\
@@ -129,25 +129,72 @@ def test_the_comparison_file_holds_every_report(comparison: Comparison) -> None:
 
     folders = [run.pop("folder") for run in values["runs"]]
     assert folders == CELLS
-    assert values == {
-        "runs": list(_reports(comparison.folder).values()),
-        "failures": [],
-    }
-
-
-def test_the_table_has_a_column_for_every_run(comparison: Comparison) -> None:
-    """The same facts stand in the same row for all."""
-    rows = comparison_rows(comparison)
-
-    assert list(rows[0]) == [
-        "",
-        "head-only, seed 0",
-        "head-only, seed 1",
-        "lora, seed 0",
-        "lora, seed 1",
+    assert values["runs"] == list(_reports(comparison.folder).values())
+    assert set(values) == {"runs", "failures", "held_equal", "budgets", "ladder", "summary"}
+    assert (values["failures"], values["held_equal"]) == ([], "examples_seen")
+    assert [rung["name"] for rung in values["ladder"]] == [
+        "majority",
+        "tfidf_logistic_regression",
+        "linear_probe",
+        "few_shot_0",
+        "few_shot_4",
+        "few_shot_16",
     ]
-    control = next(row for row in rows if "control" in row[""])
-    assert list(control.values())[1:] == ["0.0"] * len(CELLS)
+    assert comparison.summary is not None
+    assert values["summary"]["answer"] == comparison.summary.answer
+
+
+def test_the_table_has_a_column_for_every_strategy(comparison: Comparison) -> None:
+    """The same figures stand in the same row for all, and the ladder stands below."""
+    assert comparison.summary is not None
+    rows = standing_rows(comparison.summary)
+
+    order = [f"{one.strategy}, 2 seeds" for one in comparison.summary.standings]
+    assert list(rows[0]) == ["", *order]
+    shown = {row[""]: row for row in rows}
+    frozen = shown["forgetting, probe"]["head-only, 2 seeds"]
+    assert frozen.startswith("+0.0000")
+    assert shown["trainable parameters"]["head-only, 2 seeds"] == "768"
+    accuracies = [row["accuracy"] for row in ladder_rows(comparison.summary)]
+    assert len(accuracies) == 6
+    assert all("[" in accuracy for accuracy in accuracies)
+
+
+def test_all_strategies_of_a_seed_read_the_same_batches(comparison: Comparison) -> None:
+    """Proven by the hash of the batches in order; another seed reads them in another one."""
+    order = {(run.run.strategy, run.run.seed): run.run.order_sha256 for run in comparison.runs}
+
+    assert order["head-only", 0] == order["lora", 0] != order["lora", 1] == order["head-only", 1]
+    assert None not in order.values()
+
+
+def test_every_run_measured_its_way(comparison: Comparison) -> None:
+    """From the base to the tuned model, so that forgetting can be read at equal accuracy."""
+    lora = next(run for run in comparison.runs if run.run.strategy == "lora")
+
+    strengths = [point.strength for point in lora.forgetting.path if point.step is None]
+    assert strengths == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_several_jobs_give_the_same_numbers(
+    comparison: Comparison, recipe: Path, tmp_path: Path
+) -> None:
+    """Two runs at once compute what each computes alone."""
+    both = compare(recipe, strategies=["head-only", "lora"], seeds=[0], output=tmp_path, jobs=2)
+
+    alone = [run for run in comparison.runs if run.run.seed == 0]
+    assert [run.learning for run in both.runs] == [run.learning for run in alone]
+    assert [list(run.forgetting.path) for run in both.runs] == [
+        list(run.forgetting.path) for run in alone
+    ]
+
+
+def test_no_job_at_all_is_refused(recipe: Path, tmp_path: Path) -> None:
+    """Before anything is read."""
+    with pytest.raises(UsageError) as caught:
+        compare(recipe, strategies=["lora"], seeds=[0], output=tmp_path, jobs=0)
+
+    assert str(caught.value) == "At least one run at a time (got 0 jobs)."
 
 
 def test_a_second_call_runs_nothing(comparison: Comparison, grid: Grid) -> None:
@@ -194,7 +241,7 @@ def test_a_failing_cell_is_told_and_stops_no_other(
     (failure,) = values["failures"]
     assert (failure["strategy"], failure["seed"]) == ("lora", 0)
     assert failure["message"].endswith("Lower training.learning_rate, or check the data.")
-    assert out.splitlines()[0].strip() == "head-only, seed 0"
+    assert out.splitlines()[0].strip() == "head-only, 1 seed"
     assert f"lora, seed 0 failed: {failure['message']}\n" in out
     assert _reports(tmp_path)["lora-seed0"]["status"] == "failed"
 
