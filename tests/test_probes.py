@@ -253,7 +253,7 @@ def test_an_option_with_white_space_of_its_own_gets_no_other() -> None:
 
 @pytest.mark.parametrize(("leading_space", "right"), [(True, 1.0), (False, 0.0)])
 def test_a_sentence_is_read_after_a_space_or_as_it_stands(
-    leading_space: bool,  # noqa: FBT001 - given by name of the field
+    leading_space: bool,
     right: float,
 ) -> None:
     """The space is part of what is scored."""
