@@ -27,7 +27,8 @@ from peftune.reporting.numbers import estimate, signed, size
 from peftune.reporting.page import styles
 from peftune.reporting.plot_labels import _pushed_apart
 from peftune.reporting.plot_style import SERIES
-from peftune.reporting.plots import Line, Mark, curves, trade_off
+from peftune.reporting.plots import curves, trade_off
+from peftune.reporting.plotted import Line, Mark
 from peftune.runs.evidence import Evidence, read_evidence
 from peftune.training.calibration import expected_calibration_error, reliability_bins
 

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from peftune.reporting.contents import Block, Cell, Figure, Figures, Paragraph, Section, Table
 from peftune.reporting.numbers import plain, share, signed
-from peftune.reporting.plots import Line, curves
+from peftune.reporting.plots import curves
+from peftune.reporting.plotted import Line
 from peftune.reporting.subject import Subject
 from peftune.runs.report import Run
 from peftune.training.forgetting_callback import KEY

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from peftune.compare.summary import Rung
 from peftune.reporting.contents import Cell, Figure, Figures, Paragraph, Section, Table
 from peftune.reporting.numbers import between, share
-from peftune.reporting.plots import Level, levels
+from peftune.reporting.plots import levels
+from peftune.reporting.plotted import Level
 from peftune.reporting.subject import Subject, title_of
 from peftune.runs.report import Run
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from peftune.compare.summary import Summary
 from peftune.reporting.contents import Block, Cell, Figure, Figures, Paragraph, Section, Table
 from peftune.reporting.numbers import between, share, signed
-from peftune.reporting.plots import Line, Mark, trade_off
+from peftune.reporting.plots import trade_off
+from peftune.reporting.plotted import Line, Mark
 from peftune.reporting.subject import Subject, listed, title_of
 
 _KEYS = {
