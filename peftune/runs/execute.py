@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from peftune.artifacts.save import save
 from peftune.baselines.without_model import baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task import Task
-from peftune.diagnosis import Facts, find_pitfalls
+from peftune.diagnosis import find_pitfalls
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.inference import predict_logits
@@ -27,7 +26,6 @@ from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.runs.cost import cost_of
-from peftune.runs.environment import RunEnvironment, environment
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
     CHECKPOINTS,
@@ -37,7 +35,8 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
-from peftune.runs.forgetting import CONTROL, Before, measure_before, measure_tuned, summarised
+from peftune.runs.forgetting import Before, measure_before, measure_tuned, summarised
+from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
 from peftune.runs.path import (
     PathCallback,
@@ -47,13 +46,13 @@ from peftune.runs.path import (
     without_path,
 )
 from peftune.runs.records import probe_records, task_record
-from peftune.runs.report import Forgetting, Identity, Run
-from peftune.seeds import seed_streams, stream_seed
+from peftune.runs.report import Forgetting, Run
+from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.learning import Learning, judge, learned_something
 from peftune.training.trackers import refuse_missing_trackers
-from peftune.training.train import TrainingResult, train
+from peftune.training.train import train
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +115,6 @@ def _execute(
         seed=seed,
         use_cpu=recipe.training.use_cpu,
     )
-    if texts:
-        logger.info("measuring the base on %s", ", ".join(text.label for text in texts))
     before = measure_before(model, texts)
     split, judged = task.judged
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
@@ -141,57 +138,27 @@ def _execute(
         baselines=baseline_scores(task.train, judged),
         curve=without_path(training.curve),
     )
-    if texts:
-        logger.info("measuring forgetting")
     measured = measure_tuned(model, texts, before)
     forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
     if recipe.forgetting.path is not None:
-        logger.info("measuring the way from the base to the tuned model")
         end = end_of_path(learning, forgetting)
-        path = path_at_strengths(
+        way = path_at_strengths(
             model, recipe.forgetting.path, rows=judged, texts=texts, measured=measured, end=end
         )
-        path += path_at_checkpoints(training.curve)
-        forgetting = dataclasses.replace(forgetting, path=path)
+        way += path_at_checkpoints(training.curve)
+        forgetting = dataclasses.replace(forgetting, path=way)
     artifact = _save(model, recipe, learning, forgetting, folder)
     write_predictions(judged, logits, task.labels, folder)
     write_evidence(judged, texts, measured, folder)
     return Run(
         folder=folder,
-        run=_identity(recipe, model, inputs, training),
+        run=identity_of(recipe, model, inputs, training),
         learning=learning,
         forgetting=forgetting,
         cost=cost_of(model, training, artifact),
-        findings=find_pitfalls(_facts(recipe, task, learning, forgetting, training)),
-        environment=_environment(task, seed),
+        findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
+        environment=environment_of(task, seed),
     )
-
-
-def _facts(
-    recipe: Recipe,
-    task: Task,
-    learning: Learning,
-    forgetting: Forgetting,
-    training: TrainingResult,
-) -> Facts:
-    counts = Counter(task.train.labels)
-    return Facts(
-        recipe=recipe,
-        learning=learning,
-        probes=forgetting.probes,
-        control=forgetting.controls.get(CONTROL),
-        training=training,
-        train_labels={name: counts[index] for index, name in enumerate(task.labels)},
-        validation_rows=len(task.validation),
-    )
-
-
-def _environment(task: Task, seed: int) -> RunEnvironment:
-    return {
-        **environment(),
-        "seed_streams": seed_streams(seed),
-        "dropped_rows": dict(task.dropped),
-    }
 
 
 def _watching(
@@ -208,24 +175,6 @@ def _watching(
     if path is not None and path.checkpoints:
         callbacks.append(PathCallback(judged, texts, before.measured))
     return callbacks
-
-
-def _identity(
-    recipe: Recipe, model: nn.Module, inputs: Inputs, training: TrainingResult
-) -> Identity:
-    preparation = preparation_of(model)
-    return Identity(
-        name=recipe.name,
-        strategy=recipe.strategy.name,
-        strategy_config=recipe.strategy.fields(),
-        seed=recipe.training.seed,
-        base_model=preparation.base.name,
-        base_fingerprint=preparation.base_fingerprint,
-        recipe_sha256=inputs.recipe_sha256,
-        data_fingerprint=inputs.data_fingerprint,
-        texts_sha256=inputs.texts_sha256,
-        order_sha256=training.order_sha256,
-    )
 
 
 def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:

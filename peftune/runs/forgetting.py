@@ -74,6 +74,8 @@ def measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
 
     For a quantised base the same weights in float32 are measured as well.
     """
+    if texts:
+        logger.info("measuring the base on %s", ", ".join(text.label for text in texts))
     preparation = preparation_of(model)
     device = next(model.parameters()).device
     scoring = LanguageModelScorer(model, preparation.tokenizer).protocol()
@@ -98,6 +100,8 @@ def measure_tuned(model: nn.Module, texts: Sequence[ProbeText], before: Before) 
         texts: probes with their documents.
         before: from `measure_before`.
     """
+    if texts:
+        logger.info("measuring forgetting")
     after = measure(model, texts)
     off = measure_off(model, texts, after)
     if before.cached and adapter_off_forgetting(before.measured, off) != 0.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from peftune.runs.forgetting import Measured
 from peftune.runs.report import Forgetting, PathPoint
 from peftune.training.learning import Learning
 from peftune.training.metrics import task_metrics
+
+logger = logging.getLogger(__name__)
 
 _KEY = "path_"
 _FORGETTING = "path_forgetting_"
@@ -119,6 +122,7 @@ def path_at_strengths(
     preparation = preparation_of(model)
     if not preparation.strategy.trains_trunk:
         return [end]
+    logger.info("measuring the way from the base to the tuned model")
     points = []
     for strength in (0.0, *sorted(section.strengths)):
         with at_strength(model, preparation.before, strength, keep_head=True):
