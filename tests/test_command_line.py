@@ -655,7 +655,7 @@ def test_the_table_names_what_was_learned_and_what_was_forgotten(
     assert [line.split() for line in lines if "(control)" in line] == [
         ["adapter", "off", "(control)", "0.0"]
     ]
-    assert lines[-2:] == ["Report: run/report.json", "To share: run/adapter"]
+    assert lines[-2:] == ["Report: run/report.html", "To share: run/adapter"]
 
 
 def test_a_run_over_its_budget_fails_its_gate_and_is_kept(call: Call, workplace: Path) -> None:

@@ -41,8 +41,12 @@ def _command(folder: Path) -> list[str]:
 
 
 def _without_seconds(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Drop what a clock or the memory says, which no two runs share."""
+    """Drop what a clock or the memory says, which no two runs share.
+
+    And Trainer's running mean of the training loss, which begins anew after a resume.
+    """
     measured = {
+        "train_loss",
         "train_seconds",
         "train_examples_per_second",
         "peak_memory_bytes",

@@ -574,6 +574,18 @@ def test_a_comparison_is_told_again_from_its_folder_alone(compared: Path, tmp_pa
     assert re.search(r"post \d+ \| with a pipe", text)
 
 
+def test_the_texts_of_rows_can_be_left_out(compared: Path, tmp_path: Path) -> None:
+    """A page for readers who may not see the rows still says which rows are wrong."""
+    arguments = ["report", str(compared), "--output", str(tmp_path), "--no-row-texts"]
+
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+
+    for name in ("report.html", "report.md"):
+        written = (tmp_path / name).read_text(encoding="utf-8")
+        assert re.search(r"post \d+", written) is None
+        assert "(left out)" in written
+
+
 def test_run_folders_are_reported_as_the_comparison_of_them(
     compared: Path, tmp_path: Path
 ) -> None:

@@ -29,13 +29,17 @@ def report(
         Path | None,
         typer.Option(help="Folder for the report; otherwise into DIR, if there is only one."),
     ] = None,
+    row_texts: Annotated[
+        bool,
+        typer.Option(help="Show the texts of the scored rows, or leave them out."),
+    ] = True,
     json: JsonFlag = False,
 ) -> None:
     """Make report.html, report.md and report.csv again from run folders alone."""
     quiet_libraries()
     from peftune.reporting.rebuild import report as rebuild
 
-    made = rebuild(*folders, output=output)
+    made = rebuild(*folders, output=output, row_texts=row_texts)
     if json:
         print_json({name: str(value) for name, value in dataclasses.asdict(made).items()})
         return

@@ -42,11 +42,14 @@ def run(
     quiet_libraries()
     from peftune.compare.table import LEGEND, facts_of
     from peftune.recipe import read_recipe
+    from peftune.reporting import write_reports
     from peftune.runs import run as run_recipe
     from peftune.runs.budget import check_budget
+    from peftune.runs.evidence import read_evidence
 
     chosen = read_recipe(recipe, overrides or ())
     result = run_recipe(chosen, strategy=strategy, output=output)
+    written = write_reports(None, [read_evidence(result.folder)], (), result.folder)
     if json:
         print_json(result.as_json())
     else:
@@ -56,7 +59,7 @@ def run(
         )
         typer.echo(f"\n{LEGEND}")
         _print_findings(result.findings)
-        typer.echo(f"\nReport: {result.folder / 'report.json'}\nTo share: {result.artifact}")
+        typer.echo(f"\nReport: {written.page}\nTo share: {result.artifact}")
     check_budget([result], chosen.forgetting.budget)
 
 

@@ -88,7 +88,8 @@ def estimate(value: Estimate | None, key: str) -> tuple[str, str]:
     form = form_of(key)
     if value.mean is None:
         return NOT_MEASURED, value.reason or ""
-    return form(value.mean), between(value.ci95, form) or value.reason or ""
+    why = "" if len(value.values) == 1 else value.reason or ""  # one seed is said once, beside it
+    return form(value.mean), between(value.ci95, form) or why
 
 
 def _minus(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,12 +33,16 @@ class Terms:
     ladder: Sequence[Rung] = ()
 
 
-def report(*folders: str | Path, output: str | Path | None = None) -> Report:
+def report(
+    *folders: str | Path, output: str | Path | None = None, row_texts: bool = True
+) -> Report:
     """Write the report of run folders, or of the folder of a comparison; nothing is trained.
 
     Args:
         folders: run folders, or folders that hold a `comparison.json`.
         output: where to; otherwise into the folder, if it is one.
+        row_texts: show the texts of rows; False for a page that people will read who may not read
+            the rows.
 
     Returns:
         Where `report.html`, `report.md` and `report.csv` lie.
@@ -62,6 +67,8 @@ def report(*folders: str | Path, output: str | Path | None = None) -> Report:
         else:
             runs.append(_run_folder(folder))
     evidence = [read_evidence(folder) for folder in dict.fromkeys(runs)]
+    if not row_texts:
+        evidence = [_without_texts(item) for item in evidence]
     _refuse_what_does_not_fit(evidence)
     place = Path(folders[0]) if output is None else Path(output)
     return write_reports(_summary(evidence, terms), evidence, failures, place)
@@ -104,6 +111,11 @@ def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
             f"Two of these runs are of strategy '{twice[0]}' with seed {twice[1]}. Leave one out."
         )
         raise UsageError(message)
+
+
+def _without_texts(evidence: Evidence) -> Evidence:
+    rows = dataclasses.replace(evidence.rows, texts=["(left out)"] * len(evidence.rows.ids))
+    return dataclasses.replace(evidence, rows=rows)
 
 
 def _summary(evidence: Sequence[Evidence], terms: Terms) -> Summary | None:
