@@ -584,7 +584,13 @@ def _start(recipe: Path, out: Path, trials: int) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts background jobs deaf to SIGINT, and their children inherit that.
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no threads matter before exec
     )
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _finished(out: Path) -> int:
