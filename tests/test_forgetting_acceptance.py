@@ -405,7 +405,7 @@ def _left_padding(patch: pytest.MonkeyPatch) -> None:
             [[0] * (longest - len(piece.inputs)) + [*piece.inputs] for piece in pieces]
         )
 
-    def output(model: nn.Module, ids: torch.Tensor, pieces: Sequence[Piece]) -> Output:
+    def output(model: nn.Module, ids: torch.Tensor, pieces: Sequence[Piece], *_: object) -> Output:
         lengths = torch.tensor([[len(piece.inputs)] for piece in pieces])
         mask = (torch.arange(ids.shape[1]) >= ids.shape[1] - lengths).long()
         hidden = trunk_of(model)(input_ids=ids, attention_mask=mask).last_hidden_state

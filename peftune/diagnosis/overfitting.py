@@ -41,11 +41,11 @@ def find_overfitting(facts: Facts) -> Finding | None:
 
 
 def _training_loss_around(facts: Facts, step: int) -> tuple[float, float] | None:
-    """Return the training loss last logged by a step, and its mean after it."""
+    """Return the training loss last logged by a step, or the first of all, and its mean after it."""
     points = facts.losses("train_loss")
-    before = [value for at, value in points if at <= step]
-    after = [value for at, value in points if at > step]
-    return (before[-1], sum(after) / len(after)) if before and after else None
+    then = max([index for index, (at, _) in enumerate(points) if at <= step], default=0)
+    after = [value for _, value in points[then + 1 :]]
+    return (points[then][1], sum(after) / len(after)) if after else None
 
 
 def _kept(step: int | None) -> str:
