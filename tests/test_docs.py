@@ -28,6 +28,8 @@ from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe
 from peftune.recipe.locate import shipped_recipes
 from peftune.runs import environment, report
+from peftune.runs.evidence import DOCUMENTS, TEXTS
+from peftune.runs.folder import PREDICTIONS
 from peftune.strategies import STRATEGIES
 from peftune.training.learning import Learning
 
@@ -177,7 +179,11 @@ def test_the_commands_of_the_pages_exist(place: str, line: str) -> None:
         command = command.commands[verb]
         if hasattr(command, "commands"):
             verb, *words = words
-    options = {name for parameter in command.params for name in parameter.opts}
+    options = {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     given = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert given <= options, f"{place}: '{verb}' has no {sorted(given - options)}."
     overrides = [word for word in words if re.match(r"[a-z_]+(\.[a-z_]+)*=", word)]
@@ -211,6 +217,7 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
     keys += [f"forgetting.{name}" for name in _names(report.Forgetting)] + _names(ProbeResult)
     facts = [*environment.environment(), "seed_streams", "dropped_rows"]
     keys += [f"environment.{name}" for name in facts]
+    keys += [*_names(report.PathPoint), PREDICTIONS, TEXTS, DOCUMENTS]
     assert sorted(_first_cells("report.md")) == sorted(keys)
 
 

@@ -86,6 +86,8 @@ def test_the_event_file_lies_in_the_private_part_of_the_run_folder(run: Run) -> 
         "report.json",
         "adapter",
         "predictions.jsonl",
+        "texts.jsonl",
+        "documents.jsonl",
         "checkpoints",
     }
 
