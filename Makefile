@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/peftune compare recipes/quickstart.yaml --strategies full,lora,lora-8bit --seeds 0
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 check: lint test docs
 
@@ -20,7 +20,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile
 
 example: $(READY)
 	rm -rf build/example

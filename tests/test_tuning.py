@@ -673,7 +673,8 @@ def test_the_table_says_what_was_found_and_what_to_run(
         "seen",
     ]
     assert lines[0].split() == headings
-    assert lines[2].split() == ["full", "0.1465", "learning_rate", "0.001", "3", "0", "0", "144"]
+    loss = f"{tuning['full'].value:.4f}"
+    assert lines[2].split() == ["full", loss, "learning_rate", "0.001", "3", "0", "0", "144"]
     assert f"full: {tuning['full'].edges[0]}" in lines
     assert f"lora: peftune run {tuning.folder / 'lora.yaml'}" in lines
     assert lines[-1] == (

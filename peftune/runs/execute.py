@@ -146,7 +146,7 @@ def _execute(
             model, recipe.forgetting.path, rows=judged, texts=texts, measured=measured, end=end
         )
         way += path_at_checkpoints(training.curve)
-        forgetting = dataclasses.replace(forgetting, path=way)
+        forgetting = dataclasses.replace(forgetting, path=tuple(way))
     artifact = _save(model, recipe, learning, forgetting, folder)
     write_predictions(judged, logits, task.labels, folder)
     write_evidence(judged, texts, measured, folder)

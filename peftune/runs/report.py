@@ -197,7 +197,7 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
     learning, forgetting = values["learning"], values["forgetting"]
     pairs = {metric: _pair(interval) for metric, interval in learning["ci95"].items()}
     probes = [_probe(probe) for probe in forgetting["probes"]]
-    path = [PathPoint(**point) for point in forgetting["path"]]
+    path = tuple(PathPoint(**point) for point in forgetting["path"])
     return Run(
         folder=folder,
         run=Identity(**values["run"]),
