@@ -481,10 +481,11 @@ def test_numbers_are_written_for_people() -> None:
     assert signed(-0.01234) == "\N{MINUS SIGN}0.0123"
     assert signed(0.0) == "0"
     assert signed(-0.00001) == "\N{MINUS SIGN}0.0000"
-    assert [size(value) for value in (12, 537_461, 21_000_000, 5 * 1024**3)] == [
+    assert [size(value) for value in (12, 537_461, 21_000_000, 1_057_000_000, 5 * 1024**3)] == [
         "12 B",
         "525 KiB",
         "20 MiB",
+        "1008 MiB",
         "5 GiB",
     ]
     assert estimate(None, "accuracy") == ("–", "")

@@ -44,7 +44,8 @@ def size(value: float | None) -> str:
         if amount < _KIB or unit == "GiB":
             break
         amount /= _KIB
-    return f"{amount:.0f} {unit}" if unit in {"B", "KiB"} else f"{amount:.3g} {unit}"
+    whole = unit in {"B", "KiB"} or amount >= 100  # noqa: PLR2004 - three digits
+    return f"{amount:.0f} {unit}" if whole else f"{amount:.3g} {unit}"
 
 
 def count(value: float | None) -> str:
