@@ -1,4 +1,4 @@
-"""Interrupts that are not lost."""
+"""Interrupts that are neither lost nor come at a bad moment."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Remember, inside a `with` block, the signals that end a process.
+    """Let a signal that ends the process wait, inside a `with` block, until somebody asks for it.
 
-    Python drops an exception that is raised while it clears garbage away, and the storage leaves
-    much of that: without this, one Ctrl-C in two goes unheard. What the signal does is up to whoever
-    handled it before.
+    An exception out of nowhere is lost where Python clears garbage away, of which the storage
+    leaves much, and breaks optuna where it is writing. So the first signal ends a trial at its next
+    step, and only a second one ends it at once. What the signal does is up to whoever handled it before.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Act on a signal that went unheard.
+        """Act on a signal that has come.
 
         Raises:
             KeyboardInterrupt: or what else the earlier handler raises.
@@ -54,5 +54,6 @@ class Interrupts:
             self._before[self._pending](self._pending, None)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self._pending is not None:
+            self._before[number](number, frame)
         self._pending = number
-        self._before[number](number, frame)

@@ -118,7 +118,7 @@ class WatchTrial(TrainerCallback):
         trial: the trial.
         metric: what the study improves.
         rows: training rows.
-        interrupts: asked after every step.
+        interrupts: asked after every batch, of training and of evaluation.
     """
 
     def __init__(self, trial: Trial, *, metric: str, rows: int, interrupts: Interrupts) -> None:
@@ -138,6 +138,10 @@ class WatchTrial(TrainerCallback):
         """Count the rows that were read."""
         self._interrupts.check()
         self.examples = round((state.epoch or 0) * self._rows)
+
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
+        """Let an interrupt through."""
+        self._interrupts.check()
 
     def on_evaluate(
         self,
