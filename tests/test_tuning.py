@@ -24,6 +24,7 @@ from peftune.recipe import read_recipe, resolve, with_strategy
 from peftune.recipe.space import space_of, with_parameters
 from peftune.recipe.tune import Dimension
 from peftune.tuning import Edge, Tuning, tune
+from peftune.tuning.interrupts import Interrupts
 from peftune.tuning.results import edges_of
 from peftune.tuning.winner import write_comparison
 
@@ -645,6 +646,19 @@ def test_two_processes_share_the_trials(recipe: Path, tmp_path: Path) -> None:
     assert workers == {process.pid for process in processes}
     rates = [trial.params["training.learning_rate"] for trial in counted]
     assert len(set(rates)) == len(rates)
+
+
+def test_an_interrupt_waits_for_a_good_moment_and_a_second_one_does_not() -> None:
+    """It is neither lost in a garbage collection nor raised where optuna is writing."""
+    with Interrupts() as interrupts:
+        interrupts.check()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # The command line

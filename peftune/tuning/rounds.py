@@ -24,6 +24,7 @@ from peftune.recipe.space import LEARNING_RATE, Space, space_of, value_at, with_
 from peftune.recipe.tune import TuneSection
 from peftune.training.metrics import LOWER_IS_BETTER
 from peftune.tuning import results
+from peftune.tuning.interrupts import Interrupts
 from peftune.tuning.results import TrialRecord, TunedStrategy, edges_of
 from peftune.tuning.sampler import FAILURE
 from peftune.tuning.study import (
@@ -55,6 +56,7 @@ class _Entrant:
         search: its trials.
         task: rows without the test.
         metric: what is improved.
+        interrupts: signals that end the search.
     """
 
     recipe: Recipe
@@ -62,11 +64,14 @@ class _Entrant:
     search: Search
     task: Task
     metric: str
+    interrupts: Interrupts
 
     def objective(self, trial: Trial, count: Callable[[int], None]) -> float:
         """Train with the values of a trial."""
         recipe = with_parameters(self.recipe, suggest(trial, self.space))
-        watch = WatchTrial(trial, metric=self.metric, rows=len(self.task.train))
+        watch = WatchTrial(
+            trial, metric=self.metric, rows=len(self.task.train), interrupts=self.interrupts
+        )
         try:
             return value_of(run_trial(recipe, self.task, watch), self.metric)
         finally:
@@ -110,20 +115,25 @@ def run_rounds(recipe: Recipe, own: Mapping[str, Recipe], folder: Path) -> Seque
     check_length(source, recipe.model.max_length)
     task = load_task(recipe.data, with_test=False)
     identity = _identity(recipe, task, base_fingerprint(source.folder))
-    with quiet_optuna():
+    with quiet_optuna(), Interrupts() as interrupts:
         storage = open_storage(folder)
         try:
             refuse_other_study(storage, identity, folder)
-            entrants = [_entrant(storage, resolved, task, identity) for resolved in own.values()]
+            entrants = [
+                _entrant(storage, resolved, task, identity, interrupts)
+                for resolved in own.values()
+            ]
             _refuse_smaller_budget(entrants, folder)
-            _run(entrants)
+            _run(entrants, interrupts)
             return [entrant.found() for entrant in entrants]
         finally:
             storage.remove_session()
             storage.engine.dispose()
 
 
-def _entrant(storage: RDBStorage, recipe: Recipe, task: Task, identity: str) -> _Entrant:
+def _entrant(
+    storage: RDBStorage, recipe: Recipe, task: Task, identity: str, interrupts: Interrupts
+) -> _Entrant:
     section, space = recipe.tune, space_of(recipe)
     metric = section.metric or recipe.training.metric_for_best_model
     start = {key: encoded(value_at(recipe, key), dimension) for key, dimension in space.items()}
@@ -137,7 +147,7 @@ def _entrant(storage: RDBStorage, recipe: Recipe, task: Task, identity: str) -> 
         start={key: value for key, value in start.items() if value is not None},
         prune=section.pruner == "median",
     )
-    return _Entrant(recipe, space, search, task, metric)
+    return _Entrant(recipe, space, search, task, metric, interrupts)
 
 
 def _refuse_smaller_budget(entrants: Sequence[_Entrant], folder: Path) -> None:
@@ -149,12 +159,13 @@ def _refuse_smaller_budget(entrants: Sequence[_Entrant], folder: Path) -> None:
             raise OutputFolderError(message)
 
 
-def _run(entrants: Sequence[_Entrant]) -> None:
+def _run(entrants: Sequence[_Entrant], interrupts: Interrupts) -> None:
     waiting = False
     while True:
         unfinished = [entrant for entrant in entrants if entrant.search.is_open()]
         for entrant in unfinished:
             entrant.search.run_one(entrant.objective)
+            interrupts.check()
         if not unfinished:
             if not any(entrant.search.is_running() for entrant in entrants):
                 return
@@ -162,6 +173,7 @@ def _run(entrants: Sequence[_Entrant]) -> None:
                 logger.info("waiting for the trials of other processes")
             waiting = True
             time.sleep(_POLL_SECONDS)
+            interrupts.check()
 
 
 def _identity(recipe: Recipe, task: Task, base: str) -> str:

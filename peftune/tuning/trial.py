@@ -21,6 +21,7 @@ from peftune.recipe import Recipe
 from peftune.recipe.space import Space
 from peftune.recipe.tune import Dimension
 from peftune.training.train import TrainingResult, train
+from peftune.tuning.interrupts import Interrupts
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Any]:
@@ -117,13 +118,15 @@ class WatchTrial(TrainerCallback):
         trial: the trial.
         metric: what the study improves.
         rows: training rows.
+        interrupts: asked after every batch, of training and of evaluation.
     """
 
-    def __init__(self, trial: Trial, *, metric: str, rows: int) -> None:
+    def __init__(self, trial: Trial, *, metric: str, rows: int, interrupts: Interrupts) -> None:
         self.examples = 0
         self._trial = trial
         self._metric = metric
         self._rows = rows
+        self._interrupts = interrupts
 
     def on_step_end(
         self,
@@ -133,7 +136,12 @@ class WatchTrial(TrainerCallback):
         **kwargs: Any,  # noqa: ANN401, ARG002 - Trainer's signature
     ) -> None:
         """Count the rows that were read."""
+        self._interrupts.check()
         self.examples = round((state.epoch or 0) * self._rows)
+
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
+        """Let an interrupt through."""
+        self._interrupts.check()
 
     def on_evaluate(
         self,
