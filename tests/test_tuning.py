@@ -26,6 +26,7 @@ from peftune.recipe.tune import Dimension
 from peftune.tuning import Edge, Tuning, tune
 from peftune.tuning.interrupts import Interrupts
 from peftune.tuning.results import edges_of
+from peftune.tuning.study import Search, open_storage
 from peftune.tuning.winner import write_comparison
 
 RECIPE = """\
@@ -629,6 +630,49 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert process.returncode == (INTERRUPTED if how == signal.SIGINT else -how)
     assert 1 <= kept < 8
     assert rest["lora"].trials == whole["lora"].trials
+
+
+def test_a_trial_that_ended_before_it_was_named_is_made_up_for(
+    recipe: Path, tuning: Tuning, tmp_path: Path
+) -> None:
+    """A process can be killed between beginning a trial and saying that it is at it."""
+    out = tmp_path / "out"
+    shutil.copytree(tuning.folder, out)
+    study = optuna.load_study(study_name="lora", storage=f"sqlite:///{out / 'study.db'}")
+    study.ask()
+
+    started = time.monotonic()
+    trials = tune(recipe, trials=4, output=out)["lora"].trials
+
+    assert time.monotonic() - started < 100  # no heartbeat has to fall silent
+    assert [trial.state for trial in trials] == ["complete"] * 4
+    assert trials[:3] == tuning["lora"].trials
+
+
+def test_a_trial_beyond_the_budget_is_not_run(tuning: Tuning, tmp_path: Path) -> None:
+    """Two processes may begin the last trial at once; the second to be numbered counts for nothing."""
+    out = tmp_path / "out"
+    shutil.copytree(tuning.folder, out)
+    search = Search(
+        open_storage(out),
+        "lora",
+        identity="any",
+        maximize=False,
+        trials=3,
+        seed=0,
+        start={},
+        prune=False,
+    )
+    begun: list[int] = []
+
+    def objective(trial: optuna.Trial, _: Callable[[int], None]) -> float:
+        begun.append(trial.number)
+        return 0.0
+
+    search.run_one(objective)
+
+    assert begun == []
+    assert [trial.number for trial in search.counted()] == [0, 1, 2]
 
 
 def test_two_processes_share_the_trials(recipe: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from peftune.errors import OutputFolderError, PeftuneError
 from peftune.tuning.sampler import FAILURE, PlaceSampler, abandoned, place_of
-from peftune.tuning.worker import WORKER, may_live, this_process
+from peftune.tuning.worker import WORKER, is_this_process, may_live, this_process
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +135,8 @@ class Search:
             load_if_exists=True,
         )
         self._study.set_user_attr(_IDENTITY, identity)
+        process = this_process()
+        self._study.set_user_attr(f"{WORKER} {process['process']}", process)
         self.maximize = maximize
 
     def counted(self) -> list[FrozenTrial]:
@@ -190,9 +192,17 @@ class Search:
             warnings.simplefilter("ignore", ExperimentalWarning)
             optuna.storages.fail_stale_trials(self._study)
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not may_live(trial, silent=_SILENT_SECONDS):
+            if not any(may_live(worker) for worker in self._workers_of(trial)):
                 with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
                     self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def _workers_of(self, trial: FrozenTrial) -> list[Mapping[str, Any]]:
+        """List the process of a running trial; all others, if it ended before it could tell."""
+        if WORKER in trial.user_attrs:
+            return [trial.user_attrs[WORKER]]
+        processes = self._study.user_attrs.items()
+        took_part = [process for name, process in processes if name.startswith(WORKER)]
+        return [process for process in took_part if not is_this_process(process)]
 
 
 def examples_of(trial: FrozenTrial) -> int:

@@ -6,13 +6,11 @@ import hashlib
 import os
 import platform
 import uuid
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 WORKER = "worker"
-"""Attribute of a trial: the process that began it."""
+"""Attribute of a trial: the process that began it; of a study, with an id, each that took part."""
 
 _PROCESS = uuid.uuid4().hex
 
@@ -23,24 +21,21 @@ def this_process() -> dict[str, Any]:
     return {"machine": machine, "pid": os.getpid(), "process": _PROCESS}
 
 
-def may_live(trial: FrozenTrial, *, silent: float) -> bool:
-    """Say whether the process of a running trial may be alive.
+def is_this_process(worker: Mapping[str, Any]) -> bool:
+    """Say whether a name is that of this process."""
+    return bool(worker["process"] == _PROCESS)
+
+
+def may_live(worker: Mapping[str, Any]) -> bool:
+    """Say whether a process may be alive.
 
     Where it cannot be told, as of a process on another machine, the answer is yes, and the
     heartbeat of the storage decides.
-
-    Args:
-        trial: a running trial.
-        silent: seconds that a trial may take to name its process.
     """
-    worker = trial.user_attrs.get(WORKER)
-    if worker is None:
-        begun = trial.datetime_start or datetime.now()  # noqa: DTZ005 - as optuna stores it
-        return (datetime.now() - begun).total_seconds() < silent  # noqa: DTZ005 - the same
     if worker["machine"] != this_process()["machine"] or os.name != "posix":
         return True
-    if worker["pid"] == os.getpid():  # of this process, or of one that had its number
-        return bool(worker["process"] == _PROCESS)
+    if worker["pid"] == os.getpid():  # this process, or one that had its number
+        return is_this_process(worker)
     try:
         os.kill(worker["pid"], 0)  # asks whether there is such a process; nothing is sent
     except OSError as error:
