@@ -179,6 +179,5 @@ def test_a_report_with_a_way_reads_back(run: Run) -> None:
     again = peftune.read_run(run.folder)
 
     assert list(again.forgetting.path) == list(run.forgetting.path)
-    assert [dataclasses.asdict(p) for p in again.forgetting.path] == run.as_json()["forgetting"][
-        "path"
-    ]
+    told = run.as_json()["forgetting"]["path"]
+    assert [dataclasses.asdict(point) for point in again.forgetting.path] == list(told)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -692,6 +692,15 @@ def test_two_processes_share_the_trials(recipe: Path, tmp_path: Path) -> None:
     assert len(set(rates)) == len(rates)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Take interrupts as Python does by itself, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_waits_for_a_good_moment_and_a_second_one_does_not() -> None:
     """It is neither lost in a garbage collection nor raised where optuna is writing."""
     with Interrupts() as interrupts:
