@@ -38,7 +38,7 @@ def compare(
     """Run what is missing of strategies x seeds, and say which strategy to use."""
     quiet_libraries()
     from peftune.compare import compare as compare_strategies
-    from peftune.compare.table import LEGEND, ladder_rows, standing_rows
+    from peftune.compare.table import LEGEND, TIES, ladder_rows, standing_rows
     from peftune.reporting import write_reports
     from peftune.runs.budget import check_budget
 
@@ -61,7 +61,7 @@ def compare(
             print_rows(standing_rows(comparison.summary), as_json=False)
             typer.echo("")
             print_rows(ladder_rows(comparison.summary), as_json=False)
-            typer.echo(f"\n{LEGEND}\n\n{comparison.summary.answer}\n")
+            typer.echo(f"\n{LEGEND} {TIES}\n\n{comparison.summary.answer}\n")
         for failure in comparison.failures:
             typer.echo(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
         typer.echo(f"Runs: {comparison.folder}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from peftune.compare.sizes import shown_size
 from peftune.compare.summary import Difference, Matched, Rung, Standing, Summary
 
-_KIB, _MIB = 1024, 1024**2
 _ACCURACY, _BYTES = "accuracy", "artifact_bytes"
 _SEVERAL = 2
 
@@ -130,9 +130,11 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
     known = {name: size for name, size in sizes.items() if size is not None}
     if known:
         smallest = min(known, key=lambda name: known[name])
-        rest = [f"{name} {_size(size)}" for name, size in known.items() if name != smallest]
+        rest = [f"{name} {shown_size(size)}" for name, size in known.items() if name != smallest]
         beside = f" ({', '.join(rest)})" if rest else ""
-        parts.append(f"the smallest file is that of {smallest}, {_size(known[smallest])}{beside}")
+        parts.append(
+            f"the smallest file is that of {smallest}, {shown_size(known[smallest])}{beside}"
+        )
     return parts
 
 
@@ -217,17 +219,13 @@ def _accuracies(standings: Sequence[Standing]) -> str:
 
 def _file_of(standing: Standing) -> str:
     size = standing.figures[_BYTES].mean
-    return "" if size is None else f", and its file takes {_size(size)}"
+    return "" if size is None else f", and its file takes {shown_size(size)}"
 
 
 def _files(names: Sequence[str], level: Sequence[Standing]) -> str:
     sizes = [one.figures[_BYTES].mean for one in level if one.strategy in names]
-    known = [_size(size) for size in sizes if size is not None]
+    known = [shown_size(size) for size in sizes if size is not None]
     return f" (a file of {_join(known, 'or')})" if known else ""
-
-
-def _size(count: float) -> str:
-    return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count / _KIB:.0f} KiB"
 
 
 def _join(words: Sequence[str], last: str = "and") -> str:

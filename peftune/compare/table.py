@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from peftune.compare.sizes import shown_size
 from peftune.compare.summary import Estimate, Matched, Standing, Summary
 from peftune.runs import Run
 
@@ -11,9 +12,9 @@ LEGEND = (
     "Brackets: 95% intervals, over rows or documents, and over seeds where there are several. Forgetting: bits per byte of general text, "
     "after minus before; positive is worse."
 )
+TIES = "Ties: strategies that share a letter cannot be told apart."
 BASELINES = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + logistic regr."}
 
-_KIB, _MIB = 1024, 1024**2
 _FORGETTING = "forgetting."
 
 
@@ -101,15 +102,15 @@ def _facts_of_standing(
             yield name, "-" if estimate.mean is None else shown(estimate)
         elif key.startswith(_FORGETTING):
             probe = key.removeprefix(_FORGETTING)
-            tie = f"  {standing.ties[key]}" if key in standing.ties else ""
-            yield f"forgetting, {probe}", _estimated(estimate, "+.4f") + tie
+            yield f"forgetting, {probe}", _estimated(estimate, "+.4f")
+            yield f"  ties in {probe}", standing.ties.get(key, "-")
             for one in matched:
                 if one.probe == probe and standing.strategy in one.forgetting:
                     read = one.forgetting[standing.strategy]
                     name = f"  at an accuracy of {one.accuracy:.3f}"
                     yield name, read.reason or "-" if read.mean is None else f"{read.mean:+.4f}"
         if key == "accuracy":
-            yield "  tied where a letter is shared", standing.ties.get(key, "-")
+            yield "  ties in accuracy", standing.ties.get(key, "-")
 
 
 def _estimated(estimate: Estimate, form: str) -> str:
@@ -123,9 +124,7 @@ def _with_interval(value: float, interval: Sequence[float] | None, form: str) ->
 
 
 def _bytes(count: int | None) -> str:
-    if count is None:
-        return "-"
-    return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count / _KIB:.0f} KiB"
+    return "-" if count is None else shown_size(count)
 
 
 _SHOWN: Mapping[str, tuple[str, Callable[[Estimate], str]]] = {
