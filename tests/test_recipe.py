@@ -40,11 +40,11 @@ training:
 output_dir: runs/trial
 """
 DATA_KEYS = (
-    "dataset_config_name, dataset_name, empty_text, label_column, labels, max_test_examples, "
-    "max_train_examples, max_validation_examples, revision, seed, splits, test_file, test_split, "
-    "text_column, train_file, validation_file, validation_split"
+    "accept_leakage, clean, dataset_config_name, dataset_name, empty_text, group_column, label_column, labels, "
+    "max_test_examples, max_train_examples, max_validation_examples, revision, seed, splits, template, test_file, "
+    "test_split, text_column, text_pair_column, train_examples_per_label, train_file, validation_file, validation_split"
 )
-TOP_KEYS = "compare, data, forgetting, model, name, output_dir, strategy, training, tune, version"
+TOP_KEYS = "compare, data, forgetting, model, name, output_dir, stages, strategy, task, training, tune, version"
 TRAINING_KEYS = ", ".join(sorted(TrainingSection.model_fields))
 LORA_KEYS = (
     "layers_to_transform, lora_alpha, lora_dropout, r, target_modules, use_dora, use_rslora"
@@ -196,8 +196,9 @@ def with_line(line: str, *, after: str) -> str:
         ),
         pytest.param(
             with_line("  metric_for_best_model: macrof1", after="training:"),
-            "recipe.yaml:9:3: training.metric_for_best_model: must be 'loss', 'accuracy', 'macro_f1', "
-            "'weighted_f1', 'micro_f1', 'roc_auc' or 'log_loss' (got 'macrof1'). "
+            "recipe.yaml:9:3: training.metric_for_best_model: must be 'loss', 'accuracy', 'balanced_accuracy', "
+            "'macro_f1', 'weighted_f1', 'micro_f1', 'roc_auc', 'log_loss', 'mse', 'mae', 'pearson' or 'spearman' "
+            "(got 'macrof1'). "
             "Did you mean 'macro_f1'?",
             id="no such choice",
         ),

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from peftune.errors import RecipeError, suggestion
 from peftune.recipe.positions import KeyPath
-from peftune.recipe.schema import ForgettingSection, Recipe
+from peftune.recipe.schema import DataSection, ForgettingSection, Recipe
 from peftune.sources import TextSource
 
 Source = TypeVar("Source", bound=TextSource)
@@ -57,24 +57,42 @@ def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> R
             return str(given.resolve())
         return os.path.normpath(folder / given)
 
-    data: dict[str, Any] = {}
-    for key in ("train_file", "validation_file", "test_file"):
-        value = getattr(recipe.data, key)
-        if value is not None:
-            data[key] = anchored(value, ("data", key))
-    if recipe.data.dataset_name is not None:
-        data["dataset_name"] = _folder_or_id(
-            recipe.data.dataset_name, anchored(recipe.data.dataset_name, ("data", "dataset_name"))
+    base, init = recipe.model.name_or_path, recipe.model.init_from
+    model: dict[str, Any] = {
+        "name_or_path": _folder_or_id(base, anchored(base, ("model", "name_or_path")))
+    }
+    if init is not None:
+        model["init_from"] = anchored(init, ("model", "init_from"))
+    stages = tuple(
+        stage.model_copy(
+            update={"data": _anchored_data(stage.data, ("stages", index, "data"), anchored)}
         )
-    base = recipe.model.name_or_path
-    model = {"name_or_path": _folder_or_id(base, anchored(base, ("model", "name_or_path")))}
+        for index, stage in enumerate(recipe.stages)
+    )
     return recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update=data),
+            "data": _anchored_data(recipe.data, ("data",), anchored),
             "model": recipe.model.model_copy(update=model),
+            "stages": stages,
             "forgetting": _anchored_texts(recipe.forgetting, anchored),
         }
     )
+
+
+def _anchored_data(
+    section: DataSection, path: KeyPath, anchored: Callable[[str, KeyPath], str]
+) -> DataSection:
+    """Make the files of rows absolute."""
+    data: dict[str, Any] = {}
+    for key in ("train_file", "validation_file", "test_file"):
+        value = getattr(section, key)
+        if value is not None:
+            data[key] = anchored(value, (*path, key))
+    if section.dataset_name is not None:
+        data["dataset_name"] = _folder_or_id(
+            section.dataset_name, anchored(section.dataset_name, (*path, "dataset_name"))
+        )
+    return section.model_copy(update=data)
 
 
 def _anchored_texts(

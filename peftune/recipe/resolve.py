@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from peftune.recipe.explain import explain
 from peftune.recipe.positions import Positions, raise_faults
 from peftune.recipe.schema import CompareSection, Recipe
+from peftune.recipe.task import METRICS, TaskName
 from peftune.recipe.training import TrainingSection
 from peftune.recipe.tune import TuneSection
 from peftune.strategies import STRATEGIES, Strategy
@@ -46,11 +47,40 @@ def resolve(recipe: Recipe) -> Recipe:
     What concerns other strategies (`compare`) and other values (`tune`) is no part of a run.
     """
     overrides: dict[str, Any] = recipe.compare.training.get(recipe.strategy.name, {})
-    values = {**recipe.training.model_dump(), **overrides}
-    for key, default in dataclasses.asdict(recipe.strategy.training_defaults).items():
-        if values[key] is None:
-            values[key] = default
-    training = TrainingSection.model_validate(values)
-    return recipe.model_copy(
-        update={"training": training, "compare": CompareSection(), "tune": TuneSection()}
+    stages = tuple(
+        stage.model_copy(
+            update={
+                "training": _filled(
+                    {**stage.training.model_dump(), "seed": recipe.training.seed},
+                    recipe.strategy,
+                    stage.task,
+                )
+            }
+        )
+        for stage in recipe.stages
     )
+    training = _filled({**recipe.training.model_dump(), **overrides}, recipe.strategy, recipe.task)
+    return recipe.model_copy(
+        update={
+            "stages": stages,
+            "training": training,
+            "compare": CompareSection(),
+            "tune": TuneSection(),
+        }
+    )
+
+
+def tuned_metric(recipe: Recipe) -> str:
+    """Return the validation metric that a search improves."""
+    chosen = recipe.tune.metric or recipe.training.metric_for_best_model
+    return chosen or METRICS[recipe.task][0]
+
+
+def _filled(values: dict[str, Any], strategy: Strategy, task: TaskName) -> TrainingSection:
+    """Fill what the strategy and the task decide where the recipe does not."""
+    defaults = {
+        **dataclasses.asdict(strategy.training_defaults),
+        "metric_for_best_model": METRICS[task][0],
+    }
+    filled = {key: value for key, value in defaults.items() if values[key] is None}
+    return TrainingSection.model_validate({**values, **filled})

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, InstanceOf, model_validator
 
 from peftune.probes import Probe
+from peftune.recipe.data import DataSection, SplitName
 from peftune.recipe.section import Section
+from peftune.recipe.stage import Stage
+from peftune.recipe.task import TaskName, refuse_task_mismatch
 from peftune.recipe.training import TrainingSection
 from peftune.recipe.tune import TuneSection
 from peftune.regularizers import Regularizer
-from peftune.seeds import MAX_SEED
 from peftune.strategies import Strategy
 
 __all__ = [
@@ -24,13 +26,10 @@ __all__ = [
     "Recipe",
     "Section",
     "SplitName",
+    "Stage",
+    "TaskName",
     "TrainingSection",
     "TuneSection",
-]
-
-SplitName = Literal["train", "validation", "test"]
-LabelNames = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2, strict=False)
 ]
 
 
@@ -45,81 +44,17 @@ class ModelSection(Section):
     revision: str | None = Field(
         None, description="Commit, tag or branch of the hub id; pin a commit to repeat a run."
     )
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        description="Artifact of another task (its adapter/ or model/ folder): its trunk or adapter is the start, the head is new.",
+    )
     max_length: int = Field(
         128,
         ge=2,
         le=1024,
         description="Longest text in tokens; the rest of a longer text is cut off.",
     )
-
-
-class DataSection(Section):
-    """Which rows are learned, and which are held out."""
-
-    dataset_name: str | None = Field(
-        None, min_length=1, description="bundled:posts, a hub id, or a saved datasets folder."
-    )
-    dataset_config_name: str | None = Field(None, description="Configuration of the hub data set.")
-    revision: str | None = Field(None, description="Commit, tag or branch of the hub data set.")
-    splits: dict[SplitName, str] = Field(
-        default_factory=dict,
-        description="Which split of the data set serves as train, validation and test.",
-    )
-    train_file: str | None = Field(
-        None,
-        description="csv, tsv, json, jsonl or parquet, relative to the recipe; instead of dataset_name.",
-    )
-    validation_file: str | None = Field(
-        None,
-        description="Rows for choosing the best checkpoint; without it they are taken from train.",
-    )
-    test_file: str | None = Field(
-        None, description="Rows for the final score; never used for a decision."
-    )
-    text_column: str = Field("text", min_length=1, description="Column that holds the text.")
-    label_column: str = Field(
-        "label", min_length=1, description="Column that holds the label, as id or name."
-    )
-    labels: LabelNames | None = Field(
-        None,
-        description="Label names in the order of their ids; otherwise the sorted labels of train.",
-    )
-    validation_split: float = Field(
-        0.1,
-        gt=0,
-        lt=1,
-        description="Share of train held out for validation when there is no validation split; stratified.",
-    )
-    test_split: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Share of train held out for the test when there is no test split; stratified.",
-    )
-    seed: int = Field(
-        0,
-        ge=0,
-        le=MAX_SEED,
-        description="Decides which rows are held out; not the seed of training.",
-    )
-    empty_text: Literal["error", "drop", "keep"] = Field(
-        "error", description="What to do with rows whose text is empty or blank."
-    )
-    max_train_examples: int | None = Field(
-        None, gt=0, description="Use at most this many rows; a seeded, stratified sample."
-    )
-    max_validation_examples: int | None = Field(None, gt=0, description="The same for validation.")
-    max_test_examples: int | None = Field(None, gt=0, description="The same for the test.")
-
-    @model_validator(mode="after")
-    def _comes_from_one_place(self) -> DataSection:
-        if (self.dataset_name is None) == (self.train_file is None):
-            message = "needs either 'dataset_name' or 'train_file', and not both"
-            raise ValueError(message)
-        if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            message = "'labels' names a label twice"
-            raise ValueError(message)
-        return self
 
 
 class DuringTrainingSection(Section):
@@ -217,7 +152,13 @@ class Recipe(Section):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run in reports."
     )
+    task: TaskName = Field("single-label", description="What is learned from the rows.")
     model: ModelSection = Field(default_factory=ModelSection, description="The base model.")
+    stages: tuple[Stage, ...] = Field(
+        (),
+        strict=False,
+        description="What is learned first, in this order, by the same strategy and seed; the recipe's own task comes last.",
+    )
     data: DataSection = Field(description="The rows.")
     strategy: InstanceOf[Strategy] = Field(description="Strategy name and its hyper-parameters.")
     training: TrainingSection = Field(default_factory=TrainingSection, description="The training.")
@@ -234,3 +175,15 @@ class Recipe(Section):
     output_dir: str = Field(
         min_length=1, description="Run folder, relative to where the command runs."
     )
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> Recipe:
+        refuse_task_mismatch(self.task, self.data, self.training)
+        names = [stage.name for stage in self.stages]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            message = (
+                f"two stages are named {', '.join(map(repr, repeated))}; give each its own 'name'"
+            )
+            raise ValueError(message)
+        return self

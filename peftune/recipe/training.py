@@ -9,7 +9,21 @@ from pydantic import AfterValidator, Field, model_validator
 from peftune.recipe.section import Section
 from peftune.seeds import MAX_SEED
 
-Metric = Literal["loss", "accuracy", "macro_f1", "weighted_f1", "micro_f1", "roc_auc", "log_loss"]
+Metric = Literal[
+    "loss",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "weighted_f1",
+    "micro_f1",
+    "roc_auc",
+    "log_loss",
+    "mse",
+    "mae",
+    "pearson",
+    "spearman",
+]
+Threshold = Annotated[float, Field(gt=0, lt=1)]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
@@ -88,8 +102,20 @@ class TrainingSection(Section):
     logging_steps: int = Field(
         10, gt=0, description="Steps between two points of the training curve."
     )
-    metric_for_best_model: Metric = Field(
-        "macro_f1", description="Validation metric that picks the best checkpoint."
+    metric_for_best_model: Metric | None = Field(
+        None,
+        description="Validation metric that picks the best checkpoint; the task's own where it is not given: macro_f1, for regression mse, for language-modeling loss.",
+    )
+    class_weights: Literal["balanced"] | None = Field(
+        None, description="balanced: a rare label counts as much in the loss as a common one."
+    )
+    label_threshold: (
+        Threshold
+        | Literal["validation"]
+        | Annotated[tuple[Threshold, ...], Field(min_length=1, strict=False)]
+    ) = Field(
+        0.5,
+        description="Multi-label: probability from which a label is said; one for all, or one a label; validation: those with the best F1 there.",
     )
     early_stopping_patience: int | None = Field(
         None, gt=0, description="Stop after this many evaluations without a better one."

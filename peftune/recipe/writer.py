@@ -22,7 +22,7 @@ OF_A_RUN = (
     "# The resolved recipe of this run: every default is filled in. Run it again with\n"
     "#   peftune run recipe.yaml --output ANOTHER-FOLDER\n"
 )
-_PATH_KEYS = ("train_file", "validation_file", "test_file")
+_PLACES_OF_ROWS = ("train_file", "validation_file", "test_file", "dataset_name")
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
@@ -72,10 +72,11 @@ def write_recipe(recipe: Recipe, path: Path, *, header: str = OF_A_RUN) -> None:
 
 def _rename_places(values: dict[str, Any], renamed: Callable[[str | None], str | None]) -> None:
     """Put another name in the place of every file and folder that a recipe names."""
-    for key in _PATH_KEYS:
-        values["data"][key] = renamed(values["data"][key])
-    values["data"]["dataset_name"] = renamed(values["data"]["dataset_name"])
-    values["model"]["name_or_path"] = renamed(values["model"]["name_or_path"])
+    for part in (values, *values["stages"]):
+        for key in _PLACES_OF_ROWS:
+            part["data"][key] = renamed(part["data"][key])
+    for key in ("name_or_path", "init_from"):
+        values["model"][key] = renamed(values["model"][key])
     section = values["forgetting"]
     texts = [*section["probes"]]
     if section["during_training"]:

@@ -20,6 +20,7 @@ from peftune.models.fingerprint import base_fingerprint
 from peftune.models.prepare import check_length
 from peftune.models.source import find_base
 from peftune.recipe import Recipe, recipe_sha256
+from peftune.recipe.resolve import tuned_metric
 from peftune.recipe.space import LEARNING_RATE, Space, space_of, value_at, with_parameters
 from peftune.recipe.tune import TuneSection
 from peftune.training.metrics import LOWER_IS_BETTER
@@ -135,7 +136,7 @@ def _entrant(
     storage: RDBStorage, recipe: Recipe, task: Task, identity: str, interrupts: Interrupts
 ) -> _Entrant:
     section, space = recipe.tune, space_of(recipe)
-    metric = section.metric or recipe.training.metric_for_best_model
+    metric = tuned_metric(recipe)
     start = {key: encoded(value_at(recipe, key), dimension) for key, dimension in space.items()}
     search = Search(
         storage,

@@ -12,6 +12,7 @@ from peftune.errors import TrainingError, UsageError
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.recipe.positions import Positions, raise_faults
+from peftune.recipe.resolve import tuned_metric
 from peftune.recipe.space import space_of, tune_faults, with_parameters
 from peftune.runs.folder import write_json
 from peftune.tuning.results import TunedStrategy, Tuning
@@ -106,7 +107,7 @@ def _with_recipes(
     compare, reason = write_comparison(recipe, best, trials=recipe.tune.trials, folder=folder)
     return Tuning(
         folder=folder,
-        metric=recipe.tune.metric or recipe.training.metric_for_best_model,
+        metric=tuned_metric(recipe),
         trials=recipe.tune.trials,
         strategies=[
             dataclasses.replace(tuned, recipe=write_winner(best[tuned.strategy], folder))

@@ -1,0 +1,140 @@
+"""The `data` part of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from peftune.recipe.section import Section
+from peftune.seeds import MAX_SEED
+
+SplitName = Literal["train", "validation", "test"]
+CleaningStep = Literal["normalize-unicode", "strip-html", "drop-duplicates", "drop-leaked"]
+ColumnName = Annotated[str, Field(min_length=1)]
+Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)]
+LabelNames = Annotated[tuple[ColumnName, ...], Field(min_length=2, strict=False)]
+
+
+class DataSection(Section):
+    """Which rows are learned, and which are held out."""
+
+    dataset_name: str | None = Field(
+        None, min_length=1, description="bundled:posts, a hub id, or a saved datasets folder."
+    )
+    dataset_config_name: str | None = Field(None, description="Configuration of the hub data set.")
+    revision: str | None = Field(None, description="Commit, tag or branch of the hub data set.")
+    splits: dict[SplitName, str] = Field(
+        default_factory=dict,
+        description="Which split of the data set serves as train, validation and test.",
+    )
+    train_file: str | None = Field(
+        None,
+        description="csv, tsv, json, jsonl or parquet, relative to the recipe; instead of dataset_name.",
+    )
+    validation_file: str | None = Field(
+        None,
+        description="Rows for choosing the best checkpoint; without it they are taken from train.",
+    )
+    test_file: str | None = Field(
+        None, description="Rows for the final score; never used for a decision."
+    )
+    text_column: ColumnName | Columns = Field(
+        "text", description="Column that holds the text, or several that are joined by line ends."
+    )
+    text_pair_column: ColumnName | None = Field(
+        None, description="Column of the second text, which follows the first after a line end."
+    )
+    template: str | None = Field(
+        None,
+        min_length=1,
+        description='Text made of several columns, such as "{title}: {body}"; in the place of text_column.',
+    )
+    label_column: ColumnName | Columns = Field(
+        "label",
+        description="Column that holds the label, as id or name; for multi-label a list of columns of 0 and 1, or one that holds lists; for regression a number.",
+    )
+    labels: LabelNames | None = Field(
+        None,
+        description="Label names in the order of their ids; otherwise the sorted labels of train.",
+    )
+    group_column: ColumnName | None = Field(
+        None,
+        description="Rows with the same value here, such as one author's, are held out together.",
+    )
+    validation_split: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of train held out for validation when there is no validation split; stratified.",
+    )
+    test_split: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of train held out for the test when there is no test split; stratified.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=MAX_SEED,
+        description="Decides which rows are held out; not the seed of training.",
+    )
+    empty_text: Literal["error", "drop", "keep"] = Field(
+        "error", description="What to do with rows whose text is empty or blank."
+    )
+    clean: tuple[CleaningStep, ...] = Field(
+        (),
+        strict=False,
+        description="Steps of cleaning, done in this order and counted in the report; the files stay as they are.",
+    )
+    accept_leakage: bool = Field(
+        False,
+        description="Run although texts of one split are in another; the report then has the score without them too.",
+    )
+    max_train_examples: int | None = Field(
+        None, gt=0, description="Use at most this many rows; a seeded, stratified sample."
+    )
+    train_examples_per_label: int | None = Field(
+        None, gt=0, description="Learn from this many rows of each label; a seeded sample."
+    )
+    max_validation_examples: int | None = Field(
+        None, gt=0, description="As max_train_examples, for validation."
+    )
+    max_test_examples: int | None = Field(
+        None, gt=0, description="As max_train_examples, for the test."
+    )
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> DataSection:
+        if (self.dataset_name is None) == (self.train_file is None):
+            message = "needs either 'dataset_name' or 'train_file', and not both"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _names_nothing_twice(self) -> DataSection:
+        for key in ("labels", "clean", "text_column", "label_column"):
+            values = getattr(self, key)
+            if isinstance(values, tuple) and len(set(values)) < len(values):
+                message = f"'{key}' names {_noun(key)} twice"
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _makes_its_text_in_one_way(self) -> DataSection:
+        if self.template is not None and (
+            self.text_pair_column is not None or "text_column" in self.model_fields_set
+        ):
+            message = "'template' makes the text, so 'text_column' and 'text_pair_column' do not go with it"
+            raise ValueError(message)
+        if self.train_examples_per_label is not None and self.max_train_examples is not None:
+            message = (
+                "'train_examples_per_label' and 'max_train_examples' do not go together; give one"
+            )
+            raise ValueError(message)
+        return self
+
+
+def _noun(key: str) -> str:
+    return {"labels": "a label", "clean": "a step"}.get(key, "a column")
