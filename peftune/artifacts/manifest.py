@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from peftune.errors import ArtifactError
+from peftune.models.prepare import StartKind
+from peftune.recipe.task import TaskName, has_head
 
 MANIFEST = "peftune.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -50,6 +52,15 @@ class Rescaled(_Part):
     from_sha256: Sha256
 
 
+class StartedFrom(_Part):
+    """What the training of an artifact began as, where that was not the untouched base."""
+
+    kind: StartKind
+    sha256: Sha256
+    task_name: TaskName
+    origin: BaseIdentity
+
+
 class Manifest(_Part):
     """Everything that `peftune.load` checks before it believes an artifact."""
 
@@ -58,7 +69,8 @@ class Manifest(_Part):
     kind: Literal["adapter", "model"]
     strategy: dict[str, Any]
     base: BaseIdentity
-    labels: list[str] = Field(min_length=2)
+    task_name: TaskName = "single-label"
+    labels: list[str]
     max_length: int = Field(ge=2, le=1024)
     tokenizer_sha256: Sha256
     pad_token_id: int = Field(ge=0)
@@ -68,6 +80,15 @@ class Manifest(_Part):
     task: dict[str, Any] | None = None
     forgetting: list[dict[str, Any]] | None = None
     rescaled: Rescaled | None = None
+    started_from: StartedFrom | None = None
+
+    @model_validator(mode="after")
+    def _has_its_labels(self) -> Manifest:
+        fewest = 2 if has_head(self.task_name) else 0
+        if len(self.labels) < fewest or (self.labels and not fewest):
+            message = f"{len(self.labels)} labels do not fit the task {self.task_name}"
+            raise ValueError(message)
+        return self
 
 
 def sha256_of(content: bytes) -> Sha256:

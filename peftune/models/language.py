@@ -67,6 +67,32 @@ def language_model_loss(
     return _summed(_nats, states, head, by_token=(targets,)) / len(states)
 
 
+def window_loss(model: nn.Module, windows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum the negative log-likelihood of the tokens that follow, with dropout as the model has it.
+
+    Args:
+        model: any model around a GPT-2 trunk.
+        windows: token ids without padding, (windows, time), int64.
+        targets: the token after each, (windows, time), int64.
+
+    Returns:
+        A scalar in nats, float32, with a gradient.
+    """
+    states = _states(model, windows, torch.ones_like(windows, dtype=torch.bool))
+    return _summed(_nats, states, trunk_of(model).wte.weight, by_token=(targets.reshape(-1),))
+
+
+def token_log_probabilities(model: nn.Module, ids: Sequence[int], *, prefix: int) -> list[float]:
+    """Return the log-probability of each token of a text, in nats, after a prefix token."""
+    inputs, predicted = _padded(model, [ids], prefix)
+    with evaluating(model):
+        states = _states(model, inputs, predicted)
+        logits = (states @ trunk_of(model).wte.weight.T).float()  # (tokens, vocabulary)
+        chosen = torch.tensor(ids, device=logits.device)[:, None]
+        found: list[float] = torch.log_softmax(logits, -1).gather(-1, chosen)[:, 0].tolist()
+    return found
+
+
 def language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadModel:
     """Load a base with its own language-model head, in float32, in eval mode."""
     with hidden_load_report():

@@ -15,7 +15,7 @@ from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError
 from peftune.forgetting.measure import ProbeText
 from peftune.runs.folder import PREDICTIONS, read_run
-from peftune.runs.forgetting import Measured
+from peftune.runs.measured import Measured
 from peftune.runs.report import Run
 
 DOCUMENTS = "documents.jsonl"

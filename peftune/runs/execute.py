@@ -14,6 +14,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
+from peftune.artifacts.start import Beginning, begin
 from peftune.baselines.without_model import baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task import Task
@@ -22,12 +23,13 @@ from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.inference import predict_logits
 from peftune.models.parts import is_whole_model
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
+    BASE,
     CHECKPOINTS,
     REPORT,
     claim_folder,
@@ -35,9 +37,10 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
-from peftune.runs.forgetting import Before, measure_before, measure_tuned, summarised
+from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.measured import Before, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
     end_of_path,
@@ -106,15 +109,7 @@ def _execute(
 ) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     seed = recipe.training.seed
-    model = prepare_model(
-        recipe.model.name_or_path,
-        recipe.strategy,
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        seed=seed,
-        use_cpu=recipe.training.use_cpu,
-    )
+    model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
     split, judged = task.judged
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))

@@ -23,6 +23,8 @@ RECIPE = "recipe.yaml"
 REPORT = "report.json"
 PREDICTIONS = "predictions.jsonl"
 CHECKPOINTS = "checkpoints"
+BASE = "base"
+"""Where the trunk of `model.init_from` lies, if the strategy was put on it as its base."""
 
 
 def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
@@ -168,14 +170,16 @@ def _refuse_changed_inputs(finished: Run, inputs: Inputs) -> None:
         finished.run.base_fingerprint,
         tuple(probe.data_sha256 for probe in finished.forgetting),
         finished.run.texts_sha256,
+        finished.run.start_sha256,
     )
     now = (
         inputs.data_fingerprint,
         inputs.base_fingerprint,
         inputs.probe_sha256,
         inputs.texts_sha256,
+        inputs.start_sha256,
     )
-    names = ("rows", "base", "probe texts", "texts read in training")
+    names = ("rows", "base", "probe texts", "texts read in training", "start")
     changed = [name for name, old, new in zip(names, then, now, strict=True) if old != new]
     if changed:
         message = (

@@ -34,7 +34,8 @@ from peftune.models.prepare import prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
-from peftune.runs.forgetting import CONTROL, Before, Measured, measure_before, summarised
+from peftune.runs.forgetting import CONTROL, summarised
+from peftune.runs.measured import Before, Measured, measure_before
 from peftune.runs.report import Forgetting
 
 
@@ -116,6 +117,7 @@ def _forget_own(
         base or manifest.base.name,
         strategy_of(manifest, source=str(folder)),
         labels=manifest.labels,
+        task=manifest.task_name,
         max_length=manifest.max_length,
         revision=manifest.base.revision if base is None else None,
         use_cpu=use_cpu,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from peftune.artifacts.manifest import seal_of
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.data.leakage import refuse_overlap
 from peftune.data.task import Task, load_task
@@ -32,6 +34,8 @@ class Inputs:
         probe_sha256: hash of each probe's documents.
         texts_sha256: hash of the documents that regularisers learn from and that are measured
             during training, in order; of nothing where there are none.
+        start_sha256: hash of what the run begins as: the artifact of `model.init_from` and the
+            rows of the stages; of nothing where it begins as the base.
     """
 
     recipe_sha256: str
@@ -39,6 +43,7 @@ class Inputs:
     base_fingerprint: str
     probe_sha256: tuple[str, ...]
     texts_sha256: str
+    start_sha256: str
 
     @property
     def sha256(self) -> str:
@@ -49,6 +54,7 @@ class Inputs:
             self.base_fingerprint,
             *self.probe_sha256,
             self.texts_sha256,
+            self.start_sha256,
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -75,6 +81,7 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
         texts,
         base_fingerprint=base_fingerprint(source.folder),
         texts_sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
+        start_sha256=hashlib.sha256("\n".join(_start_hashes(recipe)).encode()).hexdigest(),
     )
     return task, texts, inputs
 
@@ -86,6 +93,7 @@ def inputs_of(
     *,
     base_fingerprint: str,
     texts_sha256: str,
+    start_sha256: str,
 ) -> Inputs:
     """Hash what was read."""
     return Inputs(
@@ -94,7 +102,14 @@ def inputs_of(
         base_fingerprint=base_fingerprint,
         probe_sha256=tuple(documents_sha256(text.documents) for text in texts),
         texts_sha256=texts_sha256,
+        start_sha256=start_sha256,
     )
+
+
+def _start_hashes(recipe: Recipe) -> list[str]:
+    """Hash what comes before the recipe's own task."""
+    init = recipe.model.init_from
+    return [] if init is None else [seal_of(Path(init))]
 
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:

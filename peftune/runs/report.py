@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,30 @@ from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
 from peftune.forgetting.statistics import McNemar, Power
 from peftune.forgetting.verdict import Verdict
+from peftune.models.prepare import StartKind
+from peftune.recipe.task import TaskName
 from peftune.training.learning import Learning
 
 SCHEMA_VERSION = 1
+NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class StartedAs:
+    """The artifact that training began as.
+
+    Args:
+        kind: `adapter`: the same adapter went on learning; `weights`: it was copied into weights
+            that learn; `base`: it is the base under the adapter, and lies in the run's `base/`.
+        artifact_sha256: its seal.
+        task: what it had learned.
+        base_fingerprint: hash of the trunk that the run's own artifact belongs to.
+    """
+
+    kind: StartKind
+    artifact_sha256: str
+    task: TaskName
+    base_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +57,10 @@ class Identity:
         texts_sha256: hash of the texts that training reads or decides by beside the task.
         order_sha256: hash of the training batches in the order in which they were read; None for a
             resumed run, and where other processes prepared them.
+        start_sha256: hash of what the run begins as beside the base; of nothing where it begins
+            as the base.
+        task: what was learned.
+        start: what the training began as, where that is not the base.
     """
 
     name: str
@@ -47,6 +73,9 @@ class Identity:
     data_fingerprint: str
     texts_sha256: str
     order_sha256: str | None
+    start_sha256: str = NOTHING_SHA256
+    task: TaskName = "single-label"
+    start: StartedAs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +229,7 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
     path = tuple(PathPoint(**point) for point in forgetting["path"])
     return Run(
         folder=folder,
-        run=Identity(**values["run"]),
+        run=_identity(values["run"]),
         learning=Learning(**{**learning, "ci95": pairs}),
         forgetting=Forgetting(**{**forgetting, "probes": probes, "path": path}),
         cost=Cost(**values["cost"]),
@@ -208,6 +237,11 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
         environment=values["environment"],
         status=values["status"],
     )
+
+
+def _identity(values: Mapping[str, Any]) -> Identity:
+    start = values.get("start")
+    return Identity(**{**values, "start": None if start is None else StartedAs(**start)})
 
 
 def _probe(values: Mapping[str, Any]) -> ProbeResult:
