@@ -20,10 +20,12 @@ class Tokens:
     Args:
         dataset: columns `input_ids`, `labels` (int64) and `length` (tokens), one row a text.
         truncated: how many texts were longer than the limit.
+        dropped_tokens: tokens of a packed text that were too few for a last window.
     """
 
     dataset: Dataset
     truncated: int
+    dropped_tokens: int = 0
 
 
 def tokenize_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Tokens:

@@ -67,19 +67,18 @@ def language_model_loss(
     return _summed(_nats, states, head, by_token=(targets,)) / len(states)
 
 
-def window_loss(model: nn.Module, windows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Sum the negative log-likelihood of the tokens that follow, with dropout as the model has it.
+def summed_nats(model: nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum the negative log-likelihood of tokens under the tied head, with a gradient.
 
     Args:
         model: any model around a GPT-2 trunk.
-        windows: token ids without padding, (windows, time), int64.
-        targets: the token after each, (windows, time), int64.
+        states: the last hidden states that predict them, (tokens, hidden).
+        targets: the tokens, (tokens,), int64.
 
     Returns:
-        A scalar in nats, float32, with a gradient.
+        A scalar in nats, float32.
     """
-    states = _states(model, windows, torch.ones_like(windows, dtype=torch.bool))
-    return _summed(_nats, states, trunk_of(model).wte.weight, by_token=(targets.reshape(-1),))
+    return _summed(_nats, states, trunk_of(model).wte.weight, by_token=(targets,))
 
 
 def token_log_probabilities(model: nn.Module, ids: Sequence[int], *, prefix: int) -> list[float]:

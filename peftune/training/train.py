@@ -14,14 +14,13 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.data.task import Task
-from peftune.data.tokens import tokenize_rows
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
-from peftune.training.trainer import ClassifierTrainer
+from peftune.training.ways import way_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +44,7 @@ class TrainingResult:
         best_value: its value of the metric that chose it.
         resumed_from: step that training went on from; None if it began at the start.
         truncated: training texts longer than the limit.
+        dropped_tokens: tokens at the end of a packed training text that were too few for a window.
     """
 
     seconds: float | None
@@ -57,6 +57,7 @@ class TrainingResult:
     best_value: float | None
     resumed_from: int | None
     truncated: int
+    dropped_tokens: int = 0
 
 
 def train(
@@ -90,11 +91,12 @@ def train(
     """
     preparation = preparation_of(model)
     device = next(model.parameters()).device
-    learned = tokenize_rows(task.train, preparation.tokenizer, max_length=preparation.max_length)
-    chosen_by = tokenize_rows(
+    way = way_of(task.kind)
+    learned = way.tokens(task.train, preparation.tokenizer, max_length=preparation.max_length)
+    chosen_by = way.tokens(
         task.validation, preparation.tokenizer, max_length=preparation.max_length
     )
-    trainer = ClassifierTrainer(
+    trainer = way.trainer(
         model=model,
         args=training_arguments(
             section, device=device, checkpoints=checkpoints, run_name=run_name
@@ -123,7 +125,7 @@ def train(
     state = trainer.state
     return TrainingResult(
         seconds=seconds if resume is None else None,
-        examples=round(state.epoch * len(task.train)) if state.epoch else 0,
+        examples=round(state.epoch * len(learned.dataset)) if state.epoch else 0,
         steps=state.global_step,
         order_sha256=None if resume or section.dataloader_num_workers else trainer.order.sha256,
         peak_memory_bytes=memory.peak_bytes,
@@ -132,6 +134,7 @@ def train(
         best_value=state.best_metric,
         resumed_from=int(resume.name.rpartition("-")[2]) if resume else None,
         truncated=learned.truncated,
+        dropped_tokens=learned.dropped_tokens,
     )
 
 
