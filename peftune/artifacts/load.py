@@ -94,6 +94,7 @@ def load_prepared(
     weights = WEIGHTS if manifest.kind == "adapter" else MODEL_WEIGHTS
     content = _verified_bytes(path, manifest)
     strategy = strategy_of(manifest, source=str(path))
+    base = base or base_beside(path, manifest)
     base_name = base or manifest.base.name
     refuse_other_base(base_name, manifest, source=str(path), given=base is not None)
     model = prepare_model(
@@ -119,6 +120,15 @@ def load_prepared(
         source=str(path / weights),
     )
     return model.eval()
+
+
+def base_beside(folder: Path, manifest: Manifest) -> str | None:
+    """Return the base of an artifact that lies in its run folder: the start it was put on."""
+    start = manifest.started_from
+    beside = folder.resolve().parent / "base"
+    if start is None or start.kind != "base" or not beside.is_dir():
+        return None
+    return str(beside)
 
 
 def strategy_of(manifest: Manifest, *, source: str) -> Strategy:

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftune.artifacts.behaviour import check_behaviour
-from peftune.artifacts.load import checked_manifest, load_prepared
+from peftune.artifacts.behaviour import check_behaviour, precision_of
+from peftune.artifacts.load import base_beside, checked_manifest, load_prepared
 from peftune.artifacts.manifest import Manifest, seal_of
 from peftune.artifacts.publish import published
 from peftune.artifacts.tensors import insert_trunk, trunk_tensors
@@ -116,15 +116,17 @@ def begin(beginning: Beginning) -> nn.Module:
     manifest = checked_manifest(folder)
     _refuse_other_base(folder, manifest, origin, beginning.name_or_path)
     # Held in float32 even where it was trained on 8 bits: what it learned is added exactly.
-    init = load_prepared(folder, base=str(origin.folder), use_cpu=True, in_float32=True)
-    check_behaviour(
-        init,
-        preparation_of(init).tokenizer,
-        manifest.behaviour,
-        max_length=manifest.max_length,
-        source=str(folder),
-        task=manifest.task_name,
-    )
+    base = base_beside(folder, manifest) or str(origin.folder)
+    init = load_prepared(folder, base=base, use_cpu=True, in_float32=True)
+    if precision_of(init) == manifest.behaviour.precision:
+        check_behaviour(
+            init,
+            preparation_of(init).tokenizer,
+            manifest.behaviour,
+            max_length=manifest.max_length,
+            source=str(folder),
+            task=manifest.task_name,
+        )
     model = beginning.prepared()
     kind: StartKind = "adapter"
     if not _trains_on(model, init, beginning):
@@ -138,7 +140,7 @@ def begin(beginning: Beginning) -> nn.Module:
         sha256=seal_of(folder),
         task=manifest.task_name,
         origin=origin,
-        origin_fingerprint=manifest.base.fingerprint,
+        origin_fingerprint=base_fingerprint(origin.folder),
     )
     note_start(model, start)
     logger.info("%s", told(start, folder.name))
@@ -156,10 +158,14 @@ def told(start: Start, artifact: str) -> str:
 
 
 def _refuse_other_base(folder: Path, manifest: Manifest, origin: BaseSource, name: str) -> None:
+    """Refuse an artifact that did not begin, at first, as the base that the user names."""
+    start = manifest.started_from
+    stands_on = start is not None and start.kind == "base" and base_beside(folder, manifest)
+    made_from = start.origin if start is not None and stands_on else manifest.base
     fingerprint = base_fingerprint(origin.folder)
-    if fingerprint != manifest.base.fingerprint:
+    if fingerprint != made_from.fingerprint:
         message = (
-            f"'{folder}' was made from the base '{manifest.base.name}' with fingerprint {manifest.base.fingerprint[:12]}…, "
+            f"'{folder}' was made from the base '{made_from.name}' with fingerprint {made_from.fingerprint[:12]}…, "
             f"but '{name}' has {fingerprint[:12]}…. Start from an artifact of the same base, or name its base as the model."
         )
         raise ArtifactError(message)
@@ -171,12 +177,14 @@ def _trains_on(model: nn.Module, init: nn.Module, beginning: Beginning) -> bool:
     An artifact whose trunk is its base's own has none, and any strategy makes the same of that.
     """
     tensors = {name: weight.detach() for name, weight in trunk_tensors(init).items()}
-    if not tensors:
+    bases = [preparation_of(one).base_fingerprint for one in (model, init)]
+    same_base = bases[0] == bases[1]
+    if same_base and not tensors:
         logger.warning(
             "the trunk of '%s' is its base's own: the start is the base", beginning.init_from
         )
         return True
-    if not _means_the_same(init, tensors, beginning):
+    if not (same_base and _means_the_same(init, tensors, beginning)):
         return False
     insert_trunk(model, tensors, source=str(beginning.init_from))
     return True

@@ -50,6 +50,7 @@ from peftune.runs.path import (
 )
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Run
+from peftune.runs.stages import Reached, blamed, run_stages
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 from peftune.training.forgetting_callback import ForgettingCallback
@@ -92,20 +93,31 @@ def run(
     if strategy is not None:
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
-    folder = Path(output) if output is not None else Path(chosen.output_dir)
-    task, texts, inputs = read_inputs(chosen)
-    finished = claim_folder(folder, chosen, inputs)
+    return _run(chosen, Path(output) if output is not None else Path(chosen.output_dir))
+
+
+def _run(recipe: Recipe, folder: Path) -> Run:
+    """Run a resolved recipe into a folder, its stages first."""
+    task, texts, inputs = read_inputs(recipe)
+    finished = claim_folder(folder, recipe, inputs)
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
-        result = _execute(chosen, task, texts, inputs, folder)
+        last, reached = run_stages(recipe, folder, _run)
+        result = _execute(last, task, texts, inputs, folder, reached=reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
 def _execute(
-    recipe: Recipe, task: Task, texts: Sequence[ProbeText], inputs: Inputs, folder: Path
+    recipe: Recipe,
+    task: Task,
+    texts: Sequence[ProbeText],
+    inputs: Inputs,
+    folder: Path,
+    *,
+    reached: Sequence[Reached],
 ) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     seed = recipe.training.seed
@@ -135,6 +147,17 @@ def _execute(
     )
     measured = measure_tuned(model, texts, before)
     forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
+    start = preparation_of(model).start
+    stages = blamed(
+        texts,
+        measured,
+        reached,
+        name=recipe.name,
+        task=recipe.task,
+        start=None if start is None else start.task,
+        seed=seed,
+    )
+    forgetting = dataclasses.replace(forgetting, stages=tuple(stages))
     if recipe.forgetting.path is not None:
         end = end_of_path(learning, forgetting)
         way = path_at_strengths(

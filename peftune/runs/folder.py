@@ -17,7 +17,8 @@ from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError, RecipeError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
-from peftune.runs.report import Run, Unfinished, run_from_json
+from peftune.runs.report import Run, Unfinished
+from peftune.runs.report_reader import run_from_json
 
 RECIPE = "recipe.yaml"
 REPORT = "report.json"

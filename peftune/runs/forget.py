@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftune.artifacts.foreign import is_peft_folder, load_foreign_adapter, named_base
 from peftune.artifacts.load import (
+    base_beside,
     checked_manifest,
     load_prepared,
     refuse_other_base,
@@ -110,6 +111,7 @@ def _forget_own(
     folder: Path, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool
 ) -> Forgetting:
     manifest = checked_manifest(folder)
+    base = base or base_beside(folder, manifest)
     refuse_other_base(
         base or manifest.base.name, manifest, source=str(folder), given=base is not None
     )

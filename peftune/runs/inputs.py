@@ -14,7 +14,7 @@ from peftune.data.leakage import refuse_overlap
 from peftune.data.task import Task, load_task
 from peftune.forgetting.measure import ProbeText, read_probe_texts
 from peftune.models.fingerprint import base_fingerprint
-from peftune.models.prepare import check_length
+from peftune.models.prepare import check_length, refuse_nothing_to_learn
 from peftune.models.source import find_base
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.schema import ForgettingSection
@@ -65,23 +65,31 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
     Raises:
         DataError: rows or texts cannot be used.
         BaseModelError: the base cannot be found.
-        UsageError: the base has fewer positions than the recipe asks for.
+        UsageError: the base has fewer positions than the recipe asks for, or nothing would learn.
         LeakageError: a probe's text is read in training too.
     """
+    for kind in (recipe.task, *(stage.task for stage in recipe.stages)):
+        refuse_nothing_to_learn(recipe.strategy, kind)
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
     task = load_task(recipe.data, recipe.task)
     texts = read_probe_texts(recipe.forgetting.probes)
     learned, watched = _read_in_training(recipe.forgetting)
+    stages = {stage.name: load_task(stage.data, stage.task) for stage in recipe.stages}
+    learned += [
+        (f"the training rows of stage '{name}'", stage.train.texts)
+        for name, stage in stages.items()
+    ]
     _refuse_leaks(task, texts, learned, watched)
     hashes = [documents_sha256(text) for _, text in (*learned, *watched)]
+    begun = [_seal(recipe), *(stage.fingerprint() for stage in stages.values())]
     inputs = inputs_of(
         recipe,
         task,
         texts,
         base_fingerprint=base_fingerprint(source.folder),
         texts_sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
-        start_sha256=hashlib.sha256("\n".join(_start_hashes(recipe)).encode()).hexdigest(),
+        start_sha256=hashlib.sha256("\n".join(filter(None, begun)).encode()).hexdigest(),
     )
     return task, texts, inputs
 
@@ -106,10 +114,10 @@ def inputs_of(
     )
 
 
-def _start_hashes(recipe: Recipe) -> list[str]:
-    """Hash what comes before the recipe's own task."""
+def _seal(recipe: Recipe) -> str | None:
+    """Name the artifact that a run begins as."""
     init = recipe.model.init_from
-    return [] if init is None else [seal_of(Path(init))]
+    return None if init is None else seal_of(Path(init))
 
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:

@@ -12,8 +12,7 @@ from typing import Any, Literal
 from peftune._version import __version__
 from peftune.diagnosis import Finding
 from peftune.forgetting.intervals import Interval
-from peftune.forgetting.results import Heads, ProbeResult, Quantization
-from peftune.forgetting.statistics import McNemar, Power
+from peftune.forgetting.results import ProbeResult
 from peftune.forgetting.verdict import Verdict
 from peftune.models.prepare import StartKind
 from peftune.recipe.task import TaskName
@@ -98,6 +97,25 @@ class PathPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class StageForgetting:
+    """What one stage changed: the model after it against the model after the one before.
+
+    Args:
+        name: name of the stage; `start` for what `model.init_from` had forgotten already; the
+            recipe's name for its own task.
+        task: what was learned in it.
+        forgetting: by probe, in its unit, positive is worse; over all stages they add up to the
+            probe's forgetting.
+        ci95: 95% paired bootstrap interval of each over documents.
+    """
+
+    name: str
+    task: TaskName
+    forgetting: Mapping[str, float]
+    ci95: Mapping[str, Interval | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Forgetting:
     """What the probes found, by name: `run.forgetting["general-text"].forgetting`.
 
@@ -107,6 +125,8 @@ class Forgetting:
         verdict: one word over all probes; None without probes or with a failed control.
         reason: why the verdict is None.
         path: the way from the base to the tuned model, where the recipe asks for it.
+        stages: what each stage changed, in order, the recipe's own task last; empty where the
+            training began as the base.
     """
 
     probes: Sequence[ProbeResult]
@@ -114,6 +134,7 @@ class Forgetting:
     verdict: Verdict | None
     reason: str | None = None
     path: Sequence[PathPoint] = ()
+    stages: Sequence[StageForgetting] = ()
 
     def __getitem__(self, name: str) -> ProbeResult:
         """Return a probe's result by its name."""
@@ -219,38 +240,3 @@ def _head(status: str) -> dict[str, Any]:
         "peftune_version": __version__,
         "status": status,
     }
-
-
-def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
-    """Build a run from the content of its `report.json`."""
-    learning, forgetting = values["learning"], values["forgetting"]
-    pairs = {metric: _pair(interval) for metric, interval in learning["ci95"].items()}
-    probes = [_probe(probe) for probe in forgetting["probes"]]
-    path = tuple(PathPoint(**point) for point in forgetting["path"])
-    return Run(
-        folder=folder,
-        run=_identity(values["run"]),
-        learning=Learning(**{**learning, "ci95": pairs}),
-        forgetting=Forgetting(**{**forgetting, "probes": probes, "path": path}),
-        cost=Cost(**values["cost"]),
-        findings=[Finding(**finding) for finding in values["findings"]],
-        environment=values["environment"],
-        status=values["status"],
-    )
-
-
-def _identity(values: Mapping[str, Any]) -> Identity:
-    start = values.get("start")
-    return Identity(**{**values, "start": None if start is None else StartedAs(**start)})
-
-
-def _probe(values: Mapping[str, Any]) -> ProbeResult:
-    parts = {"power": Power, "mcnemar": McNemar, "heads": Heads, "quantization": Quantization}
-    built = {key: part(**values[key]) for key, part in parts.items() if values[key] is not None}
-    pairs = {key: _pair(values[key]) for key in ("ci95", "ci90", "kl_ci95")}
-    return ProbeResult(**{**values, **built, **pairs})
-
-
-def _pair(interval: Sequence[float] | None) -> Interval | None:
-    """Make a pair of what JSON holds as a list."""
-    return None if interval is None else (interval[0], interval[1])

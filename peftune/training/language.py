@@ -27,12 +27,19 @@ class LanguageTrainer(ClassifierTrainer):
         self.compute_loss_func = self._nats_per_token
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 - Trainer's signature
         """Ask the model for its states, which the tied head reads."""
         with self.accelerator.autocast():
             return super().compute_loss(
-                model, {**inputs, "output_hidden_states": True}, *args, **kwargs
+                model,
+                {**inputs, "output_hidden_states": True},
+                return_outputs=return_outputs,
+                num_items_in_batch=num_items_in_batch,
             )
 
     def prediction_step(
