@@ -8,20 +8,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
 from peftune.artifacts.start import Beginning, begin
-from peftune.baselines.without_model import baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.diagnosis import find_pitfalls
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
-from peftune.models.inference import predict_logits
 from peftune.models.parts import is_whole_model
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
@@ -31,11 +27,12 @@ from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
     BASE,
     CHECKPOINTS,
+    PREDICTIONS,
     REPORT,
     claim_folder,
     failure_reported,
     write_json,
-    write_predictions,
+    write_lines,
 )
 from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
@@ -46,15 +43,14 @@ from peftune.runs.path import (
     end_of_path,
     path_at_checkpoints,
     path_at_strengths,
-    without_path,
 )
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Run
+from peftune.runs.scored import score
 from peftune.runs.stages import Reached, blamed, run_stages
-from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 from peftune.training.forgetting_callback import ForgettingCallback
-from peftune.training.learning import Learning, judge, learned_something
+from peftune.training.learning import Learning, learned_something
 from peftune.training.trackers import refuse_missing_trackers
 from peftune.training.train import train
 
@@ -123,7 +119,7 @@ def _execute(
     seed = recipe.training.seed
     model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
-    split, judged = task.judged
+    judged = task.judged[1]
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
     training = train(
         model,
@@ -135,16 +131,8 @@ def _execute(
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
-    logits = _logits(model, judged)
-    learning = judge(
-        logits,
-        judged.labels,
-        names=task.labels,
-        split=split,
-        seed=stream_seed(seed, "bootstrap"),
-        baselines=baseline_scores(task.train, judged),
-        curve=without_path(training.curve),
-    )
+    scored = score(model, task, training, seed=seed)
+    learning = scored.learning
     measured = measure_tuned(model, texts, before)
     forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
     start = preparation_of(model).start
@@ -166,7 +154,7 @@ def _execute(
         way += path_at_checkpoints(training.curve)
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
     artifact = _save(model, recipe, learning, forgetting, folder)
-    write_predictions(judged, logits, task.labels, folder)
+    write_lines(scored.lines, folder / PREDICTIONS)
     write_evidence(judged, texts, measured, folder)
     return Run(
         folder=folder,
@@ -193,13 +181,6 @@ def _watching(
     if path is not None and path.checkpoints:
         callbacks.append(PathCallback(judged, texts, before.measured))
     return callbacks
-
-
-def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
-    preparation = preparation_of(model)
-    return predict_logits(
-        model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
-    )
 
 
 def _save(

@@ -5,15 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import softmax
-
-from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError, RecipeError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
@@ -105,27 +100,11 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
     os.replace(staged, path)  # noqa: PTH105 - Path.replace is the same; this says that it is atomic
 
 
-def write_predictions(
-    rows: Rows, logits: NDArray[np.float32], names: Sequence[str], folder: Path
-) -> None:
-    """Write the scored rows with their probabilities, one JSON line each.
-
-    Args:
-        rows: what was scored.
-        logits: (rows, labels), float32.
-        names: label names in the order of their ids.
-        folder: the run folder.
-    """
-    lines = []
-    for index, row in enumerate(softmax(logits.astype(np.float64), axis=-1)):
-        values = {
-            "id": rows.ids[index],
-            "label": names[rows.labels[index]],
-            "predicted": names[int(row.argmax())],
-            "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
-        }
-        lines.append(json.dumps(values, ensure_ascii=False))
-    (folder / PREDICTIONS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_lines(lines: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write one JSON line each."""
+    with path.open("w", encoding="utf-8") as file:
+        for values in lines:
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
