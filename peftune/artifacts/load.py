@@ -94,6 +94,7 @@ def load_prepared(
         revision=manifest.base.revision if base is None else None,
         max_length=manifest.max_length,
         use_cpu=use_cpu,
+        task=manifest.task_name,
     )
     tokenizer = preparation_of(model).tokenizer
     if (

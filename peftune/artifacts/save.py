@@ -39,6 +39,7 @@ def save(
     task: Mapping[str, Any] | None = None,
     forgetting: Sequence[Mapping[str, Any]] | None = None,
     rescaled: Rescaled | None = None,
+    label_thresholds: Sequence[float] | None = None,
 ) -> Path:
     """Save the weights that learned, with all that it takes to use them.
 
@@ -52,6 +53,7 @@ def save(
         task: scores to record, with the keys of the report's `learning`.
         forgetting: probe results to record.
         rescaled: how it was made out of another artifact, to record.
+        label_thresholds: multi-label: probability from which each label is said; 0.5 without.
 
     Returns:
         The folder.
@@ -80,6 +82,7 @@ def save(
             is_peft=isinstance(model, PeftModel),
             strategy=preparation.strategy.fields(),
             base=preparation.base,
+            task_name=preparation.task,
             labels=preparation.labels,
             task=task,
             forgetting=forgetting,
@@ -94,6 +97,7 @@ def save(
             task=task,
             forgetting=forgetting,
             rescaled=rescaled,
+            label_thresholds=label_thresholds,
         )
         write_manifest(manifest, staging)
     return target
@@ -142,6 +146,7 @@ def _manifest(
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
     rescaled: Rescaled | None,
+    label_thresholds: Sequence[float] | None,
 ) -> Manifest:
     base = preparation.base
     return Manifest(
@@ -151,7 +156,9 @@ def _manifest(
         base=BaseIdentity(
             name=base.name, revision=base.revision, fingerprint=preparation.base_fingerprint
         ),
+        task_name=preparation.task,
         labels=list(preparation.labels),
+        label_thresholds=None if label_thresholds is None else list(label_thresholds),
         max_length=preparation.max_length,
         tokenizer_sha256=tokenizer_sha256(preparation.tokenizer),
         pad_token_id=preparation.tokenizer.pad_token_id,

@@ -18,6 +18,7 @@ from peftune.models.reference import at_strength, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.source import BaseSource, find_base, read_config
 from peftune.models.tokenizer import encode_texts, load_tokenizer
+from peftune.recipe.task import TaskName
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 
@@ -37,6 +38,7 @@ class Preparation:
         max_length: longest text in tokens.
         before: the learning weights before training, by name.
         frozen_sha256: hash of the weights that do not learn.
+        task: what is learned.
     """
 
     strategy: Strategy
@@ -47,6 +49,7 @@ class Preparation:
     max_length: int
     before: Mapping[str, torch.Tensor]
     frozen_sha256: str
+    task: TaskName = "single-label"
 
 
 def prepare_model(
@@ -58,6 +61,7 @@ def prepare_model(
     max_length: int = 128,
     seed: int = 0,
     use_cpu: bool = False,
+    task: TaskName = "single-label",
 ) -> nn.Module:
     """Load a base, let the strategy choose what learns, and check the result.
 
@@ -69,6 +73,7 @@ def prepare_model(
         max_length: longest text in tokens, at most the base's positions.
         seed: seed of the new head and of the adapter.
         use_cpu: stay on the CPU even where there is a GPU.
+        task: `single-label`, `multi-label` or `regression`.
 
     Returns:
         The model in train mode. `preparation_of` returns what is known of it. The global random
@@ -85,7 +90,13 @@ def prepare_model(
     batch = reference_batch(tokenizer, device, max_length=max_length)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = load_classifier(
-            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=seed
+            source,
+            tokenizer,
+            strategy=strategy,
+            labels=labels,
+            device=device,
+            seed=seed,
+            kind=task,
         )
         base_logits = logits_of(model, batch)
         torch.manual_seed(stream_seed(seed, "adapter"))
@@ -101,6 +112,7 @@ def prepare_model(
         max_length=max_length,
         before=before,
         frozen_sha256=frozen_sha256(prepared, before),
+        task=task,
     )
     setattr(prepared, _ATTRIBUTE, preparation)
     return prepared.train()
@@ -115,6 +127,7 @@ def prepare(
     max_length: int = 128,
     seed: int = 0,
     use_cpu: bool = False,
+    task: TaskName = "single-label",
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """Prepare a model for a training script of one's own; a stock `transformers.Trainer` trains it.
 
@@ -126,6 +139,7 @@ def prepare(
         max_length: longest text in tokens; remembered for `save` and `predict`.
         seed: seed of the new head and of the adapter.
         use_cpu: stay on the CPU even where there is a GPU.
+        task: `single-label`, `multi-label` or `regression`.
 
     Returns:
         The model, in train mode, and its tokenizer, which pads on the right with the end token.
@@ -142,6 +156,7 @@ def prepare(
         max_length=max_length,
         seed=seed,
         use_cpu=use_cpu,
+        task=task,
     )
     return model, preparation_of(model).tokenizer
 

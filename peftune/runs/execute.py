@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from peftune.models.parts import is_whole_model
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
+from peftune.recipe.schema import DataSection, TrainingSection
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
@@ -49,8 +51,11 @@ from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Run
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
+from peftune.tasks.judge import judge
+from peftune.tasks.learning import Learning, learned_something
+from peftune.tasks.multi_label import best_thresholds, fixed_thresholds
+from peftune.tasks.predictions import predictions_of
 from peftune.training.forgetting_callback import ForgettingCallback
-from peftune.training.learning import Learning, judge, learned_something
 from peftune.training.trackers import refuse_missing_trackers
 from peftune.training.train import train
 
@@ -106,15 +111,7 @@ def _execute(
 ) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     seed = recipe.training.seed
-    model = prepare_model(
-        recipe.model.name_or_path,
-        recipe.strategy,
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        seed=seed,
-        use_cpu=recipe.training.use_cpu,
-    )
+    model = _prepared(recipe, task)
     before = measure_before(model, texts)
     split, judged = task.judged
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
@@ -128,27 +125,34 @@ def _execute(
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
-    logits = _logits(model, judged)
+    logits, thresholds = _logits(model, judged), _thresholds(model, recipe.training, task)
     learning = judge(
         logits,
         judged.labels,
         names=task.labels,
         split=split,
         seed=stream_seed(seed, "bootstrap"),
-        baselines=baseline_scores(task.train, judged),
+        kind=task.kind,
+        thresholds=thresholds,
+        baselines=baseline_scores(task, judged),
         curve=without_path(training.curve),
     )
     measured = measure_tuned(model, texts, before)
     forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
     if recipe.forgetting.path is not None:
-        end = end_of_path(learning, forgetting)
         way = path_at_strengths(
-            model, recipe.forgetting.path, rows=judged, texts=texts, measured=measured, end=end
+            model,
+            recipe.forgetting.path,
+            rows=judged,
+            texts=texts,
+            measured=measured,
+            end=end_of_path(learning, forgetting),
         )
         way += path_at_checkpoints(training.curve)
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
-    artifact = _save(model, recipe, learning, forgetting, folder)
-    write_predictions(judged, logits, task.labels, folder)
+    artifact = _save(model, recipe, learning, forgetting, folder=folder, thresholds=thresholds)
+    said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
+    write_predictions(judged, said, task, folder)
     write_evidence(judged, texts, measured, folder)
     return Run(
         folder=folder,
@@ -158,6 +162,19 @@ def _execute(
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
         environment=environment_of(task, seed),
+    )
+
+
+def _prepared(recipe: Recipe, task: Task) -> nn.Module:
+    return prepare_model(
+        recipe.model.name_or_path,
+        recipe.strategy,
+        labels=task.labels,
+        revision=recipe.model.revision,
+        max_length=recipe.model.max_length,
+        seed=recipe.training.seed,
+        use_cpu=recipe.training.use_cpu,
+        task=task.kind,
     )
 
 
@@ -184,17 +201,45 @@ def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
     )
 
 
+def _thresholds(
+    model: nn.Module, section: TrainingSection, task: Task
+) -> tuple[float, ...] | None:
+    """Return from which probability each label is said; None where labels exclude each other."""
+    if task.kind != "multi-label":
+        return None
+    if section.label_threshold == "validation":
+        return best_thresholds(_logits(model, task.validation), task.validation.labels)
+    return fixed_thresholds(section.label_threshold, len(task.labels))
+
+
 def _save(
-    model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path
+    model: nn.Module,
+    recipe: Recipe,
+    learning: Learning,
+    forgetting: Forgetting,
+    *,
+    folder: Path,
+    thresholds: Sequence[float] | None,
 ) -> Path:
     name = recipe.data.dataset_name or recipe.data.train_file or ""
     data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
     return save(
         model,
         folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task_record(learning, data=data),
+        task=task_record(learning, data=data, columns=_columns(recipe.data)),
         forgetting=probe_records(forgetting),
+        label_thresholds=thresholds,
     )
+
+
+def _columns(section: DataSection) -> dict[str, Any]:
+    """Say of which columns texts and labels are made, as a recipe says it."""
+    names = {"text_column", "text_pair_column", "template", "label_column"}
+    return {
+        key: value
+        for key, value in section.model_dump(mode="json", include=names).items()
+        if value
+    }
 
 
 def _refuse_several_processes() -> None:

@@ -14,7 +14,7 @@ from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
 from peftune.forgetting.statistics import McNemar, Power
 from peftune.forgetting.verdict import Verdict
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 
 SCHEMA_VERSION = 1
 
@@ -63,8 +63,8 @@ class PathPoint:
 
     strength: float
     step: int | None
-    accuracy: float
-    macro_f1: float
+    accuracy: float | None
+    macro_f1: float | None
     forgetting: Mapping[str, float]
 
 
