@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from peftune._version import __version__
 
 if TYPE_CHECKING:
-    from peftune.artifacts import Classifier, Prediction, load, prepare, save
+    from peftune.artifacts import Classifier, load, prepare, save
     from peftune.errors import PeftuneError
     from peftune.probes import (
         Cloze,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
+    from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
     from peftune.training.regularized import RegularizedTrainer
     from peftune.tuning import Tuning, tune
@@ -49,7 +50,7 @@ _HOMES = {
     "MinimalPairs": "peftune.probes",
     "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
-    "Prediction": "peftune.artifacts",
+    "Prediction": "peftune.tasks.predictions",
     "Probe": "peftune.probes",
     "Recipe": "peftune.recipe",
     "RegularizedTrainer": "peftune.training.regularized",

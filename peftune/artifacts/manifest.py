@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from peftune.errors import ArtifactError
 from peftune.models.prepare import StartKind
-from peftune.recipe.task import TaskName, has_head
+from peftune.recipe.task import TaskName
 
 MANIFEST = "peftune.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -22,6 +23,13 @@ MAX_MANIFEST_BYTES = 1 << 20
 SEAL = "sha256"
 
 Sha256 = str
+
+_LABEL_COUNTS: dict[str, tuple[int, float]] = {
+    "single-label": (2, math.inf),
+    "multi-label": (2, math.inf),
+    "regression": (1, 1),
+    "language-modeling": (0, 0),
+}
 
 
 class _Part(BaseModel):
@@ -71,6 +79,7 @@ class Manifest(_Part):
     base: BaseIdentity
     task_name: TaskName = "single-label"
     labels: list[str]
+    label_thresholds: list[float] | None = None
     max_length: int = Field(ge=2, le=1024)
     tokenizer_sha256: Sha256
     pad_token_id: int = Field(ge=0)
@@ -83,10 +92,16 @@ class Manifest(_Part):
     started_from: StartedFrom | None = None
 
     @model_validator(mode="after")
-    def _has_its_labels(self) -> Manifest:
-        fewest = 2 if has_head(self.task_name) else 0
-        if len(self.labels) < fewest or (self.labels and not fewest):
-            message = f"{len(self.labels)} labels do not fit the task {self.task_name}"
+    def _labels_fit_the_task(self) -> Manifest:
+        least, most = _LABEL_COUNTS[self.task_name]
+        if not least <= len(self.labels) <= most:
+            message = f"a task of the kind {self.task_name} has no {len(self.labels)} labels"
+            raise ValueError(message)
+        limits = self.label_thresholds
+        if limits is not None and (
+            len(limits) != len(self.labels) or not all(0 < limit < 1 for limit in limits)
+        ):
+            message = "label_thresholds must be one number between 0 and 1 a label"
             raise ValueError(message)
         return self
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftune.artifacts.start import Beginning, begin
 from peftune.models.prepare import preparation_of
+from peftune.recipe.task import TaskName
 from peftune.strategies import Strategy
 
 
@@ -24,6 +25,7 @@ def prepare(
     max_length: int = 128,
     seed: int = 0,
     use_cpu: bool = False,
+    task: TaskName = "single-label",
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """Prepare a model for a training script of one's own; a stock `transformers.Trainer` trains it.
 
@@ -39,6 +41,7 @@ def prepare(
         max_length: longest text in tokens; remembered for `save` and `predict`.
         seed: seed of the new head and of the adapter.
         use_cpu: stay on the CPU even where there is a GPU.
+        task: `single-label`, `multi-label` or `regression`.
 
     Returns:
         The model, in train mode, and its tokenizer, which pads on the right with the end token.
@@ -54,6 +57,7 @@ def prepare(
             name_or_path,
             strategy,
             labels,
+            task=task,
             revision=revision,
             max_length=max_length,
             seed=seed,

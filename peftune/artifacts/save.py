@@ -42,6 +42,7 @@ def save(
     task: Mapping[str, Any] | None = None,
     forgetting: Sequence[Mapping[str, Any]] | None = None,
     rescaled: Rescaled | None = None,
+    label_thresholds: Sequence[float] | None = None,
 ) -> Path:
     """Save the weights that learned, with all that it takes to use them.
 
@@ -55,6 +56,7 @@ def save(
         task: scores to record, with the keys of the report's `learning`.
         forgetting: probe results to record.
         rescaled: how it was made out of another artifact, to record.
+        label_thresholds: multi-label: probability from which each label is said; 0.5 without.
 
     Returns:
         The folder.
@@ -83,6 +85,7 @@ def save(
             is_peft=isinstance(model, PeftModel),
             strategy=preparation.strategy.fields(),
             base=preparation.base,
+            task_name=preparation.task,
             labels=preparation.labels,
             task=task,
             forgetting=forgetting,
@@ -97,6 +100,7 @@ def save(
             task=task,
             forgetting=forgetting,
             rescaled=rescaled,
+            label_thresholds=label_thresholds,
         )
         write_manifest(manifest, staging)
     return target
@@ -153,6 +157,7 @@ def _manifest(
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
     rescaled: Rescaled | None,
+    label_thresholds: Sequence[float] | None,
 ) -> Manifest:
     base = preparation.base
     return Manifest(
@@ -164,6 +169,7 @@ def _manifest(
         ),
         task_name=preparation.task,
         labels=list(preparation.labels),
+        label_thresholds=None if label_thresholds is None else list(label_thresholds),
         max_length=preparation.max_length,
         tokenizer_sha256=tokenizer_sha256(preparation.tokenizer),
         pad_token_id=preparation.tokenizer.pad_token_id,

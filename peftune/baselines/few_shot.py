@@ -63,7 +63,9 @@ def few_shot(
     }
     if not answers:
         reason = str(choices[0]["reason"])
-        return Baseline(name, title, judged.ids, None, None, None, None, seconds, details, reason)
+        return Baseline(
+            name, title, tuple(judged.ids), None, None, None, None, seconds, details, reason
+        )
     return judged_baseline(
         name,
         title,

@@ -120,7 +120,9 @@ def _measured(
         predicted = predict()
     except UsageError as error:
         seconds = time.perf_counter() - started
-        return Baseline(name, title, judged.ids, None, None, None, None, seconds, {}, str(error))
+        return Baseline(
+            name, title, tuple(judged.ids), None, None, None, None, seconds, {}, str(error)
+        )
     return judged_baseline(
         name,
         title,

@@ -110,7 +110,7 @@ def judged_baseline(
     return Baseline(
         name,
         title,
-        judged.ids,
+        tuple(judged.ids),
         tuple(tuple(int(label) for label in ids) for ids in predicted),
         float(np.mean([score["accuracy"] for score in scores])),
         float(np.mean([score["macro_f1"] for score in scores])),

@@ -131,6 +131,7 @@ def prepare_model(
             labels=labels if has_head(task) else _PLACEHOLDERS,
             device=device,
             seed=seed,
+            kind=task if has_head(task) else "single-label",
             in_float32=in_float32,
         )
         base_logits = logits_of(model, batch)

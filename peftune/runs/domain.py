@@ -16,7 +16,7 @@ from peftune.forgetting.measure import ProbeText, measure_base, measure_with
 from peftune.models.origin import compared_with
 from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Measurement
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 
 _PROBE = LanguageModelLoss(dataset_name="bundled:general-text", name="domain")
 """The one way in which text is scored; the documents are the run's own."""
@@ -81,6 +81,7 @@ def domain_learning(
         baselines={"base": _scores(before)},
         curve=curve,
         reason="; ".join(reasons),
+        task="language-modeling",
     )
 
 

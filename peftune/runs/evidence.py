@@ -31,7 +31,8 @@ class ScoredRows:
     Args:
         ids: what the source calls each row.
         texts: one text a row.
-        names: label names in the order of their ids.
+        names: label names in the order of their ids; these four are empty where a row has not
+            just one label.
         labels: label ids, (rows,).
         predicted: label ids, (rows,).
         probabilities: (rows, labels), float64.
@@ -139,6 +140,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _rows(run: Run) -> ScoredRows:
     lines = _lines(run.folder / PREDICTIONS)
+    if run.learning.task != "single-label":
+        return _without_answers(run, lines)
     names = tuple(run.learning.per_label)
     probabilities = [[line["probabilities"][name] for name in names] for line in lines]
     return ScoredRows(
@@ -148,6 +151,14 @@ def _rows(run: Run) -> ScoredRows:
         labels=np.array([names.index(line["label"]) for line in lines]),
         predicted=np.array([names.index(line["predicted"]) for line in lines]),
         probabilities=np.array(probabilities, dtype=np.float64),
+    )
+
+
+def _without_answers(run: Run, lines: Sequence[Mapping[str, Any]]) -> ScoredRows:
+    texts = [line["text"] for line in _lines(run.folder / TEXTS)]
+    none = np.zeros(0, dtype=np.int64)
+    return ScoredRows(
+        [line["id"] for line in lines], texts, (), none, none, np.zeros((0, 0), dtype=np.float64)
     )
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback
@@ -22,6 +23,7 @@ from peftune.models.parts import is_whole_model
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
+from peftune.recipe.schema import DataSection
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
@@ -49,8 +51,8 @@ from peftune.runs.report import Forgetting, Run
 from peftune.runs.scored import score
 from peftune.runs.stages import Reached, blamed, run_stages
 from peftune.strategies import Strategy
+from peftune.tasks.learning import Learning, learned_something
 from peftune.training.forgetting_callback import ForgettingCallback
-from peftune.training.learning import Learning, learned_something
 from peftune.training.trackers import refuse_missing_trackers
 from peftune.training.train import train
 
@@ -131,7 +133,7 @@ def _execute(
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
-    scored = score(model, task, training, seed=seed)
+    scored = score(model, task, training, recipe.training)
     learning = scored.learning
     measured = measure_tuned(model, texts, before)
     forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
@@ -147,13 +149,19 @@ def _execute(
     )
     forgetting = dataclasses.replace(forgetting, stages=tuple(stages))
     if recipe.forgetting.path is not None:
-        end = end_of_path(learning, forgetting)
         way = path_at_strengths(
-            model, recipe.forgetting.path, rows=judged, texts=texts, measured=measured, end=end
+            model,
+            recipe.forgetting.path,
+            rows=judged,
+            texts=texts,
+            measured=measured,
+            end=end_of_path(learning, forgetting),
         )
         way += path_at_checkpoints(training.curve)
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
-    artifact = _save(model, recipe, learning, forgetting, folder)
+    artifact = _save(
+        model, recipe, learning, forgetting, folder=folder, thresholds=scored.thresholds
+    )
     write_lines(scored.lines, folder / PREDICTIONS)
     write_evidence(judged, texts, measured, folder)
     return Run(
@@ -184,16 +192,33 @@ def _watching(
 
 
 def _save(
-    model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path
+    model: nn.Module,
+    recipe: Recipe,
+    learning: Learning,
+    forgetting: Forgetting,
+    *,
+    folder: Path,
+    thresholds: Sequence[float] | None,
 ) -> Path:
     name = recipe.data.dataset_name or recipe.data.train_file or ""
     data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
     return save(
         model,
         folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task_record(learning, data=data),
+        task=task_record(learning, data=data, columns=_columns(recipe.data)),
         forgetting=probe_records(forgetting),
+        label_thresholds=thresholds,
     )
+
+
+def _columns(section: DataSection) -> dict[str, Any]:
+    """Say of which columns texts and labels are made, as a recipe says it."""
+    names = {"text_column", "text_pair_column", "template", "label_column"}
+    return {
+        key: value
+        for key, value in section.model_dump(mode="json", include=names).items()
+        if value
+    }
 
 
 def _refuse_several_processes() -> None:

@@ -15,7 +15,7 @@ from peftune.runs.forgetting import CONTROL
 from peftune.runs.inputs import Inputs
 from peftune.runs.report import Forgetting, Identity, StartedAs
 from peftune.seeds import seed_streams
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 from peftune.training.train import TrainingResult
 
 
@@ -61,7 +61,7 @@ def facts_of(
     training: TrainingResult,
 ) -> Facts:
     """Gather what the diagnosis looks at."""
-    counts = Counter(task.train.labels)
+    counts = Counter(task.train.labels) if task.kind == "single-label" else Counter()
     return Facts(
         recipe=recipe,
         learning=learning,

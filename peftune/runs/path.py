@@ -21,8 +21,8 @@ from peftune.recipe.schema import PathSection
 from peftune.recipe.task import has_head
 from peftune.runs.measured import Measured
 from peftune.runs.report import Forgetting, PathPoint
-from peftune.training.learning import Learning
-from peftune.training.metrics import task_metrics
+from peftune.tasks.judge import task_metrics
+from peftune.tasks.learning import Learning
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +57,14 @@ class PathCallback(TrainerCallback):
         model: nn.Module = kwargs["model"]
         accuracy, macro_f1 = _scores(model, self._rows)
         forgetting = _forgetting(model, self._texts, self._before)
-        state.log_history.append(
-            {
-                "epoch": state.epoch or 0.0,
-                "step": state.global_step,
-                f"{_KEY}accuracy": accuracy,
-                f"{_KEY}macro_f1": macro_f1,
-                **{f"{_FORGETTING}{name}": value for name, value in forgetting.items()},
-            }
-        )
+        point: dict[str, Any] = {
+            "epoch": state.epoch or 0.0,
+            "step": state.global_step,
+            f"{_KEY}accuracy": accuracy,
+            f"{_KEY}macro_f1": macro_f1,
+            **{f"{_FORGETTING}{name}": value for name, value in forgetting.items()},
+        }
+        state.log_history.append(point)
 
 
 def without_path(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -145,8 +144,8 @@ def _scores(model: nn.Module, rows: Rows) -> tuple[float | None, float | None]:
     logits = predict_logits(
         model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
     )
-    metrics = task_metrics(logits, np.asarray(rows.labels))
-    return float(metrics["accuracy"] or 0.0), float(metrics["macro_f1"] or 0.0)
+    metrics = task_metrics(logits, np.asarray(rows.labels), preparation.task)
+    return metrics.get("accuracy"), metrics.get("macro_f1")
 
 
 def _forgetting(

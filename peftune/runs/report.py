@@ -16,7 +16,7 @@ from peftune.forgetting.results import ProbeResult
 from peftune.forgetting.verdict import Verdict
 from peftune.models.prepare import StartKind
 from peftune.recipe.task import TaskName
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 
 SCHEMA_VERSION = 1
 NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -91,8 +91,8 @@ class PathPoint:
 
     strength: float
     step: int | None
-    accuracy: float
-    macro_f1: float
+    accuracy: float | None
+    macro_f1: float | None
     forgetting: Mapping[str, float]
 
 

@@ -19,7 +19,7 @@ from peftune.runs.report import (
     StageForgetting,
     StartedAs,
 )
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 
 
 def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:

@@ -17,9 +17,12 @@ from peftune.data.task import Task
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
+from peftune.tasks.loss import loss_of
+from peftune.tasks.multi_label import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
+from peftune.training.trainer import Objective
 from peftune.training.ways import way_of
 
 logger = logging.getLogger(__name__)
@@ -92,9 +95,9 @@ def train(
     preparation = preparation_of(model)
     device = next(model.parameters()).device
     way = way_of(task.kind)
-    learned = way.tokens(task.train, preparation.tokenizer, max_length=preparation.max_length)
-    chosen_by = way.tokens(
-        task.validation, preparation.tokenizer, max_length=preparation.max_length
+    learned, chosen_by = (
+        way.tokens(rows, preparation.tokenizer, max_length=preparation.max_length)
+        for rows in (task.train, task.validation)
     )
     trainer = way.trainer(
         model=model,
@@ -107,6 +110,7 @@ def train(
         run_identity=run_identity,
         keep_checkpoints=keep_checkpoints,
         patience=section.early_stopping_patience,
+        objective=_objective(task, section),
         regularizers=regularizers,
         regularizer_seed=section.seed,
     )
@@ -123,18 +127,30 @@ def train(
     seconds = time.perf_counter() - started - trainer.seconds_aside
     model.eval()
     state = trainer.state
+    whole = resume is None
     return TrainingResult(
-        seconds=seconds if resume is None else None,
+        seconds=seconds if whole else None,
         examples=round(state.epoch * len(learned.dataset)) if state.epoch else 0,
         steps=state.global_step,
-        order_sha256=None if resume or section.dataloader_num_workers else trainer.order.sha256,
+        order_sha256=trainer.order.sha256
+        if whole and not section.dataloader_num_workers
+        else None,
         peak_memory_bytes=memory.peak_bytes,
         curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
         best_step=state.best_global_step,
         best_value=state.best_metric,
-        resumed_from=int(resume.name.rpartition("-")[2]) if resume else None,
+        resumed_from=None if resume is None else int(resume.name.rpartition("-")[2]),
         truncated=learned.truncated,
         dropped_tokens=learned.dropped_tokens,
+    )
+
+
+def _objective(task: Task, section: TrainingSection) -> Objective:
+    count = len(task.labels)
+    return Objective(
+        kind=task.kind,
+        thresholds=fixed_thresholds(section.label_threshold, count),
+        loss=loss_of(task.kind, task.train.labels, classes=count, weights=section.class_weights),
     )
 
 

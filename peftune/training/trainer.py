@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,30 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from peftune.data.tokens import padding_collator
+from peftune.recipe.task import TaskName
 from peftune.regularizers import Regularizer
+from peftune.tasks.judge import metrics_for_trainer
+from peftune.tasks.loss import LossFunction
 from peftune.training.callbacks import QuietProgress, StopWhenDiverged
 from peftune.training.checkpoints import seal
-from peftune.training.metrics import metrics_of_prediction
 from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
 from peftune.training.trackers import report_forgetting
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is learned, and how it is scored.
+
+    Args:
+        kind: what the labels are.
+        thresholds: multi-label: probability from which a label is said in evaluations.
+        loss: in the place of the model's own.
+    """
+
+    kind: TaskName = "single-label"
+    thresholds: Sequence[float] | None = None
+    loss: LossFunction | None = None
 
 
 class ClassifierTrainer(RegularizedTrainer):
@@ -41,6 +59,7 @@ class ClassifierTrainer(RegularizedTrainer):
         run_identity: hash that ties checkpoints to this run.
         keep_checkpoints: write each checkpoint; without, the model ends with the last weights.
         patience: evaluations without a better one before training stops; None never stops early.
+        objective: what is learned; one label a row without.
         regularizers: terms added to the loss.
         regularizer_seed: decides what text they draw.
     """
@@ -56,9 +75,11 @@ class ClassifierTrainer(RegularizedTrainer):
         run_identity: str,
         keep_checkpoints: bool = True,
         patience: int | None = None,
+        objective: Objective | None = None,
         regularizers: Sequence[Regularizer] = (),
         regularizer_seed: int = 0,
     ) -> None:
+        goal = objective or Objective()
         super().__init__(
             model,
             regularizers=regularizers,
@@ -68,7 +89,8 @@ class ClassifierTrainer(RegularizedTrainer):
             eval_dataset=validation,
             processing_class=tokenizer,
             data_collator=padding_collator(tokenizer),
-            compute_metrics=metrics_of_prediction,
+            compute_metrics=metrics_for_trainer(goal.kind, goal.thresholds),
+            compute_loss_func=goal.loss,
         )
         self.run_identity = run_identity
         self._order_seed = args.seed if args.data_seed is None else args.data_seed
