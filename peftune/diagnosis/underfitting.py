@@ -23,7 +23,8 @@ _ADVICE = "Train for more epochs, or raise training.learning_rate or what the st
 def find_underfitting(facts: Facts) -> Finding | None:
     """Look whether the losses stayed where they began, or had not finished falling."""
     validation, training = facts.losses("validation_loss"), facts.losses("train_loss")
-    if not validation or not training:
+    # Only of single labels is it known what they cost without reading a text.
+    if facts.learning.task != "single-label" or not validation or not training:
         return None
     start = frequency_loss(list(facts.train_labels.values()))
     end, last = validation[-1]
