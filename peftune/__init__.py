@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from peftune._version import __version__
 
 if TYPE_CHECKING:
-    from peftune.artifacts import Classifier, load, save
+    from peftune.artifacts import Classifier, load, prepare, save
     from peftune.errors import PeftuneError
-    from peftune.models.prepare import prepare
     from peftune.probes import (
         Cloze,
         KLDivergence,
@@ -62,7 +61,7 @@ _HOMES = {
     "Tuning": "peftune.tuning",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
-    "prepare": "peftune.models.prepare",
+    "prepare": "peftune.artifacts",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
     "report": "peftune.reporting.rebuild",

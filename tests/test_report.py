@@ -22,7 +22,7 @@ from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.runs import Run, read_run
 from peftune.runs.budget import check_budget
 from peftune.runs.forget import forget
-from peftune.runs.report import run_from_json
+from peftune.runs.report_reader import run_from_json
 
 RECIPE = """\
 version: 1

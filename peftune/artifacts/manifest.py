@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from peftune.errors import ArtifactError
+from peftune.models.prepare import StartKind
 from peftune.recipe.task import TaskName
 
 MANIFEST = "peftune.json"
@@ -59,6 +60,15 @@ class Rescaled(_Part):
     from_sha256: Sha256
 
 
+class StartedFrom(_Part):
+    """What the training of an artifact began as, where that was not the untouched base."""
+
+    kind: StartKind
+    sha256: Sha256
+    task_name: TaskName
+    origin: BaseIdentity
+
+
 class Manifest(_Part):
     """Everything that `peftune.load` checks before it believes an artifact."""
 
@@ -79,6 +89,7 @@ class Manifest(_Part):
     task: dict[str, Any] | None = None
     forgetting: list[dict[str, Any]] | None = None
     rescaled: Rescaled | None = None
+    started_from: StartedFrom | None = None
 
     @model_validator(mode="after")
     def _labels_fit_the_task(self) -> Manifest:

@@ -110,6 +110,7 @@ def compare(
                 texts,
                 base_fingerprint=inputs.base_fingerprint,
                 texts_sha256=inputs.texts_sha256,
+                start_sha256=inputs.start_sha256,
             ),
         )
         for cell in cells

@@ -26,10 +26,12 @@ class Tokens:
         dataset: columns `input_ids`, `labels` and `length` (tokens), one row a text. Labels are
             ids, int64; numbers; or lists of 1, 0 and -100 where a label is not known.
         truncated: how many texts were longer than the limit.
+        dropped_tokens: tokens of a packed text that were too few for a last window.
     """
 
     dataset: Dataset
     truncated: int
+    dropped_tokens: int = 0
 
 
 def tokenize_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Tokens:

@@ -48,8 +48,9 @@ def load_classifier(
     device: torch.device,
     seed: int,
     kind: TaskName = "single-label",
+    in_float32: bool = False,
 ) -> GPT2ForSequenceClassification:
-    """Load a base in float32, or as the strategy asks, with a new classification head.
+    """Load a base in float32, or as its strategy asks, with a new classification head.
 
     The head depends on the seed and the shape alone, so all strategies start from the same one.
 
@@ -61,6 +62,7 @@ def load_classifier(
         device: where the model lives.
         seed: the run's seed.
         kind: what the labels are.
+        in_float32: hold the base in float32 whatever the strategy asks for.
 
     Returns:
         The classifier, in eval mode, ready for `strategy.prepare`.
@@ -84,7 +86,7 @@ def load_classifier(
                 use_cache=False,
                 dtype=torch.float32,
                 device_map={"": device},
-                **strategy.load_kwargs(),
+                **({} if in_float32 else strategy.load_kwargs()),
             )
     except (OSError, RuntimeError, ValueError) as error:
         message = f"The base '{source.name}' cannot be loaded: {str(error).splitlines()[0]}"

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError
 from peftune.forgetting.measure import ProbeText
+from peftune.probes import Measurement
 from peftune.runs.folder import PREDICTIONS, read_run
-from peftune.runs.forgetting import Measured
+from peftune.runs.measured import Measured
 from peftune.runs.report import Run
 
 DOCUMENTS = "documents.jsonl"
@@ -101,12 +102,16 @@ def _write_lines(values: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _document_lines(texts: Sequence[ProbeText], measured: Measured) -> Iterator[dict[str, Any]]:
-    for text, before, after in zip(texts, measured.before.measured, measured.after, strict=True):
+    starts: Sequence[Measurement | None] = measured.before.start or [None] * len(texts)
+    for text, before, start, after in zip(
+        texts, measured.before.measured, starts, measured.after, strict=True
+    ):
         for index in np.flatnonzero(after.weight):
             yield {
                 "probe": text.label,
                 "document": int(index),
                 "before": float(before.total[index]),
+                **({} if start is None else {"start": float(start.total[index])}),
                 "after": float(after.total[index]),
                 "weight": float(after.weight[index]),
                 "excerpt": _excerpt(text.documents[index]),

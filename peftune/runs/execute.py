@@ -15,6 +15,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
+from peftune.artifacts.start import Beginning, begin
 from peftune.baselines.without_model import baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task import Task
@@ -23,13 +24,14 @@ from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.inference import predict_logits
 from peftune.models.parts import is_whole_model
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.recipe.schema import DataSection, TrainingSection
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
+    BASE,
     CHECKPOINTS,
     REPORT,
     claim_folder,
@@ -37,9 +39,10 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
-from peftune.runs.forgetting import Before, measure_before, measure_tuned, summarised
+from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.measured import Before, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
     end_of_path,
@@ -49,6 +52,7 @@ from peftune.runs.path import (
 )
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Run
+from peftune.runs.stages import Reached, blamed, run_stages
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 from peftune.tasks.judge import judge
@@ -94,24 +98,35 @@ def run(
     if strategy is not None:
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
-    folder = Path(output) if output is not None else Path(chosen.output_dir)
-    task, texts, inputs = read_inputs(chosen)
-    finished = claim_folder(folder, chosen, inputs)
+    return _run(chosen, Path(output) if output is not None else Path(chosen.output_dir))
+
+
+def _run(recipe: Recipe, folder: Path) -> Run:
+    """Run a resolved recipe into a folder, its stages first."""
+    task, texts, inputs = read_inputs(recipe)
+    finished = claim_folder(folder, recipe, inputs)
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
-        result = _execute(chosen, task, texts, inputs, folder)
+        last, reached = run_stages(recipe, folder, _run)
+        result = _execute(last, task, texts, inputs, folder, reached=reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
 def _execute(
-    recipe: Recipe, task: Task, texts: Sequence[ProbeText], inputs: Inputs, folder: Path
+    recipe: Recipe,
+    task: Task,
+    texts: Sequence[ProbeText],
+    inputs: Inputs,
+    folder: Path,
+    *,
+    reached: Sequence[Reached],
 ) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     seed = recipe.training.seed
-    model = _prepared(recipe, task)
+    model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
     split, judged = task.judged
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
@@ -139,6 +154,17 @@ def _execute(
     )
     measured = measure_tuned(model, texts, before)
     forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
+    start = preparation_of(model).start
+    stages = blamed(
+        texts,
+        measured,
+        reached,
+        name=recipe.name,
+        task=recipe.task,
+        start=None if start is None else start.task,
+        seed=seed,
+    )
+    forgetting = dataclasses.replace(forgetting, stages=tuple(stages))
     if recipe.forgetting.path is not None:
         way = path_at_strengths(
             model,
@@ -162,19 +188,6 @@ def _execute(
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
         environment=environment_of(task, seed),
-    )
-
-
-def _prepared(recipe: Recipe, task: Task) -> nn.Module:
-    return prepare_model(
-        recipe.model.name_or_path,
-        recipe.strategy,
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        seed=recipe.training.seed,
-        use_cpu=recipe.training.use_cpu,
-        task=task.kind,
     )
 
 

@@ -14,13 +14,16 @@ from peftune.data.task import Task
 from peftune.errors import OutputFolderError, RecipeError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
-from peftune.runs.report import Run, Unfinished, run_from_json
+from peftune.runs.report import Run, Unfinished
+from peftune.runs.report_reader import run_from_json
 from peftune.tasks.predictions import Prediction, scored_row
 
 RECIPE = "recipe.yaml"
 REPORT = "report.json"
 PREDICTIONS = "predictions.jsonl"
 CHECKPOINTS = "checkpoints"
+BASE = "base"
+"""Where the trunk of `model.init_from` lies, if the strategy was put on it as its base."""
 
 
 def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
@@ -163,14 +166,16 @@ def _refuse_changed_inputs(finished: Run, inputs: Inputs) -> None:
         finished.run.base_fingerprint,
         tuple(probe.data_sha256 for probe in finished.forgetting),
         finished.run.texts_sha256,
+        finished.run.start_sha256,
     )
     now = (
         inputs.data_fingerprint,
         inputs.base_fingerprint,
         inputs.probe_sha256,
         inputs.texts_sha256,
+        inputs.start_sha256,
     )
-    names = ("rows", "base", "probe texts", "texts read in training")
+    names = ("rows", "base", "probe texts", "texts read in training", "start")
     changed = [name for name, old, new in zip(names, then, now, strict=True) if old != new]
     if changed:
         message = (

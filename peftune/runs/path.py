@@ -13,11 +13,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from peftune.data.rows import Rows
 from peftune.forgetting.measure import ProbeText, change_of, measure_plainly
 from peftune.models.inference import predict_logits
+from peftune.models.origin import stands_on_its_start
 from peftune.models.prepare import preparation_of
 from peftune.models.reference import at_strength
 from peftune.probes import Measurement
 from peftune.recipe.schema import PathSection
-from peftune.runs.forgetting import Measured
+from peftune.runs.measured import Measured
 from peftune.runs.report import Forgetting, PathPoint
 from peftune.tasks.judge import task_metrics
 from peftune.tasks.learning import Learning
@@ -128,7 +129,7 @@ def path_at_strengths(
             accuracy, macro_f1 = _scores(model, rows)
             forgetting = (
                 _forgetting(model, texts, measured.before.measured)
-                if strength
+                if strength or stands_on_its_start(model)
                 else {text.label: 0.0 for text in texts}
             )
         points.append(PathPoint(strength, None, accuracy, macro_f1, forgetting))

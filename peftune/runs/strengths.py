@@ -22,7 +22,8 @@ from peftune.models.reference import at_strength
 from peftune.models.rescale import fit_head, refuse_frozen_trunk, with_head
 from peftune.models.strength import Strength
 from peftune.probes import Probe
-from peftune.runs.forgetting import Before, measure_tuned, summarised
+from peftune.runs.forgetting import summarised
+from peftune.runs.measured import Before, measure_tuned
 from peftune.runs.report import Forgetting
 from peftune.seeds import stream_seed
 from peftune.tasks.judge import judge

@@ -14,7 +14,6 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.data.task import Task
-from peftune.data.tokens import tokenize_rows
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
@@ -23,7 +22,8 @@ from peftune.tasks.multi_label import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
-from peftune.training.trainer import ClassifierTrainer, Objective
+from peftune.training.trainer import Objective
+from peftune.training.ways import way_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class TrainingResult:
         best_value: its value of the metric that chose it.
         resumed_from: step that training went on from; None if it began at the start.
         truncated: training texts longer than the limit.
+        dropped_tokens: tokens at the end of a packed training text that were too few for a window.
     """
 
     seconds: float | None
@@ -59,6 +60,7 @@ class TrainingResult:
     best_value: float | None
     resumed_from: int | None
     truncated: int
+    dropped_tokens: int = 0
 
 
 def train(
@@ -92,11 +94,12 @@ def train(
     """
     preparation = preparation_of(model)
     device = next(model.parameters()).device
+    way = way_of(task.kind)
     learned, chosen_by = (
-        tokenize_rows(rows, preparation.tokenizer, max_length=preparation.max_length)
+        way.tokens(rows, preparation.tokenizer, max_length=preparation.max_length)
         for rows in (task.train, task.validation)
     )
-    trainer = ClassifierTrainer(
+    trainer = way.trainer(
         model=model,
         args=training_arguments(
             section, device=device, checkpoints=checkpoints, run_name=run_name
@@ -127,7 +130,7 @@ def train(
     whole = resume is None
     return TrainingResult(
         seconds=seconds if whole else None,
-        examples=round(state.epoch * len(task.train)) if state.epoch else 0,
+        examples=round(state.epoch * len(learned.dataset)) if state.epoch else 0,
         steps=state.global_step,
         order_sha256=trainer.order.sha256
         if whole and not section.dataloader_num_workers
@@ -138,6 +141,7 @@ def train(
         best_value=state.best_metric,
         resumed_from=None if resume is None else int(resume.name.rpartition("-")[2]),
         truncated=learned.truncated,
+        dropped_tokens=learned.dropped_tokens,
     )
 
 
