@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from peftune.data.growing_table import GrowingTable
 from peftune.data.rows import Rows
+from peftune.data.saved_datasets import as_dataset
 from peftune.models.tokenizer import encode_texts
 
 _CHUNK = 1000
@@ -18,7 +23,8 @@ class Tokens:
     """Tokenized rows.
 
     Args:
-        dataset: columns `input_ids`, `labels` (int64) and `length` (tokens), one row a text.
+        dataset: columns `input_ids` (int32), `labels` (int64, or float64 and lists of it) and
+            `length` (tokens), one row a text; many rows lie in a temporary file.
         truncated: how many texts were longer than the limit.
     """
 
@@ -30,24 +36,33 @@ def tokenize_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length:
     """Tokenize texts once, before training.
 
     Args:
-        rows: texts and label ids.
+        rows: texts and their labels, of any kind.
         tokenizer: from `load_tokenizer`.
         max_length: tokens kept of each text.
     """
-    ids: list[list[int]] = []
+    table = GrowingTable()
     truncated = 0
     for start in range(0, len(rows), _CHUNK):
-        encoded = encode_texts(
-            tokenizer, list(rows.texts[start : start + _CHUNK]), max_length=None
-        )
-        truncated += sum(len(text) > max_length for text in encoded)
-        ids += [text[:max_length] for text in encoded]
+        chunk = slice(start, start + _CHUNK)
+        encoded = encode_texts(tokenizer, list(rows.texts[chunk]), max_length=None)
+        truncated += sum(len(ids) > max_length for ids in encoded)
+        table.append(_batch([ids[:max_length] for ids in encoded], rows.labels[chunk]))
+    return Tokens(as_dataset(table.table()), truncated)
+
+
+def _batch(ids: list[list[int]], labels: Sequence[Any]) -> pa.RecordBatch:
     columns = {
-        "input_ids": ids,
-        "labels": list(rows.labels),
-        "length": [len(text) for text in ids],
+        "input_ids": pa.array(ids, pa.list_(pa.int32())),
+        "labels": pa.array(labels, _label_type(labels[0])),
+        "length": pa.array([len(text) for text in ids], pa.int64()),
     }
-    return Tokens(Dataset.from_dict(columns), truncated)
+    return pa.record_batch(columns)
+
+
+def _label_type(label: object) -> pa.DataType:
+    if isinstance(label, Sequence):
+        return pa.list_(pa.float64())
+    return pa.float64() if isinstance(label, float) else pa.int64()
 
 
 def padding_collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
