@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
 from peftune.baselines.without_model import baseline_scores
+from peftune.data.in_memory import RowsInMemory, kept_rows
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.diagnosis import find_pitfalls
@@ -63,6 +65,7 @@ def run(
     overrides: Sequence[str] = (),
     strategy: Strategy | str | None = None,
     output: str | Path | None = None,
+    data: RowsInMemory | None = None,
 ) -> Run:
     """Run one recipe with one strategy and one seed.
 
@@ -74,6 +77,8 @@ def run(
         overrides: `key=value` assignments, such as `training.seed=1`.
         strategy: put in the place of the recipe's own.
         output: run folder, in the place of the recipe's `output_dir`.
+        data: rows in the place of the recipe's own: a pandas DataFrame, a `datasets` data set, or
+            a dict with one for each split. They are kept in the folder's `data/`.
 
     Returns:
         The run, as written to the folder's `report.json`.
@@ -90,8 +95,11 @@ def run(
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
     folder = Path(output) if output is not None else Path(chosen.output_dir)
-    task, texts, inputs = read_inputs(chosen)
-    finished = claim_folder(folder, chosen, inputs)
+    rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
+    with rows as section:
+        chosen = chosen.model_copy(update={"data": section})
+        task, texts, inputs = read_inputs(chosen)
+        finished = claim_folder(folder, chosen, inputs)
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
