@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from peftune.data.growing_table import GrowingTable
-from peftune.data.rows import Rows
+from peftune.data.rows import Labels, Rows
 from peftune.data.saved_datasets import as_dataset
 from peftune.models.tokenizer import encode_texts
 
 _CHUNK = 1000
+"""Texts that are tokenized at once."""
+
+_LARGE_CHUNK = 2**18
+"""Characters after which fewer are; a tokenizer keeps about a hundred bytes a token meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,29 @@ def tokenize_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length:
     """
     table = GrowingTable()
     truncated = 0
-    for start in range(0, len(rows), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        encoded = encode_texts(tokenizer, list(rows.texts[chunk]), max_length=None)
+    for texts, labels in _chunks(rows):
+        encoded = encode_texts(tokenizer, texts, max_length=None)
         truncated += sum(len(ids) > max_length for ids in encoded)
-        table.append(_batch([ids[:max_length] for ids in encoded], rows.labels[chunk]))
+        table.append(_batch([ids[:max_length] for ids in encoded], labels))
     return Tokens(as_dataset(table.table()), truncated)
 
 
-def _batch(ids: list[list[int]], labels: Sequence[Any]) -> pa.RecordBatch:
+def _chunks(rows: Rows) -> Iterator[tuple[list[str], Labels]]:
+    """Give texts with their labels, a chunk at a time."""
+    texts: list[str] = []
+    start, characters = 0, 0
+    for text in rows.texts:
+        texts.append(text)
+        characters += len(text)
+        if len(texts) == _CHUNK or characters > _LARGE_CHUNK:
+            yield texts, rows.labels[start : start + len(texts)]
+            start += len(texts)
+            texts, characters = [], 0
+    if texts:
+        yield texts, rows.labels[start:]
+
+
+def _batch(ids: list[list[int]], labels: Labels) -> pa.RecordBatch:
     columns = {
         "input_ids": pa.array(ids, pa.list_(pa.int32())),
         "labels": pa.array(labels, _label_type(labels[0])),
