@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import TrainerCallback
 from peftune.artifacts.save import save
 from peftune.artifacts.start import Beginning, begin
 from peftune.baselines.without_model import baseline_scores
+from peftune.data.in_memory import RowsInMemory, kept_rows
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.diagnosis import find_pitfalls
@@ -72,6 +74,7 @@ def run(
     overrides: Sequence[str] = (),
     strategy: Strategy | str | None = None,
     output: str | Path | None = None,
+    data: RowsInMemory | None = None,
 ) -> Run:
     """Run one recipe with one strategy and one seed.
 
@@ -83,6 +86,8 @@ def run(
         overrides: `key=value` assignments, such as `training.seed=1`.
         strategy: put in the place of the recipe's own.
         output: run folder, in the place of the recipe's `output_dir`.
+        data: rows in the place of the recipe's own: a pandas DataFrame, a `datasets` data set, or
+            a dict with one for each split. They are kept in the folder's `data/`.
 
     Returns:
         The run, as written to the folder's `report.json`.
@@ -98,13 +103,30 @@ def run(
     if strategy is not None:
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
-    return _run(chosen, Path(output) if output is not None else Path(chosen.output_dir))
+    folder = Path(output) if output is not None else Path(chosen.output_dir)
+    rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
+    with rows as section:
+        chosen = chosen.model_copy(update={"data": section})
+        opened = _open(chosen, folder)
+    return _carry_out(chosen, folder, opened)
+
+
+Opened = tuple[Task, list[ProbeText], Inputs, Run | None]
+"""What a run reads, and the run itself where its folder holds it already."""
 
 
 def _run(recipe: Recipe, folder: Path) -> Run:
     """Run a resolved recipe into a folder, its stages first."""
+    return _carry_out(recipe, folder, _open(recipe, folder))
+
+
+def _open(recipe: Recipe, folder: Path) -> Opened:
     task, texts, inputs = read_inputs(recipe)
-    finished = claim_folder(folder, recipe, inputs)
+    return task, texts, inputs, claim_folder(folder, recipe, inputs)
+
+
+def _carry_out(recipe: Recipe, folder: Path, opened: Opened) -> Run:
+    task, texts, inputs, finished = opened
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
