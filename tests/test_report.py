@@ -68,7 +68,7 @@ KEYS = {
     "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps reason",
     "findings[]": "code severity message advice",
     "environment": "versions platform device cuda bf16 cpu_capability threads seed_streams dropped_rows",
-    "environment.seed_streams": "head adapter training bootstrap regularizers",
+    "environment.seed_streams": "head adapter training bootstrap regularizers train_sample",
     "environment.dropped_rows": "train validation test",
 }  # fmt: skip
 """The design's table of keys, a `reason` beside whatever may be null; `*` is any key, `[]` any item."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback
 
@@ -18,6 +20,7 @@ from peftune.data.tokens import tokenize_rows
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
+from peftune.seeds import stream_seed
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
@@ -27,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _EVALUATION = "eval_"
 """What Trainer puts before the name of a value that it found in an evaluation."""
+
+MOST_SAMPLED = 500
+"""Training rows that are scored at an evaluation; fewer where there are fewer validation rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ def train(
     run_name: str = "peftune",
     regularizers: Sequence[Regularizer] = (),
     callbacks: Sequence[TrainerCallback] = (),
+    score_train_sample: bool = True,
 ) -> TrainingResult:
     """Train and leave the best checkpoint's weights in the model.
 
@@ -84,6 +91,8 @@ def train(
         run_name: what the programs of `report_to` call the run.
         regularizers: terms added to the loss.
         callbacks: what else happens in training.
+        score_train_sample: score as many training rows as there are validation rows, at most 500,
+            at every evaluation, so that the curve has both on one scale.
 
     Raises:
         TrainingError: the loss became infinite or no number.
@@ -102,6 +111,9 @@ def train(
         tokenizer=preparation.tokenizer,
         train=learned.dataset,
         validation=chosen_by.dataset,
+        train_sample=_sample(learned.dataset, len(chosen_by.dataset), seed=section.seed)
+        if score_train_sample
+        else None,
         run_identity=run_identity,
         keep_checkpoints=keep_checkpoints,
         patience=section.early_stopping_patience,
@@ -133,6 +145,13 @@ def train(
         resumed_from=int(resume.name.rpartition("-")[2]) if resume else None,
         truncated=learned.truncated,
     )
+
+
+def _sample(rows: Dataset, most: int, *, seed: int) -> Dataset:
+    """Draw rows once for the whole training: the same at every evaluation, and after a resume."""
+    generator = np.random.default_rng(stream_seed(seed, "train_sample"))
+    drawn = generator.permutation(len(rows))[: min(most, MOST_SAMPLED)]
+    return rows.select(sorted(drawn.tolist()))
 
 
 def _point(entry: Mapping[str, Any]) -> dict[str, Any]:
