@@ -15,7 +15,9 @@ import pyarrow.parquet
 import pytest
 
 from peftune.data.documents import documents_sha256, load_documents
-from peftune.data.rows import Rows, check_rows, label_names
+from peftune.data.label_cells import class_ids
+from peftune.data.labels import label_names
+from peftune.data.rows import Rows
 from peftune.data.splits import hold_out, limit
 from peftune.data.tables import read_file
 from peftune.data.task import Task, load_task
@@ -265,9 +267,7 @@ def test_the_ids_of_a_class_label_feature_are_ids_of_its_own_names(
 def test_a_number_is_never_read_as_an_id_where_labels_are_numbers() -> None:
     """With the labels 1 to 3 a row labelled 0 is an error, and not the label of id 0."""
     with pytest.raises(DataError) as caught:
-        check_rows(
-            ["x"], ["0"], ids=None, names=("1", "2", "3"), empty_text="error", source="rows"
-        )
+        class_ids(["0"], [0], names=("1", "2", "3"), source="rows")
     assert str(caught.value) == (
         "rows: unknown label '0' in row 0. Available: 1, 2, 3. Mend data.labels or the rows."
     )
@@ -485,7 +485,7 @@ def test_a_hold_out_has_the_share_of_every_class_within_a_row(
 
     for label, count in enumerate(counts):
         assert abs(held.labels.count(label) - share * count) < 1
-    assert sorted(stay.ids + held.ids, key=int) == list(rows.ids)
+    assert sorted([*stay.ids, *held.ids], key=int) == list(rows.ids)
     assert list(stay.ids) == sorted(stay.ids, key=int)
 
 
@@ -533,7 +533,7 @@ def test_a_limit_is_seeded_and_never_the_first_rows() -> None:
 
     assert first == again
     assert first != other
-    assert first != rows.ids[:5] + rows.ids[50:55]
+    assert first != (*rows.ids[:5], *rows.ids[50:55])
 
 
 def test_a_limit_below_the_number_of_classes_is_refused() -> None:

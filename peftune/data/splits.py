@@ -29,7 +29,7 @@ def hold_out(rows: Rows, share: float, *, seed: int, key: str) -> tuple[Rows, Ro
     """
     try:
         stay, held = train_test_split(
-            np.arange(len(rows)), test_size=share, stratify=rows.labels, random_state=seed
+            np.arange(len(rows)), test_size=share, stratify=_strata(rows), random_state=seed
         )
     except ValueError as error:
         smallest = min(Counter(rows.labels).values())
@@ -48,7 +48,7 @@ def limit(rows: Rows, maximum: int | None, *, seed: int, key: str) -> Rows:
     """
     if maximum is None or maximum >= len(rows):
         return rows
-    labels = np.array(rows.labels)
+    labels = np.array(_strata(rows) or [0] * len(rows))
     classes, counts = np.unique(labels, return_counts=True)
     if maximum < len(classes):
         message = f"data.{key}: {maximum} rows cannot hold all {len(classes)} classes. Ask for at least {len(classes)}."
@@ -59,6 +59,12 @@ def limit(rows: Rows, maximum: int | None, *, seed: int, key: str) -> Rows:
         for label, size in zip(classes, _quotas(counts, maximum), strict=True)
     ]
     return rows.take(sorted(np.concatenate(kept).tolist()))
+
+
+def _strata(rows: Rows) -> list[int] | None:
+    """Return the class of each row, of which every part gets its share; None where there are none."""
+    classes = [label for label in rows.labels if isinstance(label, int)]
+    return classes if len(classes) == len(rows) else None
 
 
 def _quotas(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:

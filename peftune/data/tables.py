@@ -21,8 +21,9 @@ logger = logging.getLogger(__name__)
 
 FILE_KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
-_MAX_BLOCK = 2**31 - 1
-"""Most bytes of a csv that Arrow reads at once."""
+COLUMN_ADVICE = "Set data.text_column and data.label_column."
+
+_MAX_BLOCK = 2**31 - 1  # bytes that Arrow reads at once
 
 
 def read_file(path: Path) -> pa.Table:
@@ -102,9 +103,9 @@ def column(
     name: str,
     *,
     source: str,
-    advice: str = "Set data.text_column and data.label_column.",
+    advice: str = COLUMN_ADVICE,
 ) -> list[Any]:
-    """Return one column's values.
+    """Return one column's values, all in memory: for labels, not for texts.
 
     Args:
         table: the rows.
@@ -115,6 +116,14 @@ def column(
     Raises:
         DataError: there is no such column, or more than one.
     """
+    values: list[Any] = chunked_column(table, name, source=source, advice=advice).to_pylist()
+    return values
+
+
+def chunked_column(
+    table: pa.Table, name: str, *, source: str, advice: str = COLUMN_ADVICE
+) -> pa.ChunkedArray:
+    """Return one column as it lies: `column` without bringing its values into memory."""
     if name not in table.column_names:
         message = (
             f"{source} has no column '{name}'. {suggestion(name, table.column_names)} {advice}"
@@ -123,8 +132,7 @@ def column(
     if (count := table.column_names.count(name)) > 1:
         message = f"{source} has {count} columns named '{name}'. Rename all but one."
         raise DataError(message)
-    values: list[Any] = table.column(name).to_pylist()
-    return values
+    return table.column(name)
 
 
 def read_utf8(path: Path) -> str:

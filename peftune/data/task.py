@@ -1,24 +1,25 @@
-"""The labelled rows of a recipe: train, validation and test."""
+"""The rows of a recipe: train, validation and test."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
-from peftune.bundled import TASKS, bundled_folder, is_bundled
-from peftune.data.rows import Rows, check_classes, check_rows, label_names
+from peftune.data.cells import cell_text
+from peftune.data.labels import check_classes, names_of_labels, read_labels
+from peftune.data.rows import Rows, check_rows
+from peftune.data.split_tables import SPLITS, SplitTable, read_split_tables
 from peftune.data.splits import hold_out, limit
-from peftune.data.tables import column, read_file, read_hub_dataset, read_saved_dataset
-from peftune.errors import DataError, suggestion
+from peftune.data.strings import Strings
+from peftune.data.tables import chunked_column
+from peftune.data.text_column import texts_of
 from peftune.recipe.schema import DataSection, SplitName
+from peftune.recipe.task import TaskName
 
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+__all__ = ["SPLITS", "Task", "load_task", "task_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Task:
         validation: rows that choose the best checkpoint.
         test: rows of the final score; None where the recipe names none.
         dropped: rows left out for an empty text, by split.
+        kind: what is learned from them.
     """
 
     labels: tuple[str, ...]
@@ -38,6 +40,7 @@ class Task:
     validation: Rows
     test: Rows | None
     dropped: Mapping[str, int]
+    kind: TaskName = "single-label"
 
     @property
     def judged(self) -> tuple[str, Rows]:
@@ -47,7 +50,7 @@ class Task:
     def fingerprint(self) -> str:
         """Hash the rows of every split in order, with the label names."""
         parts = [
-            repr(self.labels),
+            f"{self.kind} {self.labels!r}",
             *(
                 rows.sha256() if rows else "none"
                 for rows in (self.train, self.validation, self.test)
@@ -56,37 +59,40 @@ class Task:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One split: how its table is read, its name in messages, and names that its labels have already."""
-
-    read: Callable[[], pa.Table]
-    name: str
-    class_names: tuple[str, ...] | None = None
-
-
-def load_task(section: DataSection, *, with_test: bool = True) -> Task:
+def load_task(
+    section: DataSection, kind: TaskName = "single-label", *, with_test: bool = True
+) -> Task:
     """Read, check and split the rows that a recipe names.
 
     Args:
         section: which rows.
+        kind: what is learned from them.
         with_test: read the test rows too. Without, the others are the same; a test file is not
             opened, and rows that are held out of train for the test are dropped.
 
     Raises:
         DataError: files, columns, texts or labels cannot be used; with place and remedy.
     """
-    sources = _sources(section)
-    tables = {
-        split: source.read() for split, source in sources.items() if with_test or split != "test"
-    }
-    names = section.labels or _names_of(sources["train"], tables["train"], section)
+    return task_of(
+        read_split_tables(section, with_test=with_test), section, kind, with_test=with_test
+    )
+
+
+def task_of(
+    tables: Mapping[SplitName, SplitTable],
+    section: DataSection,
+    kind: TaskName = "single-label",
+    *,
+    with_test: bool = True,
+) -> Task:
+    """Check and split rows that were read: `load_task` without the reading."""
+    names = names_of_labels(kind, tables["train"], section.label_column, section.labels)
     dropped: dict[str, int] = {}
-    splits: dict[str, Rows] = {}
+    splits: dict[SplitName, Rows] = {}
     for split, table in tables.items():
-        splits[split], dropped[split] = _checked(table, sources[split], section, names)
-    check_classes(splits["train"], names, source=sources["train"].name)
-    if "test" not in sources and section.test_split is not None:
+        splits[split], dropped[split] = _checked(table, section, kind, names)
+    check_classes(splits["train"], names, kind=kind, source=tables["train"].name)
+    if "test" not in tables and section.test_split is not None:
         splits["train"], splits["test"] = hold_out(
             splits["train"], section.test_split, seed=section.seed, key="test_split"
         )
@@ -105,97 +111,28 @@ def load_task(section: DataSection, *, with_test: bool = True) -> Task:
         )
         for split, rows in splits.items()
     }
-    task = Task(
-        tuple(names), limited["train"], limited["validation"], limited.get("test"), dropped
-    )
+    task = Task(names, limited["train"], limited["validation"], limited.get("test"), dropped, kind)
     if with_test:
-        split, judged = task.judged
-        check_classes(judged, names, source=sources.get(split, sources["train"]).name)
+        _, judged = task.judged
+        source = tables.get("validation" if task.test is None else "test", tables["train"]).name
+        check_classes(judged, names, kind=kind, source=source)
     return task
 
 
-def _sources(section: DataSection) -> dict[str, _Source]:
-    if section.train_file is not None:
-        files = {split: getattr(section, f"{split}_file") for split in SPLITS}
-        return {
-            split: _Source(partial(read_file, Path(path)), f"'{Path(path).name}'")
-            for split, path in files.items()
-            if path
-        }
-    name = section.dataset_name or ""
-    if is_bundled(name):
-        folder = bundled_folder(name, among=TASKS)
-        return {
-            split: _Source(partial(read_file, folder / f"{split}.jsonl"), f"{name} {split}")
-            for split in SPLITS
-        }
-    if Path(name).is_dir():
-        return _dataset_sources(read_saved_dataset(Path(name)), name, section)
-    data = read_hub_dataset(
-        name,
-        section.dataset_config_name,
-        section.revision,
-        instead="data.train_file or bundled:posts",
-    )
-    return _dataset_sources(data, name, section)
-
-
-def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[str, _Source]:  # noqa: ANN401 - Dataset or DatasetDict
-    if not isinstance(data, dict):
-        data = {"train": data}
-    chosen = {split: section.splits.get(split, split) for split in SPLITS}
-    for split, given in chosen.items():
-        if given not in data and (split in section.splits or split == "train"):
-            message = (
-                f"'{name}' has no split '{given}'. {suggestion(given, data)} Set data.splits."
-            )
-            raise DataError(message)
-    return {
-        split: _Source(
-            partial(_table_of, data[given]),
-            f"'{name}' {given}",
-            _class_names(data[given], section.label_column),
-        )
-        for split, given in chosen.items()
-        if given in data
-    }
-
-
-def _table_of(data: Any) -> pa.Table:  # noqa: ANN401 - a Dataset
-    return data.with_format("arrow")[:]
-
-
-def _class_names(data: Any, label_column: str) -> tuple[str, ...] | None:  # noqa: ANN401 - a Dataset
-    feature = data.features.get(label_column)
-    names = getattr(feature, "names", None)
-    return tuple(names) if names else None
-
-
-def _names_of(source: _Source, table: pa.Table, section: DataSection) -> tuple[str, ...]:
-    if source.class_names is not None:
-        return source.class_names
-    return label_names(column(table, section.label_column, source=source.name), source=source.name)
-
-
 def _checked(
-    table: pa.Table, source: _Source, section: DataSection, names: tuple[str, ...]
+    table: SplitTable, section: DataSection, kind: TaskName, names: tuple[str, ...]
 ) -> tuple[Rows, int]:
+    grouped = section.group_column
     return check_rows(
-        column(table, section.text_column, source=source.name),
-        _named(column(table, section.label_column, source=source.name), source, names),
-        ids=table.column("id").to_pylist() if "id" in table.column_names else None,
-        names=names,
+        texts_of(table, section),
+        read_labels(kind, table, section.label_column, names),
+        ids=_cells(table, "id") if "id" in table.table.column_names else None,
+        groups=None if grouped is None else _cells(table, grouped),
         empty_text=section.empty_text,
-        source=source.name,
+        source=table.name,
     )
 
 
-def _named(labels: list[Any], source: _Source, names: tuple[str, ...]) -> list[Any]:
-    """Turn the ids of a ClassLabel feature into its names, unless the recipe renames them."""
-    known = source.class_names or ()
-    if not set(known) <= set(names):
-        return labels
-    return [
-        known[label] if isinstance(label, int) and 0 <= label < len(known) else label
-        for label in labels
-    ]
+def _cells(table: SplitTable, name: str) -> Strings:
+    cells = chunked_column(table.table, name, source=table.name)
+    return Strings(lambda row: cell_text(cells[row]), np.arange(len(cells)))

@@ -37,7 +37,7 @@ def evaluate(
     rows = read_labelled(
         Path(file),
         names=checked_manifest(Path(artifact)).labels,
-        text_column=text_column,
+        text=text_column,
         label_column=label_column,
         empty_text=empty_text,
     )

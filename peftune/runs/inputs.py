@@ -64,7 +64,7 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
     """
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
-    task = load_task(recipe.data)
+    task = load_task(recipe.data, recipe.task)
     texts = read_probe_texts(recipe.forgetting.probes)
     learned, watched = _read_in_training(recipe.forgetting)
     _refuse_leaks(task, texts, learned, watched)

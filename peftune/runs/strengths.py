@@ -87,7 +87,7 @@ def read_strength_inputs(
         return read_labelled(
             Path(path),
             names=manifest.labels,
-            text_column=columns[0],
+            text=columns[0],
             label_column=columns[1],
             empty_text=empty_text,
         )

@@ -114,7 +114,7 @@ def run_rounds(recipe: Recipe, own: Mapping[str, Recipe], folder: Path) -> Seque
     """
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
-    task = load_task(recipe.data, with_test=False)
+    task = load_task(recipe.data, recipe.task, with_test=False)
     identity = _identity(recipe, task, base_fingerprint(source.folder))
     with quiet_optuna(), Interrupts() as interrupts:
         storage = open_storage(folder)

@@ -1,0 +1,123 @@
+"""The table of each split that a recipe names, as it lies in its file or data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from peftune.bundled import TASKS, bundled_folder, is_bundled
+from peftune.data.tables import read_file, read_hub_dataset, read_saved_dataset
+from peftune.errors import DataError, suggestion
+from peftune.recipe.schema import DataSection, SplitName
+
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTable:
+    """One split as it was read; nothing in it has been checked.
+
+    Args:
+        split: what the rows serve as.
+        name: what the table is called in messages.
+        table: its columns; those of a large file lie on disk.
+        class_names: the names of a label column of ids, by column, where the data set has them.
+    """
+
+    split: SplitName
+    name: str
+    table: pa.Table
+    class_names: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """How a split's table is read, its name in messages, and the names that its ids have already."""
+
+    read: Callable[[], pa.Table]
+    name: str
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def read_split_tables(
+    section: DataSection, *, with_test: bool = True
+) -> dict[SplitName, SplitTable]:
+    """Read the table of every split that a recipe names.
+
+    Args:
+        section: which rows.
+        with_test: read the test too; without, a test file is not opened.
+
+    Raises:
+        DataError: a file or data set cannot be read, or has no such split.
+    """
+    return {
+        split: SplitTable(split, source.name, source.read(), source.class_names)
+        for split, source in _sources(section).items()
+        if with_test or split != "test"
+    }
+
+
+def _sources(section: DataSection) -> dict[SplitName, _Source]:
+    if section.train_file is not None:
+        files = {split: getattr(section, f"{split}_file") for split in SPLITS}
+        return {
+            split: _Source(partial(read_file, Path(path)), f"'{Path(path).name}'")
+            for split, path in files.items()
+            if path
+        }
+    name = section.dataset_name or ""
+    if is_bundled(name):
+        folder = bundled_folder(name, among=TASKS)
+        return {
+            split: _Source(partial(read_file, folder / f"{split}.jsonl"), f"{name} {split}")
+            for split in SPLITS
+        }
+    if Path(name).is_dir():
+        return _dataset_sources(read_saved_dataset(Path(name)), name, section)
+    data = read_hub_dataset(
+        name,
+        section.dataset_config_name,
+        section.revision,
+        instead="data.train_file or bundled:posts",
+    )
+    return _dataset_sources(data, name, section)
+
+
+def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[SplitName, _Source]:  # noqa: ANN401 - Dataset or DatasetDict
+    if not isinstance(data, dict):
+        data = {"train": data}
+    chosen = {split: section.splits.get(split, split) for split in SPLITS}
+    for split, given in chosen.items():
+        if given not in data and (split in section.splits or split == "train"):
+            message = (
+                f"'{name}' has no split '{given}'. {suggestion(given, data)} Set data.splits."
+            )
+            raise DataError(message)
+    return {
+        split: _Source(
+            partial(_table_of, data[given]),
+            f"'{name}' {given}",
+            _class_names(data[given]),
+        )
+        for split, given in chosen.items()
+        if given in data
+    }
+
+
+def _table_of(data: Any) -> pa.Table:  # noqa: ANN401 - a Dataset
+    return data.with_format("arrow")[:]
+
+
+def _class_names(data: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 - a Dataset
+    """Find the names of ids: of `ClassLabel` columns, and of those that hold lists of such."""
+    names = {
+        name: getattr(getattr(feature, "feature", feature), "names", None)
+        for name, feature in data.features.items()
+    }
+    return {column: tuple(known) for column, known in names.items() if known}
