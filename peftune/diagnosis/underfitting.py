@@ -27,7 +27,10 @@ def find_underfitting(facts: Facts) -> Finding | None:
     evaluations = facts.evaluations
     if not evaluations or facts.recipe.task != "single-label":
         return None  # what a model knows that reads nothing is worked out for one label a row
-    start = frequency_loss(list(facts.train_labels.values()))
+    counts = [count for count in facts.train_labels.values() if count]
+    weighted = facts.recipe.training.class_weights is not None
+    # Balanced weights make every label as frequent as the others, in every loss of the curve.
+    start = frequency_loss([1] * len(counts) if weighted else counts)
     return _unmoved(evaluations, start) or _unfinished(evaluations, start)
 
 
