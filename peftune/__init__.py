@@ -12,6 +12,7 @@ from peftune._version import __version__
 
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier, load, prepare, save
+    from peftune.baselines.prompted import FewShot, fewshot
     from peftune.errors import PeftuneError
     from peftune.probes import (
         Cloze,
@@ -37,6 +38,7 @@ _HOMES = {
     "Classifier": "peftune.artifacts",
     "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
+    "FewShot": "peftune.baselines.prompted",
     "ForgettingCallback": "peftune.training.forgetting_callback",
     "Full": "peftune.strategies",
     "HeadOnly": "peftune.strategies",
@@ -59,6 +61,7 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
     "prepare": "peftune.artifacts",
@@ -76,6 +79,7 @@ __all__ = [
     "L2SP",
     "Classifier",
     "Cloze",
+    "FewShot",
     "ForgettingCallback",
     "Full",
     "HeadOnly",
@@ -98,6 +102,7 @@ __all__ = [
     "Strategy",
     "Tuning",
     "__version__",
+    "fewshot",
     "forget",
     "load",
     "prepare",

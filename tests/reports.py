@@ -88,6 +88,7 @@ def _curve(strategy: str, rng: np.random.Generator) -> list[dict[str, float]]:
                 {
                     "step": step,
                     "epoch": step / 50,
+                    "train_sample_loss": 0.85 - step / 200 + noise,
                     "validation_loss": 0.9 - step / 500 + noise,
                     "validation_accuracy": 0.5 + step / 500 + noise,
                     f"forgetting_{PROBE}-watched": _COST[strategy] * step / 100,
