@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftune.data.keys import NO_TEXT, text_keys
+from peftune.data.label_texts import LabelTexts, label_texts
 from peftune.data.leakage import sequence_keys, shares_a_sequence
+from peftune.data.split_tables import SplitTable
 from peftune.data.strings import Strings
-from peftune.recipe.data import CleaningStep, SplitName
+from peftune.data.text_column import texts_of
+from peftune.recipe.data import CleaningStep, DataSection, SplitName
+from peftune.recipe.task import CLASSIFICATION, TaskName
 
 _UNSEEN = re.compile("[\u00ad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb]")
 """Soft hyphen, zero-width space, word joiner, byte order mark: they part equal words unseen.
@@ -61,11 +65,36 @@ class Cleaning:
     counts: Sequence[CleaningCount] = ()
 
 
+def clean_tables(
+    tables: Mapping[SplitName, SplitTable],
+    section: DataSection,
+    kind: TaskName,
+    *,
+    general: Sequence[Any] = (),
+) -> Cleaning:
+    """Clean the texts of tables as their recipe asks for it; most ask for nothing.
+
+    Args:
+        tables: the splits as they were read.
+        section: which columns, and which steps.
+        kind: the task; equal texts with unlike labels are told apart in classification alone.
+        general: documents of probes, which `drop-leaked` keeps out of train.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    texts = {split: texts_of(table, section) for split, table in tables.items()}
+    labels = None
+    if "drop-duplicates" in section.clean and kind in CLASSIFICATION:
+        labels = label_texts(kind, tables["train"], section.label_column, section.labels)
+    return clean(texts, section.clean, labels=labels, general=general)
+
+
 def clean(
     texts: Mapping[SplitName, Strings],
     steps: Sequence[CleaningStep],
     *,
-    labels: Sequence[str | None] | None = None,
+    labels: Sequence[LabelTexts] | None = None,
     general: Sequence[Any] = (),
 ) -> Cleaning:
     """Clean texts in the order of the steps; the source stays as it is.
@@ -76,9 +105,9 @@ def clean(
     Args:
         texts: the text of every row, by split.
         steps: what to do, in this order.
-        labels: the label of each row of train, as text. Of equal texts the first stays where all
-            have one label, and none where they have several: nobody knows which is right. Without
-            labels the first stays.
+        labels: the labels of each row of train. Of equal texts the first stays where all have
+            the same, and none where they differ: nobody knows which is right. Without labels the
+            first stays.
         general: documents of probes; a row of train that shares 13 words in a row with them, or
             all of its words, is leaked too.
     """
@@ -164,7 +193,7 @@ def _rewritten(cleaning: Cleaning, step: CleaningStep) -> Cleaning:
     return Cleaning(texts, cleaning.dropped, (*cleaning.counts, *counts))
 
 
-def _repeated(cleaning: Cleaning, labels: Sequence[str | None] | None) -> frozenset[int]:
+def _repeated(cleaning: Cleaning, labels: Sequence[LabelTexts] | None) -> frozenset[int]:
     keys = text_keys(cleaning.texts["train"])
     rows: dict[int, list[int]] = {}
     for row, key in enumerate(keys.tolist()):

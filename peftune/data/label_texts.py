@@ -18,7 +18,10 @@ _YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false", "")
 
 
 def label_texts(
-    kind: TaskName, table: SplitTable, label_column: str | Sequence[str]
+    kind: TaskName,
+    table: SplitTable,
+    label_column: str | Sequence[str],
+    given: Sequence[str] | None = None,
 ) -> list[LabelTexts]:
     """Return the labels of every row, ids of the data set by their names, faulty ones as they are.
 
@@ -26,6 +29,7 @@ def label_texts(
         kind: the task.
         table: the rows.
         label_column: column of the labels, or those of multi-label.
+        given: the names that the recipe fixes.
 
     Returns:
         One a row; nothing for language modeling.
@@ -41,8 +45,9 @@ def label_texts(
     values = column(table.table, label_column, source=table.name)
     known = table.class_names.get(label_column, ())
     if kind == "multi-label":
-        return [_of_list(cell, known) for cell in values]
-    return [None if _blank(value) else (label_text(value),) for value in named(values, known, known)]
+        return [_of_list(cell, known, given or known) for cell in values]
+    values = named(values, known, given or known)
+    return [None if _blank(value) else (label_text(value),) for value in values]
 
 
 def _said(names: Sequence[str], cells: Sequence[Any]) -> LabelTexts:
@@ -59,11 +64,11 @@ def _said(names: Sequence[str], cells: Sequence[Any]) -> LabelTexts:
     return tuple(found)
 
 
-def _of_list(cell: Any, known: Sequence[str]) -> LabelTexts:  # noqa: ANN401 - a cell of any column
+def _of_list(cell: Any, known: Sequence[str], given: Sequence[str]) -> LabelTexts:  # noqa: ANN401 - a cell of any column
     labels = listed(cell)
     if labels is None:
         return None if _blank(cell) else (str(cell),)
-    return tuple(label_text(label) for label in named(labels, known, known))
+    return tuple(label_text(label) for label in named(labels, known, given))
 
 
 def _blank(value: object) -> bool:
