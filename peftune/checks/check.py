@@ -13,10 +13,10 @@ from peftune.checks.reading import data_facts
 from peftune.checks.result import CheckReport, CheckResult, worst_of
 from peftune.checks.table import READABLE, check_rows
 from peftune.data.clean import Cleaning, clean_tables
+from peftune.data.documents import load_documents
 from peftune.data.split_tables import SplitTable, read_split_tables
 from peftune.data.task import task_of
 from peftune.errors import DataError, LeakageError
-from peftune.forgetting.measure import read_probe_texts
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, read_recipe, resolve
@@ -46,10 +46,9 @@ def check(recipe: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> Chec
     source = find_base(chosen.model.name_or_path, chosen.model.revision)
     tokenizer = load_tokenizer(source.folder)
     try:
-        texts = read_probe_texts(chosen.forgetting.probes)
-        general = {text.label: text.documents for text in texts}
+        general = {probe.label: load_documents(probe) for probe in chosen.forgetting.probes}
         tables = read_split_tables(chosen.data)
-        documents = [document for text in texts for document in text.documents]
+        documents = [document for text in general.values() for document in text]
         cleaning = clean_tables(tables, chosen.data, chosen.task, general=documents)
     except DataError as error:
         return _unusable(error)
@@ -102,9 +101,13 @@ def refuse_failed(report: CheckReport) -> None:
     if not failed:
         return
     lines = [f"{result.code}: {result.message} {result.advice}" for result in failed]
-    lines.append("Nothing was trained. 'peftune check' shows all that is worth knowing of the data.")
+    lines.append(
+        "Nothing was trained. 'peftune check' shows all that is worth knowing of the data."
+    )
     message = "\n".join(lines)
-    raise LeakageError(message) if report.exit_code == LeakageError.exit_code else DataError(message)
+    raise (
+        LeakageError(message) if report.exit_code == LeakageError.exit_code else DataError(message)
+    )
 
 
 def _with_refusals(
@@ -120,9 +123,7 @@ def _with_refusals(
         task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
     except DataError as error:
         results = [_refused(error), *report.results[1:]]
-        return CheckReport(
-            worst_of(results), report.rows, results, report.lengths, report.cleaned
-        )
+        return CheckReport(worst_of(results), report.rows, results, report.lengths, report.cleaned)
     return report
 
 

@@ -70,7 +70,9 @@ def find_absent_in_held_out(facts: DataFacts) -> CheckResult | None:
     }
     if not any(absent.values()):
         return None
-    said = [f"{split} has no row with {_listed(labels)}" for split, labels in absent.items() if labels]
+    said = [
+        f"{split} has no row with {_listed(labels)}" for split, labels in absent.items() if labels
+    ]
     message = "; ".join(said)
     return ABSENT_IN_HELD_OUT.found(f"{message[0].upper()}{message[1:]}.", {})
 

@@ -48,7 +48,8 @@ IDS = Check(
 
 def find_equal(facts: DataFacts) -> CheckResult | None:
     """Look for texts that are repeated in their split."""
-    rows, exact = {}, 0
+    rows: dict[str, list[int]] = {}
+    exact = 0
     for name, split in facts.splits.items():
         first: dict[int, int] = {}
         written: set[tuple[int, str]] = set()
@@ -76,16 +77,16 @@ def find_equal(facts: DataFacts) -> CheckResult | None:
 
 def find_near(facts: DataFacts) -> CheckResult | None:
     """Look for texts of one split that differ little."""
-    rows: dict[str, list[int]] = {}
+    shared: dict[str, list[int]] = {}
     inside = [pair for pair in facts.near if pair.first[0] == pair.second[0]]
     for pair in inside:
-        rows.setdefault(pair.second[0], []).append(pair.second[1])
-    rows = {split: sorted(set(found)) for split, found in rows.items()}
+        shared.setdefault(pair.second[0], []).append(pair.second[1])
+    rows = {split: sorted(set(found)) for split, found in shared.items()}
     if not inside:
         return None
     split, row = inside[0].first
     other = inside[0].second[1]
-    texts = facts.splits[split].texts  # type: ignore[index]
+    texts = facts.splits[split].texts
     return NEAR.found(
         f"{rows_in_words(rows)} nearly equal to an earlier row of the split, such as row {row}, {quoted_start(texts[row])}, and row {other}, {quoted_start(texts[other])}.",
         rows,
@@ -132,7 +133,7 @@ def find_ids(facts: DataFacts) -> CheckResult | None:
         return None
     verb = "has" if sum(map(len, rows.values())) == 1 else "have"
     split_name = next(iter(rows))
-    ids = facts.splits[split_name].ids or ()  # type: ignore[index]
+    ids = facts.splits[split_name].ids or ()
     return IDS.found(
         f"{rows_in_words(rows)} {verb} the id of an earlier one, such as '{ids[rows[split_name][0]]}'.",
         rows,

@@ -100,6 +100,8 @@ def _found(check: Check, facts: DataFacts, rows: dict[str, list[int]]) -> CheckR
     if not some(rows):
         return None
     split, row = next((split, found[0]) for split, found in rows.items() if found)
-    text = facts.splits[split].texts[row]  # type: ignore[index]
-    shown = quoted_start("".join(c if c.isprintable() or c.isspace() else ascii(c)[1:-1] for c in text))
+    text = facts.splits[split].texts[row]
+    shown = quoted_start(
+        "".join(c if c.isprintable() or c.isspace() else ascii(c)[1:-1] for c in text)
+    )
     return check.found(f"{rows_in_words(rows)}, such as {shown}.", rows)

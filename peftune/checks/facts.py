@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from peftune.checks.near import NearPair, near_pairs
 from peftune.data.keys import NO_TEXT
 from peftune.data.label_texts import LabelTexts
-from peftune.recipe.data import DataSection, SplitName
+from peftune.recipe.data import DataSection
 from peftune.recipe.task import TaskName
 
 
@@ -36,7 +36,7 @@ class SplitFacts:
         tokens: how many tokens each text has, (rows,), int32; None for language modeling.
     """
 
-    name: SplitName
+    name: str
     source: str
     texts: Sequence[str]
     labels: Sequence[LabelTexts]
@@ -75,7 +75,7 @@ class DataFacts:
 
     kind: TaskName
     section: DataSection
-    splits: Mapping[SplitName, SplitFacts]
+    splits: Mapping[str, SplitFacts]
     names: tuple[str, ...] | None
     general: Mapping[str, Sequence[Any]]
     max_length: int
@@ -96,9 +96,9 @@ class DataFacts:
         return near_pairs({name: (split.texts, split.keys) for name, split in self.splits.items()})
 
     @cached_property
-    def label_counts(self) -> Mapping[SplitName, Mapping[str, int]]:
+    def label_counts(self) -> Mapping[str, Mapping[str, int]]:
         """Rows by label, by split."""
-        counts: dict[SplitName, dict[str, int]] = {}
+        counts: dict[str, dict[str, int]] = {}
         for name, split in self.splits.items():
             found = counts.setdefault(name, {})
             for _, labels in split.labelled():

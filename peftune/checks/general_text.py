@@ -5,7 +5,13 @@ from __future__ import annotations
 from peftune.checks.facts import DataFacts
 from peftune.checks.places import rows_in_words, some
 from peftune.checks.result import Check, CheckResult, Status
-from peftune.data.leakage import LARGEST_SHARE, WORDS, sequence_keys, shared_share, shares_a_sequence
+from peftune.data.leakage import (
+    LARGEST_SHARE,
+    WORDS,
+    sequence_keys,
+    shared_share,
+    shares_a_sequence,
+)
 
 SHARED = Check(
     code="probe-leakage",

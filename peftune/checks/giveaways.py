@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from scipy.stats import binom
 
@@ -54,7 +54,7 @@ def find_giveaways(facts: DataFacts) -> CheckResult | None:
 
 def _classes(facts: DataFacts) -> dict[int, str]:
     """Give each row of train one class: its label, its set of labels, or whether it is high."""
-    rows = {row: labels for row, labels in facts.train.labelled()}
+    rows = dict(facts.train.labelled())
     if facts.kind == "regression":
         values = {row: _number(labels) for row, labels in rows.items()}
         middle = sorted(values.values())[len(values) // 2] if values else 0.0
@@ -82,7 +82,9 @@ def _tokens(text: str) -> set[str]:
     return set(_TOKEN.findall(text.casefold()))
 
 
-def _telling(pairs: Counter[tuple[str, str]], labels: Counter[str]) -> list[tuple[str, str, float]]:
+def _telling(
+    pairs: Counter[tuple[str, str]], labels: Counter[str]
+) -> list[tuple[str, str, float]]:
     """List the tokens that give a label away, with the share of its entropy that they tell."""
     total = sum(labels.values())
     uncertainty = _entropy(labels.values())
@@ -107,7 +109,7 @@ def _telling(pairs: Counter[tuple[str, str]], labels: Counter[str]) -> list[tupl
     return sorted(found, key=lambda each: -each[2])
 
 
-def _entropy(counts: Sequence[int] | object) -> float:
-    values = [count for count in counts if count > 0]  # type: ignore[attr-defined]
+def _entropy(counts: Iterable[int]) -> float:
+    values = [count for count in counts if count > 0]
     total = sum(values)
     return -sum(count / total * math.log2(count / total) for count in values) if total else 0.0

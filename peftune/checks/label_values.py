@@ -14,7 +14,7 @@ from peftune.errors import suggestion
 _NOTHING = re.compile(r"nan|null|n/a|#n/a|undefined|\?|-", re.IGNORECASE)
 _UNSEEN = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
 _LIKE_LATIN = str.maketrans(
-    "аеорсухіјѕԁһԛԝӏвкмнтɡοανρτυικεηІ",  # noqa: PIE804 - Cyrillic and Greek letters, spelled out
+    "аеорсухіјѕԁһԛԝӏвкмнтɡοανρτυικεηІ",
     "aeopcyxijsdhqwlbkmhtgoavptuikenl",
 )
 _SHOWN = 5
@@ -126,7 +126,9 @@ def find_placeholders(facts: DataFacts) -> CheckResult | None:
     """Look for words that stand for no label."""
     named = set(facts.section.labels or ())
     labels = dict.fromkeys(label for counts in facts.label_counts.values() for label in counts)
-    nothing = [label for label in labels if _NOTHING.fullmatch(label.strip()) and label not in named]
+    nothing = [
+        label for label in labels if _NOTHING.fullmatch(label.strip()) and label not in named
+    ]
     rows = _rows_with(facts, nothing)
     if not some(rows):
         return None

@@ -49,7 +49,7 @@ def find_other(facts: DataFacts) -> CheckResult | None:
     if not some(rows):
         return None
     split, row = next((split, found[0]) for split, found in rows.items() if found)
-    text = facts.splits[split].texts[row]  # type: ignore[index]
+    text = facts.splits[split].texts[row]
     usual = language or f"the {(alphabet or '').title()} alphabet"
     return LANGUAGE.found(
         f"{rows_in_words(rows)} in another language than most, {usual}, such as {quoted_start(text)}.",

@@ -66,7 +66,7 @@ def find_near(facts: DataFacts) -> CheckResult | None:
     if not across:
         return None
     (split, row), (other, beside) = across[0].first, across[0].second
-    one, two = facts.splits[split], facts.splits[other]  # type: ignore[index]
+    one, two = facts.splits[split], facts.splits[other]
     return NEAR.found(
         f"{counted(len(across), 'pair')} of nearly equal texts in two splits, such as {split} row {row}, {quoted_start(one.texts[row])}, and {other} row {beside}, {quoted_start(two.texts[beside])}.",
         _ordered(shared),

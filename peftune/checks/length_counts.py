@@ -37,9 +37,7 @@ class Lengths:
     truncated: Mapping[str, int]
 
 
-def token_counts(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase
-) -> NDArray[np.int32]:
+def token_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> NDArray[np.int32]:
     """Count the tokens of each text, (texts,), int32."""
     counts = np.empty(len(texts), dtype=np.int32)
     for start in range(0, len(texts), _CHUNK):

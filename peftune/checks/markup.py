@@ -30,5 +30,5 @@ def find_html(facts: DataFacts) -> CheckResult | None:
     if not some(rows):
         return None
     split, row = next((split, found[0]) for split, found in rows.items() if found)
-    text = facts.splits[split].texts[row]  # type: ignore[index]
+    text = facts.splits[split].texts[row]
     return HTML.found(f"{rows_in_words(rows)} with HTML, such as {quoted_start(text)}.", rows)

@@ -50,7 +50,7 @@ def find_no_numbers(facts: DataFacts) -> CheckResult | None:
     if not some(rows):
         return None
     split, row = next((split, found[0]) for split, found in rows.items() if found)
-    label = (facts.splits[split].labels[row] or ("",))[0]  # type: ignore[index]
+    label = (facts.splits[split].labels[row] or ("",))[0]
     return NO_NUMBER.found(
         f"{rows_in_words(rows)} whose label is no number, such as '{label}'.", rows
     )

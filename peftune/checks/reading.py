@@ -18,7 +18,6 @@ from peftune.data.label_texts import LabelTexts, label_texts
 from peftune.data.split_tables import SplitTable
 from peftune.data.strings import Strings
 from peftune.data.tables import chunked_column
-from peftune.errors import DataError
 from peftune.recipe import Recipe
 from peftune.recipe.data import SplitName
 
@@ -41,18 +40,12 @@ def data_facts(
         tokenizer: of the base; not used for language modeling, whose texts are never cut.
 
     Raises:
-        DataError: columns are missing; all of them are named.
+        DataError: a column is missing.
     """
     names = _names(recipe, tables["train"])
-    splits: dict[SplitName, SplitFacts] = {}
-    faults: list[str] = []
-    for split, table in tables.items():
-        try:
-            splits[split] = _split(recipe, table, cleaning, names, tokenizer)
-        except DataError as error:
-            faults.append(str(error))
-    if faults:
-        raise DataError("\n".join(faults))
+    splits: dict[str, SplitFacts] = {
+        split: _split(recipe, table, cleaning, names, tokenizer) for split, table in tables.items()
+    }
     return DataFacts(
         kind=recipe.task,
         section=recipe.data,
@@ -76,7 +69,7 @@ def _split(
     keys = text_keys(texts)
     left_out = cleaning.dropped if table.split == "train" else frozenset()
     if section.empty_text == "drop":
-        left_out |= {row for row in np.flatnonzero(keys == NO_TEXT).tolist()}
+        left_out |= set(np.flatnonzero(keys == NO_TEXT).tolist())
     keys[list(left_out)] = NO_TEXT
     known = recipe.task != "language-modeling"
     return SplitFacts(

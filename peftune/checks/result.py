@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from peftune.checks.length_counts import Lengths
 from peftune.data.clean import CleaningCount
@@ -100,19 +100,15 @@ class LeakedScore:
         split: the split of the final score.
         n: rows scored.
         leaked: rows among them whose text is in train, or in validation where the test is scored.
-        accuracy: share of rows with the right label, all rows.
-        accuracy_without: the same without the leaked rows; None where none is left.
-        macro_f1: F1 averaged over labels, all rows.
-        macro_f1_without: the same without the leaked rows; None where none is left.
+        metrics: metrics on all rows, by name.
+        metrics_without: the same without the leaked rows; empty where none is left.
     """
 
     split: str
     n: int
     leaked: int
-    accuracy: float
-    accuracy_without: float | None
-    macro_f1: float
-    macro_f1_without: float | None
+    metrics: Mapping[str, float | None]
+    metrics_without: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +156,17 @@ def worst_of(results: Sequence[CheckResult]) -> Status:
     """Return the gravest status of all."""
     found = {result.status for result in results}
     return "fail" if "fail" in found else "warn" if "warn" in found else "pass"
+
+
+def report_from_json(values: Mapping[str, Any]) -> CheckReport:
+    """Build a report from what JSON holds of it."""
+    score = values["leaked_score"]
+    lengths = values["lengths"]
+    return CheckReport(
+        status=values["status"],
+        rows=values["rows"],
+        results=[CheckResult(**result) for result in values["results"]],
+        lengths=None if lengths is None else Lengths(**lengths),
+        cleaned=[CleaningCount(**count) for count in values["cleaned"]],
+        leaked_score=None if score is None else LeakedScore(**score),
+    )

@@ -74,6 +74,4 @@ CHECKS: tuple[Check, ...] = (READABLE, *(check for check, _ in _ON_ROWS))
 
 def check_rows(facts: DataFacts) -> list[CheckResult]:
     """Make every check that makes sense for the task, in the order of the table."""
-    return [
-        find(facts) or check.passed() for check, find in _ON_ROWS if facts.kind in check.tasks
-    ]
+    return [find(facts) or check.passed() for check, find in _ON_ROWS if facts.kind in check.tasks]

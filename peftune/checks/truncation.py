@@ -64,7 +64,7 @@ def find_overlong(facts: DataFacts) -> CheckResult | None:
     if not some(rows):
         return None
     split, row = next((split, found[0]) for split, found in rows.items() if found)
-    tokens = facts.splits[split].tokens  # type: ignore[index]
+    tokens = facts.splits[split].tokens
     assert tokens is not None  # noqa: S101 - rows come from splits with tokens
     return OVERLONG.found(
         f"{rows_in_words(rows)} more than {_TIMES} times as long as the median; {split} row {row} has {tokens[row]} tokens.",

@@ -95,7 +95,7 @@ def compare(
     _refuse_bad_grid(strategies, seeds, jobs)
     chosen = read_recipe(recipe, overrides)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
-    task, texts, inputs = read_inputs(chosen)
+    task, texts, inputs, _ = read_inputs(chosen)
     cells = [_cell(chosen, strategy, seed, folder) for strategy in strategies for seed in seeds]
     finished = [
         claim_folder(

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
 from peftune.baselines.without_model import baseline_scores
+from peftune.checks import CheckReport
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.diagnosis import find_pitfalls
@@ -38,6 +39,7 @@ from peftune.runs.folder import (
 from peftune.runs.forgetting import Before, measure_before, measure_tuned, summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.leaked_score import with_leaked_score
 from peftune.runs.path import (
     PathCallback,
     end_of_path,
@@ -90,19 +92,25 @@ def run(
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
     folder = Path(output) if output is not None else Path(chosen.output_dir)
-    task, texts, inputs = read_inputs(chosen)
+    task, texts, inputs, checks = read_inputs(chosen)
     finished = claim_folder(folder, chosen, inputs)
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
-        result = _execute(chosen, task, texts, inputs, folder)
+        result = _execute(chosen, task, texts, inputs, checks=checks, folder=folder)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
 def _execute(
-    recipe: Recipe, task: Task, texts: Sequence[ProbeText], inputs: Inputs, folder: Path
+    recipe: Recipe,
+    task: Task,
+    texts: Sequence[ProbeText],
+    inputs: Inputs,
+    *,
+    checks: CheckReport,
+    folder: Path,
 ) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     seed = recipe.training.seed
@@ -158,6 +166,7 @@ def _execute(
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
         environment=environment_of(task, seed),
+        checks=with_leaked_score(checks, task, logits),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peftune._version import __version__
+from peftune.checks.result import CheckReport, report_from_json
 from peftune.diagnosis import Finding
 from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
@@ -142,6 +143,7 @@ class Run:
         cost: time, memory, sizes.
         findings: diagnosed pitfalls.
         environment: versions, device, threads and seed streams.
+        checks: what was looked for in the data before training.
         status: `complete`.
     """
 
@@ -152,6 +154,7 @@ class Run:
     cost: Cost
     findings: Sequence[Finding]
     environment: Mapping[str, Any]
+    checks: CheckReport
     status: Literal["complete"] = "complete"
 
     @property
@@ -206,6 +209,7 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
         cost=Cost(**values["cost"]),
         findings=[Finding(**finding) for finding in values["findings"]],
         environment=values["environment"],
+        checks=report_from_json(values["checks"]),
         status=values["status"],
     )
 
