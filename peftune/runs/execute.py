@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import TrainerCallback
 from peftune.artifacts.save import save
 from peftune.artifacts.start import Beginning, begin
 from peftune.baselines.without_model import baseline_scores
+from peftune.checks import CheckReport
 from peftune.data.in_memory import RowsInMemory, kept_rows
 from peftune.data.rows import Rows
 from peftune.data.task import Task
@@ -44,6 +46,7 @@ from peftune.runs.folder import (
 from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.leaked_score import with_leaked_score
 from peftune.runs.measured import Before, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
@@ -111,8 +114,15 @@ def run(
     return _carry_out(chosen, folder, opened)
 
 
-Opened = tuple[Task, list[ProbeText], Inputs, Run | None]
-"""What a run reads, and the run itself where its folder holds it already."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a run reads, and the run itself where its folder holds it already."""
+
+    task: Task
+    texts: Sequence[ProbeText]
+    inputs: Inputs
+    checks: CheckReport
+    finished: Run | None
 
 
 def _run(recipe: Recipe, folder: Path) -> Run:
@@ -120,33 +130,26 @@ def _run(recipe: Recipe, folder: Path) -> Run:
     return _carry_out(recipe, folder, _open(recipe, folder))
 
 
-def _open(recipe: Recipe, folder: Path) -> Opened:
-    task, texts, inputs = read_inputs(recipe)
-    return task, texts, inputs, claim_folder(folder, recipe, inputs)
+def _open(recipe: Recipe, folder: Path) -> _Opened:
+    task, texts, inputs, checks = read_inputs(recipe)
+    return _Opened(task, texts, inputs, checks, claim_folder(folder, recipe, inputs))
 
 
-def _carry_out(recipe: Recipe, folder: Path, opened: Opened) -> Run:
-    task, texts, inputs, finished = opened
+def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
+    finished = opened.finished
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
         last, reached = run_stages(recipe, folder, _run)
-        result = _execute(last, task, texts, inputs, folder, reached=reached)
+        result = _execute(last, opened, folder, reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
-def _execute(
-    recipe: Recipe,
-    task: Task,
-    texts: Sequence[ProbeText],
-    inputs: Inputs,
-    folder: Path,
-    *,
-    reached: Sequence[Reached],
-) -> Run:
+def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Reached]) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
+    task, texts, inputs = opened.task, opened.texts, opened.inputs
     seed = recipe.training.seed
     model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
@@ -210,6 +213,7 @@ def _execute(
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
         environment=environment_of(task, seed),
+        checks=with_leaked_score(opened.checks, task, logits, thresholds),
     )
 
 
