@@ -12,6 +12,7 @@ from peftune._version import __version__
 
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier, Prediction, load, save
+    from peftune.checks import CheckReport, check
     from peftune.errors import PeftuneError
     from peftune.models.prepare import prepare
     from peftune.probes import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from peftune.tuning import Tuning, tune
 
 _HOMES = {
+    "CheckReport": "peftune.checks",
     "Classifier": "peftune.artifacts",
     "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
@@ -59,6 +61,7 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "check": "peftune.checks",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
     "prepare": "peftune.models.prepare",
@@ -74,6 +77,7 @@ _HOMES = {
 __all__ = [
     "EWC",
     "L2SP",
+    "CheckReport",
     "Classifier",
     "Cloze",
     "ForgettingCallback",
@@ -98,6 +102,7 @@ __all__ = [
     "Strategy",
     "Tuning",
     "__version__",
+    "check",
     "forget",
     "load",
     "prepare",
