@@ -14,7 +14,7 @@ from peftune.data.clean import Cleaning, clean_tables
 from peftune.data.labels import check_classes, names_of_labels, read_labels
 from peftune.data.rows import Rows, check_rows
 from peftune.data.split_tables import SPLITS, SplitTable, read_split_tables
-from peftune.data.splits import hold_out, limit
+from peftune.data.splits import hold_out, limit, per_label
 from peftune.data.strings import Strings
 from peftune.data.tables import chunked_column
 from peftune.recipe.schema import DataSection, SplitName
@@ -127,6 +127,10 @@ def task_of(
         )
         for split, rows in splits.items()
     }
+    if section.train_examples_per_label is not None:
+        limited["train"] = per_label(
+            limited["train"], section.train_examples_per_label, seed=section.seed, names=names
+        )
     task = Task(names, limited["train"], limited["validation"], limited.get("test"), dropped, kind)
     if with_test:
         _, judged = task.judged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from peftune.checks import CheckReport
 from peftune.checks.result import LeakedScore
 from peftune.data.keys import NO_TEXT, text_keys
 from peftune.data.task import Task
-from peftune.training.metrics import task_metrics
+from peftune.tasks.judge import task_metrics
 
 
 def with_leaked_score(
-    checks: CheckReport, task: Task, logits: NDArray[np.floating[Any]]
+    checks: CheckReport,
+    task: Task,
+    logits: NDArray[np.floating[Any]],
+    thresholds: Sequence[float] | None = None,
 ) -> CheckReport:
     """Add the score with and without the leaked rows, where any of the scored rows leaked.
 
@@ -24,6 +28,7 @@ def with_leaked_score(
         checks: what the checks said before training.
         task: the rows as they were learned and scored.
         logits: of the scored rows, (rows, labels).
+        thresholds: multi-label: probability from which a label is said.
     """
     leaked = leaked_rows(task)
     if not leaked.any():
@@ -35,8 +40,10 @@ def with_leaked_score(
         split=split,
         n=len(judged),
         leaked=int(leaked.sum()),
-        metrics=task_metrics(logits, labels),
-        metrics_without=task_metrics(logits[sound], labels[sound]) if sound.any() else {},
+        metrics=task_metrics(logits, labels, task.kind, thresholds),
+        metrics_without=task_metrics(logits[sound], labels[sound], task.kind, thresholds)
+        if sound.any()
+        else {},
     )
     return dataclasses.replace(checks, leaked_score=score)
 
