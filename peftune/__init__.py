@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from peftune._version import __version__
 
 if TYPE_CHECKING:
-    from peftune.artifacts import Classifier, Prediction, load, save
+    from peftune.artifacts import Classifier, load, prepare, save
     from peftune.baselines.prompted import FewShot, fewshot
     from peftune.errors import PeftuneError
-    from peftune.models.prepare import prepare
     from peftune.probes import (
         Cloze,
         KLDivergence,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
+    from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
     from peftune.training.regularized import RegularizedTrainer
     from peftune.tuning import Tuning, tune
@@ -52,7 +52,7 @@ _HOMES = {
     "MinimalPairs": "peftune.probes",
     "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
-    "Prediction": "peftune.artifacts",
+    "Prediction": "peftune.tasks.predictions",
     "Probe": "peftune.probes",
     "Recipe": "peftune.recipe",
     "RegularizedTrainer": "peftune.training.regularized",
@@ -64,7 +64,7 @@ _HOMES = {
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
-    "prepare": "peftune.models.prepare",
+    "prepare": "peftune.artifacts",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
     "report": "peftune.reporting.rebuild",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from peftune.forgetting.results import ProbeResult
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 
 MAJORITY = 0.4
 

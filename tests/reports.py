@@ -24,7 +24,8 @@ from peftune.forgetting.statistics import McNemar
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
 from peftune.runs.folder import write_json
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
-from peftune.training.learning import Learning, judge
+from peftune.tasks.judge import judge
+from peftune.tasks.learning import Learning
 
 STRATEGIES = ("full", "lora", "head-only")
 SEEDS = (0, 1)
@@ -124,20 +125,19 @@ def _run(strategy: str, seed: int, learning: Learning) -> Run:
         protocol={},
         reason=None,
     )
+    accuracy, macro_f1 = learning.accuracy or 0.0, learning.macro_f1 or 0.0
     path = [
         PathPoint(
             strength,
             None,
-            learning.accuracy * (0.5 + strength / 2),
-            learning.macro_f1 * (0.5 + strength / 2),
+            accuracy * (0.5 + strength / 2),
+            macro_f1 * (0.5 + strength / 2),
             {PROBE: lost * strength**2},
         )
         for strength in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     path += [
-        PathPoint(
-            1.0, step, learning.accuracy - (100 - step) / 500, 0.5, {PROBE: lost * step / 100}
-        )
+        PathPoint(1.0, step, accuracy - (100 - step) / 500, 0.5, {PROBE: lost * step / 100})
         for step in (50, 100)
     ]
     finding = Finding(

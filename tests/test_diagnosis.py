@@ -26,7 +26,7 @@ from peftune.diagnosis.underfitting import frequency_loss
 from peftune.errors import UsageError
 from peftune.recipe import read_recipe
 from peftune.runs import Run
-from peftune.training.learning import judge
+from peftune.tasks.judge import judge
 from peftune.training.train import TrainingResult
 
 RECIPE = """\
@@ -194,7 +194,7 @@ def facts() -> Facts:
     logits[:10] = logits[:10, ::-1]
     learning = judge(
         logits,
-        labels,
+        tuple(labels),
         names=["bad", "good"],
         split="test",
         seed=0,

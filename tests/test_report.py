@@ -22,7 +22,7 @@ from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.runs import Run, read_run
 from peftune.runs.budget import check_budget
 from peftune.runs.forget import forget
-from peftune.runs.report import run_from_json
+from peftune.runs.report_reader import run_from_json
 
 RECIPE = """\
 version: 1
@@ -52,7 +52,7 @@ KEYS = {
     "": "schema_version peftune_version status run learning forgetting cost findings environment",
     "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256 order_sha256",
     "run.strategy_config": "name r lora_alpha lora_dropout target_modules layers_to_transform use_rslora use_dora",
-    "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason",
+    "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason task",
     "learning.metrics": "balanced_accuracy weighted_f1 micro_f1 roc_auc log_loss",
     "learning.ci95": "accuracy macro_f1",
     "learning.per_label": "negative neutral positive",

@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 FILE_KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 COLUMN_ADVICE = "Set data.text_column and data.label_column."
-
 _MAX_BLOCK = 2**31 - 1  # bytes that Arrow reads at once
 
 
@@ -123,7 +122,7 @@ def column(
 def chunked_column(
     table: pa.Table, name: str, *, source: str, advice: str = COLUMN_ADVICE
 ) -> pa.ChunkedArray:
-    """Return one column as it lies: `column` without bringing its values into memory."""
+    """Return one column as it lies, without bringing its values into memory."""
     if name not in table.column_names:
         message = (
             f"{source} has no column '{name}'. {suggestion(name, table.column_names)} {advice}"

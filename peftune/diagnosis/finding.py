@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from peftune.forgetting.results import ProbeResult
 from peftune.recipe import Recipe
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 from peftune.training.train import TrainingResult
 
 Severity = Literal["note", "warning", "error"]
@@ -95,7 +95,7 @@ class Facts:
 
     @property
     def train_rows(self) -> int:
-        """Count the training rows."""
+        """Count the training rows of a single-label task."""
         return sum(self.train_labels.values())
 
     @property

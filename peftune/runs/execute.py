@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
+from peftune.artifacts.start import Beginning, begin
 from peftune.baselines.without_model import baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task import Task
@@ -22,12 +24,14 @@ from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.inference import predict_logits
 from peftune.models.parts import is_whole_model
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
+from peftune.recipe.schema import DataSection, TrainingSection
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
+    BASE,
     CHECKPOINTS,
     REPORT,
     claim_folder,
@@ -35,9 +39,10 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
-from peftune.runs.forgetting import Before, measure_before, measure_tuned, summarised
+from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.measured import Before, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
     end_of_path,
@@ -47,10 +52,14 @@ from peftune.runs.path import (
 )
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Run
+from peftune.runs.stages import Reached, blamed, run_stages
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
+from peftune.tasks.judge import judge
+from peftune.tasks.learning import Learning, learned_something
+from peftune.tasks.multi_label import best_thresholds, fixed_thresholds
+from peftune.tasks.predictions import predictions_of
 from peftune.training.forgetting_callback import ForgettingCallback
-from peftune.training.learning import Learning, judge, learned_something
 from peftune.training.trackers import refuse_missing_trackers
 from peftune.training.train import train
 
@@ -89,32 +98,35 @@ def run(
     if strategy is not None:
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
-    folder = Path(output) if output is not None else Path(chosen.output_dir)
-    task, texts, inputs = read_inputs(chosen)
-    finished = claim_folder(folder, chosen, inputs)
+    return _run(chosen, Path(output) if output is not None else Path(chosen.output_dir))
+
+
+def _run(recipe: Recipe, folder: Path) -> Run:
+    """Run a resolved recipe into a folder, its stages first."""
+    task, texts, inputs = read_inputs(recipe)
+    finished = claim_folder(folder, recipe, inputs)
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
-        result = _execute(chosen, task, texts, inputs, folder)
+        last, reached = run_stages(recipe, folder, _run)
+        result = _execute(last, task, texts, inputs, folder, reached=reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
 def _execute(
-    recipe: Recipe, task: Task, texts: Sequence[ProbeText], inputs: Inputs, folder: Path
+    recipe: Recipe,
+    task: Task,
+    texts: Sequence[ProbeText],
+    inputs: Inputs,
+    folder: Path,
+    *,
+    reached: Sequence[Reached],
 ) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     seed = recipe.training.seed
-    model = prepare_model(
-        recipe.model.name_or_path,
-        recipe.strategy,
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        seed=seed,
-        use_cpu=recipe.training.use_cpu,
-    )
+    model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
     split, judged = task.judged
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
@@ -128,27 +140,45 @@ def _execute(
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
-    logits = _logits(model, judged)
+    logits, thresholds = _logits(model, judged), _thresholds(model, recipe.training, task)
     learning = judge(
         logits,
         judged.labels,
         names=task.labels,
         split=split,
         seed=stream_seed(seed, "bootstrap"),
-        baselines=baseline_scores(task.train, judged),
+        kind=task.kind,
+        thresholds=thresholds,
+        baselines=baseline_scores(task, judged),
         curve=without_path(training.curve),
     )
     measured = measure_tuned(model, texts, before)
     forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
+    start = preparation_of(model).start
+    stages = blamed(
+        texts,
+        measured,
+        reached,
+        name=recipe.name,
+        task=recipe.task,
+        start=None if start is None else start.task,
+        seed=seed,
+    )
+    forgetting = dataclasses.replace(forgetting, stages=tuple(stages))
     if recipe.forgetting.path is not None:
-        end = end_of_path(learning, forgetting)
         way = path_at_strengths(
-            model, recipe.forgetting.path, rows=judged, texts=texts, measured=measured, end=end
+            model,
+            recipe.forgetting.path,
+            rows=judged,
+            texts=texts,
+            measured=measured,
+            end=end_of_path(learning, forgetting),
         )
         way += path_at_checkpoints(training.curve)
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
-    artifact = _save(model, recipe, learning, forgetting, folder)
-    write_predictions(judged, logits, task.labels, folder)
+    artifact = _save(model, recipe, learning, forgetting, folder=folder, thresholds=thresholds)
+    said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
+    write_predictions(judged, said, task, folder)
     write_evidence(judged, texts, measured, folder)
     return Run(
         folder=folder,
@@ -184,17 +214,45 @@ def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
     )
 
 
+def _thresholds(
+    model: nn.Module, section: TrainingSection, task: Task
+) -> tuple[float, ...] | None:
+    """Return from which probability each label is said; None where labels exclude each other."""
+    if task.kind != "multi-label":
+        return None
+    if section.label_threshold == "validation":
+        return best_thresholds(_logits(model, task.validation), task.validation.labels)
+    return fixed_thresholds(section.label_threshold, len(task.labels))
+
+
 def _save(
-    model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path
+    model: nn.Module,
+    recipe: Recipe,
+    learning: Learning,
+    forgetting: Forgetting,
+    *,
+    folder: Path,
+    thresholds: Sequence[float] | None,
 ) -> Path:
     name = recipe.data.dataset_name or recipe.data.train_file or ""
     data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
     return save(
         model,
         folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task_record(learning, data=data),
+        task=task_record(learning, data=data, columns=_columns(recipe.data)),
         forgetting=probe_records(forgetting),
+        label_thresholds=thresholds,
     )
+
+
+def _columns(section: DataSection) -> dict[str, Any]:
+    """Say of which columns texts and labels are made, as a recipe says it."""
+    names = {"text_column", "text_pair_column", "template", "label_column"}
+    return {
+        key: value
+        for key, value in section.model_dump(mode="json", include=names).items()
+        if value
+    }
 
 
 def _refuse_several_processes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,33 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from peftune.data.tokens import padding_collator
+from peftune.recipe.task import TaskName
 from peftune.regularizers import Regularizer
+from peftune.tasks.judge import metrics_for_trainer
+from peftune.tasks.loss import LossFunction
 from peftune.training.callbacks import QuietProgress, StopWhenDiverged
 from peftune.training.checkpoints import seal
-from peftune.training.metrics import metrics_of_prediction
 from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
 from peftune.training.trackers import report_forgetting
 
 TRAIN_SAMPLE = "train_sample"
 """What stands before the name of a score of training rows that was taken at an evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is learned, and how it is scored.
+
+    Args:
+        kind: what the labels are.
+        thresholds: multi-label: probability from which a label is said in evaluations.
+        loss: in the place of the model's own.
+    """
+
+    kind: TaskName = "single-label"
+    thresholds: Sequence[float] | None = None
+    loss: LossFunction | None = None
 
 
 class ClassifierTrainer(RegularizedTrainer):
@@ -47,6 +65,7 @@ class ClassifierTrainer(RegularizedTrainer):
         run_identity: hash that ties checkpoints to this run.
         keep_checkpoints: write each checkpoint; without, the model ends with the last weights.
         patience: evaluations without a better one before training stops; None never stops early.
+        objective: what is learned; one label a row without.
         regularizers: terms added to the loss.
         regularizer_seed: decides what text they draw.
     """
@@ -63,9 +82,11 @@ class ClassifierTrainer(RegularizedTrainer):
         run_identity: str,
         keep_checkpoints: bool = True,
         patience: int | None = None,
+        objective: Objective | None = None,
         regularizers: Sequence[Regularizer] = (),
         regularizer_seed: int = 0,
     ) -> None:
+        goal = objective or Objective()
         super().__init__(
             model,
             regularizers=regularizers,
@@ -75,7 +96,8 @@ class ClassifierTrainer(RegularizedTrainer):
             eval_dataset=validation,
             processing_class=tokenizer,
             data_collator=padding_collator(tokenizer),
-            compute_metrics=metrics_of_prediction,
+            compute_metrics=metrics_for_trainer(goal.kind, goal.thresholds),
+            compute_loss_func=goal.loss,
         )
         self.run_identity = run_identity
         self._order_seed = args.seed if args.data_seed is None else args.data_seed
@@ -131,12 +153,17 @@ class ClassifierTrainer(RegularizedTrainer):
             return {}
         # A DataLoader draws a number when it begins, and dropout would go on from another state.
         with torch.random.fork_rng(devices=[]):
-            found = self.predict(self._train_sample, metric_key_prefix=TRAIN_SAMPLE)
-        return {
-            name: value
-            for name, value in (found.metrics or {}).items()
-            if not name.endswith(("_runtime", "_per_second"))
-        }
+            found = self.evaluation_loop(
+                self.get_test_dataloader(self._train_sample),
+                description="Train sample",
+                prediction_loss_only=True if self.compute_metrics is None else None,
+                metric_key_prefix=TRAIN_SAMPLE,
+            )
+        scores = {name: float(value) for name, value in (found.metrics or {}).items()}
+        self.control = self.callback_handler.on_predict(
+            self.args, self.state, self.control, scores
+        )
+        return scores
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""
