@@ -26,8 +26,7 @@ from peftune.recipe import read_recipe
 from peftune.recipe.training import TrainingSection
 from peftune.runs import Run
 from peftune.strategies import LoRA
-from peftune.training.learning import judge
-from peftune.training.metrics import task_metrics
+from peftune.tasks.judge import judge, task_metrics
 from peftune.training.train import TrainingResult, train
 
 NAMES = ("bad", "good")
