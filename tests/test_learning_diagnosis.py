@@ -255,7 +255,7 @@ def facts() -> Facts:
     logits[:10] = logits[:10, ::-1]
     learning = judge(
         logits,
-        labels,
+        tuple(labels),
         names=NAMES,
         split="test",
         seed=0,
