@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from peftune.checks import CheckReport
 from peftune.compare.summary import (
     Difference,
     Estimate,
@@ -165,6 +166,7 @@ def _run(strategy: str, seed: int, learning: Learning) -> Run:
         cost=Cost(12.34 + seed, 99.9, 512 * 1024**2, 131_840, 5_454_080, 537_461, 2400, 150),
         findings=[finding] if strategy == "head-only" else [],
         environment={"versions": {"python": "3.11.7"}, "device": "cpu", "threads": seed + 1},
+        checks=CheckReport("pass", {}, ()),
     )
 
 

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from peftune.cli import (
     adapter,
+    check,
     compare,
     env,
     evaluate,
@@ -55,6 +56,7 @@ for verb in (
     forget,
     report,
     adapter,
+    check,
     validate,
     strategies,
     probes,

@@ -6,6 +6,8 @@ import dataclasses
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from transformers import TrainerCallback
 from peftune.artifacts.save import save
 from peftune.artifacts.start import Beginning, begin
 from peftune.baselines.without_model import baseline_scores
+from peftune.checks import CheckReport
+from peftune.data.in_memory import RowsInMemory, kept_rows
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.diagnosis import find_pitfalls
@@ -42,6 +46,7 @@ from peftune.runs.folder import (
 from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.leaked_score import with_leaked_score
 from peftune.runs.measured import Before, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
@@ -72,6 +77,7 @@ def run(
     overrides: Sequence[str] = (),
     strategy: Strategy | str | None = None,
     output: str | Path | None = None,
+    data: RowsInMemory | None = None,
 ) -> Run:
     """Run one recipe with one strategy and one seed.
 
@@ -83,6 +89,8 @@ def run(
         overrides: `key=value` assignments, such as `training.seed=1`.
         strategy: put in the place of the recipe's own.
         output: run folder, in the place of the recipe's `output_dir`.
+        data: rows in the place of the recipe's own: a pandas DataFrame, a `datasets` data set, or
+            a dict with one for each split. They are kept in the folder's `data/`.
 
     Returns:
         The run, as written to the folder's `report.json`.
@@ -98,33 +106,50 @@ def run(
     if strategy is not None:
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
-    return _run(chosen, Path(output) if output is not None else Path(chosen.output_dir))
+    folder = Path(output) if output is not None else Path(chosen.output_dir)
+    rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
+    with rows as section:
+        chosen = chosen.model_copy(update={"data": section})
+        opened = _open(chosen, folder)
+    return _carry_out(chosen, folder, opened)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a run reads, and the run itself where its folder holds it already."""
+
+    task: Task
+    texts: Sequence[ProbeText]
+    inputs: Inputs
+    checks: CheckReport
+    finished: Run | None
 
 
 def _run(recipe: Recipe, folder: Path) -> Run:
     """Run a resolved recipe into a folder, its stages first."""
-    task, texts, inputs = read_inputs(recipe)
-    finished = claim_folder(folder, recipe, inputs)
+    return _carry_out(recipe, folder, _open(recipe, folder))
+
+
+def _open(recipe: Recipe, folder: Path) -> _Opened:
+    task, texts, inputs, checks = read_inputs(recipe)
+    return _Opened(task, texts, inputs, checks, claim_folder(folder, recipe, inputs))
+
+
+def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
+    finished = opened.finished
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
         last, reached = run_stages(recipe, folder, _run)
-        result = _execute(last, task, texts, inputs, folder, reached=reached)
+        result = _execute(last, opened, folder, reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
-def _execute(
-    recipe: Recipe,
-    task: Task,
-    texts: Sequence[ProbeText],
-    inputs: Inputs,
-    folder: Path,
-    *,
-    reached: Sequence[Reached],
-) -> Run:
+def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Reached]) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
+    task, texts, inputs = opened.task, opened.texts, opened.inputs
     seed = recipe.training.seed
     model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
@@ -188,6 +213,7 @@ def _execute(
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
         environment=environment_of(task, seed),
+        checks=with_leaked_score(opened.checks, task, logits, thresholds),
     )
 
 

@@ -26,7 +26,7 @@ from peftune.tasks.multi_label import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
-from peftune.training.trainer import Objective
+from peftune.training.trainer import ClassifierTrainer, Objective
 from peftune.training.ways import way_of
 
 logger = logging.getLogger(__name__)
@@ -137,16 +137,23 @@ def train(
             torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started - trainer.seconds_aside
     model.eval()
-    state = trainer.state
-    whole = resume is None
+    return _result(trainer, learned, None if resume else seconds, memory.peak_bytes, resume)
+
+
+def _result(
+    trainer: ClassifierTrainer,
+    learned: Tokens,
+    seconds: float | None,
+    peak_memory_bytes: int | None,
+    resume: Path | None,
+) -> TrainingResult:
+    state, hashed = trainer.state, not (resume or trainer.args.dataloader_num_workers)
     return TrainingResult(
-        seconds=seconds if whole else None,
+        seconds=seconds,
         examples=round(state.epoch * len(learned.dataset)) if state.epoch else 0,
         steps=state.global_step,
-        order_sha256=trainer.order.sha256
-        if whole and not section.dataloader_num_workers
-        else None,
-        peak_memory_bytes=memory.peak_bytes,
+        order_sha256=trainer.order.sha256 if hashed else None,
+        peak_memory_bytes=peak_memory_bytes,
         curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
         best_step=state.best_global_step,
         best_value=state.best_metric,
