@@ -93,7 +93,7 @@ def test_a_group_is_on_one_side_and_classes_keep_their_share(share: float) -> No
     assert sorted(numbers(stay) + numbers(held)) == list(range(3000))
     assert abs(len(held) / 3000 - share) < 0.01
     for label, count in Counter(labels).items():
-        assert abs(held.labels.count(label) / count - share) < 0.02
+        assert abs(held.labels.count(label) / count - share) < 0.03
     # Groups of every size are held out: not the small ones alone.
     assert abs(len({*held.groups}) / len({*groups}) - share) < 0.1
 
@@ -123,13 +123,13 @@ def test_rows_without_a_group_are_free() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.25])
 def test_every_label_of_several_keeps_its_share(share: float) -> None:
-    """Rare labels too, within a row and a half; a random choice is off by more."""
+    """Rare labels too, within two rows; a random choice is off by more."""
     labels = several_labels(4000)
 
     stay, held = hold_out(rows_of(labels), share, seed=0, key="validation_split")
 
     off = np.array(held.labels).sum(axis=0) - share * np.array(labels).sum(axis=0)
-    assert np.abs(off).max() < 1.5
+    assert np.abs(off).max() < 2
     assert abs(len(held) - share * 4000) <= 2
     assert len(stay) + len(held) == 4000
     chance = np.random.default_rng(0).choice(4000, len(held), replace=False)
