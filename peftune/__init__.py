@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from peftune._version import __version__
 
 if TYPE_CHECKING:
-    from peftune.artifacts import Classifier, Prediction, load, save
+    from peftune.artifacts import Classifier, load, prepare, save
+    from peftune.baselines.prompted import FewShot, fewshot
     from peftune.errors import PeftuneError
-    from peftune.models.prepare import prepare
     from peftune.probes import (
         Cloze,
         KLDivergence,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
+    from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
     from peftune.training.regularized import RegularizedTrainer
     from peftune.tuning import Tuning, tune
@@ -37,6 +38,7 @@ _HOMES = {
     "Classifier": "peftune.artifacts",
     "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
+    "FewShot": "peftune.baselines.prompted",
     "ForgettingCallback": "peftune.training.forgetting_callback",
     "Full": "peftune.strategies",
     "HeadOnly": "peftune.strategies",
@@ -50,7 +52,7 @@ _HOMES = {
     "MinimalPairs": "peftune.probes",
     "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
-    "Prediction": "peftune.artifacts",
+    "Prediction": "peftune.tasks.predictions",
     "Probe": "peftune.probes",
     "Recipe": "peftune.recipe",
     "RegularizedTrainer": "peftune.training.regularized",
@@ -59,9 +61,10 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
-    "prepare": "peftune.models.prepare",
+    "prepare": "peftune.artifacts",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
     "report": "peftune.reporting.rebuild",
@@ -76,6 +79,7 @@ __all__ = [
     "L2SP",
     "Classifier",
     "Cloze",
+    "FewShot",
     "ForgettingCallback",
     "Full",
     "HeadOnly",
@@ -98,6 +102,7 @@ __all__ = [
     "Strategy",
     "Tuning",
     "__version__",
+    "fewshot",
     "forget",
     "load",
     "prepare",

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from peftune.checks import CheckReport
 from peftune.compare.summary import (
     Difference,
     Estimate,
@@ -24,7 +25,8 @@ from peftune.forgetting.statistics import McNemar
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
 from peftune.runs.folder import write_json
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
-from peftune.training.learning import Learning, judge
+from peftune.tasks.judge import judge
+from peftune.tasks.learning import Learning
 
 STRATEGIES = ("full", "lora", "head-only")
 SEEDS = (0, 1)
@@ -87,6 +89,7 @@ def _curve(strategy: str, rng: np.random.Generator) -> list[dict[str, float]]:
                 {
                     "step": step,
                     "epoch": step / 50,
+                    "train_sample_loss": 0.85 - step / 200 + noise,
                     "validation_loss": 0.9 - step / 500 + noise,
                     "validation_accuracy": 0.5 + step / 500 + noise,
                     f"forgetting_{PROBE}-watched": _COST[strategy] * step / 100,
@@ -123,20 +126,19 @@ def _run(strategy: str, seed: int, learning: Learning) -> Run:
         protocol={},
         reason=None,
     )
+    accuracy, macro_f1 = learning.accuracy or 0.0, learning.macro_f1 or 0.0
     path = [
         PathPoint(
             strength,
             None,
-            learning.accuracy * (0.5 + strength / 2),
-            learning.macro_f1 * (0.5 + strength / 2),
+            accuracy * (0.5 + strength / 2),
+            macro_f1 * (0.5 + strength / 2),
             {PROBE: lost * strength**2},
         )
         for strength in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     path += [
-        PathPoint(
-            1.0, step, learning.accuracy - (100 - step) / 500, 0.5, {PROBE: lost * step / 100}
-        )
+        PathPoint(1.0, step, accuracy - (100 - step) / 500, 0.5, {PROBE: lost * step / 100})
         for step in (50, 100)
     ]
     finding = Finding(
@@ -164,6 +166,7 @@ def _run(strategy: str, seed: int, learning: Learning) -> Run:
         cost=Cost(12.34 + seed, 99.9, 512 * 1024**2, 131_840, 5_454_080, 537_461, 2400, 150),
         findings=[finding] if strategy == "head-only" else [],
         environment={"versions": {"python": "3.11.7"}, "device": "cpu", "threads": seed + 1},
+        checks=CheckReport("pass", {}, ()),
     )
 
 

@@ -38,7 +38,7 @@ from peftune.probes import ContinuationScores, TextScores
 from peftune.recipe import Recipe, resolve, with_strategy
 from peftune.recipe.schema import DataSection, ModelSection
 from peftune.strategies import HeadOnly, LoRA
-from peftune.training.learning import judge
+from peftune.tasks.judge import judge
 
 NAMES = ("bad", "good")
 SMALL = Prompting(shots=(0, 2), seeds=(0, 1), most_rows=6)
@@ -163,7 +163,7 @@ def test_the_baselines_are_the_majority_of_train_and_words() -> None:
     train = rows(["sun sun", "sun out", "rain rain", "rain", "rain falls"], [1, 1, 0, 0, 0])
     judged = rows(["sun", "sun again", "more sun", "rain"], [1, 1, 1, 0])
 
-    scores = baseline_scores(train, judged)
+    scores = baseline_scores(Task(NAMES, train, judged, None, {}), judged)
 
     # Majority says 0 four times: accuracy 1/4; F1 of 0 is 2/5, of 1 it is 0.
     assert scores["majority"] == pytest.approx({"accuracy": 0.25, "macro_f1": 0.2})
@@ -176,7 +176,9 @@ def test_the_baselines_macro_f1_is_averaged_over_the_same_labels_as_the_models()
     judged = rows(["sun", "sun", "rain"], [0, 0, 1])
     logits = np.eye(3)[[0, 0, 1]]
 
-    scores = baseline_scores(train, judged)["tfidf_logistic_regression"]
+    scores = baseline_scores(Task(NAMES, train, judged, None, {}), judged)[
+        "tfidf_logistic_regression"
+    ]
     model = judge(logits, judged.labels, names=("a", "b", "c"), split="test", seed=0)
 
     assert scores["accuracy"] == model.accuracy == 1.0
@@ -188,7 +190,12 @@ def test_texts_without_words_do_not_stop_the_baseline(text: str) -> None:
     """Texts of one character still make a vocabulary."""
     both = rows([text, text], [0, 1])
 
-    assert baseline_scores(both, both)["tfidf_logistic_regression"]["accuracy"] == 0.5
+    assert (
+        baseline_scores(Task(NAMES, both, both, None, {}), both)["tfidf_logistic_regression"][
+            "accuracy"
+        ]
+        == 0.5
+    )
 
 
 @pytest.mark.parametrize("labels", [[1, 2, 2, 1], [2, 1, 1, 2]])

@@ -153,7 +153,7 @@ def _good_rows(count: int = 40) -> list[str]:
         pytest.param(
             ["run", "tiny.yaml", "model.length=3"],
             "command line 'model.length=3': model.length: unknown key. "
-            "Did you mean 'max_length'? Available: max_length, name_or_path, revision.",
+            "Did you mean 'max_length'? Available: init_from, max_length, name_or_path, revision.",
             id="unknown override",
         ),
         pytest.param(

@@ -31,7 +31,7 @@ from peftune.runs import environment, report
 from peftune.runs.evidence import DOCUMENTS, TEXTS
 from peftune.runs.folder import PREDICTIONS
 from peftune.strategies import STRATEGIES
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

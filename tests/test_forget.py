@@ -23,7 +23,8 @@ from peftune.forgetting.measure import measure, measure_base, measure_with, read
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss
 from peftune.runs.forget import forget
-from peftune.runs.forgetting import measure_before, measure_tuned, summarised
+from peftune.runs.forgetting import summarised
+from peftune.runs.measured import measure_before, measure_tuned
 from peftune.runs.report import Forgetting
 from peftune.strategies import Full, LoRA
 

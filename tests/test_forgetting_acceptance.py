@@ -52,7 +52,8 @@ from peftune.probes import (
     Probe,
 )
 from peftune.runs import forgetting as runs_forgetting
-from peftune.runs.forgetting import Before, Measured, measure_before, summarised
+from peftune.runs.forgetting import summarised
+from peftune.runs.measured import Before, Measured, measure_before
 from peftune.strategies import STRATEGIES, LoRA, LoRA8bit
 
 Fault = Callable[[pytest.MonkeyPatch], None]

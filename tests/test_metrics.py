@@ -14,12 +14,10 @@ from transformers import EvalPrediction
 
 from peftune.errors import TrainingError
 from peftune.forgetting.intervals import row_interval
-from peftune.training.learning import _macro_f1_of, judge, learned_something
-from peftune.training.metrics import (
-    SequenceClassificationMetrics,
-    metrics_of_prediction,
-    task_metrics,
-)
+from peftune.tasks.judge import judge, metrics_for_trainer, task_metrics
+from peftune.tasks.learning import learned_something
+from peftune.tasks.metrics import SequenceClassificationMetrics
+from peftune.tasks.single_label import _macro_f1_of
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 1, 0, 2, 0, 2])
@@ -70,10 +68,10 @@ def test_the_area_is_none_where_a_class_has_no_rows() -> None:
     truth = np.array([0, 0, 1, 1])
     logits = _logits([0, 1, 1, 2])
 
-    learning = judge(logits, truth.tolist(), names=("a", "b", "c"), split="test", seed=0)
+    learning = judge(logits, tuple(truth.tolist()), names=("a", "b", "c"), split="test", seed=0)
 
     assert task_metrics(logits, truth)["roc_auc"] is None
-    assert "roc_auc" not in metrics_of_prediction(EvalPrediction(logits, truth))
+    assert "roc_auc" not in metrics_for_trainer()(EvalPrediction(logits, truth))
     assert learning.metrics["roc_auc"] is None
     assert learning.reason == "roc_auc: a label has no rows in this split"
     # F1 of the three classes: 2/3, 1/2, and 0 for the one that does not occur.
@@ -141,7 +139,7 @@ def test_the_accuracy_interval_is_the_binomial_one() -> None:
 
 def test_one_row_has_no_interval() -> None:
     """A single row has no spread to resample."""
-    learning = judge(_logits([0]), [0], names=("a", "b", "c"), split="test", seed=0)
+    learning = judge(_logits([0]), (0,), names=("a", "b", "c"), split="test", seed=0)
 
     assert dict(learning.ci95) == {"accuracy": None, "macro_f1": None}
     assert learning.reason == (
@@ -173,7 +171,12 @@ def test_something_was_learned_if_the_interval_lies_above_the_majority(
     majority = {"majority": {"accuracy": 0.5, "macro_f1": 1 / 3}}
 
     learning = judge(
-        _logits(predicted, 2), truth, names=("a", "b"), split="test", seed=0, baselines=majority
+        _logits(predicted, 2),
+        tuple(truth),
+        names=("a", "b"),
+        split="test",
+        seed=0,
+        baselines=majority,
     )
 
     assert learned_something(learning) is learned

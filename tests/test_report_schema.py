@@ -183,7 +183,7 @@ def test_an_unknown_key_is_refused_wherever_keys_are_fixed(report: dict[str, Any
     [
         (("schema_version",), 2, "$.schema_version: 1 was expected"),
         (("cost", "artifact_bytes"), 1.5, "$.cost.artifact_bytes: 1.5 is not of type 'integer'"),
-        (("learning", "accuracy"), None, "$.learning.accuracy: None is not of type 'number'"),
+        (("learning", "loss"), None, "$.learning.loss: None is not of type 'number'"),
         (
             ("forgetting", "verdict"),
             "fine",

@@ -499,6 +499,7 @@ def test_a_refit_leaves_trunk_and_forgetting_alone(
             **arguments,  # type: ignore[arg-type]
         )
         assert found.learning is not None
+        assert found.learning.accuracy is not None
         return found.learning.accuracy, found.forgetting["prose"].forgetting
 
     kept, refitted = point(), point(head="refitted", fit_file=fit_rows)

@@ -21,7 +21,7 @@ from peftune.data.task import Task, load_task
 from peftune.errors import TrainingError
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
-from peftune.training.metrics import task_metrics
+from peftune.tasks.judge import task_metrics
 from peftune.training.train import TrainingResult, train
 from peftune.training.trainer import ClassifierTrainer
 

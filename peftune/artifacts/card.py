@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from peftune.artifacts.manifest import Rescaled
 from peftune.models.source import BaseSource
+from peftune.recipe.task import TaskName
+
+_KEYS = {"f1": "macro_f1"}
+_TITLES = {"f1": "macro F1", "bits_per_byte": "bits per byte"}
+_OTHER_SCORES = ("pearson", "spearman", "mse", "bits_per_byte", "perplexity")
 
 _WITH_PEFTUNE = """```python
 import peftune
@@ -42,6 +47,7 @@ def model_card(
     is_peft: bool,
     strategy: Mapping[str, Any],
     base: BaseSource,
+    task_name: TaskName,
     labels: Sequence[str],
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
@@ -54,6 +60,7 @@ def model_card(
         is_peft: whether plain PEFT can load it.
         strategy: name and hyper-parameters.
         base: which base it belongs to.
+        task_name: the kind of task.
         labels: label names in the order of their ids.
         task: scores of the run that made it, if any.
         forgetting: probe results of that run, if any.
@@ -72,7 +79,8 @@ def model_card(
         )
     if kind == "model":
         ways.append("With plain transformers:\n\n" + _WITH_TRANSFORMERS.format(folder=folder))
-    what = "A classifier" if kind == "model" else "An adapter that makes a classifier"
+    noun = "regression" if task_name == "regression" else "classifier"
+    what = f"A {noun}" if kind == "model" else f"An adapter that makes a {noun}"
     settings = ", ".join(f"{name} {value}" for name, value in strategy.items() if name != "name")
     lines = [
         "---",
@@ -105,14 +113,14 @@ def _front_matter(
 ) -> str:
     results = None
     if task is not None:
-        metrics = {"accuracy": task["accuracy"], "f1": task["macro_f1"]}
+        metrics = dict(_scores_of(task))
         results = [
             EvalResult(
                 task_type="text-classification",
                 dataset_type=str(task.get("data", "unknown")),
                 dataset_name=str(task.get("data", "unknown")),
                 metric_type=name,
-                metric_name="macro F1" if name == "f1" else name,
+                metric_name=_TITLES.get(name, name),
                 metric_value=value,
             )
             for name, value in metrics.items()
@@ -164,10 +172,23 @@ def _results(
 
 
 def _scores(task: Mapping[str, Any]) -> list[str]:
-    return [
-        f"| accuracy on {task['n']} {task['split']} rows | {task['accuracy']:.3f} | {_interval(task['ci95']['accuracy'], '.3f')} |",
-        f"| macro F1 | {task['macro_f1']:.3f} | {_interval(task['ci95']['macro_f1'], '.3f')} |",
+    rows = [
+        f"| {_TITLES.get(name, name)} | {value:.3f} | {_interval(task['ci95'].get(_KEYS.get(name, name)), '.3f')} |"
+        for name, value in _scores_of(task)
     ]
+    first, *rest = rows or ["| not measured | - | - |"]
+    name, mark, numbers = first[2:].partition(" |")
+    return [f"| {name} on {task['n']} {task['split']} rows{mark}{numbers}", *rest]
+
+
+def _scores_of(task: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Give the scores of a run under the names that model cards have for them."""
+    values = {"accuracy": task["accuracy"], "f1": task["macro_f1"]}
+    if task["accuracy"] is None:
+        values = {name: task.get("metrics", {}).get(name) for name in _OTHER_SCORES}
+    for name, value in values.items():
+        if value is not None:
+            yield name, value
 
 
 def _interval(interval: Sequence[float] | None, form: str) -> str:

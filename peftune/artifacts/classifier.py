@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from peftune.artifacts.manifest import Manifest
+from peftune.data.text_column import pair_of
 from peftune.errors import UsageError
 from peftune.models.inference import predict_logits
+from peftune.recipe.task import TaskName
+from peftune.tasks.predictions import Prediction, predictions_of
 
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the classifier says of one text.
-
-    Args:
-        label: name of the likeliest label.
-        score: its probability.
-        probabilities: probability by label name; they sum to 1.
-    """
-
-    label: str
-    score: float
-    probabilities: Mapping[str, float] = field(repr=False)
+Text = str | tuple[str, str]
+"""A text, or the two of a pair."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,35 +39,43 @@ class Classifier:
     max_length: int
     manifest: Manifest | None = field(default=None, repr=False)
 
-    def predict(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Prediction]:
-        """Classify texts, in their order.
+    def predict(self, texts: Sequence[Text], *, batch_size: int = 64) -> list[Prediction]:
+        """Say of each text, in order, its label, its labels, or its number.
+
+        Args:
+            texts: strings, or pairs of strings for a model of text pairs.
+            batch_size: texts in one forward pass.
 
         Raises:
             UsageError: `texts` is one string instead of a list of them, or holds something else.
         """
-        probabilities = softmax(
-            self.logits(texts, batch_size=batch_size).astype(np.float64), axis=-1
+        return predictions_of(
+            self.logits(texts, batch_size=batch_size),
+            kind=self.task,
+            names=self.labels,
+            thresholds=self.manifest.label_thresholds if self.manifest else None,
         )
-        return [
-            Prediction(
-                label=self.labels[int(row.argmax())],
-                score=float(row.max()),
-                probabilities={
-                    label: float(value) for label, value in zip(self.labels, row, strict=True)
-                },
-            )
-            for row in probabilities
-        ]
 
-    def logits(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
+    @property
+    def task(self) -> TaskName:
+        """The kind of task that it was trained for."""
+        return self.manifest.task_name if self.manifest else "single-label"
+
+    def logits(self, texts: Sequence[Text], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Return raw scores, (texts, labels), float32."""
         if isinstance(texts, str):
             message = "predict takes a list of strings (got one string); for one text write predict([text])."
             raise UsageError(message)
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                message = f"predict takes a list of strings (got {type(text).__name__} at index {index})."
-                raise UsageError(message)
+        whole = [_whole(text, index) for index, text in enumerate(texts)]
         return predict_logits(
-            self.model, self.tokenizer, texts, max_length=self.max_length, batch_size=batch_size
+            self.model, self.tokenizer, whole, max_length=self.max_length, batch_size=batch_size
         )
+
+
+def _whole(text: object, index: int) -> str:
+    if isinstance(text, str):
+        return text
+    if isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text):  # noqa: PLR2004 - a pair
+        return pair_of(*text)
+    message = f"predict takes a list of strings (got {type(text).__name__} at index {index})."
+    raise UsageError(message)

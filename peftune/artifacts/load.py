@@ -27,6 +27,7 @@ from peftune.models.fingerprint import base_fingerprint
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
+from peftune.recipe.task import has_head
 from peftune.strategies import STRATEGIES, Strategy
 
 _ADAPTER_FILES = {WEIGHTS, PEFT_CONFIG, MANIFEST, CARD}
@@ -50,6 +51,9 @@ def load(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) 
     """
     path = Path(folder)
     manifest = checked_manifest(path)
+    if not has_head(manifest.task_name):
+        message = f"'{path}' is no classifier: it has learned {manifest.task_name} and has no head. Start a run from it with model.init_from."
+        raise ArtifactError(message)
     model = (
         _load_model(path, manifest, use_cpu=use_cpu)
         if manifest.kind == "model"
@@ -67,7 +71,11 @@ def load(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) 
 
 
 def load_prepared(
-    folder: str | Path, *, base: str | None = None, use_cpu: bool = False
+    folder: str | Path,
+    *,
+    base: str | None = None,
+    use_cpu: bool = False,
+    in_float32: bool = False,
 ) -> nn.Module:
     """Load an artifact onto its base as a prepared model, whose reference is the untouched base.
 
@@ -75,6 +83,7 @@ def load_prepared(
         folder: an adapter folder, or the `model/` folder of full fine-tuning.
         base: where the base lies, if not under the name that the manifest gives.
         use_cpu: stay on the CPU even where there is a GPU.
+        in_float32: hold the base in float32 even where the strategy would not.
 
     Raises:
         ArtifactError: the artifact is damaged, or does not fit the base.
@@ -85,15 +94,18 @@ def load_prepared(
     weights = WEIGHTS if manifest.kind == "adapter" else MODEL_WEIGHTS
     content = _verified_bytes(path, manifest)
     strategy = strategy_of(manifest, source=str(path))
+    base = base or base_beside(path, manifest)
     base_name = base or manifest.base.name
     refuse_other_base(base_name, manifest, source=str(path), given=base is not None)
     model = prepare_model(
         base_name,
         strategy,
         labels=manifest.labels,
+        task=manifest.task_name,
         revision=manifest.base.revision if base is None else None,
         max_length=manifest.max_length,
         use_cpu=use_cpu,
+        in_float32=in_float32,
     )
     tokenizer = preparation_of(model).tokenizer
     if (
@@ -108,6 +120,15 @@ def load_prepared(
         source=str(path / weights),
     )
     return model.eval()
+
+
+def base_beside(folder: Path, manifest: Manifest) -> str | None:
+    """Return the base of an artifact that lies in its run folder: the start it was put on."""
+    start = manifest.started_from
+    beside = folder.resolve().parent / "base"
+    if start is None or start.kind != "base" or not beside.is_dir():
+        return None
+    return str(beside)
 
 
 def strategy_of(manifest: Manifest, *, source: str) -> Strategy:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from peftune.errors import ArtifactError
+from peftune.models.prepare import StartKind
+from peftune.recipe.task import TaskName
 
 MANIFEST = "peftune.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -20,6 +23,13 @@ MAX_MANIFEST_BYTES = 1 << 20
 SEAL = "sha256"
 
 Sha256 = str
+
+_LABEL_COUNTS: dict[str, tuple[int, float]] = {
+    "single-label": (2, math.inf),
+    "multi-label": (2, math.inf),
+    "regression": (1, 1),
+    "language-modeling": (0, 0),
+}
 
 
 class _Part(BaseModel):
@@ -50,6 +60,15 @@ class Rescaled(_Part):
     from_sha256: Sha256
 
 
+class StartedFrom(_Part):
+    """What the training of an artifact began as, where that was not the untouched base."""
+
+    kind: StartKind
+    sha256: Sha256
+    task_name: TaskName
+    origin: BaseIdentity
+
+
 class Manifest(_Part):
     """Everything that `peftune.load` checks before it believes an artifact."""
 
@@ -58,7 +77,9 @@ class Manifest(_Part):
     kind: Literal["adapter", "model"]
     strategy: dict[str, Any]
     base: BaseIdentity
-    labels: list[str] = Field(min_length=2)
+    task_name: TaskName = "single-label"
+    labels: list[str]
+    label_thresholds: list[float] | None = None
     max_length: int = Field(ge=2, le=1024)
     tokenizer_sha256: Sha256
     pad_token_id: int = Field(ge=0)
@@ -68,6 +89,21 @@ class Manifest(_Part):
     task: dict[str, Any] | None = None
     forgetting: list[dict[str, Any]] | None = None
     rescaled: Rescaled | None = None
+    started_from: StartedFrom | None = None
+
+    @model_validator(mode="after")
+    def _labels_fit_the_task(self) -> Manifest:
+        least, most = _LABEL_COUNTS[self.task_name]
+        if not least <= len(self.labels) <= most:
+            message = f"a task of the kind {self.task_name} has no {len(self.labels)} labels"
+            raise ValueError(message)
+        limits = self.label_thresholds
+        if limits is not None and (
+            len(limits) != len(self.labels) or not all(0 < limit < 1 for limit in limits)
+        ):
+            message = "label_thresholds must be one number between 0 and 1 a label"
+            raise ValueError(message)
+        return self
 
 
 def sha256_of(content: bytes) -> Sha256:

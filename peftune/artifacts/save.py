@@ -8,7 +8,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from peft import PeftModel
+from peft import PeftModel, TaskType
 from torch import nn
 
 from peftune._version import __version__
@@ -21,15 +21,18 @@ from peftune.artifacts.manifest import (
     BaseIdentity,
     Manifest,
     Rescaled,
+    StartedFrom,
     sha256_of,
     write_manifest,
 )
 from peftune.artifacts.publish import published
 from peftune.artifacts.tensors import ADAPTER_NAME, adapter_tensors, check_against_peft
 from peftune.errors import OutputFolderError, TrainingError
-from peftune.models.parts import is_whole_model, unwrapped
-from peftune.models.prepare import Preparation, preparation_of
+from peftune.models.effective import write_trunk
+from peftune.models.parts import is_whole_model, trunk_of, unwrapped
+from peftune.models.prepare import Preparation, Start, preparation_of
 from peftune.models.tokenizer import tokenizer_sha256
+from peftune.recipe.task import has_head
 
 
 def save(
@@ -39,6 +42,7 @@ def save(
     task: Mapping[str, Any] | None = None,
     forgetting: Sequence[Mapping[str, Any]] | None = None,
     rescaled: Rescaled | None = None,
+    label_thresholds: Sequence[float] | None = None,
 ) -> Path:
     """Save the weights that learned, with all that it takes to use them.
 
@@ -52,6 +56,7 @@ def save(
         task: scores to record, with the keys of the report's `learning`.
         forgetting: probe results to record.
         rescaled: how it was made out of another artifact, to record.
+        label_thresholds: multi-label: probability from which each label is said; 0.5 without.
 
     Returns:
         The folder.
@@ -80,6 +85,7 @@ def save(
             is_peft=isinstance(model, PeftModel),
             strategy=preparation.strategy.fields(),
             base=preparation.base,
+            task_name=preparation.task,
             labels=preparation.labels,
             task=task,
             forgetting=forgetting,
@@ -94,6 +100,7 @@ def save(
             task=task,
             forgetting=forgetting,
             rescaled=rescaled,
+            label_thresholds=label_thresholds,
         )
         write_manifest(manifest, staging)
     return target
@@ -110,20 +117,28 @@ def _write_adapter(
     if isinstance(model, PeftModel):
         check_against_peft(model, tensors)
         config = model.peft_config[ADAPTER_NAME]
-        written = {
-            "base_model_name_or_path": config.base_model_name_or_path,
-            "inference_mode": config.inference_mode,
+        written: dict[str, Any] = {
+            "base_model_name_or_path": preparation.base.hub_id,
+            "inference_mode": True,
         }
-        config.base_model_name_or_path, config.inference_mode = preparation.base.hub_id, True
+        if not has_head(preparation.task):
+            written |= {"task_type": TaskType.CAUSAL_LM, "modules_to_save": None}
+        kept = {name: getattr(config, name) for name in written}
         try:
+            for name, value in written.items():
+                setattr(config, name, value)
             config.save_pretrained(str(folder))
         finally:
-            for name, value in written.items():
+            for name, value in kept.items():
                 setattr(config, name, value)
     safetensors.torch.save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def _write_model(model: nn.Module, preparation: Preparation, folder: Path) -> None:
+    if not has_head(preparation.task):
+        weights = {name: weight.detach() for name, weight in trunk_of(model).named_parameters()}
+        write_trunk(model, weights, preparation.tokenizer, folder)
+        return
     inner = unwrapped(model)
     inner.config.use_cache = True
     try:
@@ -142,6 +157,7 @@ def _manifest(
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
     rescaled: Rescaled | None,
+    label_thresholds: Sequence[float] | None,
 ) -> Manifest:
     base = preparation.base
     return Manifest(
@@ -151,18 +167,38 @@ def _manifest(
         base=BaseIdentity(
             name=base.name, revision=base.revision, fingerprint=preparation.base_fingerprint
         ),
+        task_name=preparation.task,
         labels=list(preparation.labels),
+        label_thresholds=None if label_thresholds is None else list(label_thresholds),
         max_length=preparation.max_length,
         tokenizer_sha256=tokenizer_sha256(preparation.tokenizer),
         pad_token_id=preparation.tokenizer.pad_token_id,
         precision=precision_of(model),
         files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
         behaviour=record_behaviour(
-            model, preparation.tokenizer, max_length=preparation.max_length
+            model,
+            preparation.tokenizer,
+            max_length=preparation.max_length,
+            task=preparation.task,
         ),
         task=dict(task) if task is not None else None,
         forgetting=[dict(result) for result in forgetting] if forgetting is not None else None,
         rescaled=rescaled,
+        started_from=_started_from(preparation.start),
+    )
+
+
+def _started_from(start: Start | None) -> StartedFrom | None:
+    if start is None:
+        return None
+    origin = start.origin
+    return StartedFrom(
+        kind=start.kind,
+        sha256=start.sha256,
+        task_name=start.task,
+        origin=BaseIdentity(
+            name=origin.name, revision=origin.revision, fingerprint=start.origin_fingerprint
+        ),
     )
 
 

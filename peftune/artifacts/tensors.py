@@ -10,7 +10,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 
 from peftune.errors import ArtifactError, GuardError
-from peftune.models.parts import trainable_parameters
+from peftune.models.parts import head_of, trainable_parameters
 
 ADAPTER_NAME = "default"
 
@@ -59,7 +59,27 @@ def insert_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, sou
         ArtifactError: anything is missing, unexpected, of another shape or type, or not finite;
             the model is untouched.
     """
-    weights = adapter_tensors(model)
+    _insert(adapter_tensors(model), tensors, source=source)
+
+
+def trunk_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the learning weights other than the head's, by the name that the file uses."""
+    head = {id(weight) for weight in head_of(model).parameters()}
+    return {name: w for name, w in adapter_tensors(model).items() if id(w) not in head}
+
+
+def insert_trunk(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, source: str) -> None:
+    """Copy tensors into the learning weights other than the head's, as `insert_tensors` does.
+
+    Raises:
+        ArtifactError: they do not fit exactly; the model is untouched.
+    """
+    _insert(trunk_tensors(model), tensors, source=source)
+
+
+def _insert(
+    weights: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor], *, source: str
+) -> None:
     missing, unexpected = sorted(set(weights) - set(tensors)), sorted(set(tensors) - set(weights))
     for names, fault in ((missing, "lacks"), (unexpected, "holds the unexpected")):
         if names:
@@ -79,10 +99,15 @@ def insert_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, sou
 
 
 def _tensors_of_peft(model: PeftModel) -> dict[str, torch.Tensor]:
+    """Ask PEFT what it would save; a head that takes no part is left out."""
     tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(
         model, adapter_name=ADAPTER_NAME, save_embedding_layers=False
     )
-    return tensors
+    head = list(head_of(model).parameters())
+    if any(weight.requires_grad for weight in head):
+        return tensors
+    unused = {weight.data_ptr() for weight in head}
+    return {name: one for name, one in tensors.items() if one.data_ptr() not in unused}
 
 
 def _more(names: list[str]) -> str:

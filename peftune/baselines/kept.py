@@ -64,7 +64,7 @@ def ladder_identity(recipe: Recipe, task: Task, prompting: Prompting = PROMPTING
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     facts = {
         "rows": task.fingerprint(),
-        "ids": [task.train.ids, task.judged[1].ids],
+        "ids": [list(task.train.ids), list(task.judged[1].ids)],
         "base": base_fingerprint(source.folder),
         "tokenizer": tokenizer_sha256(load_tokenizer(source.folder)),
         "max_length": recipe.model.max_length,
@@ -77,4 +77,4 @@ def ladder_identity(recipe: Recipe, task: Task, prompting: Prompting = PROMPTING
 
 def _protocol() -> dict[str, Any]:
     """Say how the baselines are measured; another number here is another ladder."""
-    return {"version": 1, "template": TEMPLATE, "content_free": CONTENT_FREE, "batch": BATCH}
+    return {"version": 2, "template": TEMPLATE, "content_free": CONTENT_FREE, "batch": BATCH}

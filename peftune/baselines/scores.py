@@ -15,7 +15,7 @@ from peftune.data.rows import Rows
 from peftune.forgetting.intervals import Interval, row_interval
 
 Scores = dict[str, float]
-"""`accuracy` and `macro_f1`."""
+"""`accuracy`, `macro_f1`; of the prompted base `log_loss` (nats) and `ece` too, lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def judged_baseline(
     return Baseline(
         name,
         title,
-        judged.ids,
+        tuple(judged.ids),
         tuple(tuple(int(label) for label in ids) for ids in predicted),
         float(np.mean([score["accuracy"] for score in scores])),
         float(np.mean([score["macro_f1"] for score in scores])),

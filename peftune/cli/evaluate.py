@@ -20,10 +20,14 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     artifact: ArtifactArgument,
     file: Annotated[Path, typer.Option(help="Labelled rows: csv, tsv, json, jsonl or parquet.")],
-    text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    text_column: Annotated[
+        str | None,
+        typer.Option(help="Column that holds the text, if not the one that was learned from."),
+    ] = None,
     label_column: Annotated[
-        str, typer.Option(help="Column that holds the label, as id or name.")
-    ] = "label",
+        str | None,
+        typer.Option(help="Column that holds the label, if not the one that was learned from."),
+    ] = None,
     empty_text: Annotated[
         str, typer.Option(help="What to do with rows without text: error, drop or keep.")
     ] = "error",
@@ -46,12 +50,19 @@ def evaluate(
         print_json(dataclasses.asdict(learning))
         return
     facts = [("rows", str(learning.n))]
-    for name in ("accuracy", "macro_f1"):
-        low, high = learning.ci95[name] or (float("nan"), float("nan"))
-        facts.append((name, f"{getattr(learning, name):.3f} [{low:.3f}, {high:.3f}]"))
-    facts.append(("loss", f"{learning.loss:.4f}"))
-    facts += [
-        (name, "-" if value is None else f"{value:.4f}")
-        for name, value in learning.metrics.items()
-    ]
+    values = {
+        "accuracy": learning.accuracy,
+        "macro_f1": learning.macro_f1,
+        "loss": learning.loss,
+        **learning.metrics,
+    }
+    for name, value in values.items():
+        if value is None and name in ("accuracy", "macro_f1"):
+            continue
+        interval = learning.ci95.get(name)
+        form = ".3f" if name in ("accuracy", "macro_f1") else ".4f"
+        shown = "-" if value is None else f"{value:{form}}"
+        facts.append(
+            (name, shown + (f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""))
+        )
     print_facts(f"{artifact} on {file}", facts)

@@ -32,11 +32,17 @@ def predict(
         Path | None,
         typer.Option(help="A file of texts: .txt (one a line), csv, tsv, json, jsonl or parquet."),
     ] = None,
-    text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    text_column: Annotated[
+        str | None,
+        typer.Option(help="Column that holds the text, if not the one that was learned from."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
     base: BaseOption = None,
 ) -> None:
-    """Classify texts: one JSON line each, in order, with text, label, score and probabilities."""
+    """Classify texts: one JSON line each, in order, with text, label, score and probabilities.
+
+    Multi-label says `labels` too; the score of a regression is its number.
+    """
     if (not text) == (file is None):
         message = "predict needs texts: either --text (once or more) or --file."
         raise UsageError(message)
@@ -45,20 +51,15 @@ def predict(
         raise UsageError(message)
     quiet_libraries()
     from peftune.artifacts import load
+    from peftune.artifacts.columns import columns_of
     from peftune.data.texts import read_texts
 
-    texts = list(text) if text else read_texts(file, text_column) if file else []
-    predictions = load(artifact, base=base).predict(texts)
+    classifier = load(artifact, base=base)
+    columns = columns_of(classifier.manifest, text_column=text_column)
+    texts = list(text) if text else read_texts(file, columns) if file else []
+    predictions = classifier.predict(texts)
     lines = [
-        json.dumps(
-            {
-                "text": given,
-                "label": found.label,
-                "score": found.score,
-                "probabilities": dict(found.probabilities),
-            },
-            ensure_ascii=False,
-        )
+        json.dumps({"text": given, **found.as_json()}, ensure_ascii=False)
         for given, found in zip(texts, predictions, strict=True)
     ]
     content = "\n".join(lines) + "\n"

@@ -94,8 +94,11 @@ def compare(
     """
     _refuse_bad_grid(strategies, seeds, jobs)
     chosen = read_recipe(recipe, overrides)
+    if chosen.task != "single-label":
+        message = f"A comparison reads the accuracy of single-label tasks (this recipe's is {chosen.task}). Run each strategy with peftune run, and read their reports side by side."
+        raise UsageError(message)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
-    task, texts, inputs = read_inputs(chosen)
+    task, texts, inputs, _ = read_inputs(chosen)
     cells = [_cell(chosen, strategy, seed, folder) for strategy in strategies for seed in seeds]
     finished = [
         claim_folder(
@@ -107,6 +110,7 @@ def compare(
                 texts,
                 base_fingerprint=inputs.base_fingerprint,
                 texts_sha256=inputs.texts_sha256,
+                start_sha256=inputs.start_sha256,
             ),
         )
         for cell in cells

@@ -34,7 +34,7 @@ from peftune.compare.summary import (
     Summary,
 )
 from peftune.runs.evidence import Evidence
-from peftune.training.learning import learned_something
+from peftune.tasks.learning import learned_something
 
 
 def summarise(

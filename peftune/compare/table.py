@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from peftune.compare.sizes import shown_size
 from peftune.compare.summary import Estimate, Matched, Standing, Summary
 from peftune.runs import Run
+from peftune.tasks.headline import headline_scores
 
 LEGEND = (
     "Brackets: 95% intervals, over rows or documents, and over seeds where there are several. Forgetting: bits per byte of general text, "
     "after minus before; positive is worse."
 )
 TIES = "Ties: strategies that share a letter cannot be told apart."
-BASELINES = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + logistic regr."}
+BASELINES = {
+    "majority": "majority class",
+    "tfidf_logistic_regression": "TF-IDF + logistic regr.",
+    "tfidf_ridge": "TF-IDF + ridge regr.",
+}
 
 _FORGETTING = "forgetting."
 
@@ -21,16 +26,18 @@ _FORGETTING = "forgetting."
 def facts_of(run: Run) -> list[tuple[str, str]]:
     """Name and value of what matters in a run, what was learned beside what was forgotten."""
     learning, cost = run.learning, run.cost
+    scores = list(headline_scores(learning))
     facts = [
         (
-            f"accuracy, {learning.n} {learning.split} rows",
-            _with_interval(learning.accuracy, learning.ci95["accuracy"], ".3f"),
-        ),
-        ("macro F1", _with_interval(learning.macro_f1, learning.ci95["macro_f1"], ".3f")),
+            score.title if place else f"{score.title}, {learning.n} {learning.split} rows",
+            "-" if score.value is None else _with_interval(score.value, score.interval, ".3f"),
+        )
+        for place, score in enumerate(scores)
     ]
     facts += [
-        (f"  {BASELINES.get(name, name)}", f"{scores['accuracy']:.3f}")
-        for name, scores in learning.baselines.items()
+        (f"  {BASELINES.get(name, name)}", f"{known[scores[0].name]:.3f}")
+        for name, known in learning.baselines.items()
+        if scores[0].name in known
     ]
     for probe in run.forgetting:
         facts.append(

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from peftune.bundled import TEXTS, bundled_folder, is_bundled
+from peftune.data.plain_text import split_documents
 from peftune.data.tables import column, read_file, read_hub_dataset, read_saved_dataset, read_utf8
 from peftune.errors import DataError, suggestion
 from peftune.sources import TextSource, quoted
@@ -125,8 +126,7 @@ def _from_file(path: Path, source: TextSource) -> list[dict[str, Any]]:
     text = read_utf8(path)
     if source.articles:
         return [{source.text_column: line} for line in text.split("\n")]
-    documents = text.split("\f") if "\f" in text else re.split(r"\r?\n[ \t\r]*\n", text)
-    return [{source.text_column: document} for document in documents]
+    return [{source.text_column: document} for document in split_documents(text)]
 
 
 def _records(table: pa.Table, source: TextSource, name: str) -> list[dict[str, Any]]:

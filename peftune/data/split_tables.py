@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from peftune.bundled import TASKS, bundled_folder, is_bundled
+from peftune.data.plain_text import read_documents
 from peftune.data.tables import read_file, read_hub_dataset, read_saved_dataset
 from peftune.errors import DataError, suggestion
 from peftune.recipe.schema import DataSection, SplitName
@@ -67,7 +68,7 @@ def _sources(section: DataSection) -> dict[SplitName, _Source]:
     if section.train_file is not None:
         files = {split: getattr(section, f"{split}_file") for split in SPLITS}
         return {
-            split: _Source(partial(read_file, Path(path)), f"'{Path(path).name}'")
+            split: _Source(_reader(Path(path), section), f"'{Path(path).name}'")
             for split, path in files.items()
             if path
         }
@@ -87,6 +88,14 @@ def _sources(section: DataSection) -> dict[SplitName, _Source]:
         instead="data.train_file or bundled:posts",
     )
     return _dataset_sources(data, name, section)
+
+
+def _reader(path: Path, section: DataSection) -> Callable[[], pa.Table]:
+    """Read plain text as documents, which have no columns of their own; all else as a table."""
+    if path.suffix.lower() == ".txt":
+        named = section.text_column if isinstance(section.text_column, str) else "text"
+        return partial(read_documents, path, named)
+    return partial(read_file, path)
 
 
 def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[SplitName, _Source]:  # noqa: ANN401 - Dataset or DatasetDict

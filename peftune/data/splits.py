@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
@@ -127,6 +129,37 @@ def _of_several_labels(rows: Rows, maximum: int, generator: np.random.Generator)
         movable = np.flatnonzero(chosen == (surplus > 0))
         chosen[generator.choice(movable, abs(surplus), replace=False)] ^= True
     return [int(row) for row in np.flatnonzero(chosen)]
+
+
+def per_label(rows: Rows, count: int, *, seed: int, names: Sequence[str]) -> Rows:
+    """Keep a seeded sample of `count` rows of each label, in the order of the file.
+
+    Of one seed, the rows of a smaller sample are among those of a larger.
+
+    Args:
+        rows: single-label rows.
+        count: rows kept of each label.
+        seed: seed of the data.
+        names: label names in the order of their ids.
+
+    Raises:
+        DataError: labels have fewer rows than that; fewer are never taken in silence.
+    """
+    generator = np.random.default_rng(seed)
+    labels = np.asarray(rows.labels)
+    shuffled = [
+        generator.permutation(np.flatnonzero(labels == label)) for label in range(len(names))
+    ]
+    short = [
+        f"'{name}' has {len(found)}"
+        for name, found in zip(names, shuffled, strict=True)
+        if len(found) < count
+    ]
+    if short:
+        message = f"data.train_examples_per_label: {count} rows of each label are asked for, but of the rows to learn from {', '.join(short)}. Ask for fewer, or add rows."
+        raise DataError(message)
+    kept = np.concatenate([found[:count] for found in shuffled])
+    return rows.take(sorted(kept.tolist()))
 
 
 def _quotas(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:

@@ -52,7 +52,7 @@ def column(
 def chunked_column(
     table: pa.Table, name: str, *, source: str, advice: str = COLUMN_ADVICE
 ) -> pa.ChunkedArray:
-    """Return one column as it lies: `column` without bringing its values into memory."""
+    """Return one column as it lies, without bringing its values into memory."""
     if name not in table.column_names:
         message = (
             f"{source} has no column '{name}'. {suggestion(name, table.column_names)} {advice}"

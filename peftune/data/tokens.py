@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset
@@ -20,19 +22,25 @@ _CHUNK = 1000
 _LARGE_CHUNK = 2**18
 """Characters after which fewer are; a tokenizer keeps about a hundred bytes a token meanwhile."""
 
+NOT_KNOWN = -100.0
+"""Stands for a label that is not known; Trainer leaves it out of its counts of items."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """Tokenized rows.
 
     Args:
-        dataset: columns `input_ids` (int32), `labels` (int64, or float64 and lists of it) and
-            `length` (tokens), one row a text; many rows lie in a temporary file.
+        dataset: columns `input_ids` (int32), `labels` and `length` (tokens), one row a text; many
+            rows lie in a temporary file. Labels are ids, int64; numbers, float64; or lists of 1,
+            0 and -100 where a label is not known.
         truncated: how many texts were longer than the limit.
+        dropped_tokens: tokens of a packed text that were too few for a last window.
     """
 
     dataset: Dataset
     truncated: int
+    dropped_tokens: int = 0
 
 
 def tokenize_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Tokens:
@@ -70,7 +78,7 @@ def _chunks(rows: Rows) -> Iterator[tuple[list[str], Labels]]:
 def _batch(ids: list[list[int]], labels: Labels) -> pa.RecordBatch:
     columns = {
         "input_ids": pa.array(ids, pa.list_(pa.int32())),
-        "labels": pa.array(labels, _label_type(labels[0])),
+        "labels": pa.array(_stackable(labels), _label_type(labels[0])),
         "length": pa.array([len(text) for text in ids], pa.int64()),
     }
     return pa.record_batch(columns)
@@ -80,6 +88,16 @@ def _label_type(label: object) -> pa.DataType:
     if isinstance(label, Sequence):
         return pa.list_(pa.float64())
     return pa.float64() if isinstance(label, float) else pa.int64()
+
+
+def _stackable(labels: Labels) -> list[Any]:
+    """Return labels that can be stacked: -100 says that one is not known."""
+    return [
+        [NOT_KNOWN if math.isnan(cell) else cell for cell in label]
+        if isinstance(label, tuple)
+        else label
+        for label in labels
+    ]
 
 
 def padding_collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:

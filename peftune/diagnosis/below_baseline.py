@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peftune.diagnosis.finding import Facts, Finding, Pitfall
-from peftune.training.learning import learned_something
+from peftune.tasks.learning import learned_something
 
 _BASELINE = "tfidf_logistic_regression"
 
@@ -18,6 +18,8 @@ PITFALL = Pitfall(
 def find_below_baseline(facts: Facts) -> Finding | None:
     """Look whether the accuracy lies clearly above TF-IDF with logistic regression."""
     learning = facts.learning
+    if learning.task != "single-label":
+        return None
     interval, scores = learning.ci95["accuracy"], learning.baselines.get(_BASELINE)
     if interval is None or scores is None or not learned_something(learning):
         return None

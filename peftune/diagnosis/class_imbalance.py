@@ -18,6 +18,8 @@ PITFALL = Pitfall(
 def find_class_imbalance(facts: Facts) -> Finding | None:
     """Look for a rare label, and how often it was found."""
     counts = facts.train_labels
+    if facts.learning.task != "single-label":
+        return None
     rarest, commonest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[commonest] < _RATIO * counts[rarest]:
         return None

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from peftune.data.documents import load_documents
 from peftune.errors import DataError
 from peftune.forgetting.scorer import LanguageModelScorer, Reference
+from peftune.models.origin import compared_with, stands_on_its_start
 from peftune.models.prepare import acting_as_base, preparation_of, refuse_changed_base
 from peftune.probes import Measurement, Probe
 
@@ -53,11 +54,12 @@ def measure(model: nn.Module, texts: Sequence[ProbeText]) -> list[Measurement]:
         GuardError: the base is no longer what it was when the model was prepared.
     """
     refuse_changed_base(model)
+    base = compared_with(model)
     return measure_with(
         model,
         preparation_of(model).tokenizer,
         texts,
-        reference=lambda: acting_as_base(model),
+        reference=lambda: acting_as_base(base),
     )
 
 
@@ -82,9 +84,10 @@ def measure_off(
         texts: probes with their documents.
         after: from `measure`; a probe that read the base in the same pass is not measured again.
     """
+    read_with_it = not stands_on_its_start(model)
     return [
         Measurement(found.extra["off"], found.weight, found.tokens)
-        if "off" in found.extra
+        if read_with_it and "off" in found.extra
         else measure_base(model, [text])[0]
         for text, found in zip(texts, after, strict=True)
     ]
@@ -100,12 +103,14 @@ def measure_plainly(
         tokenizer: its tokenizer.
         texts: probes with their documents.
     """
+    needed = any(text.probe.needs_base for text in texts)
+    base = compared_with(model) if needed else model
     return [
         measure_with(
             model,
             tokenizer,
             [text],
-            reference=(lambda: acting_as_base(model)) if text.probe.needs_base else None,
+            reference=(lambda: acting_as_base(base)) if text.probe.needs_base else None,
         )[0]
         for text in texts
     ]

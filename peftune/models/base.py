@@ -13,8 +13,15 @@ from transformers import GPT2ForSequenceClassification, GPT2Model, PreTrainedTok
 
 from peftune.errors import BaseModelError, UsageError
 from peftune.models.source import BaseSource
+from peftune.recipe.task import TaskName
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
+
+_PROBLEM_TYPES: dict[TaskName, str] = {
+    "single-label": "single_label_classification",
+    "multi-label": "multi_label_classification",
+    "regression": "regression",
+}
 
 
 def choose_device(*, use_cpu: bool) -> torch.device:
@@ -40,8 +47,10 @@ def load_classifier(
     labels: Sequence[str],
     device: torch.device,
     seed: int,
+    kind: TaskName = "single-label",
+    in_float32: bool = False,
 ) -> GPT2ForSequenceClassification:
-    """Load a base in float32, or as the strategy asks, with a new classification head.
+    """Load a base in float32, or as its strategy asks, with a new classification head.
 
     The head depends on the seed and the shape alone, so all strategies start from the same one.
 
@@ -49,9 +58,11 @@ def load_classifier(
         source: where the base lies.
         tokenizer: its tokenizer; its pad id goes into the model's configuration.
         strategy: says how the base is loaded.
-        labels: label names in the order of their ids, at least two.
+        labels: label names in the order of their ids; at least two, one for a regression.
         device: where the model lives.
         seed: the run's seed.
+        kind: what the labels are.
+        in_float32: hold the base in float32 whatever the strategy asks for.
 
     Returns:
         The classifier, in eval mode, ready for `strategy.prepare`.
@@ -59,9 +70,7 @@ def load_classifier(
     Raises:
         BaseModelError: the weights cannot be read.
     """
-    if len(labels) < 2:  # noqa: PLR2004 - with one label transformers would fit a regression
-        message = f"A classifier needs at least two labels (got {list(labels)})."
-        raise UsageError(message)
+    _refuse_label_count(labels, kind)
     try:
         with hidden_load_report():
             model: GPT2ForSequenceClassification = GPT2ForSequenceClassification.from_pretrained(
@@ -71,13 +80,13 @@ def load_classifier(
                 num_labels=len(labels),
                 id2label=dict(enumerate(labels)),
                 label2id={label: index for index, label in enumerate(labels)},
-                problem_type="single_label_classification",
+                problem_type=_PROBLEM_TYPES[kind],
                 ignore_mismatched_sizes=True,
                 pad_token_id=tokenizer.pad_token_id,
                 use_cache=False,
                 dtype=torch.float32,
                 device_map={"": device},
-                **strategy.load_kwargs(),
+                **({} if in_float32 else strategy.load_kwargs()),
             )
     except (OSError, RuntimeError, ValueError) as error:
         message = f"The base '{source.name}' cannot be loaded: {str(error).splitlines()[0]}"
@@ -90,6 +99,16 @@ def load_classifier(
         _silence_cast_warnings()
     model.eval()
     return model
+
+
+def _refuse_label_count(labels: Sequence[str], kind: TaskName) -> None:
+    """Refuse what transformers would silently read as another kind of task."""
+    if kind == "regression" and len(labels) != 1:
+        message = f"A regression has one label, which names its number (got {list(labels)})."
+        raise UsageError(message)
+    if kind != "regression" and len(labels) < 2:  # noqa: PLR2004 - with one label transformers would fit a regression
+        message = f"A classifier needs at least two labels (got {list(labels)})."
+        raise UsageError(message)
 
 
 def load_trunk(source: BaseSource, device: torch.device) -> GPT2Model:

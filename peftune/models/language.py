@@ -67,6 +67,31 @@ def language_model_loss(
     return _summed(_nats, states, head, by_token=(targets,)) / len(states)
 
 
+def summed_nats(model: nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum the negative log-likelihood of tokens under the tied head, with a gradient.
+
+    Args:
+        model: any model around a GPT-2 trunk.
+        states: the last hidden states that predict them, (tokens, hidden).
+        targets: the tokens, (tokens,), int64.
+
+    Returns:
+        A scalar in nats, float32.
+    """
+    return _summed(_nats, states, trunk_of(model).wte.weight, by_token=(targets,))
+
+
+def token_log_probabilities(model: nn.Module, ids: Sequence[int], *, prefix: int) -> list[float]:
+    """Return the log-probability of each token of a text, in nats, after a prefix token."""
+    inputs, predicted = _padded(model, [ids], prefix)
+    with evaluating(model):
+        states = _states(model, inputs, predicted)
+        logits = (states @ trunk_of(model).wte.weight.T).float()  # (tokens, vocabulary)
+        chosen = torch.tensor(ids, device=logits.device)[:, None]
+        found: list[float] = torch.log_softmax(logits, -1).gather(-1, chosen)[:, 0].tolist()
+    return found
+
+
 def language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadModel:
     """Load a base with its own language-model head, in float32, in eval mode."""
     with hidden_load_report():

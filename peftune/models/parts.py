@@ -51,10 +51,15 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def is_whole_model(model: nn.Module) -> bool:
-    """Say whether every weight learns, so that the artifact is the model itself."""
-    return not isinstance(model, PeftModel) and all(
-        weight.requires_grad for weight in model.parameters()
-    )
+    """Say whether every weight learns, so that the artifact is the model itself.
+
+    A head that takes no part does not count; a classifier's takes part always.
+    """
+    if isinstance(model, PeftModel):
+        return False
+    head = list(head_of(model).parameters())
+    unused = {id(weight) for weight in head} if not any(w.requires_grad for w in head) else set()
+    return all(weight.requires_grad for weight in model.parameters() if id(weight) not in unused)
 
 
 BAR: dict[str, Any] = {"disable": None, "leave": False, "delay": 2.0}

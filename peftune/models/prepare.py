@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -14,14 +16,41 @@ from peftune.errors import GuardError, UsageError
 from peftune.models.base import choose_device, load_classifier
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
+from peftune.models.parts import head_of, trainable_parameters
 from peftune.models.reference import at_strength, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.source import BaseSource, find_base, read_config
 from peftune.models.tokenizer import encode_texts, load_tokenizer
+from peftune.recipe.task import TaskName, has_head
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 
 _ATTRIBUTE = "peftune_preparation"
+_PLACEHOLDERS = ("0", "1")
+"""Labels of the head that takes no part in a task without one."""
+
+StartKind = Literal["adapter", "weights", "base"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a model begins as, where that is not its untouched base.
+
+    Args:
+        kind: `adapter`: the start is the same strategy's adapter, which is trained on; `weights`:
+            it was copied into weights that learn; `base`: it is the base that the strategy was put
+            on, so that `origin` is another model than the preparation's base.
+        sha256: seal of the artifact that it was made from.
+        task: what that artifact had learned.
+        origin: the base named by the user, which forgetting is measured against.
+        origin_fingerprint: hash of its trunk.
+    """
+
+    kind: StartKind
+    sha256: str
+    task: TaskName
+    origin: BaseSource
+    origin_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +66,8 @@ class Preparation:
         max_length: longest text in tokens.
         before: the learning weights before training, by name.
         frozen_sha256: hash of the weights that do not learn.
+        task: what is learned.
+        start: what the model began as; None for the base itself.
     """
 
     strategy: Strategy
@@ -47,6 +78,8 @@ class Preparation:
     max_length: int
     before: Mapping[str, torch.Tensor]
     frozen_sha256: str
+    task: TaskName = "single-label"
+    start: Start | None = None
 
 
 def prepare_model(
@@ -54,21 +87,26 @@ def prepare_model(
     strategy: Strategy,
     *,
     labels: Sequence[str],
+    task: TaskName = "single-label",
     revision: str | None = None,
     max_length: int = 128,
     seed: int = 0,
     use_cpu: bool = False,
+    in_float32: bool = False,
 ) -> nn.Module:
     """Load a base, let the strategy choose what learns, and check the result.
 
     Args:
         name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
         strategy: which weights learn.
-        labels: label names in the order of their ids.
+        labels: label names in the order of their ids; none for language modeling.
+        task: what is learned. For language modeling the classifier's head is frozen: it takes no
+            part, and only the trunk learns.
         revision: commit, tag or branch of a hub id.
         max_length: longest text in tokens, at most the base's positions.
         seed: seed of the new head and of the adapter.
         use_cpu: stay on the CPU even where there is a GPU.
+        in_float32: hold the base in float32 even where the strategy would not.
 
     Returns:
         The model in train mode. `preparation_of` returns what is known of it. The global random
@@ -77,7 +115,9 @@ def prepare_model(
     Raises:
         BaseModelError: the base cannot be found or read.
         GuardError: the strategy leaves the model in a wrong state.
+        UsageError: the strategy learns nothing of the task.
     """
+    refuse_nothing_to_learn(strategy, task)
     source = find_base(name_or_path, revision)
     check_length(source, max_length)
     tokenizer = load_tokenizer(source.folder)
@@ -85,13 +125,23 @@ def prepare_model(
     batch = reference_batch(tokenizer, device, max_length=max_length)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = load_classifier(
-            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=seed
+            source,
+            tokenizer,
+            strategy=strategy,
+            labels=labels if has_head(task) else _PLACEHOLDERS,
+            device=device,
+            seed=seed,
+            kind=task if has_head(task) else "single-label",
+            in_float32=in_float32,
         )
         base_logits = logits_of(model, batch)
         torch.manual_seed(stream_seed(seed, "adapter"))
         prepared = strategy.prepare(model)
         before = snapshot(prepared)
         check_preparation(prepared, strategy, batch=batch, base_logits=base_logits, before=before)
+    if not has_head(task):
+        head_of(prepared).requires_grad_(False)
+        before = {name: before[name] for name in trainable_parameters(prepared)}
     preparation = Preparation(
         strategy=strategy,
         base=source,
@@ -101,49 +151,26 @@ def prepare_model(
         max_length=max_length,
         before=before,
         frozen_sha256=frozen_sha256(prepared, before),
+        task=task,
     )
     setattr(prepared, _ATTRIBUTE, preparation)
     return prepared.train()
 
 
-def prepare(
-    name_or_path: str,
-    *,
-    strategy: Strategy,
-    labels: Sequence[str],
-    revision: str | None = None,
-    max_length: int = 128,
-    seed: int = 0,
-    use_cpu: bool = False,
-) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """Prepare a model for a training script of one's own; a stock `transformers.Trainer` trains it.
+def note_start(model: nn.Module, start: Start) -> None:
+    """Remember what a prepared model begins as."""
+    setattr(model, _ATTRIBUTE, dataclasses.replace(preparation_of(model), start=start))
 
-    Args:
-        name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
-        strategy: which weights learn, such as `peftune.LoRA(r=8)`.
-        labels: label names in the order of their ids.
-        revision: commit, tag or branch of a hub id.
-        max_length: longest text in tokens; remembered for `save` and `predict`.
-        seed: seed of the new head and of the adapter.
-        use_cpu: stay on the CPU even where there is a GPU.
 
-    Returns:
-        The model, in train mode, and its tokenizer, which pads on the right with the end token.
+def refuse_nothing_to_learn(strategy: Strategy, task: TaskName) -> None:
+    """Refuse a strategy whose only learning weights are those of a head that the task lacks.
 
     Raises:
-        BaseModelError: the base cannot be found or read.
-        GuardError: the strategy leaves the model in a wrong state.
+        UsageError: nothing would learn.
     """
-    model = prepare_model(
-        name_or_path,
-        strategy,
-        labels=labels,
-        revision=revision,
-        max_length=max_length,
-        seed=seed,
-        use_cpu=use_cpu,
-    )
-    return model, preparation_of(model).tokenizer
+    if not (has_head(task) or strategy.trains_trunk):
+        message = f"The strategy '{strategy.name}' trains the classification head alone, and 'task: {task}' has none. Choose a strategy that trains the trunk, such as lora or full."
+        raise UsageError(message)
 
 
 def is_prepared(model: nn.Module) -> bool:

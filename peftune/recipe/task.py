@@ -10,6 +10,7 @@ from peftune.recipe.training import TrainingSection
 TaskName = Literal["single-label", "multi-label", "regression", "language-modeling"]
 
 CLASSIFICATION = ("single-label", "multi-label")
+_WITHOUT_HEAD = ("language-modeling",)
 
 METRICS: dict[str, tuple[str, ...]] = {
     "single-label": (
@@ -35,6 +36,11 @@ METRICS: dict[str, tuple[str, ...]] = {
     "language-modeling": ("loss",),
 }
 """Metrics that may choose the best checkpoint, by task; the first is the one that does by default."""
+
+
+def has_head(task: TaskName) -> bool:
+    """Say whether a task puts a head of its own on the trunk, rather than train the trunk alone."""
+    return task not in _WITHOUT_HEAD
 
 
 def refuse_task_mismatch(task: TaskName, data: DataSection, training: TrainingSection) -> None:

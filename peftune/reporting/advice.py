@@ -39,7 +39,7 @@ def _found(subject: Subject) -> Iterator[tuple[Finding, Sequence[Run]]]:
             yield finding, [run]
     for items in subject.by_strategy.values():
         runs = [item.run for item in items]
-        accuracies = [run.learning.accuracy for run in runs]
+        accuracies = [run.learning.accuracy for run in runs if run.learning.accuracy is not None]
         unstable = unstable_across_seeds(accuracies, runs[0].learning.n)
         if unstable is not None:
             yield unstable, runs

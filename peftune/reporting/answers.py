@@ -35,7 +35,7 @@ def confusion_section(subject: Subject) -> Section:
 
 def _confusion(strategy: str, items: Sequence[Evidence]) -> Table:
     names = list(items[0].run.learning.per_label)
-    counts = np.sum([item.run.learning.confusion for item in items], axis=0)
+    counts = np.sum([item.run.learning.confusion or () for item in items], axis=0)
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
     rows = [

@@ -17,6 +17,9 @@ from peftune.reporting.numbers import (
 )
 from peftune.reporting.subject import Subject, listed, title_of
 from peftune.runs.report import Run
+from peftune.tasks.headline import headline_scores
+
+_ARTICLES = {"accuracy": "an ", "macro_f1": "a "}
 
 
 def title_of_report(subject: Subject) -> str:
@@ -47,8 +50,9 @@ def answer_of(subject: Subject) -> str:
     if len(subject.runs) != 1:
         return "No comparison was made."
     run = subject.runs[0]
-    interval = between(run.learning.ci95["accuracy"], share, without="no interval")
-    learned = f"{run.run.strategy} reaches an accuracy of {share(run.learning.accuracy)} ({interval}) on {run.learning.n:,} {run.learning.split} rows"
+    score = next(headline_scores(run.learning))
+    interval = between(score.interval, share, without="no interval")
+    learned = f"{run.run.strategy} reaches {_ARTICLES.get(score.name, '')}{score.title} of {share(score.value)} ({interval}) on {run.learning.n:,} {run.learning.split} rows"
     forgotten = listed(
         [
             f"{signed(probe.forgetting)} {probe.unit} ({between(probe.ci95, signed, without='no interval')}) on {probe.name}"
@@ -85,10 +89,11 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
 
 def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
     learning, cost = run.learning, run.cost
-    ci95 = learning.ci95
-    yield "Accuracy", Cell(share(learning.accuracy), between(ci95["accuracy"], share))
-    yield "Macro F1", Cell(share(learning.macro_f1), between(ci95["macro_f1"], share))
-    yield "Loss, nats", Cell(plain(learning.loss))
+    for score in headline_scores(learning):
+        title = score.title[0].upper() + score.title[1:]
+        yield title, Cell(share(score.value), between(score.interval, share))
+    if learning.task != "regression":
+        yield "Loss, nats", Cell(plain(learning.loss))
     for probe in run.forgetting:
         interval = between(probe.ci95, signed)
         yield f"Forgetting, {probe.name}, {probe.unit}", Cell(signed(probe.forgetting), interval)

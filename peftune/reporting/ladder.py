@@ -67,7 +67,8 @@ def _strategies(subject: Subject) -> Iterator[Level]:
     if subject.summary is None:
         for run in subject.runs:
             learning, series = run.learning, subject.series(run.run.strategy)
-            yield Level(title_of(run), learning.accuracy, learning.ci95["accuracy"], series)
+            if learning.accuracy is not None:
+                yield Level(title_of(run), learning.accuracy, learning.ci95["accuracy"], series)
         return
     for standing in subject.summary.standings:
         found = standing.figures["accuracy"]

@@ -52,7 +52,7 @@ def _values(run: Run) -> Iterator[tuple[str, Value]]:
     yield "n", run.learning.n
     for metric in ("accuracy", "macro_f1"):
         yield metric, getattr(run.learning, metric)
-        yield from _bounds(metric, run.learning.ci95[metric])
+        yield from _bounds(metric, run.learning.ci95.get(metric))
     yield "loss", run.learning.loss
     yield from run.learning.metrics.items()
     for probe in run.forgetting:

@@ -81,6 +81,8 @@ def _marks(subject: Subject, probe: str) -> Iterator[Mark]:
     if subject.summary is None:
         for run in subject.runs:
             result, learning = run.forgetting[probe], run.learning
+            if learning.accuracy is None:
+                continue
             yield Mark(
                 title_of(run),
                 subject.series(run.run.strategy),
@@ -112,12 +114,14 @@ def _paths(subject: Subject, probe: str) -> Iterator[Line]:
         kept = sorted((p for p in points if p.step is None), key=lambda p: p.strength)
         earlier = sorted((p for p in points if p.step is not None), key=lambda p: p.step or 0)
         for dash, way in enumerate((kept, earlier)):
-            known = [point for point in way if probe in point.forgetting]
+            known = [
+                point for point in way if probe in point.forgetting and point.accuracy is not None
+            ]
             if len(known) > 1:
                 yield Line(
                     title_of(run),
                     subject.series(run.run.strategy),
-                    [point.accuracy for point in known],
+                    [point.accuracy for point in known if point.accuracy is not None],
                     [point.forgetting[probe] for point in known],
                     dash,
                 )

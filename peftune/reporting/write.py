@@ -14,6 +14,7 @@ from peftune.reporting.answers import calibration_section, confusion_section
 from peftune.reporting.contents import Contents
 from peftune.reporting.curves import curves_section
 from peftune.reporting.heading import answer_of, facts_of, run_section, title_of_report
+from peftune.reporting.labels import labels_section
 from peftune.reporting.ladder import ladder_section
 from peftune.reporting.markdown import markdown
 from peftune.reporting.mistakes import mistakes_section
@@ -43,6 +44,17 @@ _SECTIONS = (
     origin_section,
     repeat_section,
 )
+
+_OF_ANY_TASK = (
+    run_section,
+    labels_section,
+    curves_section,
+    paid_section,
+    findings_section,
+    origin_section,
+    repeat_section,
+)
+"""What is said of tasks in which a row has not just one label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,8 @@ def write_reports(
 
 def contents_of(subject: Subject) -> Contents:
     """Build everything that a report says, in the order of its sections."""
-    sections = [build(subject) for build in _SECTIONS]
+    single = all(run.learning.task == "single-label" for run in subject.runs)
+    sections = [build(subject) for build in (_SECTIONS if single else _OF_ANY_TASK)]
     return Contents(
         title=title_of_report(subject),
         facts=facts_of(subject),

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from peftune.artifacts import load
+from peftune.artifacts.columns import columns_of, label_column_of
 from peftune.artifacts.load import checked_manifest
 from peftune.data.labelled import read_labelled
 from peftune.seeds import stream_seed
-from peftune.training.learning import Learning, judge
+from peftune.tasks.judge import judge
+from peftune.tasks.learning import Learning
 
 
 def evaluate(
     artifact: str | Path,
     file: str | Path,
     *,
-    text_column: str = "text",
-    label_column: str = "label",
+    text_column: str | None = None,
+    label_column: str | None = None,
     empty_text: str = "error",
     base: str | None = None,
 ) -> Learning:
@@ -25,8 +27,8 @@ def evaluate(
     Args:
         artifact: an adapter or model folder.
         file: labelled rows; labels as ids or names of the artifact.
-        text_column: column that holds the text.
-        label_column: column that holds the label.
+        text_column: column that holds the text, if not the one that was learned from.
+        label_column: column that holds the label, if not the one that was learned from.
         empty_text: `error`, `drop` or `keep`: what to do with rows without text.
         base: where the base lies, if not under the name in the manifest.
 
@@ -34,11 +36,13 @@ def evaluate(
         ArtifactError: the artifact is refused.
         DataError: the rows cannot be used.
     """
+    manifest = checked_manifest(Path(artifact))
     rows = read_labelled(
         Path(file),
-        names=checked_manifest(Path(artifact)).labels,
-        text=text_column,
-        label_column=label_column,
+        names=manifest.labels,
+        kind=manifest.task_name,
+        text=columns_of(manifest, text_column=text_column),
+        label_column=label_column_of(manifest, label_column=label_column),
         empty_text=empty_text,
     )
     classifier = load(artifact, base=base)
@@ -48,4 +52,6 @@ def evaluate(
         names=classifier.labels,
         split=Path(file).name,
         seed=stream_seed(0, "bootstrap"),
+        kind=manifest.task_name,
+        thresholds=manifest.label_thresholds,
     )

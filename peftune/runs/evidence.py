@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError
 from peftune.forgetting.measure import ProbeText
+from peftune.probes import Measurement
 from peftune.runs.folder import PREDICTIONS, read_run
-from peftune.runs.forgetting import Measured
+from peftune.runs.measured import Measured
 from peftune.runs.report import Run
 
 DOCUMENTS = "documents.jsonl"
@@ -30,7 +31,8 @@ class ScoredRows:
     Args:
         ids: what the source calls each row.
         texts: one text a row.
-        names: label names in the order of their ids.
+        names: label names in the order of their ids; these four are empty where a row has not
+            just one label.
         labels: label ids, (rows,).
         predicted: label ids, (rows,).
         probabilities: (rows, labels), float64.
@@ -100,12 +102,16 @@ def _write_lines(values: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _document_lines(texts: Sequence[ProbeText], measured: Measured) -> Iterator[dict[str, Any]]:
-    for text, before, after in zip(texts, measured.before.measured, measured.after, strict=True):
+    starts: Sequence[Measurement | None] = measured.before.start or [None] * len(texts)
+    for text, before, start, after in zip(
+        texts, measured.before.measured, starts, measured.after, strict=True
+    ):
         for index in np.flatnonzero(after.weight):
             yield {
                 "probe": text.label,
                 "document": int(index),
                 "before": float(before.total[index]),
+                **({} if start is None else {"start": float(start.total[index])}),
                 "after": float(after.total[index]),
                 "weight": float(after.weight[index]),
                 "excerpt": _excerpt(text.documents[index]),
@@ -139,6 +145,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _rows(run: Run) -> ScoredRows:
     lines = _lines(run.folder / PREDICTIONS)
+    if run.learning.task != "single-label":
+        return _without_answers(run, lines)
     names = tuple(run.learning.per_label)
     probabilities = [[line["probabilities"][name] for name in names] for line in lines]
     return ScoredRows(
@@ -148,6 +156,14 @@ def _rows(run: Run) -> ScoredRows:
         labels=np.array([names.index(line["label"]) for line in lines]),
         predicted=np.array([names.index(line["predicted"]) for line in lines]),
         probabilities=np.array(probabilities, dtype=np.float64),
+    )
+
+
+def _without_answers(run: Run, lines: Sequence[Mapping[str, Any]]) -> ScoredRows:
+    texts = [line["text"] for line in _lines(run.folder / TEXTS)]
+    none = np.zeros(0, dtype=np.int64)
+    return ScoredRows(
+        [line["id"] for line in lines], texts, (), none, none, np.zeros((0, 0), dtype=np.float64)
     )
 
 

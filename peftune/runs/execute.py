@@ -7,7 +7,9 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,9 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.artifacts.save import save
+from peftune.artifacts.start import Beginning, begin
 from peftune.baselines.without_model import baseline_scores
+from peftune.checks import CheckReport
 from peftune.data.in_memory import RowsInMemory, kept_rows
 from peftune.data.rows import Rows
 from peftune.data.task import Task
@@ -24,12 +28,14 @@ from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.inference import predict_logits
 from peftune.models.parts import is_whole_model
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
+from peftune.recipe.schema import DataSection, TrainingSection
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
+    BASE,
     CHECKPOINTS,
     REPORT,
     claim_folder,
@@ -37,9 +43,11 @@ from peftune.runs.folder import (
     write_json,
     write_predictions,
 )
-from peftune.runs.forgetting import Before, measure_before, measure_tuned, summarised
+from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.leaked_score import with_leaked_score
+from peftune.runs.measured import Before, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
     end_of_path,
@@ -49,10 +57,14 @@ from peftune.runs.path import (
 )
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Run
+from peftune.runs.stages import Reached, blamed, run_stages
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
+from peftune.tasks.judge import judge
+from peftune.tasks.learning import Learning, learned_something
+from peftune.tasks.multi_label import best_thresholds, fixed_thresholds
+from peftune.tasks.predictions import predictions_of
 from peftune.training.forgetting_callback import ForgettingCallback
-from peftune.training.learning import Learning, judge, learned_something
 from peftune.training.trackers import refuse_missing_trackers
 from peftune.training.train import train
 
@@ -98,31 +110,48 @@ def run(
     rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
     with rows as section:
         chosen = chosen.model_copy(update={"data": section})
-        task, texts, inputs = read_inputs(chosen)
-        finished = claim_folder(folder, chosen, inputs)
+        opened = _open(chosen, folder)
+    return _carry_out(chosen, folder, opened)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a run reads, and the run itself where its folder holds it already."""
+
+    task: Task
+    texts: Sequence[ProbeText]
+    inputs: Inputs
+    checks: CheckReport
+    finished: Run | None
+
+
+def _run(recipe: Recipe, folder: Path) -> Run:
+    """Run a resolved recipe into a folder, its stages first."""
+    return _carry_out(recipe, folder, _open(recipe, folder))
+
+
+def _open(recipe: Recipe, folder: Path) -> _Opened:
+    task, texts, inputs, checks = read_inputs(recipe)
+    return _Opened(task, texts, inputs, checks, claim_folder(folder, recipe, inputs))
+
+
+def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
+    finished = opened.finished
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
-        result = _execute(chosen, task, texts, inputs, folder)
+        last, reached = run_stages(recipe, folder, _run)
+        result = _execute(last, opened, folder, reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
-def _execute(
-    recipe: Recipe, task: Task, texts: Sequence[ProbeText], inputs: Inputs, folder: Path
-) -> Run:
+def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Reached]) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
+    task, texts, inputs = opened.task, opened.texts, opened.inputs
     seed = recipe.training.seed
-    model = prepare_model(
-        recipe.model.name_or_path,
-        recipe.strategy,
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        seed=seed,
-        use_cpu=recipe.training.use_cpu,
-    )
+    model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
     split, judged = task.judged
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
@@ -136,27 +165,45 @@ def _execute(
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
-    logits = _logits(model, judged)
+    logits, thresholds = _logits(model, judged), _thresholds(model, recipe.training, task)
     learning = judge(
         logits,
         judged.labels,
         names=task.labels,
         split=split,
         seed=stream_seed(seed, "bootstrap"),
-        baselines=baseline_scores(task.train, judged),
+        kind=task.kind,
+        thresholds=thresholds,
+        baselines=baseline_scores(task, judged),
         curve=without_path(training.curve),
     )
     measured = measure_tuned(model, texts, before)
     forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
+    start = preparation_of(model).start
+    stages = blamed(
+        texts,
+        measured,
+        reached,
+        name=recipe.name,
+        task=recipe.task,
+        start=None if start is None else start.task,
+        seed=seed,
+    )
+    forgetting = dataclasses.replace(forgetting, stages=tuple(stages))
     if recipe.forgetting.path is not None:
-        end = end_of_path(learning, forgetting)
         way = path_at_strengths(
-            model, recipe.forgetting.path, rows=judged, texts=texts, measured=measured, end=end
+            model,
+            recipe.forgetting.path,
+            rows=judged,
+            texts=texts,
+            measured=measured,
+            end=end_of_path(learning, forgetting),
         )
         way += path_at_checkpoints(training.curve)
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
-    artifact = _save(model, recipe, learning, forgetting, folder)
-    write_predictions(judged, logits, task.labels, folder)
+    artifact = _save(model, recipe, learning, forgetting, folder=folder, thresholds=thresholds)
+    said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
+    write_predictions(judged, said, task, folder)
     write_evidence(judged, texts, measured, folder)
     return Run(
         folder=folder,
@@ -166,6 +213,7 @@ def _execute(
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
         environment=environment_of(task, seed),
+        checks=with_leaked_score(opened.checks, task, logits, thresholds),
     )
 
 
@@ -192,17 +240,45 @@ def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
     )
 
 
+def _thresholds(
+    model: nn.Module, section: TrainingSection, task: Task
+) -> tuple[float, ...] | None:
+    """Return from which probability each label is said; None where labels exclude each other."""
+    if task.kind != "multi-label":
+        return None
+    if section.label_threshold == "validation":
+        return best_thresholds(_logits(model, task.validation), task.validation.labels)
+    return fixed_thresholds(section.label_threshold, len(task.labels))
+
+
 def _save(
-    model: nn.Module, recipe: Recipe, learning: Learning, forgetting: Forgetting, folder: Path
+    model: nn.Module,
+    recipe: Recipe,
+    learning: Learning,
+    forgetting: Forgetting,
+    *,
+    folder: Path,
+    thresholds: Sequence[float] | None,
 ) -> Path:
     name = recipe.data.dataset_name or recipe.data.train_file or ""
     data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
     return save(
         model,
         folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task_record(learning, data=data),
+        task=task_record(learning, data=data, columns=_columns(recipe.data)),
         forgetting=probe_records(forgetting),
+        label_thresholds=thresholds,
     )
+
+
+def _columns(section: DataSection) -> dict[str, Any]:
+    """Say of which columns texts and labels are made, as a recipe says it."""
+    names = {"text_column", "text_pair_column", "template", "label_column"}
+    return {
+        key: value
+        for key, value in section.model_dump(mode="json", include=names).items()
+        if value
+    }
 
 
 def _refuse_several_processes() -> None:

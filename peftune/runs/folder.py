@@ -9,20 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import softmax
-
 from peftune.data.rows import Rows
+from peftune.data.task import Task
 from peftune.errors import OutputFolderError, RecipeError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
-from peftune.runs.report import Run, Unfinished, run_from_json
+from peftune.runs.report import Run, Unfinished
+from peftune.runs.report_reader import run_from_json
+from peftune.tasks.predictions import Prediction, scored_row
 
 RECIPE = "recipe.yaml"
 REPORT = "report.json"
 PREDICTIONS = "predictions.jsonl"
 CHECKPOINTS = "checkpoints"
+BASE = "base"
+"""Where the trunk of `model.init_from` lies, if the strategy was put on it as its base."""
 
 
 def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
@@ -105,26 +106,23 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
 
 
 def write_predictions(
-    rows: Rows, logits: NDArray[np.float32], names: Sequence[str], folder: Path
+    rows: Rows, predictions: Sequence[Prediction], task: Task, folder: Path
 ) -> None:
-    """Write the scored rows with their probabilities, one JSON line each.
+    """Write the scored rows with what was predicted, one JSON line each.
 
     Args:
         rows: what was scored.
-        logits: (rows, labels), float32.
-        names: label names in the order of their ids.
+        predictions: what the model says of each.
+        task: what they are rows of.
         folder: the run folder.
     """
-    lines = []
-    for index, row in enumerate(softmax(logits.astype(np.float64), axis=-1)):
-        values = {
-            "id": rows.ids[index],
-            "label": names[rows.labels[index]],
-            "predicted": names[int(row.argmax())],
-            "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
-        }
-        lines.append(json.dumps(values, ensure_ascii=False))
-    (folder / PREDICTIONS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with (folder / PREDICTIONS).open("w", encoding="utf-8") as file:
+        for row, label, prediction in zip(rows.ids, rows.labels, predictions, strict=True):
+            values = {
+                "id": row,
+                **scored_row(prediction, label, kind=task.kind, names=task.labels),
+            }
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
@@ -170,14 +168,16 @@ def _refuse_changed_inputs(finished: Run, inputs: Inputs) -> None:
         finished.run.base_fingerprint,
         tuple(probe.data_sha256 for probe in finished.forgetting),
         finished.run.texts_sha256,
+        finished.run.start_sha256,
     )
     now = (
         inputs.data_fingerprint,
         inputs.base_fingerprint,
         inputs.probe_sha256,
         inputs.texts_sha256,
+        inputs.start_sha256,
     )
-    names = ("rows", "base", "probe texts", "texts read in training")
+    names = ("rows", "base", "probe texts", "texts read in training", "start")
     changed = [name for name, old, new in zip(names, then, now, strict=True) if old != new]
     if changed:
         message = (

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftune.artifacts.foreign import is_peft_folder, load_foreign_adapter, named_base
 from peftune.artifacts.load import (
+    base_beside,
     checked_manifest,
     load_prepared,
     refuse_other_base,
@@ -34,7 +35,8 @@ from peftune.models.prepare import prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
-from peftune.runs.forgetting import CONTROL, Before, Measured, measure_before, summarised
+from peftune.runs.forgetting import CONTROL, summarised
+from peftune.runs.measured import Before, Measured, measure_before
 from peftune.runs.report import Forgetting
 
 
@@ -109,6 +111,7 @@ def _forget_own(
     folder: Path, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool
 ) -> Forgetting:
     manifest = checked_manifest(folder)
+    base = base or base_beside(folder, manifest)
     refuse_other_base(
         base or manifest.base.name, manifest, source=str(folder), given=base is not None
     )
@@ -116,6 +119,7 @@ def _forget_own(
         base or manifest.base.name,
         strategy_of(manifest, source=str(folder)),
         labels=manifest.labels,
+        task=manifest.task_name,
         max_length=manifest.max_length,
         revision=manifest.base.revision if base is None else None,
         use_cpu=use_cpu,

@@ -13,9 +13,9 @@ from peftune.recipe import Recipe
 from peftune.runs.environment import RunEnvironment, environment
 from peftune.runs.forgetting import CONTROL
 from peftune.runs.inputs import Inputs
-from peftune.runs.report import Forgetting, Identity
+from peftune.runs.report import Forgetting, Identity, StartedAs
 from peftune.seeds import seed_streams
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 from peftune.training.train import TrainingResult
 
 
@@ -24,17 +24,23 @@ def identity_of(
 ) -> Identity:
     """Say what was run."""
     preparation = preparation_of(model)
+    start = preparation.start
     return Identity(
         name=recipe.name,
         strategy=recipe.strategy.name,
         strategy_config=recipe.strategy.fields(),
         seed=recipe.training.seed,
-        base_model=preparation.base.name,
-        base_fingerprint=preparation.base_fingerprint,
+        base_model=(preparation.base if start is None else start.origin).name,
+        base_fingerprint=inputs.base_fingerprint,
         recipe_sha256=inputs.recipe_sha256,
         data_fingerprint=inputs.data_fingerprint,
         texts_sha256=inputs.texts_sha256,
         order_sha256=training.order_sha256,
+        start_sha256=inputs.start_sha256,
+        task=preparation.task,
+        start=None
+        if start is None
+        else StartedAs(start.kind, start.sha256, start.task, preparation.base_fingerprint),
     )
 
 
@@ -55,7 +61,7 @@ def facts_of(
     training: TrainingResult,
 ) -> Facts:
     """Gather what the diagnosis looks at."""
-    counts = Counter(task.train.labels)
+    counts = Counter(task.train.labels) if task.kind == "single-label" else Counter()
     return Facts(
         recipe=recipe,
         learning=learning,

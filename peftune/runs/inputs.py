@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from peftune.artifacts.manifest import seal_of
+from peftune.checks import CheckReport, check_tables, refuse_failed
+from peftune.data.clean import clean_tables
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.data.leakage import refuse_overlap
-from peftune.data.task import Task, load_task
+from peftune.data.split_tables import read_split_tables
+from peftune.data.task import Task, load_task, task_of
 from peftune.forgetting.measure import ProbeText, read_probe_texts
 from peftune.models.fingerprint import base_fingerprint
-from peftune.models.prepare import check_length
-from peftune.models.source import find_base
+from peftune.models.prepare import check_length, refuse_nothing_to_learn
+from peftune.models.source import BaseSource, find_base
+from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.schema import ForgettingSection
 
@@ -32,6 +38,8 @@ class Inputs:
         probe_sha256: hash of each probe's documents.
         texts_sha256: hash of the documents that regularisers learn from and that are measured
             during training, in order; of nothing where there are none.
+        start_sha256: hash of what the run begins as: the artifact of `model.init_from` and the
+            rows of the stages; of nothing where it begins as the base.
     """
 
     recipe_sha256: str
@@ -39,6 +47,7 @@ class Inputs:
     base_fingerprint: str
     probe_sha256: tuple[str, ...]
     texts_sha256: str
+    start_sha256: str
 
     @property
     def sha256(self) -> str:
@@ -49,34 +58,61 @@ class Inputs:
             self.base_fingerprint,
             *self.probe_sha256,
             self.texts_sha256,
+            self.start_sha256,
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
+def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckReport]:
     """Read and check the rows, the texts and the base of a resolved recipe.
+
+    Returns:
+        The rows, the probes with their documents, the hashes of all, and what the checks say.
 
     Raises:
         DataError: rows or texts cannot be used.
         BaseModelError: the base cannot be found.
-        UsageError: the base has fewer positions than the recipe asks for.
-        LeakageError: a probe's text is read in training too.
+        UsageError: the base has fewer positions than the recipe asks for, or nothing would learn.
+        LeakageError: a probe's text is read in training too, or rows of one split are in another.
     """
+    for kind in (recipe.task, *(stage.task for stage in recipe.stages)):
+        refuse_nothing_to_learn(recipe.strategy, kind)
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
-    task = load_task(recipe.data, recipe.task)
     texts = read_probe_texts(recipe.forgetting.probes)
+    task, checks = _checked_task(recipe, texts, source)
     learned, watched = _read_in_training(recipe.forgetting)
+    stages = {stage.name: load_task(stage.data, stage.task) for stage in recipe.stages}
+    learned += [
+        (f"the training rows of stage '{name}'", stage.train.texts)
+        for name, stage in stages.items()
+    ]
     _refuse_leaks(task, texts, learned, watched)
+    refuse_failed(checks)
     hashes = [documents_sha256(text) for _, text in (*learned, *watched)]
+    begun = [_seal(recipe), *(stage.fingerprint() for stage in stages.values())]
     inputs = inputs_of(
         recipe,
         task,
         texts,
         base_fingerprint=base_fingerprint(source.folder),
         texts_sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
+        start_sha256=hashlib.sha256("\n".join(filter(None, begun)).encode()).hexdigest(),
     )
-    return task, texts, inputs
+    return task, texts, inputs, checks
+
+
+def _checked_task(
+    recipe: Recipe, texts: Sequence[ProbeText], source: BaseSource
+) -> tuple[Task, CheckReport]:
+    """Read the tables once, for the rows and for what the checks say of them."""
+    tables = read_split_tables(recipe.data)
+    documents = [document for text in texts for document in text.documents]
+    cleaning = clean_tables(tables, recipe.data, recipe.task, general=documents)
+    task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
+    general = {text.label: text.documents for text in texts}
+    tokenizer = load_tokenizer(source.folder)
+    return task, check_tables(recipe, tables, cleaning, general=general, tokenizer=tokenizer)
 
 
 def inputs_of(
@@ -86,6 +122,7 @@ def inputs_of(
     *,
     base_fingerprint: str,
     texts_sha256: str,
+    start_sha256: str,
 ) -> Inputs:
     """Hash what was read."""
     return Inputs(
@@ -94,7 +131,14 @@ def inputs_of(
         base_fingerprint=base_fingerprint,
         probe_sha256=tuple(documents_sha256(text.documents) for text in texts),
         texts_sha256=texts_sha256,
+        start_sha256=start_sha256,
     )
+
+
+def _seal(recipe: Recipe) -> str | None:
+    """Name the artifact that a run begins as."""
+    init = recipe.model.init_from
+    return None if init is None else seal_of(Path(init))
 
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:

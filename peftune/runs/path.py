@@ -13,14 +13,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from peftune.data.rows import Rows
 from peftune.forgetting.measure import ProbeText, change_of, measure_plainly
 from peftune.models.inference import predict_logits
+from peftune.models.origin import stands_on_its_start
 from peftune.models.prepare import preparation_of
 from peftune.models.reference import at_strength
 from peftune.probes import Measurement
 from peftune.recipe.schema import PathSection
-from peftune.runs.forgetting import Measured
+from peftune.runs.measured import Measured
 from peftune.runs.report import Forgetting, PathPoint
-from peftune.training.learning import Learning
-from peftune.training.metrics import task_metrics
+from peftune.tasks.judge import task_metrics
+from peftune.tasks.learning import Learning
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +56,14 @@ class PathCallback(TrainerCallback):
         model: nn.Module = kwargs["model"]
         accuracy, macro_f1 = _scores(model, self._rows)
         forgetting = _forgetting(model, self._texts, self._before)
-        state.log_history.append(
-            {
-                "epoch": state.epoch or 0.0,
-                "step": state.global_step,
-                f"{_KEY}accuracy": accuracy,
-                f"{_KEY}macro_f1": macro_f1,
-                **{f"{_FORGETTING}{name}": value for name, value in forgetting.items()},
-            }
-        )
+        point: dict[str, Any] = {
+            "epoch": state.epoch or 0.0,
+            "step": state.global_step,
+            f"{_KEY}accuracy": accuracy,
+            f"{_KEY}macro_f1": macro_f1,
+            **{f"{_FORGETTING}{name}": value for name, value in forgetting.items()},
+        }
+        state.log_history.append(point)
 
 
 def without_path(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -129,20 +129,20 @@ def path_at_strengths(
             accuracy, macro_f1 = _scores(model, rows)
             forgetting = (
                 _forgetting(model, texts, measured.before.measured)
-                if strength
+                if strength or stands_on_its_start(model)
                 else {text.label: 0.0 for text in texts}
             )
         points.append(PathPoint(strength, None, accuracy, macro_f1, forgetting))
     return [*points, end]
 
 
-def _scores(model: nn.Module, rows: Rows) -> tuple[float, float]:
+def _scores(model: nn.Module, rows: Rows) -> tuple[float | None, float | None]:
     preparation = preparation_of(model)
     logits = predict_logits(
         model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
     )
-    metrics = task_metrics(logits, np.asarray(rows.labels))
-    return float(metrics["accuracy"] or 0.0), float(metrics["macro_f1"] or 0.0)
+    metrics = task_metrics(logits, np.asarray(rows.labels), preparation.task)
+    return metrics.get("accuracy"), metrics.get("macro_f1")
 
 
 def _forgetting(

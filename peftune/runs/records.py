@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from peftune.runs.report import Forgetting
-from peftune.training.learning import Learning
+from peftune.tasks.learning import Learning
 
 
-def task_record(learning: Learning, *, data: str) -> dict[str, Any]:
+def task_record(
+    learning: Learning, *, data: str, columns: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Pick what an artifact says of its score.
 
     Args:
         learning: the score, with the majority class among its baselines.
         data: name of the data.
+        columns: of which columns of it texts and labels are made.
     """
     return {
         "data": data,
@@ -25,7 +29,9 @@ def task_record(learning: Learning, *, data: str) -> dict[str, Any]:
         "macro_f1": learning.macro_f1,
         "loss": learning.loss,
         "ci95": {key: list(value) if value else None for key, value in learning.ci95.items()},
-        "majority_accuracy": learning.baselines["majority"]["accuracy"],
+        "metrics": dict(learning.metrics),
+        "majority_accuracy": learning.baselines.get("majority", {}).get("accuracy"),
+        "columns": dict(columns or {}),
     }
 
 

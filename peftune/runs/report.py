@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from peftune._version import __version__
+from peftune.checks.result import CheckReport
 from peftune.diagnosis import Finding
 from peftune.forgetting.intervals import Interval
-from peftune.forgetting.results import Heads, ProbeResult, Quantization
-from peftune.forgetting.statistics import McNemar, Power
+from peftune.forgetting.results import ProbeResult
 from peftune.forgetting.verdict import Verdict
-from peftune.training.learning import Learning
+from peftune.models.prepare import StartKind
+from peftune.recipe.task import TaskName
+from peftune.tasks.learning import Learning
 
 SCHEMA_VERSION = 1
+NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class StartedAs:
+    """The artifact that training began as.
+
+    Args:
+        kind: `adapter`: the same adapter went on learning; `weights`: it was copied into weights
+            that learn; `base`: it is the base under the adapter, and lies in the run's `base/`.
+        artifact_sha256: its seal.
+        task: what it had learned.
+        base_fingerprint: hash of the trunk that the run's own artifact belongs to.
+    """
+
+    kind: StartKind
+    artifact_sha256: str
+    task: TaskName
+    base_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +57,10 @@ class Identity:
         texts_sha256: hash of the texts that training reads or decides by beside the task.
         order_sha256: hash of the training batches in the order in which they were read; None for a
             resumed run, and where other processes prepared them.
+        start_sha256: hash of what the run begins as beside the base; of nothing where it begins
+            as the base.
+        task: what was learned.
+        start: what the training began as, where that is not the base.
     """
 
     name: str
@@ -47,6 +73,9 @@ class Identity:
     data_fingerprint: str
     texts_sha256: str
     order_sha256: str | None
+    start_sha256: str = NOTHING_SHA256
+    task: TaskName = "single-label"
+    start: StartedAs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +92,28 @@ class PathPoint:
 
     strength: float
     step: int | None
-    accuracy: float
-    macro_f1: float
+    accuracy: float | None
+    macro_f1: float | None
     forgetting: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StageForgetting:
+    """What one stage changed: the model after it against the model after the one before.
+
+    Args:
+        name: name of the stage; `start` for what `model.init_from` had forgotten already; the
+            recipe's name for its own task.
+        task: what was learned in it.
+        forgetting: by probe, in its unit, positive is worse; over all stages they add up to the
+            probe's forgetting.
+        ci95: 95% paired bootstrap interval of each over documents.
+    """
+
+    name: str
+    task: TaskName
+    forgetting: Mapping[str, float]
+    ci95: Mapping[str, Interval | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +126,8 @@ class Forgetting:
         verdict: one word over all probes; None without probes or with a failed control.
         reason: why the verdict is None.
         path: the way from the base to the tuned model, where the recipe asks for it.
+        stages: what each stage changed, in order, the recipe's own task last; empty where the
+            training began as the base.
     """
 
     probes: Sequence[ProbeResult]
@@ -85,6 +135,7 @@ class Forgetting:
     verdict: Verdict | None
     reason: str | None = None
     path: Sequence[PathPoint] = ()
+    stages: Sequence[StageForgetting] = ()
 
     def __getitem__(self, name: str) -> ProbeResult:
         """Return a probe's result by its name."""
@@ -142,6 +193,7 @@ class Run:
         cost: time, memory, sizes.
         findings: diagnosed pitfalls.
         environment: versions, device, threads and seed streams.
+        checks: what was looked for in the data before training.
         status: `complete`.
     """
 
@@ -152,6 +204,7 @@ class Run:
     cost: Cost
     findings: Sequence[Finding]
     environment: Mapping[str, Any]
+    checks: CheckReport
     status: Literal["complete"] = "complete"
 
     @property
@@ -190,33 +243,3 @@ def _head(status: str) -> dict[str, Any]:
         "peftune_version": __version__,
         "status": status,
     }
-
-
-def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
-    """Build a run from the content of its `report.json`."""
-    learning, forgetting = values["learning"], values["forgetting"]
-    pairs = {metric: _pair(interval) for metric, interval in learning["ci95"].items()}
-    probes = [_probe(probe) for probe in forgetting["probes"]]
-    path = tuple(PathPoint(**point) for point in forgetting["path"])
-    return Run(
-        folder=folder,
-        run=Identity(**values["run"]),
-        learning=Learning(**{**learning, "ci95": pairs}),
-        forgetting=Forgetting(**{**forgetting, "probes": probes, "path": path}),
-        cost=Cost(**values["cost"]),
-        findings=[Finding(**finding) for finding in values["findings"]],
-        environment=values["environment"],
-        status=values["status"],
-    )
-
-
-def _probe(values: Mapping[str, Any]) -> ProbeResult:
-    parts = {"power": Power, "mcnemar": McNemar, "heads": Heads, "quantization": Quantization}
-    built = {key: part(**values[key]) for key, part in parts.items() if values[key] is not None}
-    pairs = {key: _pair(values[key]) for key in ("ci95", "ci90", "kl_ci95")}
-    return ProbeResult(**{**values, **built, **pairs})
-
-
-def _pair(interval: Sequence[float] | None) -> Interval | None:
-    """Make a pair of what JSON holds as a list."""
-    return None if interval is None else (interval[0], interval[1])

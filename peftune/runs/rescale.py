@@ -12,7 +12,7 @@ from peftune.errors import OutputFolderError
 from peftune.models.rescale import fit_head, rescale_model, set_head
 from peftune.models.strength import Strength
 from peftune.probes import LanguageModelLoss, Probe
-from peftune.runs.forgetting import measure_before
+from peftune.runs.measured import measure_before
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.strengths import Head, Point, acting_at, measured_point, read_strength_inputs
 

@@ -70,17 +70,17 @@ def _figure(panels: int) -> Figure:
 def _draw(axes: Axes, points: Sequence[Point], name: str) -> None:
     scores = [point.learning for point in points if point.learning is not None]
     found = [point.forgetting[name] for point in points]
-    accuracies = [score.accuracy for score in scores]
+    accuracies = [score.accuracy or 0.0 for score in scores]
     forgettings = [result.forgetting for result in found]
     axes.axhline(0, color="0.85", linewidth=1, zorder=0)
-    for point, score, result in zip(points, scores, found, strict=True):
+    for point, score, result, accuracy in zip(points, scores, found, accuracies, strict=True):
         if (across := score.ci95["accuracy"]) is not None:
             axes.hlines(result.forgetting, *across, color=_INTERVAL, linewidth=1, zorder=1)
         if (along := result.ci95) is not None:
-            axes.vlines(score.accuracy, *along, color=_INTERVAL, linewidth=1, zorder=1)
+            axes.vlines(accuracy, *along, color=_INTERVAL, linewidth=1, zorder=1)
         axes.annotate(
             f"{point.strength.alpha:g}",
-            (score.accuracy, result.forgetting),
+            (accuracy, result.forgetting),
             xytext=(6, 6),
             textcoords="offset points",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},

@@ -22,10 +22,12 @@ from peftune.models.reference import at_strength
 from peftune.models.rescale import fit_head, refuse_frozen_trunk, with_head
 from peftune.models.strength import Strength
 from peftune.probes import Probe
-from peftune.runs.forgetting import Before, measure_tuned, summarised
+from peftune.runs.forgetting import summarised
+from peftune.runs.measured import Before, measure_tuned
 from peftune.runs.report import Forgetting
 from peftune.seeds import stream_seed
-from peftune.training.learning import Learning, judge, learned_something
+from peftune.tasks.judge import judge
+from peftune.tasks.learning import Learning, learned_something
 
 Head = Literal["kept", "refitted"]
 
@@ -79,6 +81,9 @@ def read_strength_inputs(
     """Read and check all there is to read, before a model is loaded."""
     manifest = checked_manifest(folder)
     refuse_frozen_trunk(strategy_of(manifest, source=str(folder)))
+    if manifest.task_name != "single-label" and (file is not None or head == "refitted"):
+        message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{folder}' is {manifest.task_name}). Leave the labelled rows out and keep the head."
+        raise UsageError(message)
     _refuse_head_choice(head, file, fit_file)
 
     def rows_of(path: str | Path | None) -> Rows | None:

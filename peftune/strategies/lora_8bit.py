@@ -57,7 +57,8 @@ class LoRA8bit(LoRA):
         Raises:
             GuardError: DoRA on a CPU, which bitsandbytes trains and then fails to evaluate.
         """
-        if self.use_dora and model.device.type == "cpu":
+        quantized = getattr(model, "is_quantized", False)
+        if self.use_dora and quantized and model.device.type == "cpu":
             message = (
                 "use_dora does not work on an int8 base on a CPU: evaluation fails after the first "
                 "training step. Use strategy 'lora', or a CUDA device, or use_dora: false."

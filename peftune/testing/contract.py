@@ -12,7 +12,7 @@ import transformers
 from pydantic import ValidationError
 from safetensors import safe_open
 
-from peftune.artifacts import save
+from peftune.artifacts import prepare, save
 from peftune.artifacts.manifest import WEIGHTS
 from peftune.models.guards import logits_of
 from peftune.models.inference import predict_logits
@@ -21,7 +21,7 @@ from peftune.models.parts import (
     is_whole_model,
     trainable_parameters,
 )
-from peftune.models.prepare import preparation_of, prepare, reference_batch
+from peftune.models.prepare import preparation_of, reference_batch
 from peftune.models.reference import at_strength
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.tokenizer import encode_texts, load_tokenizer

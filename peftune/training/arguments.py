@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 
 from peftune.recipe.training import TrainingSection
 from peftune.seeds import stream_seed
-from peftune.training.metrics import LOWER_IS_BETTER
+from peftune.tasks.judge import LOWER_IS_BETTER
 
 KEPT_CHECKPOINTS = 2
 """The best and the last; with the best being the last, the one before it."""

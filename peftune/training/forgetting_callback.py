@@ -27,6 +27,7 @@ from peftune.forgetting.measure import (
     read_probe_texts,
 )
 from peftune.models.base import load_trunk
+from peftune.models.origin import compared_with
 from peftune.models.parts import unwrapped
 from peftune.models.prepare import is_prepared, preparation_of
 from peftune.models.source import find_base
@@ -113,7 +114,7 @@ class ForgettingCallback(TrainerCallback):
         self._texts = read_probe_texts(self.probes)
         if is_prepared(model):
             self._tokenizer = preparation_of(model).tokenizer
-            self._before = measure_base(model, self._texts)
+            self._before = measure_base(compared_with(model), self._texts)
         else:
             self._before = self._measure_named_base(model, resumed=state.global_step > 0)
         self.curve = [

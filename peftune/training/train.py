@@ -9,24 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback
 
 from peftune.data.task import Task
-from peftune.data.tokens import tokenize_rows
+from peftune.data.tokens import Tokens
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
+from peftune.seeds import stream_seed
+from peftune.tasks.loss import loss_of
+from peftune.tasks.multi_label import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
-from peftune.training.trainer import ClassifierTrainer
+from peftune.training.trainer import ClassifierTrainer, Objective
+from peftune.training.ways import way_of
 
 logger = logging.getLogger(__name__)
 
 _EVALUATION = "eval_"
 """What Trainer puts before the name of a value that it found in an evaluation."""
+
+MOST_SAMPLED = 500
+"""Training rows that are scored at an evaluation; fewer where there are fewer validation rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class TrainingResult:
         best_value: its value of the metric that chose it.
         resumed_from: step that training went on from; None if it began at the start.
         truncated: training texts longer than the limit.
+        dropped_tokens: tokens at the end of a packed training text that were too few for a window.
     """
 
     seconds: float | None
@@ -57,6 +67,7 @@ class TrainingResult:
     best_value: float | None
     resumed_from: int | None
     truncated: int
+    dropped_tokens: int = 0
 
 
 def train(
@@ -70,6 +81,7 @@ def train(
     run_name: str = "peftune",
     regularizers: Sequence[Regularizer] = (),
     callbacks: Sequence[TrainerCallback] = (),
+    score_train_sample: bool = True,
 ) -> TrainingResult:
     """Train and leave the best checkpoint's weights in the model.
 
@@ -84,17 +96,20 @@ def train(
         run_name: what the programs of `report_to` call the run.
         regularizers: terms added to the loss.
         callbacks: what else happens in training.
+        score_train_sample: score as many training rows as there are validation rows, at most 500,
+            at every evaluation, so that the curve has both on one scale.
 
     Raises:
         TrainingError: the loss became infinite or no number.
     """
     preparation = preparation_of(model)
     device = next(model.parameters()).device
-    learned = tokenize_rows(task.train, preparation.tokenizer, max_length=preparation.max_length)
-    chosen_by = tokenize_rows(
-        task.validation, preparation.tokenizer, max_length=preparation.max_length
+    way = way_of(task.kind)
+    learned, chosen_by = (
+        way.tokens(rows, preparation.tokenizer, max_length=preparation.max_length)
+        for rows in (task.train, task.validation)
     )
-    trainer = ClassifierTrainer(
+    trainer = way.trainer(
         model=model,
         args=training_arguments(
             section, device=device, checkpoints=checkpoints, run_name=run_name
@@ -102,9 +117,13 @@ def train(
         tokenizer=preparation.tokenizer,
         train=learned.dataset,
         validation=chosen_by.dataset,
+        train_sample=_sample(learned.dataset, len(chosen_by.dataset), seed=section.seed)
+        if score_train_sample
+        else None,
         run_identity=run_identity,
         keep_checkpoints=keep_checkpoints,
         patience=section.early_stopping_patience,
+        objective=_objective(task, section),
         regularizers=regularizers,
         regularizer_seed=section.seed,
     )
@@ -120,19 +139,46 @@ def train(
             torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started - trainer.seconds_aside
     model.eval()
-    state = trainer.state
+    return _result(trainer, learned, None if resume else seconds, memory.peak_bytes, resume)
+
+
+def _result(
+    trainer: ClassifierTrainer,
+    learned: Tokens,
+    seconds: float | None,
+    peak_memory_bytes: int | None,
+    resume: Path | None,
+) -> TrainingResult:
+    state, hashed = trainer.state, not (resume or trainer.args.dataloader_num_workers)
     return TrainingResult(
-        seconds=seconds if resume is None else None,
-        examples=round(state.epoch * len(task.train)) if state.epoch else 0,
+        seconds=seconds,
+        examples=round(state.epoch * len(learned.dataset)) if state.epoch else 0,
         steps=state.global_step,
-        order_sha256=None if resume or section.dataloader_num_workers else trainer.order.sha256,
-        peak_memory_bytes=memory.peak_bytes,
+        order_sha256=trainer.order.sha256 if hashed else None,
+        peak_memory_bytes=peak_memory_bytes,
         curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
         best_step=state.best_global_step,
         best_value=state.best_metric,
-        resumed_from=int(resume.name.rpartition("-")[2]) if resume else None,
+        resumed_from=None if resume is None else int(resume.name.rpartition("-")[2]),
         truncated=learned.truncated,
+        dropped_tokens=learned.dropped_tokens,
     )
+
+
+def _objective(task: Task, section: TrainingSection) -> Objective:
+    count = len(task.labels)
+    return Objective(
+        kind=task.kind,
+        thresholds=fixed_thresholds(section.label_threshold, count),
+        loss=loss_of(task.kind, task.train.labels, classes=count, weights=section.class_weights),
+    )
+
+
+def _sample(rows: Dataset, most: int, *, seed: int) -> Dataset:
+    """Draw rows once for the whole training: the same at every evaluation, and after a resume."""
+    generator = np.random.default_rng(stream_seed(seed, "train_sample"))
+    drawn = generator.permutation(len(rows))[: min(most, MOST_SAMPLED)]
+    return rows.select(sorted(drawn.tolist()))
 
 
 def _point(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
@@ -20,13 +22,33 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from peftune.data.tokens import padding_collator
+from peftune.recipe.task import TaskName
 from peftune.regularizers import Regularizer
+from peftune.tasks.judge import metrics_for_trainer
+from peftune.tasks.loss import LossFunction
 from peftune.training.callbacks import QuietProgress, StopWhenDiverged
 from peftune.training.checkpoints import seal
-from peftune.training.metrics import metrics_of_prediction
 from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
 from peftune.training.trackers import report_forgetting
+
+TRAIN_SAMPLE = "train_sample"
+"""What stands before the name of a score of training rows that was taken at an evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is learned, and how it is scored.
+
+    Args:
+        kind: what the labels are.
+        thresholds: multi-label: probability from which a label is said in evaluations.
+        loss: in the place of the model's own.
+    """
+
+    kind: TaskName = "single-label"
+    thresholds: Sequence[float] | None = None
+    loss: LossFunction | None = None
 
 
 class ClassifierTrainer(RegularizedTrainer):
@@ -38,9 +60,12 @@ class ClassifierTrainer(RegularizedTrainer):
         tokenizer: pads the batches.
         train: tokenized training rows.
         validation: tokenized rows that choose the best checkpoint.
+        train_sample: tokenized training rows that are scored beside them at every evaluation, so
+            that both curves are on one scale; None scores none. It has no say in the training.
         run_identity: hash that ties checkpoints to this run.
         keep_checkpoints: write each checkpoint; without, the model ends with the last weights.
         patience: evaluations without a better one before training stops; None never stops early.
+        objective: what is learned; one label a row without.
         regularizers: terms added to the loss.
         regularizer_seed: decides what text they draw.
     """
@@ -53,12 +78,15 @@ class ClassifierTrainer(RegularizedTrainer):
         tokenizer: PreTrainedTokenizerBase,
         train: Dataset,
         validation: Dataset,
+        train_sample: Dataset | None = None,
         run_identity: str,
         keep_checkpoints: bool = True,
         patience: int | None = None,
+        objective: Objective | None = None,
         regularizers: Sequence[Regularizer] = (),
         regularizer_seed: int = 0,
     ) -> None:
+        goal = objective or Objective()
         super().__init__(
             model,
             regularizers=regularizers,
@@ -68,13 +96,16 @@ class ClassifierTrainer(RegularizedTrainer):
             eval_dataset=validation,
             processing_class=tokenizer,
             data_collator=padding_collator(tokenizer),
-            compute_metrics=metrics_of_prediction,
+            compute_metrics=metrics_for_trainer(goal.kind, goal.thresholds),
+            compute_loss_func=goal.loss,
         )
         self.run_identity = run_identity
         self._order_seed = args.seed if args.data_seed is None else args.data_seed
         self.order = HashedOrder(self.data_collator)
         self.keep_checkpoints = keep_checkpoints
         self.seconds_aside = 0.0
+        self._train_sample = train_sample
+        self._sample_scores: dict[str, float] = {}
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         if not args.disable_tqdm:
@@ -103,11 +134,31 @@ class ClassifierTrainer(RegularizedTrainer):
         """Evaluate as Trainer does, report forgetting too, and count the seconds apart."""
         started = time.perf_counter()
         try:
+            self._sample_scores = self._scores_of_train_sample()
             metrics: dict[str, float] = super().evaluate(*args, **kwargs)
             report_forgetting(self, metrics)
             return metrics
         finally:
             self.seconds_aside += time.perf_counter() - started
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
+        """Log the scores of the train sample beside those of the validation rows."""
+        if "eval_loss" in logs:
+            logs.update(self._sample_scores)
+        super().log(logs, *args, **kwargs)
+
+    def _scores_of_train_sample(self) -> dict[str, float]:
+        """Score the sample as the validation rows are scored: without dropout, with these weights."""
+        if self._train_sample is None:
+            return {}
+        # A DataLoader draws a number when it begins, and dropout would go on from another state.
+        with torch.random.fork_rng(devices=[]):
+            found = self.predict(self._train_sample, metric_key_prefix=TRAIN_SAMPLE)
+        return {
+            name: value
+            for name, value in (found.metrics or {}).items()
+            if not name.endswith(("_runtime", "_per_second"))
+        }
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""

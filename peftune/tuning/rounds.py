@@ -23,7 +23,7 @@ from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.resolve import tuned_metric
 from peftune.recipe.space import LEARNING_RATE, Space, space_of, value_at, with_parameters
 from peftune.recipe.tune import TuneSection
-from peftune.training.metrics import LOWER_IS_BETTER
+from peftune.tasks.judge import LOWER_IS_BETTER
 from peftune.tuning import results
 from peftune.tuning.interrupts import Interrupts
 from peftune.tuning.results import TrialRecord, TunedStrategy, edges_of

@@ -14,9 +14,9 @@ import torch
 from optuna import Trial, TrialPruned
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from peftune.artifacts.start import Beginning, begin
 from peftune.data.task import Task
 from peftune.errors import TrainingError
-from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe
 from peftune.recipe.space import Space
 from peftune.recipe.tune import Dimension
@@ -72,25 +72,18 @@ def run_trial(recipe: Recipe, task: Task, watch: WatchTrial) -> TrainingResult:
     gc.collect()  # the model of a failed trial lives as long as its traceback
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    model = prepare_model(
-        recipe.model.name_or_path,
-        recipe.strategy,
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        seed=recipe.training.seed,
-        use_cpu=recipe.training.use_cpu,
-    )
     with tempfile.TemporaryDirectory() as folder:
+        model = begin(Beginning.of(recipe, task.labels, base_folder=Path(folder) / "base"))
         return train(
             model,
             task,
             recipe.training.model_copy(update={"report_to": "none"}),
-            checkpoints=Path(folder),
+            checkpoints=Path(folder) / "checkpoints",
             run_identity="trial",
             keep_checkpoints=False,
             regularizers=recipe.forgetting.regularizers,
             callbacks=[watch],
+            score_train_sample=False,
         )
 
 

@@ -1,4 +1,4 @@
-"""Task metrics as one `evaluate.Metric`, computed offline from logits."""
+"""Metrics of single-label classification as one `evaluate.Metric`, computed offline from logits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from sklearn.metrics import (
     recall_score,
     roc_auc_score,
 )
-from transformers import EvalPrediction
 
 from peftune.errors import TrainingError
-
-LOWER_IS_BETTER = ("loss", "log_loss")
 
 
 class SequenceClassificationMetrics(evaluate.Metric):
@@ -61,7 +58,7 @@ class SequenceClassificationMetrics(evaluate.Metric):
         }
 
 
-def task_metrics(
+def class_metrics(
     logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
 ) -> dict[str, float | None]:
     """Compute every metric.
@@ -77,9 +74,7 @@ def task_metrics(
     Raises:
         TrainingError: a logit is not finite.
     """
-    if not np.isfinite(logits).all():
-        message = "The model's outputs are not finite: training has diverged. Lower training.learning_rate, or check the data."
-        raise TrainingError(message)
+    refuse_not_finite(logits)
     metric = SequenceClassificationMetrics(keep_in_memory=True)
     result = metric.compute(predictions=logits.astype(np.float64), references=labels)
     if result is None:
@@ -88,12 +83,15 @@ def task_metrics(
     return dict(result)
 
 
-def metrics_of_prediction(prediction: EvalPrediction) -> dict[str, float]:
-    """Compute the metrics in the form that Trainer asks for; those that do not exist are left out."""
-    outputs = prediction.predictions
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    metrics = task_metrics(np.asarray(logits), np.asarray(prediction.label_ids))
-    return {name: value for name, value in metrics.items() if value is not None}
+def refuse_not_finite(logits: NDArray[np.floating[Any]]) -> None:
+    """Refuse to score what a diverged model says.
+
+    Raises:
+        TrainingError: a logit is not finite.
+    """
+    if not np.isfinite(logits).all():
+        message = "The model's outputs are not finite: training has diverged. Lower training.learning_rate, or check the data."
+        raise TrainingError(message)
 
 
 def _balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any]) -> float:

@@ -1,0 +1,1 @@
+"""The kinds of task: how each is trained, scored and said."""
