@@ -12,6 +12,8 @@ from peftune._version import __version__
 
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier, load, prepare, save
+    from peftune.baselines.prompted import FewShot, fewshot
+    from peftune.checks import CheckReport, check
     from peftune.errors import PeftuneError
     from peftune.probes import (
         Cloze,
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
     from peftune.tuning import Tuning, tune
 
 _HOMES = {
+    "CheckReport": "peftune.checks",
     "Classifier": "peftune.artifacts",
     "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
+    "FewShot": "peftune.baselines.prompted",
     "ForgettingCallback": "peftune.training.forgetting_callback",
     "Full": "peftune.strategies",
     "HeadOnly": "peftune.strategies",
@@ -59,6 +63,8 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "check": "peftune.checks",
+    "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
     "prepare": "peftune.artifacts",
@@ -74,8 +80,10 @@ _HOMES = {
 __all__ = [
     "EWC",
     "L2SP",
+    "CheckReport",
     "Classifier",
     "Cloze",
+    "FewShot",
     "ForgettingCallback",
     "Full",
     "HeadOnly",
@@ -98,6 +106,8 @@ __all__ = [
     "Strategy",
     "Tuning",
     "__version__",
+    "check",
+    "fewshot",
     "forget",
     "load",
     "prepare",

@@ -67,3 +67,9 @@ def suggestion(name: str, allowed: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean '{nearest[0]}'? " if nearest else ""
     return f"{hint}Available: {', '.join(names) or 'none'}."
+
+
+def first_line(error: BaseException) -> str:
+    """Return what another package says of a fault, in one line without a full stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else "no message"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 
 MAX_SEED = 2**32 - 1
-STREAMS = ("head", "adapter", "training", "bootstrap", "regularizers")
+STREAMS = ("head", "adapter", "training", "bootstrap", "regularizers", "train_sample")
 
 
 def stream_seed(seed: int, stream: str) -> int:

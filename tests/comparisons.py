@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from peftune.checks import CheckReport
 from peftune.forgetting.results import ProbeResult
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
@@ -60,6 +61,7 @@ def evidence(
             ),
             findings=(),
             environment={},
+            checks=CheckReport("pass", {}, ()),
         ),
         rows=ScoredRows(
             ids=[str(row) for row in range(len(right))],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from peftune.checks import CheckReport
 from peftune.compare.summary import (
     Difference,
     Estimate,
@@ -88,6 +89,7 @@ def _curve(strategy: str, rng: np.random.Generator) -> list[dict[str, float]]:
                 {
                     "step": step,
                     "epoch": step / 50,
+                    "train_sample_loss": 0.85 - step / 200 + noise,
                     "validation_loss": 0.9 - step / 500 + noise,
                     "validation_accuracy": 0.5 + step / 500 + noise,
                     f"forgetting_{PROBE}-watched": _COST[strategy] * step / 100,
@@ -164,6 +166,7 @@ def _run(strategy: str, seed: int, learning: Learning) -> Run:
         cost=Cost(12.34 + seed, 99.9, 512 * 1024**2, 131_840, 5_454_080, 537_461, 2400, 150),
         findings=[finding] if strategy == "head-only" else [],
         environment={"versions": {"python": "3.11.7"}, "device": "cpu", "threads": seed + 1},
+        checks=CheckReport("pass", {}, ()),
     )
 
 

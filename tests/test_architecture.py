@@ -33,6 +33,7 @@ FLOORS = {
     "artifacts": 4,
     "baselines": 4,
     "tasks": 4,
+    "checks": 4,
     "training": 4,
     "diagnosis": 5,
     "runs": 5,

@@ -373,7 +373,7 @@ def test_rows_that_cannot_be_learned_are_told_by_number(
         pytest.param(
             "rows.xlsx",
             b"PK",
-            "'{path}' is of no known kind. Allowed: .csv, .tsv, .json, .jsonl, .parquet.",
+            "'{path}' is of no known kind. Allowed: .csv, .tsv, .json, .jsonl, .parquet, .arrow.",
             id="unknown kind",
         ),
     ],

@@ -396,12 +396,12 @@ def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> No
         (
             "ragged.csv",
             b"text,label\nx,a\ny,b,c\n",
-            "'ragged.csv' is no readable csv file: CSV parse error: Row #3: Expected 2 columns, got 3: y,b,c. Check the quotes and the number of cells in that row.",
+            "'ragged.csv' line 3: 3 cells, but 2 columns (text, label): 'y | b | c'. Put a cell that holds a delimiter or a line end in quotes.",
         ),
         (
             "latin.csv",
             "text,label\nx,a\ncafé,b\n".encode("latin-1"),
-            "'latin.csv' is not UTF-8: byte 0xe9 at position 18, line 3. Save the file as UTF-8.",
+            "'latin.csv' is not UTF-8: byte 0xe9 at position 18, line 3. It may be Windows-1252, which reads 'café' there. Save the file as UTF-8.",
         ),
         (
             "bad.jsonl",
@@ -422,12 +422,12 @@ def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> No
         (
             "torn.parquet",
             b"PAR1",
-            "'torn.parquet' is no readable parquet file: Could not open Parquet input source 'torn.parquet': Parquet file size is 4 bytes, smaller than the minimum file footer (8 bytes).",
+            "'torn.parquet' is no readable parquet file: Parquet file size is 4 bytes, smaller than the minimum file footer (8 bytes).",
         ),
         (
             "rows.xlsx",
             b"PK",
-            "'rows.xlsx' is of no known kind. Allowed: .csv, .tsv, .json, .jsonl, .parquet.",
+            "'rows.xlsx' is of no known kind. Allowed: .csv, .tsv, .json, .jsonl, .parquet, .arrow.",
         ),
     ],
 )

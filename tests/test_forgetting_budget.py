@@ -343,7 +343,7 @@ def test_one_sequence_in_a_hundred_may_be_shared(judged: str, read: str, tmp_pat
     """Chance and quotation share a little."""
     recipe = write_texts(tmp_path, {judged: JUDGED, read: f"so {words(51, 63)} so"})
 
-    _, [text], _ = read_inputs(resolve(read_recipe(recipe)))
+    _, [text], _, _ = read_inputs(resolve(read_recipe(recipe)))
 
     assert text.label == "reported"
 

@@ -66,9 +66,9 @@ KEYS = {
     "forgetting.probes[].details": "nats_per_token_before nats_per_token_after nats_per_token_forgetting perplexity_ratio word_perplexity_before word_perplexity_after base_entropy agreement",
     "forgetting.probes[].protocol": "prefix window windows batch_size batches padding head logits sums aggregation sha256",
     "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps reason",
-    "findings[]": "code severity message advice",
+    "findings[]": "code severity message advice step",
     "environment": "versions platform device cuda bf16 cpu_capability threads seed_streams dropped_rows",
-    "environment.seed_streams": "head adapter training bootstrap regularizers",
+    "environment.seed_streams": "head adapter training bootstrap regularizers train_sample",
     "environment.dropped_rows": "train validation test",
 }  # fmt: skip
 """The design's table of keys, a `reason` beside whatever may be null; `*` is any key, `[]` any item."""
@@ -133,8 +133,9 @@ def test_the_report_holds_no_number_that_is_none(report: dict[str, Any], run: Ru
             assert not isinstance(value, float) or math.isfinite(value), f"{place}.{key}"
 
 
-# Facts that are absent, and not unmeasured: a CPU has no CUDA version, a field no value.
-NOT_MEASUREMENTS = ("environment", "run.strategy_config")
+# Facts that are absent, and not unmeasured: a CPU has no CUDA version, a field no value, a rare
+# label no step where it began.
+NOT_MEASUREMENTS = ("environment", "run.strategy_config", "findings[]")
 
 
 def _keys_of_reason(reason: str) -> set[str]:

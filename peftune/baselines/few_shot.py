@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from peftune.baselines.asking import Answers, NoRoom, Questions, ask
 from peftune.baselines.calibration import CONTENT_FREE, log_prior
 from peftune.baselines.prompt import TEMPLATE
-from peftune.baselines.scores import Baseline, judged_baseline, scores_of
+from peftune.baselines.scores import Baseline, Scores, judged_baseline, scores_of
 from peftune.probes import LanguageModel
+from peftune.training.calibration import expected_calibration_error, reliability_bins
+
+_LEAST = float(np.finfo(np.float64).tiny)
+"""A probability of which the logarithm is finite."""
 
 
 def few_shot(
@@ -87,11 +92,7 @@ def _choice(answers: Answers, questions: Questions) -> dict[str, Any]:
     """Say what one choice of examples gave, before and after calibration."""
     shots = [prompt.shots for prompt in answers.prompts]
     before, after = (
-        scores_of(
-            questions.judged.labels,
-            probabilities.argmax(-1).tolist(),
-            classes=range(len(questions.labels)),
-        )
+        _scores(probabilities, questions)
         for probabilities in (answers.probabilities, answers.calibrated)
     )
     return {
@@ -112,12 +113,25 @@ def _choice(answers: Answers, questions: Questions) -> dict[str, Any]:
     }
 
 
+def _scores(probabilities: NDArray[np.float64], questions: Questions) -> Scores:
+    """Score probabilities of labels, (rows, labels), with how well they are calibrated."""
+    labels = np.asarray(questions.judged.labels)
+    right = probabilities[np.arange(len(labels)), labels]
+    bins = reliability_bins(probabilities, labels)
+    return {
+        **scores_of(
+            questions.judged.labels,
+            probabilities.argmax(-1).tolist(),
+            classes=range(len(questions.labels)),
+        ),
+        "log_loss": float(-np.log(np.maximum(right, _LEAST)).mean()),
+        "ece": expected_calibration_error(bins),
+    }
+
+
 def _uncalibrated(choices: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     """Average the figures before calibration over the choices that were asked."""
     before = [choice["uncalibrated"] for choice in choices if "uncalibrated" in choice]
     if not before:
         return None
-    return {
-        name: float(np.mean([scores[name] for scores in before]))
-        for name in ("accuracy", "macro_f1")
-    }
+    return {name: float(np.mean([scores[name] for scores in before])) for name in before[0]}

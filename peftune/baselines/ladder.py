@@ -99,6 +99,19 @@ def few_shot_ladder(
     return _prompted(_base(recipe, task), recipe, task, prompting)
 
 
+def majority_of(recipe: Recipe, task: Task, asked: Rows) -> Baseline:
+    """Measure the most frequent label of train on the rows that the base is asked about."""
+    return judged_baseline(
+        "majority",
+        "majority class",
+        judged=asked,
+        predicted=[majority_predictions(task.train, asked)],
+        labels=len(task.labels),
+        seed=_bootstrap_seed(recipe),
+        seconds=0.0,
+    )
+
+
 def _base(recipe: Recipe, task: Task) -> nn.Module:
     """Load the base in float32 with a head to fit; its trunk is frozen, so it stays the base."""
     return prepare_model(
@@ -139,7 +152,7 @@ def _prompted(
 ) -> list[Baseline]:
     preparation = preparation_of(model)
     scorer = LanguageModelScorer(model, preparation.tokenizer, batch_size=BATCH, share_prefix=True)
-    asked = _asked_rows(task, prompting.most_rows, seed=recipe.data.seed)
+    asked = asked_rows(task, prompting.most_rows, seed=recipe.data.seed)
     return [
         few_shot(
             scorer,
@@ -159,7 +172,14 @@ def _prompted(
     ]
 
 
-def _asked_rows(task: Task, most: int, *, seed: int) -> Rows:
+def asked_rows(task: Task, most: int, *, seed: int) -> Rows:
+    """Return the rows that the base is asked about: those judged, or a stratified sample of them.
+
+    Args:
+        task: the rows.
+        most: how many; more only where there are more labels.
+        seed: seed of the data.
+    """
     judged = task.judged[1]
     return limit(judged, max(most, len(set(judged.labels))), seed=seed, key="max_test_examples")
 

@@ -15,7 +15,7 @@ from peftune.data.rows import Rows
 from peftune.forgetting.intervals import Interval, row_interval
 
 Scores = dict[str, float]
-"""`accuracy` and `macro_f1`."""
+"""`accuracy`, `macro_f1`; of the prompted base `log_loss` (nats) and `ece` too, lower is better."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def compare(
         message = f"A comparison reads the accuracy of single-label tasks (this recipe's is {chosen.task}). Run each strategy with peftune run, and read their reports side by side."
         raise UsageError(message)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
-    task, texts, inputs = read_inputs(chosen)
+    task, texts, inputs, _ = read_inputs(chosen)
     cells = [_cell(chosen, strategy, seed, folder) for strategy in strategies for seed in seeds]
     finished = [
         claim_folder(

@@ -62,3 +62,13 @@ def _sequences(document: Any) -> Iterator[str]:  # noqa: ANN401 - a string or a 
         return
     for start in range(max(1, len(words) - WORDS + 1)):
         yield " ".join(words[start : start + WORDS])
+
+
+def sequence_keys(documents: Sequence[Any]) -> frozenset[int]:
+    """Hash every 13-word sequence of documents, to be looked up by `shares_a_sequence`."""
+    return frozenset(hash(sequence) for document in documents for sequence in _sequences(document))
+
+
+def shares_a_sequence(text: str, keys: frozenset[int]) -> bool:
+    """Say whether any 13-word sequence of a text is among those of documents."""
+    return any(hash(sequence) in keys for sequence in _sequences(text))

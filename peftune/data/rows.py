@@ -62,6 +62,7 @@ def check_rows(
     groups: Sequence[str] | None = None,
     empty_text: str,
     source: str,
+    left_out: frozenset[int] = frozenset(),
 ) -> tuple[Rows, int]:
     """Put texts and labels together, or say which rows are wrong.
 
@@ -72,21 +73,23 @@ def check_rows(
         groups: what they are held out by together, if anything.
         empty_text: `error`, `drop` or `keep`: what to do with empty or blank texts.
         source: what to call the rows in messages.
+        left_out: numbers of the rows that cleaning leaves out.
 
     Returns:
-        The rows, and how many were dropped.
+        The rows, and how many were dropped for an empty text.
 
     Raises:
         DataError: texts or labels are missing or unknown; with the first row numbers.
     """
-    empty = {row for row, text in enumerate(texts) if not text.strip()}
+    empty = {row for row, text in enumerate(texts) if not text.strip()} - left_out
     if empty and empty_text == "error":
         message = (
             f"{source}: {counted(len(empty), 'row')} with an empty or missing text, {numbered(sorted(empty))}. "
             "Mend the rows, or set data.empty_text: drop (leave them out) or keep."
         )
         raise DataError(message)
-    kept = [row for row in range(len(texts)) if not (row in empty and empty_text == "drop")]
+    dropped = empty if empty_text == "drop" else frozenset()
+    kept = [row for row in range(len(texts)) if row not in dropped and row not in left_out]
     if not kept:
         message = f"{source} holds no rows with text."
         raise DataError(message)
@@ -96,4 +99,4 @@ def check_rows(
         labels(kept),
         None if groups is None else taken(groups, kept),
     )
-    return rows, len(texts) - len(kept)
+    return rows, len(dropped)

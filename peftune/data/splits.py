@@ -1,19 +1,23 @@
-"""Hold rows out: stratified, seeded, never the first n."""
+"""Hold rows out: stratified, seeded, never the first n, and never a text on both sides."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from peftune.data.kept_together import units_of
 from peftune.data.rows import Rows
+from peftune.data.stratify import chosen_units, classes_of, counts_of
 from peftune.errors import DataError
 
 
 def hold_out(rows: Rows, share: float, *, seed: int, key: str) -> tuple[Rows, Rows]:
-    """Split rows in two, with the same share of every class.
+    """Split rows in two, with the same share of every class, label or range of numbers.
+
+    Rows of one group, and rows with equal texts, are on one side.
 
     Args:
         rows: what to split.
@@ -25,35 +29,91 @@ def hold_out(rows: Rows, share: float, *, seed: int, key: str) -> tuple[Rows, Ro
         The rows that stay, and those held out; both in the order of the file.
 
     Raises:
-        DataError: a class has too few rows to be in both parts.
+        DataError: a class has too few rows, or too few groups of them, to be in both parts.
     """
+    units = units_of(rows)
+    alone = int(units.max()) + 1 == len(rows)
+    single = isinstance(rows.labels[0], int)
     try:
-        stay, held = train_test_split(
-            np.arange(len(rows)), test_size=share, stratify=_strata(rows), random_state=seed
-        )
+        if alone and (single or rows.labels[0] is None):
+            held = _held_rows(rows, share, seed)
+        else:
+            held = _held_units(rows, units, share, seed)
     except ValueError as error:
-        smallest = min(Counter(rows.labels).values())
-        message = f"data.{key}: {share} of {len(rows)} rows cannot be held out so that every class is in both parts (the smallest class has {smallest}). Add rows to it, or change data.{key}."
+        message = _too_few(rows, units, share, key)
         raise DataError(message) from error
-    return rows.take(sorted(stay.tolist())), rows.take(sorted(held.tolist()))
+    return rows.take(np.flatnonzero(~held).tolist()), rows.take(np.flatnonzero(held).tolist())
+
+
+def _held_rows(rows: Rows, share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose among rows that are all free to be on either side."""
+    _, chosen = train_test_split(
+        np.arange(len(rows)), test_size=share, stratify=classes_of(rows), random_state=seed
+    )
+    held = np.zeros(len(rows), dtype=bool)
+    held[chosen] = True
+    return held
+
+
+def _held_units(
+    rows: Rows, units: NDArray[np.int64], share: float, seed: int
+) -> NDArray[np.bool_]:
+    """Choose among sets of rows.
+
+    Raises:
+        ValueError: a part would be empty, or a class would not be learned or could not be judged.
+    """
+    counts = counts_of(rows)
+    of_units = np.zeros((int(units.max()) + 1, counts.shape[1]))
+    np.add.at(of_units, units, counts)
+    held: NDArray[np.bool_] = chosen_units(of_units, share, np.random.default_rng(seed))[units]
+    if held.all() or not held.any():
+        message = "a part is empty"
+        raise ValueError(message)
+    if isinstance(rows.labels[0], int):
+        classes = {int(label) for label in rows.labels}
+        learned = {int(rows.labels[row]) for row in np.flatnonzero(~held)}
+        if learned != classes or held.sum() < len(classes) or _fewest(rows, units) < 2:  # noqa: PLR2004 - one for each part
+            message = "a class is in one part only"
+            raise ValueError(message)
+    return held
+
+
+def _fewest(rows: Rows, units: NDArray[np.int64]) -> int:
+    """Count the sets of rows of the class that has the fewest."""
+    labels = np.array(rows.labels)
+    return min(len(np.unique(units[labels == label])) for label in np.unique(labels))
+
+
+def _too_few(rows: Rows, units: NDArray[np.int64], share: float, key: str) -> str:
+    bound = int(units.max()) + 1 < len(rows)
+    of_what = " sets of rows that stay together" if bound else ""
+    if not isinstance(rows.labels[0], int):
+        return f"data.{key}: {share} of {len(rows)} rows cannot be held out: they are {int(units.max()) + 1}{of_what}. Add rows, or change data.{key}."
+    return f"data.{key}: {share} of {len(rows)} rows cannot be held out so that every class is in both parts (the smallest class has {_fewest(rows, units)}{of_what}). Add rows to it, or change data.{key}."
 
 
 def limit(rows: Rows, maximum: int | None, *, seed: int, key: str) -> Rows:
     """Keep a seeded, stratified sample of at most `maximum` rows, in the order of the file.
 
-    Every class keeps its share within a row, and at least one row.
+    Every class keeps its share within a row, and at least one row. Of numbers every tenth is such
+    a class; the labels of multi-label keep their shares as far as rows allow.
 
     Raises:
         DataError: fewer rows are asked for than there are classes.
     """
     if maximum is None or maximum >= len(rows):
         return rows
-    labels = np.array(_strata(rows) or [0] * len(rows))
+    generator = np.random.default_rng(seed)
+    if isinstance(rows.labels[0], tuple):
+        return rows.take(_of_several_labels(rows, maximum, generator))
+    labels = np.array(classes_of(rows) or [0] * len(rows))
     classes, counts = np.unique(labels, return_counts=True)
     if maximum < len(classes):
-        message = f"data.{key}: {maximum} rows cannot hold all {len(classes)} classes. Ask for at least {len(classes)}."
-        raise DataError(message)
-    generator = np.random.default_rng(seed)
+        if isinstance(rows.labels[0], int):
+            message = f"data.{key}: {maximum} rows cannot hold all {len(classes)} classes. Ask for at least {len(classes)}."
+            raise DataError(message)
+        labels, classes, counts = np.zeros_like(labels), classes[:1] * 0, np.array([len(rows)])
     kept = [
         generator.choice(np.flatnonzero(labels == label), size, replace=False)
         for label, size in zip(classes, _quotas(counts, maximum), strict=True)
@@ -61,10 +121,45 @@ def limit(rows: Rows, maximum: int | None, *, seed: int, key: str) -> Rows:
     return rows.take(sorted(np.concatenate(kept).tolist()))
 
 
-def _strata(rows: Rows) -> list[int] | None:
-    """Return the class of each row, of which every part gets its share; None where there are none."""
-    classes = [label for label in rows.labels if isinstance(label, int)]
-    return classes if len(classes) == len(rows) else None
+def _of_several_labels(rows: Rows, maximum: int, generator: np.random.Generator) -> list[int]:
+    """Choose rows of multi-label; the few that are missing or too many are any."""
+    chosen = chosen_units(counts_of(rows), maximum / len(rows), generator)
+    surplus = int(chosen.sum()) - maximum
+    if surplus:
+        movable = np.flatnonzero(chosen == (surplus > 0))
+        chosen[generator.choice(movable, abs(surplus), replace=False)] ^= True
+    return [int(row) for row in np.flatnonzero(chosen)]
+
+
+def per_label(rows: Rows, count: int, *, seed: int, names: Sequence[str]) -> Rows:
+    """Keep a seeded sample of `count` rows of each label, in the order of the file.
+
+    Of one seed, the rows of a smaller sample are among those of a larger.
+
+    Args:
+        rows: single-label rows.
+        count: rows kept of each label.
+        seed: seed of the data.
+        names: label names in the order of their ids.
+
+    Raises:
+        DataError: labels have fewer rows than that; fewer are never taken in silence.
+    """
+    generator = np.random.default_rng(seed)
+    labels = np.asarray(rows.labels)
+    shuffled = [
+        generator.permutation(np.flatnonzero(labels == label)) for label in range(len(names))
+    ]
+    short = [
+        f"'{name}' has {len(found)}"
+        for name, found in zip(names, shuffled, strict=True)
+        if len(found) < count
+    ]
+    if short:
+        message = f"data.train_examples_per_label: {count} rows of each label are asked for, but of the rows to learn from {', '.join(short)}. Ask for fewer, or add rows."
+        raise DataError(message)
+    kept = np.concatenate([found[:count] for found in shuffled])
+    return rows.take(sorted(kept.tolist()))
 
 
 def _quotas(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from peftune.data.cells import cell_text
+from peftune.data.clean import Cleaning, clean_tables
 from peftune.data.labels import check_classes, names_of_labels, read_labels
 from peftune.data.rows import Rows, check_rows
 from peftune.data.split_tables import SPLITS, SplitTable, read_split_tables
-from peftune.data.splits import hold_out, limit
+from peftune.data.splits import hold_out, limit, per_label
 from peftune.data.strings import Strings
 from peftune.data.tables import chunked_column
-from peftune.data.text_column import texts_of
 from peftune.recipe.schema import DataSection, SplitName
 from peftune.recipe.task import TaskName
 
@@ -60,7 +61,11 @@ class Task:
 
 
 def load_task(
-    section: DataSection, kind: TaskName = "single-label", *, with_test: bool = True
+    section: DataSection,
+    kind: TaskName = "single-label",
+    *,
+    with_test: bool = True,
+    general: Sequence[Any] = (),
 ) -> Task:
     """Read, check and split the rows that a recipe names.
 
@@ -69,13 +74,14 @@ def load_task(
         kind: what is learned from them.
         with_test: read the test rows too. Without, the others are the same; a test file is not
             opened, and rows that are held out of train for the test are dropped.
+        general: documents of probes, which `data.clean: [drop-leaked]` keeps out of train.
 
     Raises:
         DataError: files, columns, texts or labels cannot be used; with place and remedy.
     """
-    return task_of(
-        read_split_tables(section, with_test=with_test), section, kind, with_test=with_test
-    )
+    tables = read_split_tables(section, with_test=with_test)
+    cleaning = clean_tables(tables, section, kind, general=general)
+    return task_of(tables, section, kind, with_test=with_test, cleaning=cleaning)
 
 
 def task_of(
@@ -84,13 +90,23 @@ def task_of(
     kind: TaskName = "single-label",
     *,
     with_test: bool = True,
+    cleaning: Cleaning | None = None,
 ) -> Task:
-    """Check and split rows that were read: `load_task` without the reading."""
+    """Check and split rows that were read: `load_task` without the reading.
+
+    Args:
+        tables: the splits as they were read.
+        section: which rows.
+        kind: what is learned from them.
+        with_test: keep the rows that are held out of train for the test.
+        cleaning: what was made of the texts; None where it is yet to be made.
+    """
+    cleaning = cleaning or clean_tables(tables, section, kind)
     names = names_of_labels(kind, tables["train"], section.label_column, section.labels)
     dropped: dict[str, int] = {}
     splits: dict[SplitName, Rows] = {}
     for split, table in tables.items():
-        splits[split], dropped[split] = _checked(table, section, kind, names)
+        splits[split], dropped[split] = _checked(table, section, kind, names, cleaning)
     check_classes(splits["train"], names, kind=kind, source=tables["train"].name)
     if "test" not in tables and section.test_split is not None:
         splits["train"], splits["test"] = hold_out(
@@ -111,6 +127,10 @@ def task_of(
         )
         for split, rows in splits.items()
     }
+    if section.train_examples_per_label is not None:
+        limited["train"] = per_label(
+            limited["train"], section.train_examples_per_label, seed=section.seed, names=names
+        )
     task = Task(names, limited["train"], limited["validation"], limited.get("test"), dropped, kind)
     if with_test:
         _, judged = task.judged
@@ -120,16 +140,21 @@ def task_of(
 
 
 def _checked(
-    table: SplitTable, section: DataSection, kind: TaskName, names: tuple[str, ...]
+    table: SplitTable,
+    section: DataSection,
+    kind: TaskName,
+    names: tuple[str, ...],
+    cleaning: Cleaning,
 ) -> tuple[Rows, int]:
     grouped = section.group_column
     return check_rows(
-        texts_of(table, section),
+        cleaning.texts[table.split],
         read_labels(kind, table, section.label_column, names),
         ids=_cells(table, "id") if "id" in table.table.column_names else None,
         groups=None if grouped is None else _cells(table, grouped),
         empty_text=section.empty_text,
         source=table.name,
+        left_out=cleaning.dropped if table.split == "train" else frozenset(),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from peftune.data.cells import cell_text
 from peftune.data.split_tables import SplitTable
 from peftune.data.strings import Strings
-from peftune.data.tables import chunked_column
+from peftune.data.tables import text_column
 from peftune.errors import DataError
 
 
@@ -51,7 +51,7 @@ def texts_of(table: SplitTable, section: NamesText) -> Strings:
         DataError: a column is missing, or the template is none.
     """
     names, joined = _recipe_of_text(section)
-    columns = [chunked_column(table.table, name, source=table.name) for name in names]
+    columns = [text_column(table.table, name, source=table.name) for name in names]
     if joined is None:
         return Strings(lambda row: cell_text(columns[0][row]), np.arange(table.table.num_rows))
     return Strings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from peftune.forgetting.results import ProbeResult
 from peftune.recipe import Recipe
@@ -24,12 +24,14 @@ class Finding:
         severity: `error` where numbers are not to be used, `warning` where they mislead.
         message: what was seen, with the numbers.
         advice: what to do about it.
+        step: the training step from which on it is seen; None for what has no beginning.
     """
 
     code: str
     severity: Severity
     message: str
     advice: str
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,25 @@ class Pitfall:
     looks_for: str
     threshold: str
 
-    def found(self, severity: Severity, message: str, advice: str) -> Finding:
+    def found(
+        self, severity: Severity, message: str, advice: str, *, step: int | None = None
+    ) -> Finding:
         """Return a finding with this code."""
-        return Finding(self.code, severity, message, advice)
+        return Finding(self.code, severity, message, advice, step)
+
+
+class Evaluation(NamedTuple):
+    """What a training lost on rows at one of its evaluations, without dropout and regularisers.
+
+    Args:
+        step: after how many steps.
+        training: mean loss of a sample of the training rows, nats; the same rows at every step.
+        validation: mean loss of the validation rows, nats.
+    """
+
+    step: int
+    training: float
+    validation: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +98,15 @@ class Facts:
         """Count the training rows of a single-label task."""
         return sum(self.train_labels.values())
 
-    def losses(self, name: Literal["train_loss", "validation_loss"]) -> list[tuple[int, float]]:
-        """Return a loss of the curve by step.
-
-        `validation_loss` is the mean over all validation rows, without dropout. `train_loss` is no
-        such thing: the mean over the batches since the point before, while the weights changed,
-        with dropout and with what regularisers add. It can be compared with itself at another
-        step, not with the validation loss.
-        """
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Return the losses of training and validation rows, which are on one scale, by step."""
         return [
-            (int(point["step"]), float(point[name]))
+            Evaluation(
+                int(point["step"]),
+                float(point["train_sample_loss"]),
+                float(point["validation_loss"]),
+            )
             for point in self.training.curve
-            if name in point
+            if "train_sample_loss" in point and "validation_loss" in point
         ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
-from peftune.diagnosis.finding import Facts, Finding, Pitfall
+from peftune.diagnosis.finding import Evaluation, Facts, Finding, Pitfall
 
 _UNMOVED = 0.95
 _STEEP = 0.5
@@ -14,7 +16,7 @@ PITFALL = Pitfall(
     code="underfitting",
     scope="run",
     looks_for="The model has not learned what the training rows could teach it.",
-    threshold=f"Either the training and the validation loss ended above {_UNMOVED:.0%} of the loss of a model that knows only how frequent each label is (not judged with regularizers, which the training loss includes). Or both were still falling at the end: over the last third of the steps the validation loss fell at {_STEEP:.0%} or more of its mean rate from that start, though the learning rate was at its lowest. The second needs an evaluation by two thirds of the steps.",
+    threshold=f"Either the loss of training rows, and that of validation rows, ended above {_UNMOVED:.0%} of the loss of a model that knows only how frequent each label is; it began at the evaluation since which that has been so. Or both were still falling at the end: over the last third of the steps the validation loss fell at {_STEEP:.0%} or more of its mean rate from that start, though the learning rate was at its lowest. The second needs an evaluation by two thirds of the steps.",
 )
 
 _ADVICE = "Train for more epochs, or raise training.learning_rate or what the strategy may change (such as the rank r)."
@@ -22,31 +24,50 @@ _ADVICE = "Train for more epochs, or raise training.learning_rate or what the st
 
 def find_underfitting(facts: Facts) -> Finding | None:
     """Look whether the losses stayed where they began, or had not finished falling."""
-    validation, training = facts.losses("validation_loss"), facts.losses("train_loss")
-    # Only of single labels is it known what they cost without reading a text.
-    if facts.learning.task != "single-label" or not validation or not training:
-        return None
-    start = frequency_loss(list(facts.train_labels.values()))
-    end, last = validation[-1]
-    recent = [value for step, value in training if step > (1 - _LAST) * end] or [training[-1][1]]
-    reached = sum(recent) / len(recent)
-    if not facts.recipe.forgetting.regularizers and min(last, reached) > _UNMOVED * start:
-        return PITFALL.found(
-            "warning",
-            f"The training loss ended at {reached:.3f} and the validation loss at {last:.3f} nats; knowing only how frequent each label is gives {start:.3f}.",
-            _ADVICE,
+    evaluations = facts.evaluations
+    if not evaluations or facts.recipe.task != "single-label":
+        return None  # what a model knows that reads nothing is worked out for one label a row
+    counts = [count for count in facts.train_labels.values() if count]
+    weighted = facts.recipe.training.class_weights is not None
+    # Balanced weights make every label as frequent as the others, in every loss of the curve.
+    start = frequency_loss([1] * len(counts) if weighted else counts)
+    return _unmoved(evaluations, start) or _unfinished(evaluations, start)
+
+
+def _unmoved(evaluations: Sequence[Evaluation], start: float) -> Finding | None:
+    at_start = list(
+        itertools.takewhile(
+            lambda evaluation: min(evaluation.training, evaluation.validation) > _UNMOVED * start,
+            reversed(evaluations),
         )
-    then = next((point for point in reversed(validation) if point[0] <= (1 - _LAST) * end), None)
-    earlier = [value for step, value in training if step <= (1 - _LAST) * end]
-    if then is None or not earlier or reached >= earlier[-1]:
+    )
+    if not at_start:
         return None
-    rate, mean_rate = (then[1] - last) / (end - then[0]), (start - last) / end
+    begin, end = at_start[-1].step, at_start[0]
+    when = f"From step {begin} to step {end.step}" if begin < end.step else f"At step {begin}"
+    return PITFALL.found(
+        "warning",
+        f"{when} the model did no better than by knowing only how frequent each label is, which gives a loss of {start:.3f} nats: the loss ended at {end.training:.3f} on training rows and {end.validation:.3f} on validation rows.",
+        _ADVICE,
+        step=begin,
+    )
+
+
+def _unfinished(evaluations: Sequence[Evaluation], start: float) -> Finding | None:
+    end = evaluations[-1]
+    earlier = [one for one in evaluations if one.step <= (1 - _LAST) * end.step]
+    if not earlier or end.training >= earlier[-1].training:
+        return None
+    then = earlier[-1]
+    rate = (then.validation - end.validation) / (end.step - then.step)
+    mean_rate = (start - end.validation) / end.step
     if mean_rate <= 0 or rate < _STEEP * mean_rate:
         return None
     return PITFALL.found(
         "warning",
-        f"The validation loss was still falling when training ended: {then[1]:.3f} nats at step {then[0]}, {last:.3f} at step {end}.",
+        f"Training ended while the loss was still falling: from step {then.step} to step {end.step} from {then.training:.3f} to {end.training:.3f} nats on training rows, and from {then.validation:.3f} to {end.validation:.3f} on validation rows.",
         _ADVICE,
+        step=then.step,
     )
 
 

@@ -8,14 +8,14 @@ from typing import TypeAlias
 from peftune.reporting.contents import Block, Cell, Figure, Figures, Paragraph, Section, Table
 from peftune.reporting.numbers import plain, share, signed
 from peftune.reporting.plots import curves
-from peftune.reporting.plotted import Line
+from peftune.reporting.plotted import Beginning, Line
 from peftune.reporting.subject import Subject
 from peftune.runs.report import Run
 from peftune.training.forgetting_callback import KEY
 
 Form: TypeAlias = Callable[[float | None], str]
 
-_TRAINING, _VALIDATION = "train_loss", "validation_loss"
+_TRAINING, _VALIDATION = "train_sample_loss", "validation_loss"
 _ACCURACY = "validation_accuracy"
 _MARGIN = 0.05
 
@@ -28,7 +28,7 @@ def curves_section(subject: Subject) -> Section:
     figures += _forgetting(subject)
     if not figures:
         return Section("curves", "Curves", [])
-    why = "One line a seed. Where training loss falls and validation loss rises, the strategy overfits; where both stay high, it underfits."
+    why = "One line a seed. Training rows (a sample of them) and validation rows are scored alike: at the same steps, without dropout. Where the loss of training rows falls and that of validation rows rises, the strategy overfits; where both stay high, it underfits."
     blocks: list[Block] = [Paragraph(why), Figures(figures)]
     return Section("curves", "Learning and forgetting curves", blocks)
 
@@ -39,11 +39,11 @@ def _losses(subject: Subject) -> Iterator[Figure]:
         strategy: [
             line
             for item in items
-            for key, label, dotted in (
-                (_TRAINING, "training", False),
-                (_VALIDATION, "validation", True),
+            for key, label, dash in (
+                (_TRAINING, "training rows", 1),
+                (_VALIDATION, "validation rows", 0),
             )
-            for line in _line(item.run, key, label, subject.series(strategy), dotted=dotted)
+            for line in _line(item.run, key, label, subject.series(strategy), dash=dash)
         ]
         for strategy, items in subject.by_strategy.items()
     }
@@ -63,11 +63,33 @@ def _losses(subject: Subject) -> Iterator[Figure]:
                 x_label="step",
                 y_label="loss (nats)",
                 limits=limits,
+                beginnings=_beginnings(subject, strategy),
             ),
             f"Loss of {strategy}",
-            f"Cross-entropy of {strategy} by training step. {_ends(lines, plain)}",
+            f"Loss of {strategy} on training and validation rows by training step. {_ends(lines, plain)}{_marked(subject, strategy)}",
             _numbers(f"Loss of {strategy}, nats", lines, plain),
         )
+
+
+def _beginnings(subject: Subject, strategy: str) -> list[Beginning]:
+    """Mark where a run began to overfit or underfit; what runs have in common is marked once."""
+    steps = dict.fromkeys(
+        (finding.step, finding.code)
+        for item in subject.by_strategy[strategy]
+        for finding in item.run.findings
+        if finding.step is not None
+    )
+    return [
+        Beginning(code, float(step), subject.series(strategy))
+        for step, code in sorted(steps)
+        if step is not None
+    ]
+
+
+def _marked(subject: Subject, strategy: str) -> str:
+    marked = (f"{one.label} from step {one.x:g}" for one in _beginnings(subject, strategy))
+    words = "; ".join(marked)
+    return f" Marked: {words}." if words else ""
 
 
 def _accuracy(lines: Sequence[Line]) -> Figure:
@@ -132,7 +154,7 @@ def _lines(subject: Subject, key: str) -> list[Line]:
     return [
         _strategy_line(subject, run, line.xs, line.ys)
         for run in subject.runs
-        for line in _line(run, key, "", 0, dotted=True)
+        for line in _line(run, key, "", 0)
     ]
 
 
@@ -142,13 +164,14 @@ def _strategy_line(subject: Subject, run: Run, xs: Sequence[float], ys: Sequence
     return Line(strategy, series, xs, ys, dash=series, dotted=True)
 
 
-def _line(run: Run, key: str, label: str, series: int, *, dotted: bool) -> list[Line]:
+def _line(run: Run, key: str, label: str, series: int, *, dash: int = 0) -> list[Line]:
     """Read one curve of a run; none where it was not measured."""
     points = [point for point in run.learning.curve if point.get(key) is not None]
     if not points:
         return []
     xs = [float(point["step"]) for point in points]
-    return [Line(label, series, xs, [float(point[key]) for point in points], dotted=dotted)]
+    ys = [float(point[key]) for point in points]
+    return [Line(label, series, xs, ys, dash=dash, dotted=True)]
 
 
 def _ends(lines: Sequence[Line], form: Form) -> str:

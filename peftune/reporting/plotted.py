@@ -53,6 +53,21 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """A place from which on something is seen.
+
+    Args:
+        label: what.
+        x: from where on.
+        series: number of the strategy.
+    """
+
+    label: str
+    x: float
+    series: int
+
+
+@dataclass(frozen=True, slots=True)
 class Level:
     """A score on a common scale.
 

@@ -6,24 +6,24 @@ import dataclasses
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback
 
-from peftune.artifacts.save import save
 from peftune.artifacts.start import Beginning, begin
+from peftune.checks import CheckReport
+from peftune.data.in_memory import RowsInMemory, kept_rows
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.diagnosis import find_pitfalls
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
-from peftune.models.parts import is_whole_model
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
-from peftune.recipe.schema import DataSection
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
@@ -39,15 +39,15 @@ from peftune.runs.folder import (
 from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
-from peftune.runs.measured import Before, measure_before, measure_tuned
+from peftune.runs.measured import Before, Measured, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
     end_of_path,
     path_at_checkpoints,
     path_at_strengths,
 )
-from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Run
+from peftune.runs.saved import save_artifact
 from peftune.runs.scored import score
 from peftune.runs.stages import Reached, blamed, run_stages
 from peftune.strategies import Strategy
@@ -65,6 +65,7 @@ def run(
     overrides: Sequence[str] = (),
     strategy: Strategy | str | None = None,
     output: str | Path | None = None,
+    data: RowsInMemory | None = None,
 ) -> Run:
     """Run one recipe with one strategy and one seed.
 
@@ -76,6 +77,8 @@ def run(
         overrides: `key=value` assignments, such as `training.seed=1`.
         strategy: put in the place of the recipe's own.
         output: run folder, in the place of the recipe's `output_dir`.
+        data: rows in the place of the recipe's own: a pandas DataFrame, a `datasets` data set, or
+            a dict with one for each split. They are kept in the folder's `data/`.
 
     Returns:
         The run, as written to the folder's `report.json`.
@@ -91,33 +94,50 @@ def run(
     if strategy is not None:
         chosen = with_strategy(chosen, strategy)
     chosen = resolve(chosen)
-    return _run(chosen, Path(output) if output is not None else Path(chosen.output_dir))
+    folder = Path(output) if output is not None else Path(chosen.output_dir)
+    rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
+    with rows as section:
+        chosen = chosen.model_copy(update={"data": section})
+        opened = _open(chosen, folder)
+    return _carry_out(chosen, folder, opened)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a run reads, and the run itself where its folder holds it already."""
+
+    task: Task
+    texts: Sequence[ProbeText]
+    inputs: Inputs
+    checks: CheckReport
+    finished: Run | None
 
 
 def _run(recipe: Recipe, folder: Path) -> Run:
     """Run a resolved recipe into a folder, its stages first."""
-    task, texts, inputs = read_inputs(recipe)
-    finished = claim_folder(folder, recipe, inputs)
+    return _carry_out(recipe, folder, _open(recipe, folder))
+
+
+def _open(recipe: Recipe, folder: Path) -> _Opened:
+    task, texts, inputs, checks = read_inputs(recipe)
+    return _Opened(task, texts, inputs, checks, claim_folder(folder, recipe, inputs))
+
+
+def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
+    finished = opened.finished
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
         last, reached = run_stages(recipe, folder, _run)
-        result = _execute(last, task, texts, inputs, folder, reached=reached)
+        result = _execute(last, opened, folder, reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
-def _execute(
-    recipe: Recipe,
-    task: Task,
-    texts: Sequence[ProbeText],
-    inputs: Inputs,
-    folder: Path,
-    *,
-    reached: Sequence[Reached],
-) -> Run:
+def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Reached]) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
+    task, texts, inputs = opened.task, opened.texts, opened.inputs
     seed = recipe.training.seed
     model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
@@ -136,18 +156,7 @@ def _execute(
     scored = score(model, task, training, recipe.training)
     learning = scored.learning
     measured = measure_tuned(model, texts, before)
-    forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
-    start = preparation_of(model).start
-    stages = blamed(
-        texts,
-        measured,
-        reached,
-        name=recipe.name,
-        task=recipe.task,
-        start=None if start is None else start.task,
-        seed=seed,
-    )
-    forgetting = dataclasses.replace(forgetting, stages=tuple(stages))
+    forgetting = _forgotten(model, recipe, texts, measured, learning=learning, reached=reached)
     if recipe.forgetting.path is not None:
         way = path_at_strengths(
             model,
@@ -159,7 +168,7 @@ def _execute(
         )
         way += path_at_checkpoints(training.curve)
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
-    artifact = _save(
+    artifact = save_artifact(
         model, recipe, learning, forgetting, folder=folder, thresholds=scored.thresholds
     )
     write_lines(scored.lines, folder / PREDICTIONS)
@@ -172,7 +181,32 @@ def _execute(
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
         environment=environment_of(task, seed),
+        checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
     )
+
+
+def _forgotten(
+    model: nn.Module,
+    recipe: Recipe,
+    texts: Sequence[ProbeText],
+    measured: Measured,
+    *,
+    learning: Learning,
+    reached: Sequence[Reached],
+) -> Forgetting:
+    """Say what was forgotten, and in which stage."""
+    seed, start = recipe.training.seed, preparation_of(model).start
+    forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
+    stages = blamed(
+        texts,
+        measured,
+        reached,
+        name=recipe.name,
+        task=recipe.task,
+        start=None if start is None else start.task,
+        seed=seed,
+    )
+    return dataclasses.replace(forgetting, stages=tuple(stages))
 
 
 def _watching(
@@ -189,36 +223,6 @@ def _watching(
     if path is not None and path.checkpoints:
         callbacks.append(PathCallback(judged, texts, before.measured))
     return callbacks
-
-
-def _save(
-    model: nn.Module,
-    recipe: Recipe,
-    learning: Learning,
-    forgetting: Forgetting,
-    *,
-    folder: Path,
-    thresholds: Sequence[float] | None,
-) -> Path:
-    name = recipe.data.dataset_name or recipe.data.train_file or ""
-    data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
-    return save(
-        model,
-        folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task_record(learning, data=data, columns=_columns(recipe.data)),
-        forgetting=probe_records(forgetting),
-        label_thresholds=thresholds,
-    )
-
-
-def _columns(section: DataSection) -> dict[str, Any]:
-    """Say of which columns texts and labels are made, as a recipe says it."""
-    names = {"text_column", "text_pair_column", "template", "label_column"}
-    return {
-        key: value
-        for key, value in section.model_dump(mode="json", include=names).items()
-        if value
-    }
 
 
 def _refuse_several_processes() -> None:

@@ -27,7 +27,7 @@ def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
     """Take a folder for a run, or recognise the run that is already in it.
 
     Args:
-        folder: the run folder.
+        folder: the run folder; the rows that the recipe reads may lie in it already.
         recipe: the resolved recipe.
         inputs: hashes of all that the run reads.
 
@@ -40,7 +40,9 @@ def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
     if folder.exists() and not folder.is_dir():
         message = f"'{folder}' is a file. Choose another output folder with --output."
         raise OutputFolderError(message)
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(
+        str(path) != recipe.data.dataset_name for path in folder.resolve().iterdir()
+    ):
         _refuse_other_run(folder, recipe)
         finished = finished_run(folder)
         if finished is not None:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from peftune.artifacts.manifest import seal_of
+from peftune.checks import CheckReport, check_tables, refuse_failed
+from peftune.data.clean import clean_tables
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.data.leakage import refuse_overlap
-from peftune.data.task import Task, load_task
+from peftune.data.split_tables import read_split_tables
+from peftune.data.task import Task, load_task, task_of
 from peftune.forgetting.measure import ProbeText, read_probe_texts
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.prepare import check_length, refuse_nothing_to_learn
-from peftune.models.source import find_base
+from peftune.models.source import BaseSource, find_base
+from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.schema import ForgettingSection
 
@@ -59,21 +63,24 @@ class Inputs:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
+def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckReport]:
     """Read and check the rows, the texts and the base of a resolved recipe.
+
+    Returns:
+        The rows, the probes with their documents, the hashes of all, and what the checks say.
 
     Raises:
         DataError: rows or texts cannot be used.
         BaseModelError: the base cannot be found.
         UsageError: the base has fewer positions than the recipe asks for, or nothing would learn.
-        LeakageError: a probe's text is read in training too.
+        LeakageError: a probe's text is read in training too, or rows of one split are in another.
     """
     for kind in (recipe.task, *(stage.task for stage in recipe.stages)):
         refuse_nothing_to_learn(recipe.strategy, kind)
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
-    task = load_task(recipe.data, recipe.task)
     texts = read_probe_texts(recipe.forgetting.probes)
+    task, checks = _checked_task(recipe, texts, source)
     learned, watched = _read_in_training(recipe.forgetting)
     stages = {stage.name: load_task(stage.data, stage.task) for stage in recipe.stages}
     learned += [
@@ -81,6 +88,7 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
         for name, stage in stages.items()
     ]
     _refuse_leaks(task, texts, learned, watched)
+    refuse_failed(checks)
     hashes = [documents_sha256(text) for _, text in (*learned, *watched)]
     begun = [_seal(recipe), *(stage.fingerprint() for stage in stages.values())]
     inputs = inputs_of(
@@ -91,7 +99,20 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs]:
         texts_sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
         start_sha256=hashlib.sha256("\n".join(filter(None, begun)).encode()).hexdigest(),
     )
-    return task, texts, inputs
+    return task, texts, inputs, checks
+
+
+def _checked_task(
+    recipe: Recipe, texts: Sequence[ProbeText], source: BaseSource
+) -> tuple[Task, CheckReport]:
+    """Read the tables once, for the rows and for what the checks say of them."""
+    tables = read_split_tables(recipe.data)
+    documents = [document for text in texts for document in text.documents]
+    cleaning = clean_tables(tables, recipe.data, recipe.task, general=documents)
+    task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
+    general = {text.label: text.documents for text in texts}
+    tokenizer = load_tokenizer(source.folder)
+    return task, check_tables(recipe, tables, cleaning, general=general, tokenizer=tokenizer)
 
 
 def inputs_of(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peftune._version import __version__
+from peftune.checks.result import CheckReport
 from peftune.diagnosis import Finding
 from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import ProbeResult
@@ -192,6 +193,7 @@ class Run:
         cost: time, memory, sizes.
         findings: diagnosed pitfalls.
         environment: versions, device, threads and seed streams.
+        checks: what was looked for in the data before training.
         status: `complete`.
     """
 
@@ -202,6 +204,7 @@ class Run:
     cost: Cost
     findings: Sequence[Finding]
     environment: Mapping[str, Any]
+    checks: CheckReport
     status: Literal["complete"] = "complete"
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from peftune.checks.result import report_from_json
 from peftune.diagnosis import Finding
 from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
@@ -37,6 +38,7 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
         cost=Cost(**values["cost"]),
         findings=[Finding(**finding) for finding in values["findings"]],
         environment=values["environment"],
+        checks=report_from_json(values["checks"]),
         status=values["status"],
     )
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from peftune.baselines.without_model import baseline_scores
+from peftune.checks.result import LeakedScore
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.models.inference import predict_logits
@@ -18,6 +19,7 @@ from peftune.models.prepare import preparation_of
 from peftune.recipe.task import has_head
 from peftune.recipe.training import TrainingSection
 from peftune.runs.domain import domain_learning, domain_lines, read_domain
+from peftune.runs.leaked_score import leaked_score
 from peftune.runs.path import without_path
 from peftune.seeds import stream_seed
 from peftune.tasks.judge import judge
@@ -35,11 +37,13 @@ class Scored:
         learning: the score.
         lines: what `predictions.jsonl` says of each row.
         thresholds: multi-label: from which probability each label is said.
+        leaked: the score without the rows whose text was read in training, if there are any.
     """
 
     learning: Learning
     lines: Iterable[Mapping[str, Any]]
     thresholds: tuple[float, ...] | None = None
+    leaked: LeakedScore | None = None
 
 
 def score(
@@ -72,7 +76,8 @@ def score(
         curve=curve,
     )
     said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
-    return Scored(learning, _prediction_lines(judged, said, task), thresholds)
+    lines = _prediction_lines(judged, said, task)
+    return Scored(learning, lines, thresholds, leaked_score(task, logits, thresholds))
 
 
 def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:

@@ -9,26 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback
 
 from peftune.data.task import Task
+from peftune.data.tokens import Tokens
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
+from peftune.seeds import stream_seed
 from peftune.tasks.loss import loss_of
 from peftune.tasks.multi_label import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
-from peftune.training.trainer import Objective
+from peftune.training.trainer import ClassifierTrainer, Objective
 from peftune.training.ways import way_of
 
 logger = logging.getLogger(__name__)
 
 _EVALUATION = "eval_"
 """What Trainer puts before the name of a value that it found in an evaluation."""
+
+MOST_SAMPLED = 500
+"""Training rows that are scored at an evaluation; fewer where there are fewer validation rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ def train(
     run_name: str = "peftune",
     regularizers: Sequence[Regularizer] = (),
     callbacks: Sequence[TrainerCallback] = (),
+    score_train_sample: bool = True,
 ) -> TrainingResult:
     """Train and leave the best checkpoint's weights in the model.
 
@@ -88,6 +96,8 @@ def train(
         run_name: what the programs of `report_to` call the run.
         regularizers: terms added to the loss.
         callbacks: what else happens in training.
+        score_train_sample: score as many training rows as there are validation rows, at most 500,
+            at every evaluation, so that the curve has both on one scale.
 
     Raises:
         TrainingError: the loss became infinite or no number.
@@ -107,6 +117,7 @@ def train(
         tokenizer=preparation.tokenizer,
         train=learned.dataset,
         validation=chosen_by.dataset,
+        train_sample=_sample(learned, chosen_by, section) if score_train_sample else None,
         run_identity=run_identity,
         keep_checkpoints=keep_checkpoints,
         patience=section.early_stopping_patience,
@@ -126,16 +137,23 @@ def train(
             torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started - trainer.seconds_aside
     model.eval()
-    state = trainer.state
-    whole = resume is None
+    return _result(trainer, learned, None if resume else seconds, memory.peak_bytes, resume)
+
+
+def _result(
+    trainer: ClassifierTrainer,
+    learned: Tokens,
+    seconds: float | None,
+    peak_memory_bytes: int | None,
+    resume: Path | None,
+) -> TrainingResult:
+    state, hashed = trainer.state, not (resume or trainer.args.dataloader_num_workers)
     return TrainingResult(
-        seconds=seconds if whole else None,
+        seconds=seconds,
         examples=round(state.epoch * len(learned.dataset)) if state.epoch else 0,
         steps=state.global_step,
-        order_sha256=trainer.order.sha256
-        if whole and not section.dataloader_num_workers
-        else None,
-        peak_memory_bytes=memory.peak_bytes,
+        order_sha256=trainer.order.sha256 if hashed else None,
+        peak_memory_bytes=peak_memory_bytes,
         curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
         best_step=state.best_global_step,
         best_value=state.best_metric,
@@ -152,6 +170,14 @@ def _objective(task: Task, section: TrainingSection) -> Objective:
         thresholds=fixed_thresholds(section.label_threshold, count),
         loss=loss_of(task.kind, task.train.labels, classes=count, weights=section.class_weights),
     )
+
+
+def _sample(learned: Tokens, chosen_by: Tokens, section: TrainingSection) -> Dataset:
+    """Draw rows once for the whole training: the same at every evaluation, and after a resume."""
+    generator = np.random.default_rng(stream_seed(section.seed, "train_sample"))
+    drawn = generator.permutation(len(learned.dataset))
+    most = min(len(chosen_by.dataset), MOST_SAMPLED)
+    return learned.dataset.select(sorted(drawn[:most].tolist()))
 
 
 def _point(entry: Mapping[str, Any]) -> dict[str, Any]:

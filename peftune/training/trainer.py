@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
@@ -30,6 +31,9 @@ from peftune.training.checkpoints import seal
 from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
 from peftune.training.trackers import report_forgetting
+
+TRAIN_SAMPLE = "train_sample"
+"""What stands before the name of a score of training rows that was taken at an evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class ClassifierTrainer(RegularizedTrainer):
         tokenizer: pads the batches.
         train: tokenized training rows.
         validation: tokenized rows that choose the best checkpoint.
+        train_sample: tokenized training rows that are scored beside them at every evaluation, so
+            that both curves are on one scale; None scores none. It has no say in the training.
         run_identity: hash that ties checkpoints to this run.
         keep_checkpoints: write each checkpoint; without, the model ends with the last weights.
         patience: evaluations without a better one before training stops; None never stops early.
@@ -72,6 +78,7 @@ class ClassifierTrainer(RegularizedTrainer):
         tokenizer: PreTrainedTokenizerBase,
         train: Dataset,
         validation: Dataset,
+        train_sample: Dataset | None = None,
         run_identity: str,
         keep_checkpoints: bool = True,
         patience: int | None = None,
@@ -97,6 +104,8 @@ class ClassifierTrainer(RegularizedTrainer):
         self.order = HashedOrder(self.data_collator)
         self.keep_checkpoints = keep_checkpoints
         self.seconds_aside = 0.0
+        self._train_sample = train_sample
+        self._sample_scores: dict[str, float] = {}
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         if not args.disable_tqdm:
@@ -125,11 +134,36 @@ class ClassifierTrainer(RegularizedTrainer):
         """Evaluate as Trainer does, report forgetting too, and count the seconds apart."""
         started = time.perf_counter()
         try:
+            self._sample_scores = self._scores_of_train_sample()
             metrics: dict[str, float] = super().evaluate(*args, **kwargs)
             report_forgetting(self, metrics)
             return metrics
         finally:
             self.seconds_aside += time.perf_counter() - started
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
+        """Log the scores of the train sample beside those of the validation rows."""
+        if "eval_loss" in logs:
+            logs.update(self._sample_scores)
+        super().log(logs, *args, **kwargs)
+
+    def _scores_of_train_sample(self) -> dict[str, float]:
+        """Score the sample as the validation rows are scored: without dropout, with these weights."""
+        if self._train_sample is None:
+            return {}
+        # A DataLoader draws a number when it begins, and dropout would go on from another state.
+        with torch.random.fork_rng(devices=[]):
+            found = self.evaluation_loop(
+                self.get_test_dataloader(self._train_sample),
+                description="Train sample",
+                prediction_loss_only=True if self.compute_metrics is None else None,
+                metric_key_prefix=TRAIN_SAMPLE,
+            )
+        scores = {name: float(value) for name, value in (found.metrics or {}).items()}
+        self.control = self.callback_handler.on_predict(
+            self.args, self.state, self.control, scores
+        )
+        return scores
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""

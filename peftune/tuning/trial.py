@@ -83,6 +83,7 @@ def run_trial(recipe: Recipe, task: Task, watch: WatchTrial) -> TrainingResult:
             keep_checkpoints=False,
             regularizers=recipe.forgetting.regularizers,
             callbacks=[watch],
+            score_train_sample=False,
         )
 
 

@@ -1,0 +1,135 @@
+"""Check the data of a recipe before anything is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from peftune.checks.length_counts import lengths_of
+from peftune.checks.reading import data_facts
+from peftune.checks.result import CheckReport, CheckResult, worst_of
+from peftune.checks.table import READABLE, check_rows
+from peftune.data.clean import Cleaning, clean_tables
+from peftune.data.documents import load_documents
+from peftune.data.split_tables import SplitTable, read_split_tables
+from peftune.data.task import task_of
+from peftune.errors import DataError, LeakageError
+from peftune.models.source import find_base
+from peftune.models.tokenizer import load_tokenizer
+from peftune.recipe import Recipe, read_recipe, resolve
+from peftune.recipe.data import SplitName
+from peftune.recipe.locate import anchor_paths
+
+
+def check(recipe: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> CheckReport:
+    """Check the data of a recipe; nothing is trained, and no file is changed.
+
+    A fault of the data is a result of the report and no exception, also where a file cannot be
+    read.
+
+    Args:
+        recipe: path or shipped name; or a `Recipe`, whose files start from the working folder.
+        overrides: `key=value` assignments, such as `data.clean=[drop-duplicates]`.
+
+    Raises:
+        RecipeError: the recipe is none.
+        BaseModelError: the base cannot be found.
+    """
+    if isinstance(recipe, Recipe):
+        chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
+    else:
+        chosen = read_recipe(recipe, overrides)
+    chosen = resolve(chosen)
+    source = find_base(chosen.model.name_or_path, chosen.model.revision)
+    tokenizer = load_tokenizer(source.folder)
+    try:
+        general = {probe.label: load_documents(probe) for probe in chosen.forgetting.probes}
+        tables = read_split_tables(chosen.data)
+        documents = [document for text in general.values() for document in text]
+        cleaning = clean_tables(tables, chosen.data, chosen.task, general=documents)
+    except DataError as error:
+        return _unusable(error)
+    report = check_tables(chosen, tables, cleaning, general=general, tokenizer=tokenizer)
+    return _with_refusals(report, chosen, tables, cleaning)
+
+
+def check_tables(
+    recipe: Recipe,
+    tables: Mapping[SplitName, SplitTable],
+    cleaning: Cleaning,
+    *,
+    general: Mapping[str, Sequence[Any]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> CheckReport:
+    """Check tables that were read.
+
+    Args:
+        recipe: a resolved recipe.
+        tables: its splits.
+        cleaning: their texts.
+        general: documents of each probe, by its name.
+        tokenizer: of the base.
+    """
+    try:
+        facts = data_facts(recipe, tables, cleaning, general=general, tokenizer=tokenizer)
+    except DataError as error:
+        return _unusable(error)
+    results = [READABLE.passed(), *check_rows(facts)]
+    tokens = {
+        name: split.tokens for name, split in facts.splits.items() if split.tokens is not None
+    }
+    return CheckReport(
+        status=worst_of(results),
+        rows={name: len(split.texts) for name, split in facts.splits.items()},
+        results=results,
+        lengths=lengths_of(tokens, facts.max_length),
+        cleaned=cleaning.counts,
+    )
+
+
+def refuse_failed(report: CheckReport) -> None:
+    """Stop where a check has failed.
+
+    Raises:
+        DataError: the numbers would be wrong.
+        LeakageError: they would be wrong by leakage alone.
+    """
+    failed = report.with_status("fail")
+    if not failed:
+        return
+    lines = [f"{result.code}: {result.message} {result.advice}" for result in failed]
+    lines.append(
+        "Nothing was trained. 'peftune check' shows all that is worth knowing of the data."
+    )
+    message = "\n".join(lines)
+    raise (
+        LeakageError(message) if report.exit_code == LeakageError.exit_code else DataError(message)
+    )
+
+
+def _with_refusals(
+    report: CheckReport,
+    recipe: Recipe,
+    tables: Mapping[SplitName, SplitTable],
+    cleaning: Cleaning,
+) -> CheckReport:
+    """Add what a run would refuse besides, such as too few rows to hold any out."""
+    if report.exit_code == DataError.exit_code:
+        return report
+    try:
+        task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
+    except DataError as error:
+        results = [_refused(error), *report.results[1:]]
+        return CheckReport(worst_of(results), report.rows, results, report.lengths, report.cleaned)
+    return report
+
+
+def _unusable(error: DataError) -> CheckReport:
+    return CheckReport("fail", {}, [_refused(error)])
+
+
+def _refused(error: DataError) -> CheckResult:
+    return READABLE.found(str(error), {})

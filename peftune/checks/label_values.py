@@ -1,0 +1,175 @@
+"""Labels that are missing, unknown, or written in several ways."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from peftune.checks.facts import DataFacts
+from peftune.checks.places import rows_in_words, some
+from peftune.checks.result import CLASSES, LABELLED, Check, CheckResult
+from peftune.errors import suggestion
+
+_NOTHING = re.compile(r"nan|null|n/a|#n/a|undefined|\?|-", re.IGNORECASE)
+_UNSEEN = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
+_LIKE_LATIN = str.maketrans(
+    "аеорсухіјѕԁһԛԝӏвкмнтɡοανρτυικεηІ",
+    "aeopcyxijsdhqwlbkmhtgoavptuikenl",
+)
+_SHOWN = 5
+_FEW_ROWS = 20
+
+MISSING = Check(
+    code="missing-label",
+    worst="fail",
+    looks_for="A row has no label.",
+    rule="Any row that is not left out.",
+    remedy="Add the labels, or remove the rows.",
+    sound="Every row has a label.",
+    tasks=LABELLED,
+)
+UNKNOWN = Check(
+    code="unknown-label",
+    worst="fail",
+    looks_for="A label is none of the names in `data.labels` or, without them, none of train: it cannot be learned or scored.",
+    rule="Any row.",
+    remedy="Mend data.labels or the rows.",
+    sound="Every label is known.",
+    tasks=CLASSES,
+)
+LOOK_ALIKE = Check(
+    code="look-alike-labels",
+    worst="fail",
+    looks_for="One label is written in several ways (`pos`, `Pos`, ` pos`, a letter of another alphabet), which makes a class of each.",
+    rule="Two labels are equal without case, white space, hyphens, unseen characters and Unicode forms, and with Cyrillic and Greek letters taken for the Latin ones that they look like. Not where `data.labels` names them all.",
+    remedy="Write the label in one way, or name every one in data.labels.",
+    sound="No two labels look alike.",
+    tasks=CLASSES,
+)
+PLACEHOLDER = Check(
+    code="placeholder-label",
+    worst="warn",
+    looks_for="A program has written a word for nothing in the place of a label, which becomes a class: `nan`, `#N/A`, `null`.",
+    rule="The whole label is such a word, and `data.labels` does not name it.",
+    remedy="Add the labels, or remove the rows; name the label in data.labels if it is one.",
+    sound="No label is a placeholder.",
+    tasks=CLASSES,
+)
+MANY = Check(
+    code="many-labels",
+    worst="warn",
+    looks_for="The label column holds something else than classes, such as ids, texts or measured numbers.",
+    rule=f"More different labels than half of the training rows, of at least {_FEW_ROWS}.",
+    remedy="Check data.label_column; for measured numbers set task: regression.",
+    sound="Labels repeat, as classes do.",
+    tasks=("single-label",),
+)
+
+
+def find_missing(facts: DataFacts) -> CheckResult | None:
+    """Look for rows without label."""
+    rows = {
+        name: [
+            row
+            for row, labels in enumerate(split.labels)
+            if labels is None and row not in split.left_out
+        ]
+        for name, split in facts.splits.items()
+    }
+    if not some(rows):
+        return None
+    return MISSING.found(f"{rows_in_words(rows)} without a label.", rows)
+
+
+def find_unknown(facts: DataFacts) -> CheckResult | None:
+    """Look for labels that are none."""
+    names = facts.names if facts.names is not None else tuple(facts.label_counts["train"])
+    known = set(names)
+    rows: dict[str, list[int]] = {}
+    unknown: dict[str, None] = {}
+    for name, split in facts.splits.items():
+        for row, labels in split.labelled():
+            strange = [label for label in labels if label not in known]
+            if strange:
+                rows.setdefault(name, []).append(row)
+                unknown |= dict.fromkeys(strange)
+    if not rows:
+        return None
+    first = next(iter(unknown))
+    return UNKNOWN.found(
+        f"{rows_in_words(rows)} with {_listed(unknown)}, not among the labels. {suggestion(first, names)}",
+        rows,
+    )
+
+
+def find_look_alikes(facts: DataFacts) -> CheckResult | None:
+    """Look for labels that differ in what a reader does not see."""
+    written: dict[str, dict[str, int]] = {}
+    for counts in facts.label_counts.values():
+        for label, count in counts.items():
+            forms = written.setdefault(_seen(label), {})
+            forms[label] = forms.get(label, 0) + count
+    named = set(facts.section.labels or ())
+    rare: dict[str, str] = {}
+    for forms in written.values():
+        common = max(forms, key=lambda label: (label in named, forms[label]))
+        rare |= {label: common for label in forms if label != common and label not in named}
+    rows = _rows_with(facts, rare)
+    if not some(rows):
+        return None
+    shown = [f"{_shown(label)} beside {_shown(common)}" for label, common in rare.items()]
+    return LOOK_ALIKE.found(f"{rows_in_words(rows)} with {', '.join(shown[:_SHOWN])}.", rows)
+
+
+def find_placeholders(facts: DataFacts) -> CheckResult | None:
+    """Look for words that stand for no label."""
+    named = set(facts.section.labels or ())
+    labels = dict.fromkeys(label for counts in facts.label_counts.values() for label in counts)
+    nothing = [
+        label for label in labels if _NOTHING.fullmatch(label.strip()) and label not in named
+    ]
+    rows = _rows_with(facts, nothing)
+    if not some(rows):
+        return None
+    return PLACEHOLDER.found(f"{rows_in_words(rows)} with {_listed(nothing)} as label.", rows)
+
+
+def find_many(facts: DataFacts) -> CheckResult | None:
+    """Look whether the labels are classes at all."""
+    counts = facts.label_counts["train"]
+    rows = sum(counts.values())
+    if rows < _FEW_ROWS or 2 * len(counts) <= rows:
+        return None
+    return MANY.found(
+        f"{rows} training rows have {len(counts)} different labels, such as {_listed(list(counts)[:3])}.",
+        {},
+    )
+
+
+def _seen(label: str) -> str:
+    """Return what a reader takes a label for."""
+    plain = unicodedata.normalize("NFKC", label).casefold()
+    return _UNSEEN.sub("", plain).translate(_LIKE_LATIN)
+
+
+def _shown(label: str) -> str:
+    """Quote a label; characters beyond ASCII that could be taken for others are spelled out."""
+    strange = not label.isascii() and not label.isprintable()
+    homoglyph = label.translate(_LIKE_LATIN) != label
+    return ascii(label) if strange or homoglyph else repr(label)
+
+
+def _listed(labels: Iterable[str]) -> str:
+    found = [_shown(label) for label in labels]
+    return ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+
+
+def _rows_with(facts: DataFacts, labels: Iterable[str]) -> dict[str, list[int]]:
+    wanted = set(labels)
+    if not wanted:
+        return {}
+    return {
+        name: [row for row, found in split.labelled() if wanted.intersection(found)]
+        for name, split in facts.splits.items()
+    }

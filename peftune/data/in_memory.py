@@ -1,0 +1,148 @@
+"""Rows from Python: kept in the run folder, so that the run can be repeated."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+import pyarrow as pa
+import pyarrow.compute
+
+from peftune.data.cells import is_missing
+from peftune.data.columnar import plain
+from peftune.data.saved_datasets import as_dataset, read_saved_dataset
+from peftune.errors import DataError, OutputFolderError, UsageError, first_line
+from peftune.recipe.schema import DataSection
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset, DatasetDict
+
+Split: TypeAlias = Union["pd.DataFrame", "Dataset"]
+RowsInMemory: TypeAlias = Union[Split, "DatasetDict", Mapping[str, Split]]
+"""A table of rows, from which the other splits are taken; or one for each split, by name."""
+
+DATA = "data"
+"""Folder of the rows in the run folder."""
+
+
+@contextmanager
+def kept_rows(data: RowsInMemory, section: DataSection, folder: Path) -> Iterator[DataSection]:
+    """Write rows into a run folder, and name them as the source of a recipe's rows.
+
+    Rows that were written are removed again if an error comes from inside of the `with`.
+
+    Args:
+        data: what to learn from, with the columns that the recipe names.
+        section: the recipe's `data`; its own source gives way, all else stays.
+        folder: the run folder: new, empty, or with a run of the same rows.
+
+    Yields:
+        The section that reads what was written.
+
+    Raises:
+        DataError: the rows cannot be written as a table.
+        OutputFolderError: the folder holds something else; nothing in it is touched.
+        UsageError: the data is of another kind.
+    """
+    splits = _splits_of(data)
+    kept = folder.resolve() / DATA
+    fresh = not _holds(kept, splits)
+    if fresh:
+        _write(splits, kept)
+    source = dict.fromkeys(
+        ("train_file", "validation_file", "test_file", "revision", "dataset_config_name")
+    )
+    named = section.splits if isinstance(data, Mapping) else {}
+    try:
+        yield section.model_copy(update={**source, "dataset_name": str(kept), "splits": named})
+    except BaseException:
+        if fresh:
+            shutil.rmtree(kept, ignore_errors=True)
+        raise
+
+
+def _splits_of(data: RowsInMemory) -> dict[str, Dataset]:
+    if not isinstance(data, Mapping):
+        return {"train": _dataset_of(data, "data")}
+    return {name: _dataset_of(part, f"data['{name}']") for name, part in data.items()}
+
+
+def _dataset_of(part: object, name: str) -> Dataset:
+    import datasets
+    import pandas as pd
+
+    if isinstance(part, datasets.Dataset):
+        return part
+    if isinstance(part, pd.DataFrame):
+        return as_dataset(_table_of(part, name))
+    message = f"{name} is of type {type(part).__name__}. Allowed: a pandas DataFrame, a datasets Dataset or DatasetDict, or a dict with one of them for each split."
+    raise UsageError(message)
+
+
+def _table_of(frame: pd.DataFrame, name: str) -> pa.Table:
+    """Make a table of a frame without its index; None, NaN and NA are missing."""
+    names = [str(column) for column in frame.columns]
+    if len(set(names)) < len(names):
+        twice = next(column for column in names if names.count(column) > 1)
+        message = f"{name} has {names.count(twice)} columns named '{twice}'. Rename all but one."
+        raise DataError(message)
+    return pa.table(
+        {
+            column: _array_of(frame.iloc[:, place], f"{name}, column '{column}'")
+            for place, column in enumerate(names)
+        }
+    )
+
+
+def _array_of(values: pd.Series, place: str) -> pa.Array | pa.ChunkedArray:
+    """Make a column; one of several types is text, as it would be in a csv."""
+    import pandas as pd
+
+    try:
+        return plain(pa.array(values, from_pandas=True))
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        texts = [None if is_missing(value) or value is pd.NA else str(value) for value in values]
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError as error:
+        message = f"{place}: a text holds half of a character, which UTF-8 cannot hold ({first_line(error)}). Mend the row, or remove it."
+        raise DataError(message) from error
+
+
+def _holds(kept: Path, splits: Mapping[str, Dataset]) -> bool:
+    """Say whether a folder holds these very rows."""
+    if not kept.exists():
+        return False
+    there = read_saved_dataset(kept)
+    return list(there) == list(splits) and all(
+        _comparable(there[name]).equals(_comparable(part)) for name, part in splits.items()
+    )
+
+
+def _comparable(part: Dataset) -> pa.Table:
+    """Return the rows with null for NaN, which equals nothing, not even itself."""
+    table: pa.Table = part.with_format("arrow")[:]
+    for place, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            column = table.column(place)
+            known = pyarrow.compute.if_else(pyarrow.compute.is_nan(column), None, column)
+            table = table.set_column(place, field, known)
+    return table
+
+
+def _write(splits: Mapping[str, Dataset], kept: Path) -> None:
+    import datasets
+
+    folder = kept.parent
+    if folder.is_dir() and any(folder.iterdir()):
+        message = f"'{folder}' holds a run of other rows, or something else. Choose another folder with output, or empty it."
+        raise OutputFolderError(message)
+    try:
+        datasets.DatasetDict(splits).save_to_disk(str(kept))
+    except OSError as error:
+        shutil.rmtree(kept, ignore_errors=True)
+        message = f"'{folder}' cannot be written: {error.strerror or error}. Choose another output folder."
+        raise OutputFolderError(message) from error
