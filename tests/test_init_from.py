@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from bases import write_base
+from kinds import STRATEGIES, move, recipe, states
 from torch import nn
 
 import peftune
@@ -17,8 +19,6 @@ from peftune.models.base import choose_device, load_trunk
 from peftune.models.parts import head_of
 from peftune.models.prepare import acting_as_base, preparation_of
 from peftune.models.source import find_base
-from tests.bases import write_base
-from tests.kinds import STRATEGIES, move, recipe, states
 
 LABELS = ["no", "yes", "perhaps"]
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
+from bases import write_base
+from kinds import STRATEGIES, TRAINING, recipe, write_documents
 from peft import PeftModel
 from safetensors import safe_open
 from torch import nn
-from transformers import GPT2LMHeadModel, TrainerCallback
+from transformers import GPT2LMHeadModel, GPT2Model
 
 import peftune
+from peftune.artifacts.load import load_prepared
 from peftune.data.packing import pack_rows
 from peftune.data.rows import Rows
 from peftune.data.task import load_task
@@ -27,9 +31,8 @@ from peftune.models.source import find_base
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.recipe.schema import DataSection
 from peftune.runs import Run
+from peftune.testing.tuned import GradientsBeforeTheStep
 from peftune.training.train import train
-from tests.bases import write_base
-from tests.kinds import STRATEGIES, TRAINING, recipe, write_documents
 
 TRUNKS = [name for name in STRATEGIES if name != "head-only"]
 
@@ -108,27 +111,11 @@ def test_documents_are_read_from_any_file(kind: str, tmp_path: Path) -> None:
     assert len(task.validation) == 1  # validation_split is a share of the documents
 
 
-class _Gradients(TrainerCallback):
-    """Copy the gradients of the first step."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, torch.Tensor] = {}
-
-    def on_pre_optimizer_step(self, *args: object, **kwargs: nn.Module) -> None:  # noqa: ARG002
-        """Copy them before they are used."""
-        if not self.found:
-            self.found = {
-                name: weight.grad.detach().clone()
-                for name, weight in trainable_parameters(kwargs["model"]).items()
-                if weight.grad is not None
-            }
-
-
 def _step_gradients(
     base: Path, folder: Path, *, rows: int, accumulation: int
 ) -> dict[str, torch.Tensor]:
     model = _without_dropout(base, STRATEGIES["full"])
-    copied = _Gradients()
+    copied = GradientsBeforeTheStep()
     section = TRAINING.model_copy(
         update={
             "per_device_train_batch_size": rows,
@@ -145,12 +132,12 @@ def _step_gradients(
     train(
         model, task, section, checkpoints=folder / f"{rows}", run_identity="x", callbacks=[copied]
     )
-    return copied.found
+    return copied.gradients
 
 
 def _without_dropout(base: Path, strategy: peftune.Strategy) -> nn.Module:
     model = prepare_model(
-        str(base), strategy, labels=(), task="language-modeling", max_length=32, use_cpu=True
+        str(base), strategy, labels=(), task="language-modeling", max_length=36, use_cpu=True
     )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -174,7 +161,7 @@ def test_the_gradient_is_that_of_a_plain_language_model(base: Path, tmp_path: Pa
     """Transformers' own model of the same base, on the same windows, in one batch."""
     found = _step_gradients(base, tmp_path, rows=8, accumulation=1)
     task = load_task(DataSection(train_file=str(tmp_path / "d.jsonl")), "language-modeling")
-    packed = pack_rows(task.train, load_tokenizer(base), max_length=32).dataset
+    packed = pack_rows(task.train, load_tokenizer(base), max_length=36).dataset
     plain = GPT2LMHeadModel.from_pretrained(base).eval()
 
     logits = plain(torch.tensor(packed["input_ids"][:])).logits  # (windows, time, vocabulary)
@@ -223,7 +210,7 @@ def test_a_run_says_how_much_better_the_domain_is_predicted(
     learning = runs[strategy].learning
     base, scores = learning.baselines["base"], learning.metrics
 
-    assert learning.accuracy is learning.macro_f1 is learning.confusion is None
+    assert (learning.accuracy, learning.macro_f1, learning.confusion) == (None, None, None)
     assert learning.reason is not None
     assert learning.reason.startswith(
         "accuracy, macro_f1, confusion: language modeling has no labels"
@@ -288,7 +275,8 @@ def test_the_artifact_of_full_fine_tuning_is_a_plain_language_model(
     ids = torch.tensor([[1, 2, 3, 4, 5, 6]])
     tuned = _loaded(folder, base)
 
-    plain, told = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+    loaded: Any = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+    plain, told = loaded
 
     assert not any(told.values())
     with torch.no_grad():
@@ -297,9 +285,7 @@ def test_the_artifact_of_full_fine_tuning_is_a_plain_language_model(
     assert find_base(str(folder)).kind == "folder"
 
 
-def _loaded(folder: Path, base: Path) -> nn.Module:
-    from peftune.artifacts.load import load_prepared
-
+def _loaded(folder: Path, base: Path) -> GPT2Model:
     return trunk_of(load_prepared(folder, base=str(base), use_cpu=True, in_float32=True))
 
 
