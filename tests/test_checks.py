@@ -145,7 +145,7 @@ def test_a_run_is_stopped_by_leakage_before_the_first_step(tmp_path: Path) -> No
     recipe = write_recipe(tmp_path, write_splits(splits, tmp_path, "csv"))
 
     with pytest.raises(SystemExit) as stopped:
-        main(["run", str(recipe)])
+        main(["run", str(recipe), "--output", str(tmp_path / "out")])
 
     assert stopped.value.code == 2
     assert not (tmp_path / "out").exists()
@@ -158,7 +158,7 @@ def test_a_run_is_stopped_by_a_fault_that_makes_the_numbers_wrong(tmp_path: Path
     recipe = write_recipe(tmp_path, write_splits(splits, tmp_path, "csv"))
 
     with pytest.raises(DataError) as refused:
-        peftune.run(recipe)
+        peftune.run(recipe, output=tmp_path / "out")
 
     assert str(refused.value) == (
         "look-alike-labels: 1 row (train row 11) with 'Positive' beside 'positive'. "
@@ -187,7 +187,7 @@ def test_accepted_leakage_is_told_with_the_score_without_it(tmp_path: Path) -> N
 
     recipe = write_recipe(tmp_path, {**files, "accept_leakage": True})
 
-    told = CliRunner().invoke(app, ["run", str(recipe)])
+    told = CliRunner().invoke(app, ["run", str(recipe), "--output", str(tmp_path / "out")])
 
     run = peftune.read_run(tmp_path / "out")
     assert run.checks["leakage"].status == "warn"
