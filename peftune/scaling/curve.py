@@ -147,7 +147,7 @@ def _size(
         rows=rows,
         errors=wrong.mean(axis=1).tolist(),
         error=error.value,
-        ci95=error.ci95,
+        ci95=None if error.ci95 is None else (max(0.0, error.ci95[0]), min(1.0, error.ci95[1])),
         gain=None if gain is None else gain.value,
         gain_ci95=None if gain is None else gain.ci95,
         seconds=sum(seconds) if len(seconds) == len(trained) else None,

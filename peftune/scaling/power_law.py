@@ -72,7 +72,11 @@ def fit_power_law(sizes: Sequence[int], errors: Sequence[float]) -> PowerLaw | N
 
 
 def gain_interval(
-    sizes: Sequence[int], wrong: NDArray[np.float64], *, seed: int
+    sizes: Sequence[int],
+    wrong: NDArray[np.float64],
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
 ) -> Interval | None:
     """Return the 95% interval of the gain of doubling: the law fitted again to drawn rows.
 
@@ -82,18 +86,22 @@ def gain_interval(
         sizes: numbers of rows.
         wrong: 1.0 where a row got another label, (sizes, seeds, rows).
         seed: seed of the resampling.
+        resamples: how often rows are drawn.
+
+    Returns:
+        Lower and upper bound; None where half of the fits fail.
     """
     generator = np.random.default_rng(seed)
     _, seeds, rows = wrong.shape
     gains = []
-    for _ in range(RESAMPLES):
+    for _ in range(resamples):
         drawn = wrong[:, generator.integers(seeds, size=seeds)][
             :, :, generator.integers(rows, size=rows)
         ]
         law = fit_power_law(sizes, drawn.mean(axis=(1, 2)).tolist())
         if law is not None:
             gains.append(law.gain_of_doubling)
-    if len(gains) < RESAMPLES // 2:
+    if len(gains) < resamples // 2:
         return None
     low, high = np.quantile(gains, [0.025, 0.975])
     return float(low), float(high)

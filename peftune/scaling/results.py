@@ -94,7 +94,7 @@ def answer_of(
             f"{question} Cannot tell: no power law fits the errors. Take more sizes or seeds.",
         )
     low, high = interval
-    gain = f"doubling the {rows} rows is expected to lower the error of {law.error_with(rows):.3f} by {law.gain_of_doubling:.3f} [{low:.3f}, {high:.3f}]"
+    gain = f"by the fitted law, doubling the {rows} rows lowers the error from {law.error_with(rows):.3f} to {law.error_with(2 * rows):.3f}, a gain of {law.gain_of_doubling:.3f} [{low:.3f}, {high:.3f}]"
     alone = " The interval is one over validation rows; another seed may give another." * (
         seeds == 1
     )
