@@ -13,6 +13,7 @@ from peftune._version import __version__
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier, load, prepare, save
     from peftune.baselines.prompted import FewShot, fewshot
+    from peftune.checks import CheckReport, check
     from peftune.errors import PeftuneError
     from peftune.probes import (
         Cloze,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from peftune.tuning import Tuning, tune
 
 _HOMES = {
+    "CheckReport": "peftune.checks",
     "Classifier": "peftune.artifacts",
     "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
@@ -63,6 +65,7 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "check": "peftune.checks",
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "learning_curve": "peftune.scaling",
@@ -80,6 +83,7 @@ _HOMES = {
 __all__ = [
     "EWC",
     "L2SP",
+    "CheckReport",
     "Classifier",
     "Cloze",
     "FewShot",
@@ -106,6 +110,7 @@ __all__ = [
     "Strategy",
     "Tuning",
     "__version__",
+    "check",
     "fewshot",
     "forget",
     "learning_curve",

@@ -17,7 +17,7 @@ from peftune.errors import DataError
 _LONGEST_CELL = 2**27
 """Characters; a cell beyond it is more likely a quote that nobody closed."""
 
-_BATCH = 2**22
+_BATCH = 2**20
 """Characters that are read before they become a part of the table."""
 
 _SHOWN = 60

@@ -21,7 +21,7 @@ NESTED = b"peftune.nested"
 _BATCH = 1000
 """Rows that are read before they become a part of the table."""
 
-_LARGE_BATCH = 2**22
+_LARGE_BATCH = 2**20
 """Characters of the file after which fewer rows become a part too."""
 
 
