@@ -252,7 +252,7 @@ def test_a_list_or_an_object_is_no_text(tmp_path: Path) -> None:
 
     assert fault(lambda: texts(read_file(path)), tmp_path) == (
         "'rows': row 1001 holds a list or an object in 'text', which is no text. "
-        "Mend the row, or set data.text_column."
+        "Mend the row. Set data.text_column and data.label_column."
     )
 
 
@@ -380,7 +380,7 @@ def test_a_temporary_folder_without_room_is_named(
     [
         ((1, 0), datasets.Value("int64")),
         ((0.5, -2.0), datasets.Value("float64")),
-        (((1.0, 0.0), (0.0, math.nan)), datasets.List(datasets.Value("float64"))),
+        (((1.0, 0.0), (0.0, 1.0)), datasets.List(datasets.Value("float64"))),
     ],
     ids=["id", "number", "several"],
 )

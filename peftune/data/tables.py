@@ -64,21 +64,21 @@ def chunked_column(
     return table.column(name)
 
 
-def text_column(table: pa.Table, name: str, *, source: str) -> pa.ChunkedArray:
+def text_column(
+    table: pa.Table, name: str, *, source: str, advice: str = COLUMN_ADVICE
+) -> pa.ChunkedArray:
     """Return one column as it lies, if every cell is a text or can be written as one.
 
     Raises:
         DataError: there is no such column, or it holds bytes, lists or objects.
     """
-    found = chunked_column(table, name, source=source)
+    found = chunked_column(table, name, source=source, advice=advice)
     if pa.types.is_nested(found.type) or _is_binary(found.type):
-        message = (
-            f"{source}: column '{name}' holds {found.type}, which is no text. {COLUMN_ADVICE}"
-        )
+        message = f"{source}: column '{name}' holds {found.type}, which is no text. {advice}"
         raise DataError(message)
     mark = (table.schema.field(name).metadata or {}).get(NESTED)
     if mark is not None:
-        message = f"{source}: row {mark.decode()} holds a list or an object in '{name}', which is no text. Mend the row, or set data.text_column."
+        message = f"{source}: row {mark.decode()} holds a list or an object in '{name}', which is no text. Mend the row. {advice}"
         raise DataError(message)
     return found
 
