@@ -13,6 +13,7 @@ from peftune._version import __version__
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier, load, prepare, save
     from peftune.baselines.prompted import FewShot, fewshot
+    from peftune.checks import CheckReport, check
     from peftune.errors import PeftuneError
     from peftune.probes import (
         Cloze,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from peftune.tuning import Tuning, tune
 
 _HOMES = {
+    "CheckReport": "peftune.checks",
     "Classifier": "peftune.artifacts",
     "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
@@ -61,6 +63,7 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "check": "peftune.checks",
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "load": "peftune.artifacts",
@@ -77,6 +80,7 @@ _HOMES = {
 __all__ = [
     "EWC",
     "L2SP",
+    "CheckReport",
     "Classifier",
     "Cloze",
     "FewShot",
@@ -102,6 +106,7 @@ __all__ = [
     "Strategy",
     "Tuning",
     "__version__",
+    "check",
     "fewshot",
     "forget",
     "load",

@@ -41,7 +41,7 @@ def prepare(
         max_length: longest text in tokens; remembered for `save` and `predict`.
         seed: seed of the new head and of the adapter.
         use_cpu: stay on the CPU even where there is a GPU.
-        task: what is learned: `single-label`, `multi-label` or `regression`.
+        task: `single-label`, `multi-label` or `regression`.
 
     Returns:
         The model, in train mode, and its tokenizer, which pads on the right with the end token.

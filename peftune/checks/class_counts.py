@@ -62,7 +62,8 @@ def find_absent_in_train(facts: DataFacts) -> CheckResult | None:
 
 def find_absent_in_held_out(facts: DataFacts) -> CheckResult | None:
     """Look for labels that a held-out split lacks."""
-    learned = facts.label_counts["train"]
+    names = facts.names
+    learned = [label for label in facts.label_counts["train"] if names is None or label in names]
     absent = {
         split: [label for label in learned if not counts.get(label)]
         for split, counts in facts.label_counts.items()

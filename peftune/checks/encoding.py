@@ -20,6 +20,7 @@ _MISREAD = re.compile(
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNSEEN = re.compile("[\u00ad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb]")
 _ESCAPE = re.compile(r"\\(?:n|r\\n|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|<U\+[0-9A-F]{4,8}>")
+_BEFORE = 20
 _PATH = re.compile(r"\b[A-Za-z]:(?:\\[\w.]+)+")
 
 MISREAD = Check(
@@ -89,19 +90,26 @@ def find_escaped(facts: DataFacts) -> CheckResult | None:
     rows = rows_where(
         facts, lambda text: ("\\" in text or "<U+" in text) and _ESCAPE.search(_PATH.sub("", text))
     )
-    return _found(ESCAPED, facts, rows)
+    return _found(ESCAPED, facts, rows, _ESCAPE)
 
 
 def _rows(check: Check, facts: DataFacts, pattern: re.Pattern[str]) -> CheckResult | None:
-    return _found(check, facts, rows_where(facts, pattern.search))
+    return _found(check, facts, rows_where(facts, pattern.search), pattern)
 
 
-def _found(check: Check, facts: DataFacts, rows: dict[str, list[int]]) -> CheckResult | None:
+def _found(
+    check: Check, facts: DataFacts, rows: dict[str, list[int]], pattern: re.Pattern[str]
+) -> CheckResult | None:
     if not some(rows):
         return None
     split, row = next((split, found[0]) for split, found in rows.items() if found)
     text = facts.splits[split].texts[row]
-    shown = quoted_start(
-        "".join(c if c.isprintable() or c.isspace() else ascii(c)[1:-1] for c in text)
-    )
-    return check.found(f"{rows_in_words(rows)}, such as {shown}.", rows)
+    match = pattern.search(text)
+    start = max(0, match.start() - _BEFORE) if match else 0
+    shown = "".join(_printable(character) for character in text[start:])
+    return check.found(f"{rows_in_words(rows)}, such as {quoted_start(shown)}.", rows)
+
+
+def _printable(character: str) -> str:
+    plain = character.isprintable() or character.isspace()
+    return character if plain else ascii(character)[1:-1]

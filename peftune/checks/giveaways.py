@@ -16,7 +16,7 @@ from peftune.checks.result import LABELLED, Check, CheckResult
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 _SURE = 0.98
 _SHARE = 0.05
-_P_VALUE = 1e-6
+_P_VALUE = 1e-3
 _LEAST_ROWS = 10
 _MOST_READ = 100_000
 _SHOWN = 3

@@ -167,6 +167,6 @@ def report_from_json(values: Mapping[str, Any]) -> CheckReport:
         rows=values["rows"],
         results=[CheckResult(**result) for result in values["results"]],
         lengths=None if lengths is None else Lengths(**lengths),
-        cleaned=[CleaningCount(**count) for count in values["cleaned"]],
+        cleaned=tuple(CleaningCount(**count) for count in values["cleaned"]),
         leaked_score=None if score is None else LeakedScore(**score),
     )

@@ -11,6 +11,7 @@ import typer
 from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
 
 if TYPE_CHECKING:
+    from peftune.checks import CheckReport
     from peftune.runs import Finding
 
 RecipeArgument = Annotated[
@@ -59,6 +60,7 @@ def run(
         )
         typer.echo(f"\n{LEGEND}")
         _print_findings(result.findings)
+        _print_checks(result.checks)
         typer.echo(f"\nReport: {written.page}\nTo share: {result.artifact}")
     check_budget([result], chosen.forgetting.budget)
 
@@ -66,3 +68,9 @@ def run(
 def _print_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         typer.echo(f"\n{finding.severity}: {finding.message} {finding.advice}")
+
+
+def _print_checks(checks: CheckReport) -> None:
+    """Print what the checks of the data warn of; a failed one stops the run before this."""
+    for result in checks.with_status("warn"):
+        typer.echo(f"\nwarning, {result.code}: {result.message} {result.advice}")

@@ -13,6 +13,7 @@ from peftune.reporting.advice import findings_section
 from peftune.reporting.answers import calibration_section, confusion_section
 from peftune.reporting.contents import Contents
 from peftune.reporting.curves import curves_section
+from peftune.reporting.data_checks import data_section
 from peftune.reporting.heading import answer_of, facts_of, run_section, title_of_report
 from peftune.reporting.labels import labels_section
 from peftune.reporting.ladder import ladder_section
@@ -41,6 +42,7 @@ _SECTIONS = (
     mistakes_section,
     paid_section,
     findings_section,
+    data_section,
     origin_section,
     repeat_section,
 )
@@ -51,6 +53,7 @@ _OF_ANY_TASK = (
     curves_section,
     paid_section,
     findings_section,
+    data_section,
     origin_section,
     repeat_section,
 )

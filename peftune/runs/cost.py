@@ -21,12 +21,10 @@ def cost_of(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
         artifact: the saved artifact folder.
     """
     trainable = sum(weight.numel() for weight in trainable_parameters(model).values())
-    # PEFT keeps the untrained head beside the trained one; it is counted once.
-    spare_head = sum(
+    # PEFT keeps the untrained head beside the trained one, which is counted once; a head that
+    # takes no part is not counted at all.
+    frozen_head = sum(
         weight.numel() for weight in head_of(model).parameters() if not weight.requires_grad
-    )
-    frozen_head = (
-        spare_head if any(weight.requires_grad for weight in head_of(model).parameters()) else 0
     )
     reasons = []
     if training.seconds is None:

@@ -81,6 +81,7 @@ def domain_learning(
         baselines={"base": _scores(before)},
         curve=curve,
         reason="; ".join(reasons),
+        task="language-modeling",
     )
 
 

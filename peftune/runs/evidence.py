@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError
 from peftune.forgetting.measure import ProbeText
 from peftune.probes import Measurement
-from peftune.runs.folder import PREDICTIONS, read_run
+from peftune.runs.folder import PREDICTIONS, read_run, write_lines
 from peftune.runs.measured import Measured
 from peftune.runs.report import Run
 
@@ -92,13 +92,8 @@ def write_evidence(
         folder: the run folder.
     """
     said = ({"id": row, "text": text} for row, text in zip(rows.ids, rows.texts, strict=True))
-    _write_lines(said, folder / TEXTS)
-    _write_lines(_document_lines(texts, measured), folder / DOCUMENTS)
-
-
-def _write_lines(values: Iterable[Mapping[str, Any]], path: Path) -> None:
-    lines = (json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_lines(said, folder / TEXTS)
+    write_lines(_document_lines(texts, measured), folder / DOCUMENTS)
 
 
 def _document_lines(texts: Sequence[ProbeText], measured: Measured) -> Iterator[dict[str, Any]]:

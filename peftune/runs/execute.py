@@ -9,16 +9,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainerCallback
 
-from peftune.artifacts.save import save
 from peftune.artifacts.start import Beginning, begin
-from peftune.baselines.without_model import baseline_scores
 from peftune.checks import CheckReport
 from peftune.data.in_memory import RowsInMemory, kept_rows
 from peftune.data.rows import Rows
@@ -26,44 +21,37 @@ from peftune.data.task import Task
 from peftune.diagnosis import find_pitfalls
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
-from peftune.models.inference import predict_logits
-from peftune.models.parts import is_whole_model
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
-from peftune.recipe.schema import DataSection, TrainingSection
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
     BASE,
     CHECKPOINTS,
+    PREDICTIONS,
     REPORT,
     claim_folder,
     failure_reported,
     write_json,
-    write_predictions,
+    write_lines,
 )
 from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
-from peftune.runs.leaked_score import with_leaked_score
-from peftune.runs.measured import Before, measure_before, measure_tuned
+from peftune.runs.measured import Before, Measured, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
     end_of_path,
     path_at_checkpoints,
     path_at_strengths,
-    without_path,
 )
-from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting, Run
+from peftune.runs.saved import save_artifact
+from peftune.runs.scored import score
 from peftune.runs.stages import Reached, blamed, run_stages
-from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
-from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning, learned_something
-from peftune.tasks.multi_label import best_thresholds, fixed_thresholds
-from peftune.tasks.predictions import predictions_of
 from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.trackers import refuse_missing_trackers
 from peftune.training.train import train
@@ -153,7 +141,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
     seed = recipe.training.seed
     model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
-    split, judged = task.judged
+    judged = task.judged[1]
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
     training = train(
         model,
@@ -165,31 +153,10 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
-    logits, thresholds = _logits(model, judged), _thresholds(model, recipe.training, task)
-    learning = judge(
-        logits,
-        judged.labels,
-        names=task.labels,
-        split=split,
-        seed=stream_seed(seed, "bootstrap"),
-        kind=task.kind,
-        thresholds=thresholds,
-        baselines=baseline_scores(task, judged),
-        curve=without_path(training.curve),
-    )
+    scored = score(model, task, training, recipe.training)
+    learning = scored.learning
     measured = measure_tuned(model, texts, before)
-    forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
-    start = preparation_of(model).start
-    stages = blamed(
-        texts,
-        measured,
-        reached,
-        name=recipe.name,
-        task=recipe.task,
-        start=None if start is None else start.task,
-        seed=seed,
-    )
-    forgetting = dataclasses.replace(forgetting, stages=tuple(stages))
+    forgetting = _forgotten(model, recipe, texts, measured, learning=learning, reached=reached)
     if recipe.forgetting.path is not None:
         way = path_at_strengths(
             model,
@@ -201,9 +168,10 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         )
         way += path_at_checkpoints(training.curve)
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
-    artifact = _save(model, recipe, learning, forgetting, folder=folder, thresholds=thresholds)
-    said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
-    write_predictions(judged, said, task, folder)
+    artifact = save_artifact(
+        model, recipe, learning, forgetting, folder=folder, thresholds=scored.thresholds
+    )
+    write_lines(scored.lines, folder / PREDICTIONS)
     write_evidence(judged, texts, measured, folder)
     return Run(
         folder=folder,
@@ -213,8 +181,32 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
         environment=environment_of(task, seed),
-        checks=with_leaked_score(opened.checks, task, logits, thresholds),
+        checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
     )
+
+
+def _forgotten(
+    model: nn.Module,
+    recipe: Recipe,
+    texts: Sequence[ProbeText],
+    measured: Measured,
+    *,
+    learning: Learning,
+    reached: Sequence[Reached],
+) -> Forgetting:
+    """Say what was forgotten, and in which stage."""
+    seed, start = recipe.training.seed, preparation_of(model).start
+    forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
+    stages = blamed(
+        texts,
+        measured,
+        reached,
+        name=recipe.name,
+        task=recipe.task,
+        start=None if start is None else start.task,
+        seed=seed,
+    )
+    return dataclasses.replace(forgetting, stages=tuple(stages))
 
 
 def _watching(
@@ -231,54 +223,6 @@ def _watching(
     if path is not None and path.checkpoints:
         callbacks.append(PathCallback(judged, texts, before.measured))
     return callbacks
-
-
-def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
-    preparation = preparation_of(model)
-    return predict_logits(
-        model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
-    )
-
-
-def _thresholds(
-    model: nn.Module, section: TrainingSection, task: Task
-) -> tuple[float, ...] | None:
-    """Return from which probability each label is said; None where labels exclude each other."""
-    if task.kind != "multi-label":
-        return None
-    if section.label_threshold == "validation":
-        return best_thresholds(_logits(model, task.validation), task.validation.labels)
-    return fixed_thresholds(section.label_threshold, len(task.labels))
-
-
-def _save(
-    model: nn.Module,
-    recipe: Recipe,
-    learning: Learning,
-    forgetting: Forgetting,
-    *,
-    folder: Path,
-    thresholds: Sequence[float] | None,
-) -> Path:
-    name = recipe.data.dataset_name or recipe.data.train_file or ""
-    data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
-    return save(
-        model,
-        folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task_record(learning, data=data, columns=_columns(recipe.data)),
-        forgetting=probe_records(forgetting),
-        label_thresholds=thresholds,
-    )
-
-
-def _columns(section: DataSection) -> dict[str, Any]:
-    """Say of which columns texts and labels are made, as a recipe says it."""
-    names = {"text_column", "text_pair_column", "template", "label_column"}
-    return {
-        key: value
-        for key, value in section.model_dump(mode="json", include=names).items()
-        if value
-    }
 
 
 def _refuse_several_processes() -> None:

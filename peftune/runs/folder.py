@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from peftune.data.rows import Rows
-from peftune.data.task import Task
 from peftune.errors import OutputFolderError, RecipeError, UsageError
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
 from peftune.runs.report import Run, Unfinished
 from peftune.runs.report_reader import run_from_json
-from peftune.tasks.predictions import Prediction, scored_row
 
 RECIPE = "recipe.yaml"
 REPORT = "report.json"
@@ -105,23 +102,10 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
     os.replace(staged, path)  # noqa: PTH105 - Path.replace is the same; this says that it is atomic
 
 
-def write_predictions(
-    rows: Rows, predictions: Sequence[Prediction], task: Task, folder: Path
-) -> None:
-    """Write the scored rows with what was predicted, one JSON line each.
-
-    Args:
-        rows: what was scored.
-        predictions: what the model says of each.
-        task: what they are rows of.
-        folder: the run folder.
-    """
-    with (folder / PREDICTIONS).open("w", encoding="utf-8") as file:
-        for row, label, prediction in zip(rows.ids, rows.labels, predictions, strict=True):
-            values = {
-                "id": row,
-                **scored_row(prediction, label, kind=task.kind, names=task.labels),
-            }
+def write_lines(lines: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write one JSON line each."""
+    with path.open("w", encoding="utf-8") as file:
+        for values in lines:
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.checks import CheckReport
 from peftune.checks.result import LeakedScore
 from peftune.data.keys import NO_TEXT, text_keys
 from peftune.data.task import Task
 from peftune.tasks.judge import task_metrics
 
 
-def with_leaked_score(
-    checks: CheckReport,
-    task: Task,
-    logits: NDArray[np.floating[Any]],
-    thresholds: Sequence[float] | None = None,
-) -> CheckReport:
-    """Add the score with and without the leaked rows, where any of the scored rows leaked.
+def leaked_score(
+    task: Task, logits: NDArray[np.floating[Any]], thresholds: Sequence[float] | None = None
+) -> LeakedScore | None:
+    """Score with and without the leaked rows; None where none of the scored rows leaked.
 
     Args:
-        checks: what the checks said before training.
         task: the rows as they were learned and scored.
         logits: of the scored rows, (rows, labels).
         thresholds: multi-label: probability from which a label is said.
     """
     leaked = leaked_rows(task)
     if not leaked.any():
-        return checks
+        return None
     split, judged = task.judged
     labels = np.asarray(judged.labels)
     sound = ~leaked
-    score = LeakedScore(
+    return LeakedScore(
         split=split,
         n=len(judged),
         leaked=int(leaked.sum()),
@@ -45,7 +39,6 @@ def with_leaked_score(
         if sound.any()
         else {},
     )
-    return dataclasses.replace(checks, leaked_score=score)
 
 
 def leaked_rows(task: Task) -> NDArray[np.bool_]:

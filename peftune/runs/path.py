@@ -18,6 +18,7 @@ from peftune.models.prepare import preparation_of
 from peftune.models.reference import at_strength
 from peftune.probes import Measurement
 from peftune.recipe.schema import PathSection
+from peftune.recipe.task import has_head
 from peftune.runs.measured import Measured
 from peftune.runs.report import Forgetting, PathPoint
 from peftune.tasks.judge import task_metrics
@@ -138,6 +139,8 @@ def path_at_strengths(
 
 def _scores(model: nn.Module, rows: Rows) -> tuple[float | None, float | None]:
     preparation = preparation_of(model)
+    if not has_head(preparation.task):
+        return None, None
     logits = predict_logits(
         model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
     )

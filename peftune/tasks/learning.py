@@ -20,7 +20,8 @@ class Learning:
         n: rows scored.
         accuracy: share of rows with the right label; multi-label: with all known labels right.
         macro_f1: F1 averaged over labels.
-        loss: lower is better: mean cross-entropy in nats; of a regression the mean squared error.
+        loss: lower is better: mean cross-entropy in nats; of a regression the mean squared error; of
+            language modeling nats per token.
         metrics: further metrics by name; None where undefined.
         ci95: 95% bootstrap intervals over rows, by metric.
         per_label: precision, recall, f1 and support by label.
@@ -51,7 +52,11 @@ def learned_something(learning: Learning) -> bool:
 
     Single-label: the interval of the accuracy lies above the majority class. Multi-label and
     regression: that of the loss lies below what saying the mean of train for every row costs.
+    Language modeling: that of the gain over the base lies above zero.
     """
+    if learning.task == "language-modeling":
+        gain = learning.ci95["bits_per_byte_gain"]
+        return gain is not None and gain[0] > 0
     naive = learning.baselines.get("majority") or learning.baselines.get("mean")
     if naive is None:
         return False

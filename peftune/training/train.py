@@ -117,9 +117,7 @@ def train(
         tokenizer=preparation.tokenizer,
         train=learned.dataset,
         validation=chosen_by.dataset,
-        train_sample=_sample(learned.dataset, len(chosen_by.dataset), seed=section.seed)
-        if score_train_sample
-        else None,
+        train_sample=_sample(learned, chosen_by, section) if score_train_sample else None,
         run_identity=run_identity,
         keep_checkpoints=keep_checkpoints,
         patience=section.early_stopping_patience,
@@ -174,11 +172,12 @@ def _objective(task: Task, section: TrainingSection) -> Objective:
     )
 
 
-def _sample(rows: Dataset, most: int, *, seed: int) -> Dataset:
+def _sample(learned: Tokens, chosen_by: Tokens, section: TrainingSection) -> Dataset:
     """Draw rows once for the whole training: the same at every evaluation, and after a resume."""
-    generator = np.random.default_rng(stream_seed(seed, "train_sample"))
-    drawn = generator.permutation(len(rows))[: min(most, MOST_SAMPLED)]
-    return rows.select(sorted(drawn.tolist()))
+    generator = np.random.default_rng(stream_seed(section.seed, "train_sample"))
+    drawn = generator.permutation(len(learned.dataset))
+    most = min(len(chosen_by.dataset), MOST_SAMPLED)
+    return learned.dataset.select(sorted(drawn[:most].tolist()))
 
 
 def _point(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -153,12 +153,17 @@ class ClassifierTrainer(RegularizedTrainer):
             return {}
         # A DataLoader draws a number when it begins, and dropout would go on from another state.
         with torch.random.fork_rng(devices=[]):
-            found = self.predict(self._train_sample, metric_key_prefix=TRAIN_SAMPLE)
-        return {
-            name: value
-            for name, value in (found.metrics or {}).items()
-            if not name.endswith(("_runtime", "_per_second"))
-        }
+            found = self.evaluation_loop(
+                self.get_test_dataloader(self._train_sample),
+                description="Train sample",
+                prediction_loss_only=True if self.compute_metrics is None else None,
+                metric_key_prefix=TRAIN_SAMPLE,
+            )
+        scores = {name: float(value) for name, value in (found.metrics or {}).items()}
+        self.control = self.callback_handler.on_predict(
+            self.args, self.state, self.control, scores
+        )
+        return scores
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""

@@ -1,0 +1,48 @@
+"""The artifact of a run, with what the run says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from peftune.artifacts.save import save
+from peftune.models.parts import is_whole_model
+from peftune.recipe import Recipe
+from peftune.recipe.schema import DataSection
+from peftune.runs.records import probe_records, task_record
+from peftune.runs.report import Forgetting
+from peftune.tasks.learning import Learning
+
+
+def save_artifact(
+    model: nn.Module,
+    recipe: Recipe,
+    learning: Learning,
+    forgetting: Forgetting,
+    *,
+    folder: Path,
+    thresholds: Sequence[float] | None,
+) -> Path:
+    """Save what was learned, with its score, into `adapter/` or `model/` of a run folder."""
+    name = recipe.data.dataset_name or recipe.data.train_file or ""
+    data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
+    return save(
+        model,
+        folder / ("model" if is_whole_model(model) else "adapter"),
+        task=task_record(learning, data=data, columns=_columns(recipe.data)),
+        forgetting=probe_records(forgetting),
+        label_thresholds=thresholds,
+    )
+
+
+def _columns(section: DataSection) -> dict[str, Any]:
+    """Say of which columns texts and labels are made, as a recipe says it."""
+    names = {"text_column", "text_pair_column", "template", "label_column"}
+    return {
+        key: value
+        for key, value in section.model_dump(mode="json", include=names).items()
+        if value
+    }

@@ -1,0 +1,105 @@
+"""The final score of a run, by kind of task, and what it leaves of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from peftune.baselines.without_model import baseline_scores
+from peftune.checks.result import LeakedScore
+from peftune.data.rows import Rows
+from peftune.data.task import Task
+from peftune.models.inference import predict_logits
+from peftune.models.prepare import preparation_of
+from peftune.recipe.task import has_head
+from peftune.recipe.training import TrainingSection
+from peftune.runs.domain import domain_learning, domain_lines, read_domain
+from peftune.runs.leaked_score import leaked_score
+from peftune.runs.path import without_path
+from peftune.seeds import stream_seed
+from peftune.tasks.judge import judge
+from peftune.tasks.learning import Learning
+from peftune.tasks.multi_label import best_thresholds, fixed_thresholds
+from peftune.tasks.predictions import Prediction, predictions_of, scored_row
+from peftune.training.train import TrainingResult
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a trained model scored.
+
+    Args:
+        learning: the score.
+        lines: what `predictions.jsonl` says of each row.
+        thresholds: multi-label: from which probability each label is said.
+        leaked: the score without the rows whose text was read in training, if there are any.
+    """
+
+    learning: Learning
+    lines: Iterable[Mapping[str, Any]]
+    thresholds: tuple[float, ...] | None = None
+    leaked: LeakedScore | None = None
+
+
+def score(
+    model: nn.Module, task: Task, training: TrainingResult, section: TrainingSection
+) -> Scored:
+    """Score a trained model on the rows of the final score.
+
+    Args:
+        model: a prepared model, trained.
+        task: its rows.
+        training: how training went.
+        section: resolved `training` section.
+    """
+    split, judged = task.judged
+    curve, resampling = without_path(training.curve), stream_seed(section.seed, "bootstrap")
+    if not has_head(task.kind):
+        domain = read_domain(model, judged)
+        learning = domain_learning(domain, split=split, seed=resampling, curve=curve)
+        return Scored(learning, domain_lines(judged, domain))
+    logits, thresholds = _logits(model, judged), _thresholds(model, section, task)
+    learning = judge(
+        logits,
+        judged.labels,
+        names=task.labels,
+        split=split,
+        seed=resampling,
+        kind=task.kind,
+        thresholds=thresholds,
+        baselines=baseline_scores(task, judged),
+        curve=curve,
+    )
+    said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
+    lines = _prediction_lines(judged, said, task)
+    return Scored(learning, lines, thresholds, leaked_score(task, logits, thresholds))
+
+
+def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
+    preparation = preparation_of(model)
+    return predict_logits(
+        model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
+    )
+
+
+def _thresholds(
+    model: nn.Module, section: TrainingSection, task: Task
+) -> tuple[float, ...] | None:
+    """Return from which probability each label is said; None where labels exclude each other."""
+    if task.kind != "multi-label":
+        return None
+    if section.label_threshold == "validation":
+        return best_thresholds(_logits(model, task.validation), task.validation.labels)
+    return fixed_thresholds(section.label_threshold, len(task.labels))
+
+
+def _prediction_lines(
+    rows: Rows, predictions: Sequence[Prediction], task: Task
+) -> Iterator[Mapping[str, Any]]:
+    for row, label, prediction in zip(rows.ids, rows.labels, predictions, strict=True):
+        yield {"id": row, **scored_row(prediction, label, kind=task.kind, names=task.labels)}

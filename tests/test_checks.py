@@ -1,0 +1,300 @@
+"""Faults planted in sound data are found with their rows, and sound data have none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import Fault, Splits, sound_splits, write_recipe, write_splits
+from planted_faults import FAULTS
+from typer.testing import CliRunner
+
+import peftune
+from peftune.checks import CHECKS, CheckReport
+from peftune.checks.near import _candidates, near_pairs
+from peftune.cli.main import app, main
+from peftune.data.keys import text_keys
+from peftune.errors import DataError
+
+CASES = [(fault, kind) for fault in FAULTS for kind in fault.kinds]
+
+
+def checked(splits: Splits, folder: Path, kind: str = "csv", **data: Any) -> CheckReport:  # noqa: ANN401 - keys of data
+    """Check such rows."""
+    return peftune.check(write_recipe(folder, {**write_splits(splits, folder, kind), **data}))
+
+
+def found(report: CheckReport) -> set[str]:
+    """Name what did not pass."""
+    return {result.code for result in report.results if result.status != "pass"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), CASES, ids=[f"{fault.name} ({kind})" for fault, kind in CASES]
+)
+def test_a_planted_fault_is_found_in_its_row(fault: Fault, kind: str, tmp_path: Path) -> None:
+    """Before any training, by the check that is for it, with its row numbers and nothing else."""
+    splits = sound_splits()
+    fault.plant(splits)
+    files = write_splits(splits, tmp_path, kind)
+
+    report = peftune.check(write_recipe(tmp_path, {**files, **fault.data}, task=fault.task))
+
+    result = report[fault.code]
+    assert (result.status, result.rows) == (fault.status, fault.rows), result.message
+    assert result.count == sum(map(len, fault.rows.values()))
+    assert result.advice
+    assert found(report) <= {fault.code, *fault.beside}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("task", "data"),
+    [
+        ("single-label", {}),
+        ("single-label", {"labels": ["negative", "positive"], "group_column": "author"}),
+        ("regression", {"label_column": "score"}),
+        ("multi-label", {"label_column": ["loud", "long"]}),
+        ("language-modeling", {}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else "-".join(value),
+)
+def test_sound_data_have_no_fault(
+    task: str, data: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    """No check cries on rows without a fault, whatever the task."""
+    files = write_splits(sound_splits(), tmp_path, kind)
+
+    report = peftune.check(write_recipe(tmp_path, {**files, **data}, task=task))
+
+    assert found(report) == set()
+    assert (report.status, report.exit_code) == ("pass", 0)
+
+
+def test_the_planted_faults_are_of_more_than_forty_kinds() -> None:
+    """Every check but that of unusable files has a fault that sets it off."""
+    assert len({fault.name for fault in FAULTS}) >= 40
+    assert {fault.code for fault in FAULTS} == {check.code for check in CHECKS} - {"unusable-data"}
+
+
+def test_a_check_is_never_graver_than_it_says() -> None:
+    """The table of the checks tells the worst that each can come to."""
+    worst = {check.code: check.worst for check in CHECKS}
+
+    assert {fault.code for fault in FAULTS if fault.status == "fail"} <= {
+        code for code, status in worst.items() if status == "fail"
+    }
+
+
+ROW = '"id-{0}","a fairly plain text of row {0}","{1}"'
+SOUND_CSV = "id,text,label\n" + "\n".join(
+    ROW.format(row, "yes" if row % 2 else "no") for row in range(20)
+)
+
+BROKEN_FILES = {
+    "csv": {
+        "bytes that are not UTF-8": (SOUND_CSV.replace("row 3", "caf\u00e9").encode("latin-1"), "line 5"),
+        "UTF-16": (SOUND_CSV.encode("utf-16"), "is not UTF-8"),
+        "a row with a cell too many": ((SOUND_CSV + "\nx,y,no,z\n").encode(), "row"),
+        "a row with a cell too few": ((SOUND_CSV + "\nx,y\n").encode(), "row"),
+        "a quote that is never closed": ((SOUND_CSV + '\n"x","y,no\n').encode(), "is no readable csv file"),
+        "another delimiter": (SOUND_CSV.replace(",", ";").encode(), "has no column 'text'"),
+        "a column name twice": (SOUND_CSV.replace("id,text", "text,text", 1).encode(), "2 columns named 'text'"),
+        "another name of the text": (SOUND_CSV.replace("text", "post", 1).encode(), "has no column 'text'"),
+        "another name of the label": (SOUND_CSV.replace("label", "class", 1).encode(), "has no column 'label'"),
+        "nothing at all": (b"", "is empty"),
+        "one label alone": (SOUND_CSV.replace('"no"', '"yes"').encode(), "one label only: 'yes'"),
+        "a class of one row": ((SOUND_CSV + '\n"x","another text","maybe"\n').encode(), "smallest class has 1"),
+    },
+    "jsonl": {
+        "a line that is no JSON": (b'{"text": "a", "label": "x"}\n{"text": "b", "label": }\n', "line 2"),
+        "a line that is no object": (b'{"text": "a", "label": "x"}\n["b", "y"]\n', "line 2"),
+        "half of a character": (b'{"text": "a", "label": "x"}\n{"text": "\\ud83d", "label": "y"}\n', "row 1"),
+        "bytes that are not UTF-8": (b'{"text": "a", "label": "x"}\n{"text": "caf\xe9", "label": "y"}\n', "line 2"),
+        "nothing at all": (b"", "holds no rows"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"), [(kind, fault) for kind, faults in BROKEN_FILES.items() for fault in faults]
+)
+def test_a_file_that_cannot_be_used_is_a_fault_with_its_place(
+    kind: str, fault: str, tmp_path: Path
+) -> None:
+    """A result with the line or row, and no traceback."""
+    content, place = BROKEN_FILES[kind][fault]
+    (tmp_path / f"train.{kind}").write_bytes(content)
+
+    report = peftune.check(write_recipe(tmp_path, {"train_file": f"train.{kind}"}))
+
+    assert (report.status, report.exit_code) == ("fail", 3)
+    assert place in report["unusable-data"].message
+
+
+def test_a_run_is_stopped_by_leakage_before_the_first_step(tmp_path: Path) -> None:
+    """Exit code 2, the rows in the message, and no run folder."""
+    splits = sound_splits()
+    splits["test"][10]["text"] = splits["train"][2]["text"]
+    recipe = write_recipe(tmp_path, write_splits(splits, tmp_path, "csv"))
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", str(recipe)])
+
+    assert stopped.value.code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_stopped_by_a_fault_that_makes_the_numbers_wrong(tmp_path: Path) -> None:
+    """All failed checks in one message, with what to do."""
+    splits = sound_splits()
+    splits["train"][11]["label"] = "Positive"
+    recipe = write_recipe(tmp_path, write_splits(splits, tmp_path, "csv"))
+
+    with pytest.raises(DataError) as refused:
+        peftune.run(recipe)
+
+    assert str(refused.value) == (
+        "look-alike-labels: 1 row (train row 11) with 'Positive' beside 'positive'. "
+        "Write the label in one way, or name every one in data.labels.\n"
+        "Nothing was trained. 'peftune check' shows all that is worth knowing of the data."
+    )
+
+
+def test_labels_that_the_recipe_names_all_may_look_alike(tmp_path: Path) -> None:
+    """Who writes `Positive` and `positive` in data.labels means two labels."""
+    splits = sound_splits()
+    for row in range(1, 60, 4):
+        splits["train"][row]["label"] = "Positive"
+
+    report = checked(splits, tmp_path, labels=["negative", "positive", "Positive"])
+
+    assert report["look-alike-labels"].status == "pass"
+
+
+def test_accepted_leakage_is_told_with_the_score_without_it(tmp_path: Path) -> None:
+    """The run goes on; the report holds the score on all rows, and on those that did not leak."""
+    splits = sound_splits()
+    splits["test"][10]["text"] = splits["train"][2]["text"]
+    splits["test"][11]["text"] = splits["validation"][3]["text"]
+    files = write_splits(splits, tmp_path, "csv")
+
+    run = peftune.run(write_recipe(tmp_path, {**files, "accept_leakage": True}))
+
+    assert run.checks["leakage"].status == "warn"
+    score = run.checks.leaked_score
+    assert score is not None
+    assert (score.split, score.n, score.leaked) == ("test", 24, 2)
+    lines = (run.folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    right = [json.loads(line)["label"] == json.loads(line)["predicted"] for line in lines]
+    kept = [hit for row, hit in enumerate(right) if row not in (10, 11)]
+    assert score.metrics["accuracy"] == run.learning.accuracy == sum(right) / 24
+    assert score.metrics_without["accuracy"] == sum(kept) / 22
+    assert peftune.read_run(run.folder).checks == run.checks
+
+
+def test_the_verb_prints_every_check_and_leaves_with_a_code(tmp_path: Path) -> None:
+    """A line each, the remedy below; 2 for leakage alone, 3 with any other fault."""
+    splits = sound_splits()
+    splits["test"][10]["text"] = splits["train"][2]["text"]
+    recipe = write_recipe(tmp_path, write_splits(splits, tmp_path, "csv"))
+
+    leaked = CliRunner().invoke(app, ["check", str(recipe)])
+    splits["train"][7]["text"] = ""
+    write_splits(splits, tmp_path, "csv")
+    empty = CliRunner().invoke(app, ["check", str(recipe), "--json"])
+
+    start = "FAIL leakage: 1 row (test row 10) is in train too: test row 10 is train row 2, '"
+    assert start in leaked.output
+    assert "     Set data.clean: [drop-leaked] to take the rows out of train" in leaked.output
+    assert leaked.output.endswith("32 PASS, 0 WARN, 1 FAIL\n")
+    assert leaked.exit_code == 2
+    assert empty.exit_code == 3
+    values = json.loads(empty.output)
+    assert {each["code"] for each in values["results"] if each["status"] == "fail"} == {
+        "leakage",
+        "empty-text",
+    }
+
+
+def test_the_bundled_posts_pass_every_check() -> None:
+    """What peftune ships is sound."""
+    report = peftune.check("quickstart")
+
+    assert [result.message for result in report.results if result.status != "pass"] == []
+    assert report.rows == {"train": 800, "validation": 150, "test": 250}
+    assert report.lengths is not None
+    assert sum(report.lengths.counts["train"]) == 800
+    assert report.lengths.truncated == {"train": 0, "validation": 0, "test": 0}
+
+
+def test_a_word_that_people_use_gives_nothing_away(tmp_path: Path) -> None:
+    """It goes with a label in most rows, and not in nearly all of them."""
+    splits = sound_splits()
+    for row in range(60):
+        if (row % 2 and row % 5) or row % 14 == 0:
+            splits["train"][row]["text"] += " love"
+
+    assert checked(splits, tmp_path)["giveaway-token"].status == "pass"
+
+
+def test_blank_rows_that_are_left_out_are_told_and_no_failure(tmp_path: Path) -> None:
+    """With empty_text: drop the check warns, and looks at the other rows alone."""
+    splits = sound_splits()
+    splits["train"][7] |= {"text": "", "label": ""}
+
+    report = checked(splits, tmp_path, empty_text="drop")
+
+    assert report["empty-text"].status == "warn"
+    assert found(report) == {"empty-text"}
+
+
+def test_near_pairs_are_those_that_a_comparison_of_all_finds() -> None:
+    """MinHash finds the candidates; their likeness is the real one."""
+    draw = np.random.default_rng(0)
+    texts = [row["text"] for row in sound_splits(3)["train"]]
+    for text in texts[:20]:
+        letters = list(text)
+        for place in draw.integers(len(letters), size=int(draw.integers(1, 4))):
+            letters[place] = "x"
+        texts.append("".join(letters))
+    likeness = {
+        (one, other): _brute_force(texts[one], texts[other])
+        for one in range(len(texts))
+        for other in range(one + 1, len(texts))
+    }
+
+    pairs = near_pairs({"train": (texts, text_keys(texts))})
+
+    expected = {pair: value for pair, value in likeness.items() if value >= 0.8}
+    assert len(expected) >= 10
+    assert {(pair.first[1], pair.second[1]): pair.likeness for pair in pairs} == pytest.approx(
+        expected
+    )
+
+
+def _brute_force(one: str, other: str) -> float:
+    sets = [{text[place : place + 5] for place in range(len(text) - 4)} for text in (one, other)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def test_texts_that_are_all_alike_cost_no_square() -> None:
+    """A signature shared by many rows is compared with a few neighbours of each, not with all."""
+    signatures = np.zeros((2000, 125), dtype=np.uint32)
+
+    assert len(set(_candidates(signatures))) < 20 * 2000
+
+
+def test_equal_texts_are_told_apart_from_those_to_the_letter(tmp_path: Path) -> None:
+    """The message says how many of the repeated texts are the same characters."""
+    splits = sound_splits()
+    rows = splits["train"]
+    rows[20]["text"] = rows[22]["text"] = rows[2]["text"].upper()
+    rows[24]["text"] = rows[2]["text"]
+
+    assert checked(splits, tmp_path)["duplicate-text"].message == (
+        "3 rows (train rows 20, 22, 24) repeat the text of an earlier row of the split; 2 of them to the letter."
+    )
