@@ -341,7 +341,8 @@ def test_rows_that_cannot_be_learned_are_told_by_number(
         pytest.param(
             "rows.csv",
             b"text,label\nfine,a\ncaf\xe9,b\n",
-            "'{path}' is not UTF-8: byte 0xe9 at position 21, line 3. Save the file as UTF-8.",
+            "'{path}' is not UTF-8: byte 0xe9 at position 21, line 3. It may be "
+            "Windows-1252, which reads 'café' there. Save the file as UTF-8.",
             id="not UTF-8",
         ),
         pytest.param(
