@@ -17,9 +17,7 @@ from peftune.errors import DataError
 from peftune.models.tokenizer import encode_texts
 
 
-def pack_rows(
-    rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length: int, split: str = "train"
-) -> Tokens:
+def pack_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Tokens:
     """Join documents with the end token, and cut the stream into windows of `max_length` tokens.
 
     The stream begins with an end token, as GPT-2's training text did, and every document is
@@ -31,7 +29,6 @@ def pack_rows(
         rows: one document each.
         tokenizer: from `load_tokenizer`.
         max_length: tokens of a window.
-        split: what to call the rows in messages.
 
     Returns:
         One row a window: `input_ids` and `labels`, both of `max_length` tokens.
@@ -48,7 +45,7 @@ def pack_rows(
             table.append(_windows(left, count, max_length))
             left = left[count * max_length :]
     if not table.rows:
-        message = f"The {split} documents have {len(left) - 1} tokens, too few for one window of {max_length}. Add text, or lower model.max_length."
+        message = f"A split of the documents has {len(left) - 1} tokens, too few for one window of {max_length}. Add text, or lower model.max_length."
         raise DataError(message)
     return Tokens(as_dataset(table.table()), truncated=0, dropped_tokens=len(left) - 1)
 
