@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from peftune.reporting.rebuild import report
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
+    from peftune.scaling import LearningCurve, learning_curve
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
@@ -48,6 +49,7 @@ _HOMES = {
     "KLToBase": "peftune.regularizers",
     "L2SP": "peftune.regularizers",
     "LanguageModelLoss": "peftune.probes",
+    "LearningCurve": "peftune.scaling",
     "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
@@ -66,6 +68,7 @@ _HOMES = {
     "check": "peftune.checks",
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
+    "learning_curve": "peftune.scaling",
     "load": "peftune.artifacts",
     "prepare": "peftune.artifacts",
     "read_recipe": "peftune.recipe",
@@ -90,6 +93,7 @@ __all__ = [
     "KLDivergence",
     "KLToBase",
     "LanguageModelLoss",
+    "LearningCurve",
     "LinearProbe",
     "LoRA",
     "LoRA8bit",
@@ -109,6 +113,7 @@ __all__ = [
     "check",
     "fewshot",
     "forget",
+    "learning_curve",
     "load",
     "prepare",
     "read_recipe",

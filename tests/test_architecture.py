@@ -38,6 +38,7 @@ FLOORS = {
     "diagnosis": 5,
     "runs": 5,
     "compare": 6,
+    "scaling": 6,
     "tuning": 6,
     "reporting": 7,
     "cli": 8,

@@ -292,7 +292,16 @@ def test_calibration_corrects_a_model_that_prefers_one_label(
 
     found = few_shot(model, tokenizer, questions(0), seeds=(0,), bootstrap_seed=0)
 
-    assert found.details["uncalibrated"] == pytest.approx({"accuracy": 0.5, "macro_f1": 1 / 3})
+    # `good` is likelier by 4 nats where the text says so, right, and by 2 where it does not, wrong.
+    sure, surer = 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-4))
+    assert found.details["uncalibrated"] == pytest.approx(
+        {
+            "accuracy": 0.5,
+            "macro_f1": 1 / 3,
+            "log_loss": (-np.log(1 - sure) - np.log(surer)) / 2,
+            "ece": (sure + 1 - surer) / 2,
+        }
+    )
     assert (found.accuracy, found.macro_f1) == (1.0, 1.0)
     assert found.predicted == ((1, 0, 1, 0),)
     # exp(3) to 1 for `good`, after every content-free text.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
 from peftune.cli.run import OverridesArgument, RecipeArgument
 
 if TYPE_CHECKING:
     from peftune.checks.result import Status
+    from peftune.scaling import LearningCurve
 
 _WORDS: dict[Status, str] = {"pass": "PASS", "warn": "WARN", "fail": "FAIL"}
 
@@ -22,15 +24,36 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    recipe: RecipeArgument, overrides: OverridesArgument = None, json: JsonFlag = False
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve",
+            help="Then train on an eighth, a quarter, half and all of the rows: is more data worth it?",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the learning curve; otherwise the recipe's output_dir with '-learning-curve'."
+        ),
+    ] = None,
+    json: JsonFlag = False,
 ) -> None:
     """Look for faults in the data of a recipe, with row numbers, without training."""
     quiet_libraries()
     from peftune.checks import check as check_recipe
 
     report = check_recipe(recipe, overrides=overrides or ())
+    curve = None
+    if learning_curve and not report.exit_code:
+        from peftune.scaling import learning_curve as train_on_subsets
+
+        curve = train_on_subsets(recipe, overrides=overrides or (), output=output)
     if json:
-        print_json(dataclasses.asdict(report))
+        values = dataclasses.asdict(report)
+        print_json(values if curve is None else {**values, "learning_curve": curve.as_json()})
     else:
         for result in report.results:
             advice = f"\n     {result.advice}" if result.advice else ""
@@ -41,4 +64,15 @@ def check(
             )
         found = [f"{len(report.with_status(status))} {word}" for status, word in _WORDS.items()]
         typer.echo(f"\n{', '.join(found)}")
+        if curve is not None:
+            _print_curve(curve)
     raise typer.Exit(report.exit_code)
+
+
+def _print_curve(curve: LearningCurve) -> None:
+    from peftune.scaling.curve import PLOT
+    from peftune.scaling.table import LEGEND, curve_rows
+
+    typer.echo("")
+    print_rows(curve_rows(curve), as_json=False)
+    typer.echo(f"\n{LEGEND}\n\n{curve.answer}\nPlot: {curve.folder / PLOT}")

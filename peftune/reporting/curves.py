@@ -8,7 +8,7 @@ from typing import TypeAlias
 from peftune.reporting.contents import Block, Cell, Figure, Figures, Paragraph, Section, Table
 from peftune.reporting.numbers import plain, share, signed
 from peftune.reporting.plots import curves
-from peftune.reporting.plotted import Beginning, Line
+from peftune.reporting.plotted import Line, Onset
 from peftune.reporting.subject import Subject
 from peftune.runs.report import Run
 from peftune.training.forgetting_callback import KEY
@@ -63,7 +63,7 @@ def _losses(subject: Subject) -> Iterator[Figure]:
                 x_label="step",
                 y_label="loss (nats)",
                 limits=limits,
-                beginnings=_beginnings(subject, strategy),
+                onsets=_onsets(subject, strategy),
             ),
             f"Loss of {strategy}",
             f"Loss of {strategy} on training and validation rows by training step. {_ends(lines, plain)}{_marked(subject, strategy)}",
@@ -71,7 +71,7 @@ def _losses(subject: Subject) -> Iterator[Figure]:
         )
 
 
-def _beginnings(subject: Subject, strategy: str) -> list[Beginning]:
+def _onsets(subject: Subject, strategy: str) -> list[Onset]:
     """Mark where a run began to overfit or underfit; what runs have in common is marked once."""
     steps = dict.fromkeys(
         (finding.step, finding.code)
@@ -80,14 +80,14 @@ def _beginnings(subject: Subject, strategy: str) -> list[Beginning]:
         if finding.step is not None
     )
     return [
-        Beginning(code, float(step), subject.series(strategy))
+        Onset(code, float(step), subject.series(strategy))
         for step, code in sorted(steps)
         if step is not None
     ]
 
 
 def _marked(subject: Subject, strategy: str) -> str:
-    marked = (f"{one.label} from step {one.x:g}" for one in _beginnings(subject, strategy))
+    marked = (f"{one.label} from step {one.x:g}" for one in _onsets(subject, strategy))
     words = "; ".join(marked)
     return f" Marked: {words}." if words else ""
 

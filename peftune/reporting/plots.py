@@ -17,7 +17,7 @@ from peftune.reporting.plot_style import (
     marker,
     svg_of,
 )
-from peftune.reporting.plotted import Beginning, Level, Line, Mark
+from peftune.reporting.plotted import Level, Line, Mark, Onset
 from peftune.training.calibration import Bin
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def curves(
     y_label: str,
     limits: tuple[float, float] | None = None,
     zero: bool = False,
-    beginnings: Sequence[Beginning] = (),
+    onsets: Sequence[Onset] = (),
 ) -> str:
     """Draw curves, each named at its end.
 
@@ -98,14 +98,14 @@ def curves(
         y_label: beside it.
         limits: lowest and highest value, where several plots share them.
         zero: whether to draw a line at zero.
-        beginnings: places that are marked by an upright line.
+        onsets: places that are marked by an upright line.
     """
     with drawing(3.0) as figure:
         axes = figure.subplots()
         if zero:
             axes.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
-        for beginning in beginnings:
-            _draw_beginning(axes, beginning)
+        for onset in onsets:
+            _draw_onset(axes, onset)
         for line in lines:
             axes.plot(
                 line.xs,
@@ -127,13 +127,11 @@ def curves(
         return svg_of(figure, name)
 
 
-def _draw_beginning(axes: Axes, beginning: Beginning) -> None:
-    axes.axvline(
-        beginning.x, color=color(beginning.series), linewidth=1, linestyle=DASHES[2], zorder=1
-    )
+def _draw_onset(axes: Axes, onset: Onset) -> None:
+    axes.axvline(onset.x, color=color(onset.series), linewidth=1, linestyle=DASHES[2], zorder=1)
     axes.annotate(
-        beginning.label,
-        (beginning.x, 1.0),
+        onset.label,
+        (onset.x, 1.0),
         xycoords=axes.get_xaxis_transform(),
         xytext=(4, -3),
         textcoords="offset points",

@@ -53,7 +53,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class Onset:
     """A place from which on something is seen.
 
     Args:

@@ -83,11 +83,11 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
     stages = {stage.name: load_task(stage.data, stage.task) for stage in recipe.stages}
     task, checks = _checked_task(recipe, texts, stages, source)
     learned, watched = _read_in_training(recipe.forgetting)
-    learned += [
+    earlier: list[NamedText] = [
         (f"the training rows of stage '{name}'", stage.train.texts)
         for name, stage in stages.items()
     ]
-    _refuse_leaks(task, texts, learned, watched)
+    _refuse_leaks(task, texts, [*learned, *earlier], watched)
     refuse_failed(checks)
     hashes = [documents_sha256(text) for _, text in (*learned, *watched)]
     begun = [_seal(recipe), *(stage.fingerprint() for stage in stages.values())]
