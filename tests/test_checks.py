@@ -75,9 +75,12 @@ def test_sound_data_have_no_fault(
 
 
 def test_the_planted_faults_are_of_more_than_forty_kinds() -> None:
-    """Every check but that of unusable files has a fault that sets it off."""
+    """Every check has one that sets it off; those of files and stages have tests of their own."""
     assert len({fault.name for fault in FAULTS}) >= 40
-    assert {fault.code for fault in FAULTS} == {check.code for check in CHECKS} - {"unusable-data"}
+    assert {fault.code for fault in FAULTS} == {check.code for check in CHECKS} - {
+        "unusable-data",
+        "stage-leakage",
+    }
 
 
 def test_a_check_is_never_graver_than_it_says() -> None:
@@ -98,10 +101,10 @@ BROKEN_FILES = {
     "csv": {
         "bytes that are not UTF-8": (SOUND_CSV.replace("row 3", "caf\u00e9").encode("latin-1"), "line 5"),
         "UTF-16": (SOUND_CSV.encode("utf-16"), "is not UTF-8"),
-        "a row with a cell too many": ((SOUND_CSV + "\nx,y,no,z\n").encode(), "row"),
-        "a row with a cell too few": ((SOUND_CSV + "\nx,y\n").encode(), "row"),
-        "a quote that is never closed": ((SOUND_CSV + '\n"x","y,no\n').encode(), "is no readable csv file"),
-        "another delimiter": (SOUND_CSV.replace(",", ";").encode(), "has no column 'text'"),
+        "a row with a cell too many": ((SOUND_CSV + "\nx,y,no,z\n").encode(), "line 22"),
+        "a row with a cell too few": ((SOUND_CSV + "\nx,y\n").encode(), "line 22"),
+        "a quote that is never closed": ((SOUND_CSV + '\n"x","y,no\n').encode(), "line 22"),
+        "another delimiter": (SOUND_CSV.replace('"', "").replace(",", ";").encode(), "has no column 'text'"),
         "a column name twice": (SOUND_CSV.replace("id,text", "text,text", 1).encode(), "2 columns named 'text'"),
         "another name of the text": (SOUND_CSV.replace("text", "post", 1).encode(), "has no column 'text'"),
         "another name of the label": (SOUND_CSV.replace("label", "class", 1).encode(), "has no column 'label'"),
@@ -142,7 +145,7 @@ def test_a_run_is_stopped_by_leakage_before_the_first_step(tmp_path: Path) -> No
     recipe = write_recipe(tmp_path, write_splits(splits, tmp_path, "csv"))
 
     with pytest.raises(SystemExit) as stopped:
-        main(["run", str(recipe)])
+        main(["run", str(recipe), "--output", str(tmp_path / "out")])
 
     assert stopped.value.code == 2
     assert not (tmp_path / "out").exists()
@@ -155,7 +158,7 @@ def test_a_run_is_stopped_by_a_fault_that_makes_the_numbers_wrong(tmp_path: Path
     recipe = write_recipe(tmp_path, write_splits(splits, tmp_path, "csv"))
 
     with pytest.raises(DataError) as refused:
-        peftune.run(recipe)
+        peftune.run(recipe, output=tmp_path / "out")
 
     assert str(refused.value) == (
         "look-alike-labels: 1 row (train row 11) with 'Positive' beside 'positive'. "
@@ -182,8 +185,11 @@ def test_accepted_leakage_is_told_with_the_score_without_it(tmp_path: Path) -> N
     splits["test"][11]["text"] = splits["validation"][3]["text"]
     files = write_splits(splits, tmp_path, "csv")
 
-    run = peftune.run(write_recipe(tmp_path, {**files, "accept_leakage": True}))
+    recipe = write_recipe(tmp_path, {**files, "accept_leakage": True})
 
+    told = CliRunner().invoke(app, ["run", str(recipe), "--output", str(tmp_path / "out")])
+
+    run = peftune.read_run(tmp_path / "out")
     assert run.checks["leakage"].status == "warn"
     score = run.checks.leaked_score
     assert score is not None
@@ -193,7 +199,11 @@ def test_accepted_leakage_is_told_with_the_score_without_it(tmp_path: Path) -> N
     kept = [hit for row, hit in enumerate(right) if row not in (10, 11)]
     assert score.metrics["accuracy"] == run.learning.accuracy == sum(right) / 24
     assert score.metrics_without["accuracy"] == sum(kept) / 22
-    assert peftune.read_run(run.folder).checks == run.checks
+    assert "\nwarning, leakage: 1 row (test row 10) is in train too: " in told.output
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "The score with and without the 2 of 24 test rows whose text was read" in page
+    assert "text-lengths" in page
+    assert "Warning: leakage." in (run.folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_the_verb_prints_every_check_and_leaves_with_a_code(tmp_path: Path) -> None:
@@ -210,7 +220,7 @@ def test_the_verb_prints_every_check_and_leaves_with_a_code(tmp_path: Path) -> N
     start = "FAIL leakage: 1 row (test row 10) is in train too: test row 10 is train row 2, '"
     assert start in leaked.output
     assert "     Set data.clean: [drop-leaked] to take the rows out of train" in leaked.output
-    assert leaked.output.endswith("32 PASS, 0 WARN, 1 FAIL\n")
+    assert leaked.output.endswith("33 PASS, 0 WARN, 1 FAIL\n")
     assert leaked.exit_code == 2
     assert empty.exit_code == 3
     values = json.loads(empty.output)
@@ -229,6 +239,22 @@ def test_the_bundled_posts_pass_every_check() -> None:
     assert report.lengths is not None
     assert sum(report.lengths.counts["train"]) == 800
     assert report.lengths.truncated == {"train": 0, "validation": 0, "test": 0}
+
+
+def test_a_held_out_text_that_a_stage_reads_is_told(tmp_path: Path) -> None:
+    """The stage has no labels, but the model has seen the text."""
+    splits = sound_splits()
+    recipe = write_recipe(tmp_path, write_splits(splits, tmp_path, "csv"))
+    domain = [{"text": row["text"]} for row in sound_splits(1)["train"]]
+    domain[5]["text"] = splits["test"][10]["text"].upper()
+    lines = [json.dumps(row) for row in domain]
+    (tmp_path / "domain.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    stages = "stages=[{name: domain, data: {train_file: domain.jsonl}}]"
+
+    report = peftune.check(recipe, overrides=[stages])
+
+    assert found(report) == {"stage-leakage"}
+    assert report["stage-leakage"].message == "1 row (test row 10) read in stage 'domain'."
 
 
 def test_a_word_that_people_use_gives_nothing_away(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -21,11 +21,15 @@ from typer.main import get_command
 
 import peftune
 from peftune import errors
+from peftune.checks import CHECKS, CheckReport, CheckResult
+from peftune.checks.length_counts import Lengths
+from peftune.checks.result import LeakedScore
 from peftune.cli.main import INTERRUPTED, TERMINATED, app
 from peftune.diagnosis import PITFALLS
 from peftune.forgetting.results import ProbeResult
 from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe
+from peftune.recipe.data import CleaningStep
 from peftune.recipe.locate import shipped_recipes
 from peftune.runs import environment, report
 from peftune.runs.evidence import DOCUMENTS, TEXTS
@@ -215,6 +219,8 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
     keys = ["schema_version", "peftune_version", "status"]
     keys += [f"{section}.{name}" for section, kind in sections.items() for name in _names(kind)]
     keys += [f"forgetting.{name}" for name in _names(report.Forgetting)] + _names(ProbeResult)
+    keys += [f"checks.{name}" for name in _names(CheckReport)]
+    keys += [*_names(CheckResult), *_names(Lengths), *_names(LeakedScore)]
     facts = [*environment.environment(), "seed_streams", "dropped_rows"]
     keys += [f"environment.{name}" for name in facts]
     keys += [*_names(report.PathPoint), PREDICTIONS, TEXTS, DOCUMENTS]
@@ -309,6 +315,18 @@ def test_the_findings_table_holds_every_pitfall(tables: Any) -> None:  # noqa: A
     assert rows == [
         f"| `{pitfall.code}` | {pitfall.looks_for} | {pitfall.threshold} |" for pitfall in PITFALLS
     ]
+
+
+def test_the_checks_table_holds_every_check(tables: Any) -> None:  # noqa: ANN401 - a module
+    """A code that a report may hold is explained, with its gravest status and its remedy."""
+    rendered = tables.on_page_markdown((DOCS / "checks.md").read_text(encoding="utf-8"))
+    rows = [line for line in rendered.splitlines() if line.startswith("| `")]
+    assert "<!-- table:" not in rendered
+    steps = get_args(CleaningStep)
+    assert [row.split("`")[1] for row in rows] == [*(check.code for check in CHECKS), *steps]
+    for row, check in zip(rows, CHECKS, strict=False):
+        cells = [check.worst.upper(), check.looks_for, check.rule, check.remedy]
+        assert row == f"| `{check.code}` | {' | '.join(cells)} |"
 
 
 def test_a_table_says_type_bounds_default_and_meaning(tables: Any) -> None:  # noqa: ANN401 - a module

@@ -252,7 +252,7 @@ def test_a_list_or_an_object_is_no_text(tmp_path: Path) -> None:
 
     assert fault(lambda: texts(read_file(path)), tmp_path) == (
         "'rows': row 1001 holds a list or an object in 'text', which is no text. "
-        "Mend the row, or set data.text_column."
+        "Mend the row. Set data.text_column and data.label_column."
     )
 
 
@@ -273,6 +273,18 @@ def test_a_column_of_bytes_or_lists_is_no_text(
 
     assert fault(lambda: texts(read_file(tmp_path / "rows.parquet")), tmp_path) == (
         f"'rows': column 'text' holds {kind.replace('item', 'element')}, which is no text. "
+        "Set data.text_column and data.label_column."
+    )
+
+
+def test_a_column_of_bytes_is_no_label_either(tmp_path: Path) -> None:
+    """No class is called `b'a'`."""
+    table = pa.table({"text": ["x", "y"], "label": [b"a", b"b"]})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+
+    section = DataSection(train_file=str(tmp_path / "rows.parquet"))
+    assert fault(lambda: load_task(section), tmp_path) == (
+        "'rows.parquet': column 'label' holds binary, which is no text. "
         "Set data.text_column and data.label_column."
     )
 
@@ -380,7 +392,7 @@ def test_a_temporary_folder_without_room_is_named(
     [
         ((1, 0), datasets.Value("int64")),
         ((0.5, -2.0), datasets.Value("float64")),
-        (((1.0, 0.0), (0.0, math.nan)), datasets.List(datasets.Value("float64"))),
+        (((1.0, 0.0), (0.0, 1.0)), datasets.List(datasets.Value("float64"))),
     ],
     ids=["id", "number", "several"],
 )
@@ -675,6 +687,11 @@ def test_rows_that_cannot_be_used_leave_nothing_behind(tmp_path: Path) -> None:
             pd.DataFrame([["x", "y"]], columns=["text", "text"]),
             DataError,
             "data has 2 columns named 'text'. Rename all but one.",
+        ),
+        (
+            pd.DataFrame({"text": pd.Series(["x", "\ud83d"], dtype=object)}),
+            DataError,
+            "data, column 'text': a text holds half of a character, which UTF-8 cannot hold ('utf-8' codec can't encode character '\\ud83d' in position 0: surrogates not allowed). Mend the row, or remove it.",
         ),
     ],
 )

@@ -112,11 +112,11 @@ def test_groups_with_a_text_in_common_are_one() -> None:
         assert {0, 1, 10, 11} <= set(numbers(stay)) or {0, 1, 10, 11} <= set(numbers(held))
 
 
-def test_rows_without_a_group_are_free() -> None:
-    """A missing author is not one author of many rows."""
-    stay, held = hold_out(
-        rows_of([0, 1] * 50, groups=[""] * 100), 0.2, seed=0, key="validation_split"
-    )
+def test_rows_without_a_group_or_a_text_are_free() -> None:
+    """A missing author is not one author of many rows, and blank texts are not one text."""
+    rows = rows_of([0, 1] * 50, texts=[" "] * 100, groups=[""] * 100)
+
+    stay, held = hold_out(rows, 0.2, seed=0, key="validation_split")
 
     assert (len(stay), len(held)) == (80, 20)
 

@@ -9,6 +9,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from peftune.bundled import MODELS, bundled_folder
+from peftune.data import growing_table
+from peftune.data.packing import pack_rows
 from peftune.data.rows import Rows
 from peftune.data.task import load_task
 from peftune.data.tokens import padding_collator, tokenize_rows
@@ -86,6 +88,29 @@ def test_rows_beyond_one_chunk_keep_their_order(tokenizer: PreTrainedTokenizerBa
     dataset = tokenize_rows(_rows(*texts), tokenizer, max_length=16).dataset
 
     assert [tokenizer.decode(ids) for ids in dataset["input_ids"]] == texts
+
+
+@pytest.mark.parametrize("most", [0, 2**20])
+def test_windows_of_documents_are_one_stream_cut(
+    most: int, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many documents are packed at once, in memory or in a file: no token is lost or doubled."""
+    monkeypatch.setattr(growing_table, "MOST_IN_MEMORY", most)
+    texts = [f"document {index} of a thousand words " * (index % 5) for index in range(1503)]
+    end = tokenizer.eos_token_id
+    stream = [end]
+    for ids in encode_texts(tokenizer, [text or "" for text in texts], max_length=None):
+        stream += [*ids, end]
+
+    packed = pack_rows(_rows(*texts), tokenizer, max_length=33)
+
+    count = (len(stream) - 1) // 33
+    assert [token for ids in packed.dataset["input_ids"] for token in ids] == stream[: count * 33]
+    assert [token for ids in packed.dataset["labels"] for token in ids] == stream[
+        1 : count * 33 + 1
+    ]
+    assert set(packed.dataset["length"]) == {33}
+    assert packed.dropped_tokens == len(stream) - 1 - count * 33
 
 
 @pytest.mark.parametrize("batch_size", [8, 16])

@@ -1,4 +1,4 @@
-"""Render tables of recipe keys, strategies, probes, verbs and findings from the installed package.
+"""Render tables of recipe keys, strategies, probes, verbs, findings and checks from the installed package.
 
 A page asks for a table with a marker on a line of its own, such as `<!-- table: recipe -->`. The
 text is made when the site is built, so it cannot differ from the code, and is never committed.
@@ -13,6 +13,7 @@ from typing import Any
 
 from typer.main import get_command
 
+from peftune.checks import CHECKS
 from peftune.cli.main import app
 from peftune.diagnosis import PITFALLS
 from peftune.probes import PROBES
@@ -108,6 +109,16 @@ def findings_table() -> str:
     return "\n\n".join(parts)
 
 
+def checks_table() -> str:
+    """Describe every check of the data: what it looks for, from where on, and what to do."""
+    headings = ("code", "worst", "what is wrong", "found where", "what to do")
+    rows = [
+        (f"`{each.code}`", each.worst.upper(), each.looks_for, each.rule, each.remedy)
+        for each in CHECKS
+    ]
+    return _rows(headings, rows)
+
+
 def verbs(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer ships its own click
     """List the commands of a group with their names, those of groups in it as `adapter rescale`."""
     for name, command in group.commands.items():
@@ -186,4 +197,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "regularizers": regularizers_table,
     "verbs": verbs_table,
     "findings": findings_table,
+    "checks": checks_table,
 }

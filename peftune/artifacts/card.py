@@ -7,38 +7,17 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from peftune.artifacts.card_usage import ways_to_use
 from peftune.artifacts.manifest import Rescaled
 from peftune.models.source import BaseSource
-from peftune.recipe.task import TaskName
+from peftune.recipe.task import TaskName, has_head
 
 _KEYS = {"f1": "macro_f1"}
 _TITLES = {"f1": "macro F1", "bits_per_byte": "bits per byte"}
 _OTHER_SCORES = ("pearson", "spearman", "mse", "bits_per_byte", "perplexity")
 
-_WITH_PEFTUNE = """```python
-import peftune
-
-classifier = peftune.load("{folder}"{base_argument})
-classifier.predict(["what a lovely day"])
-```"""
-
-_WITH_PEFT = """```python
-import torch
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{base}")
-tokenizer.pad_token = tokenizer.eos_token
-base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={count}, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32)
-model = PeftModel.from_pretrained(base, "{folder}").eval()
-# ids to labels: {labels}
-```"""
-
-_WITH_TRANSFORMERS = """```python
-from transformers import pipeline
-
-pipeline("text-classification", "{folder}")(["what a lovely day"])
-```"""
+_PIPELINES = {True: "text-classification", False: "text-generation"}
+"""What the hub calls it, with a head or without."""
 
 
 def model_card(
@@ -66,30 +45,21 @@ def model_card(
         forgetting: probe results of that run, if any.
         rescaled: how it was made out of another artifact, if it was.
     """
-    folder = "PATH/TO/THIS/FOLDER"
-    base_argument = f', base="{base.name}"' if base.kind == "folder" else ""
-    ways = [_WITH_PEFTUNE.format(folder=folder, base_argument=base_argument)]
-    if is_peft:
-        base_name = base.hub_id or "PATH/TO/THE/BASE"
-        ways.append(
-            "With plain PEFT:\n\n"
-            + _WITH_PEFT.format(
-                base=base_name, count=len(labels), folder=folder, labels=dict(enumerate(labels))
-            )
-        )
-    if kind == "model":
-        ways.append("With plain transformers:\n\n" + _WITH_TRANSFORMERS.format(folder=folder))
-    noun = "regression" if task_name == "regression" else "classifier"
-    what = f"A {noun}" if kind == "model" else f"An adapter that makes a {noun}"
     settings = ", ".join(f"{name} {value}" for name, value in strategy.items() if name != "name")
     lines = [
         "---",
-        _front_matter(kind, is_peft, str(strategy["name"]), base, task),
+        _front_matter(
+            str(strategy["name"]),
+            base,
+            task,
+            library="peft" if is_peft else "transformers" if kind == "model" else "peftune",
+            pipeline=_PIPELINES[has_head(task_name)],
+        ),
         "---",
         "",
         f"# {strategy['name']} on {base.name}",
         "",
-        f"{what} of {', '.join(labels)} out of the base `{base.name}`, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
+        f"{_what(kind, task_name, labels)} out of the base `{base.name}`, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
         f"Strategy `{strategy['name']}`{f' ({settings})' if settings else ''}.",
         *_origin(rescaled),
         "",
@@ -99,7 +69,7 @@ def model_card(
         "",
         "## Use",
         "",
-        "\n\n".join(ways),
+        ways_to_use(kind=kind, is_peft=is_peft, base=base, task_name=task_name, labels=labels),
         "",
         "`peftune.json` names the base by the hash of its weights, the labels in order, and the logits of sixteen texts;",
         "`peftune.load` refuses any other base, and files that were changed.",
@@ -108,15 +78,29 @@ def model_card(
     return "\n".join(lines)
 
 
+def _what(kind: str, task_name: TaskName, labels: Sequence[str]) -> str:
+    """Say what it is, and of what."""
+    if not has_head(task_name):
+        return "A language model" if kind == "model" else "An adapter that makes a language model"
+    noun = "regression" if task_name == "regression" else "classifier"
+    what = f"A {noun}" if kind == "model" else f"An adapter that makes a {noun}"
+    return f"{what} of {', '.join(labels)}"
+
+
 def _front_matter(
-    kind: str, is_peft: bool, strategy: str, base: BaseSource, task: Mapping[str, Any] | None
+    strategy: str,
+    base: BaseSource,
+    task: Mapping[str, Any] | None,
+    *,
+    library: str,
+    pipeline: str,
 ) -> str:
     results = None
     if task is not None:
         metrics = dict(_scores_of(task))
         results = [
             EvalResult(
-                task_type="text-classification",
+                task_type=pipeline,
                 dataset_type=str(task.get("data", "unknown")),
                 dataset_name=str(task.get("data", "unknown")),
                 metric_type=name,
@@ -127,8 +111,8 @@ def _front_matter(
         ]
     data = ModelCardData(
         base_model=base.hub_id,
-        library_name="peft" if is_peft else "transformers" if kind == "model" else "peftune",
-        pipeline_tag="text-classification",
+        library_name=library,
+        pipeline_tag=pipeline,
         tags=["peftune", strategy],
         model_name=f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"
         if results

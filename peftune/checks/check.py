@@ -15,7 +15,7 @@ from peftune.checks.table import READABLE, check_rows
 from peftune.data.clean import Cleaning, clean_tables
 from peftune.data.documents import load_documents
 from peftune.data.split_tables import SplitTable, read_split_tables
-from peftune.data.task import task_of
+from peftune.data.task import load_task, task_of
 from peftune.errors import DataError, LeakageError
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
@@ -46,13 +46,18 @@ def check(recipe: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> Chec
     source = find_base(chosen.model.name_or_path, chosen.model.revision)
     tokenizer = load_tokenizer(source.folder)
     try:
+        stages = {
+            stage.name: load_task(stage.data, stage.task).train.texts for stage in chosen.stages
+        }
         general = {probe.label: load_documents(probe) for probe in chosen.forgetting.probes}
         tables = read_split_tables(chosen.data)
         documents = [document for text in general.values() for document in text]
         cleaning = clean_tables(tables, chosen.data, chosen.task, general=documents)
     except DataError as error:
         return _unusable(error)
-    report = check_tables(chosen, tables, cleaning, general=general, tokenizer=tokenizer)
+    report = check_tables(
+        chosen, tables, cleaning, general=general, stages=stages, tokenizer=tokenizer
+    )
     return _with_refusals(report, chosen, tables, cleaning)
 
 
@@ -62,6 +67,7 @@ def check_tables(
     cleaning: Cleaning,
     *,
     general: Mapping[str, Sequence[Any]],
+    stages: Mapping[str, Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
 ) -> CheckReport:
     """Check tables that were read.
@@ -71,10 +77,13 @@ def check_tables(
         tables: its splits.
         cleaning: their texts.
         general: documents of each probe, by its name.
+        stages: training texts of each stage, by its name.
         tokenizer: of the base.
     """
     try:
-        facts = data_facts(recipe, tables, cleaning, general=general, tokenizer=tokenizer)
+        facts = data_facts(
+            recipe, tables, cleaning, general=general, stages=stages, tokenizer=tokenizer
+        )
     except DataError as error:
         return _unusable(error)
     results = [READABLE.passed(), *check_rows(facts)]

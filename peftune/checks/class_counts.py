@@ -62,8 +62,7 @@ def find_absent_in_train(facts: DataFacts) -> CheckResult | None:
 
 def find_absent_in_held_out(facts: DataFacts) -> CheckResult | None:
     """Look for labels that a held-out split lacks."""
-    names = facts.names
-    learned = [label for label in facts.label_counts["train"] if names is None or label in names]
+    learned = _known(facts)
     absent = {
         split: [label for label in learned if not counts.get(label)]
         for split, counts in facts.label_counts.items()
@@ -80,7 +79,7 @@ def find_absent_in_held_out(facts: DataFacts) -> CheckResult | None:
 
 def find_imbalance(facts: DataFacts) -> CheckResult | None:
     """Look for a rare label of train."""
-    counts = facts.label_counts["train"]
+    counts = _known(facts)
     if len(counts) < 2:  # noqa: PLR2004 - one label is another fault
         return None
     rarest, commonest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
@@ -111,6 +110,12 @@ def find_shift(facts: DataFacts) -> CheckResult | None:
                 f"'{most}' is {shares[1][place]:.0%} of {split} and {shares[0][place]:.0%} of train"
             )
     return SHIFT.found(f"{'; '.join(found)}.", {}) if found else None
+
+
+def _known(facts: DataFacts) -> dict[str, int]:
+    """Count the training rows of each label that is one; an unknown one is another fault."""
+    counts, names = facts.label_counts["train"], facts.names
+    return {label: count for label, count in counts.items() if names is None or label in names}
 
 
 def _listed(labels: list[str]) -> str:

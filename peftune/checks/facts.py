@@ -71,6 +71,7 @@ class DataFacts:
             the labels of train.
         general: documents of each probe, by its name.
         max_length: tokens kept of each text.
+        stages: the training texts of each stage, by its name.
     """
 
     kind: TaskName
@@ -79,6 +80,7 @@ class DataFacts:
     names: tuple[str, ...] | None
     general: Mapping[str, Sequence[Any]]
     max_length: int
+    stages: Mapping[str, Sequence[str]]
 
     @property
     def train(self) -> SplitFacts:

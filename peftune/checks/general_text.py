@@ -1,10 +1,13 @@
-"""Rows that share text with the documents on which forgetting is measured."""
+"""Rows that share text with the documents of probes, and held-out rows with those of stages."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from peftune.checks.facts import DataFacts
 from peftune.checks.places import rows_in_words, some
 from peftune.checks.result import Check, CheckResult, Status
+from peftune.data.keys import NO_TEXT, text_keys
 from peftune.data.leakage import (
     LARGEST_SHARE,
     WORDS,
@@ -21,6 +24,35 @@ SHARED = Check(
     remedy="Give the probe another text, or set data.clean: [drop-leaked].",
     sound="No row shares text with a probe.",
 )
+STAGES = Check(
+    code="stage-leakage",
+    worst="warn",
+    looks_for="A text of a held-out split is read in a stage, so that the model has seen it before it is scored, if without its label.",
+    rule="Equal as for `leakage`, with the training rows of a stage.",
+    remedy="Leave the rows out of the stage's text.",
+    sound="No stage reads a held-out text.",
+)
+
+
+def find_staged(facts: DataFacts) -> CheckResult | None:
+    """Look for held-out texts that a stage reads."""
+    rows: dict[str, set[int]] = {}
+    said = []
+    for stage, texts in facts.stages.items():
+        read = text_keys(texts)
+        found = {
+            name: np.flatnonzero(np.isin(split.keys, read) & (split.keys != NO_TEXT)).tolist()
+            for name, split in facts.splits.items()
+            if name != "train"
+        }
+        if some(found):
+            said.append(f"{rows_in_words(found)} read in stage '{stage}'")
+            for name, seen in found.items():
+                rows.setdefault(name, set()).update(seen)
+    if not said:
+        return None
+    ordered = {name: sorted(seen) for name, seen in rows.items()}
+    return STAGES.found(f"{'; '.join(said)}.", ordered)
 
 
 def find_shared(facts: DataFacts) -> CheckResult | None:

@@ -107,11 +107,12 @@ def _signatures(
     """Sign each text that is long enough: (signed texts, bands * in band), with their places."""
     width = _BANDS * _IN_BAND
     signatures = np.empty((most, width), dtype=np.uint32)
-    empty = MinHash(num_perm=width, hashfunc=int, scheme="affine32")
+    signed = MinHash(num_perm=width, hashfunc=int, scheme="affine32")
+    start = signed.hashvalues
     kept: list[int] = []
     for place, sequences in enumerate(texts):
         if len(sequences):
-            signed = empty.copy()
+            signed.hashvalues = start.copy()
             signed.update_batch(sequences)
             signatures[len(kept)] = signed.hashvalues
             kept.append(place)

@@ -28,6 +28,7 @@ def data_facts(
     cleaning: Cleaning,
     *,
     general: Mapping[str, Sequence[Any]],
+    stages: Mapping[str, Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
 ) -> DataFacts:
     """Gather what the checks look at.
@@ -37,6 +38,7 @@ def data_facts(
         tables: the splits as they were read.
         cleaning: their texts.
         general: documents of each probe, by its name.
+        stages: training texts of each stage, by its name.
         tokenizer: of the base; not used for language modeling, whose texts are never cut.
 
     Raises:
@@ -53,6 +55,7 @@ def data_facts(
         names=names,
         general=general,
         max_length=recipe.model.max_length,
+        stages=stages,
     )
 
 

@@ -52,6 +52,7 @@ _ON_ROWS: tuple[tuple[Check, Callable[[DataFacts], CheckResult | None]], ...] = 
     (leakage.NEAR, leakage.find_near),
     (leakage.GROUPS, leakage.find_groups),
     (general_text.SHARED, general_text.find_shared),
+    (general_text.STAGES, general_text.find_staged),
     (duplicates.EQUAL, duplicates.find_equal),
     (duplicates.NEAR, duplicates.find_near),
     (duplicates.CONFLICT, duplicates.find_conflicts),

@@ -46,6 +46,9 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
                 _with_interval(probe.forgetting, probe.ci95, "+.4f"),
             )
         )
+        for stage in run.forgetting.stages:
+            value = _with_interval(stage.forgetting[probe.name], stage.ci95[probe.name], "+.4f")
+            facts.append((f"  by {stage.name}", value))
     if len(run.forgetting):
         facts.append(
             ("  adapter off (control)", repr(run.forgetting.controls["adapter_off_forgetting"]))

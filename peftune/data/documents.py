@@ -13,7 +13,14 @@ import pyarrow as pa
 
 from peftune.bundled import TEXTS, bundled_folder, is_bundled
 from peftune.data.plain_text import split_documents
-from peftune.data.tables import column, read_file, read_hub_dataset, read_saved_dataset, read_utf8
+from peftune.data.tables import (
+    chunked_column,
+    read_file,
+    read_hub_dataset,
+    read_saved_dataset,
+    read_utf8,
+    text_column,
+)
 from peftune.errors import DataError, suggestion
 from peftune.sources import TextSource, quoted
 
@@ -131,12 +138,16 @@ def _from_file(path: Path, source: TextSource) -> list[dict[str, Any]]:
 
 def _records(table: pa.Table, source: TextSource, name: str) -> list[dict[str, Any]]:
     needed = source.needed_columns()
+    is_text = needed == (source.text_column,)
+    find = text_column if is_text else chunked_column
     advice = (
-        f"Each row needs {quoted(needed)}."
-        if needed != (source.text_column,)
-        else "Set text_column to the one that holds the text."
+        "Set text_column to the one that holds the text."
+        if is_text
+        else f"Each row needs {quoted(needed)}."
     )
-    columns = {key: column(table, key, source=f"'{name}'", advice=advice) for key in needed}
+    columns = {
+        key: find(table, key, source=f"'{name}'", advice=advice).to_pylist() for key in needed
+    }
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]

@@ -23,6 +23,7 @@ class GrowingTable:
     """
 
     def __init__(self) -> None:
+        self.rows = 0
         self._batches: list[pa.RecordBatch] = []
         self._bytes = 0
         self._parts: list[pa.Table] = []
@@ -34,6 +35,7 @@ class GrowingTable:
         Raises:
             DataError: the temporary file cannot be written.
         """
+        self.rows += batch.num_rows
         self._batches.append(batch)
         self._bytes += batch.nbytes
         if self._bytes > MOST_IN_MEMORY:

@@ -43,7 +43,7 @@ def column(
         advice: what to do if there is no such column.
 
     Raises:
-        DataError: there is no such column, or more than one.
+        DataError: there is no such column, or more than one, or it holds bytes.
     """
     values: list[Any] = chunked_column(table, name, source=source, advice=advice).to_pylist()
     return values
@@ -61,26 +61,32 @@ def chunked_column(
     if (count := table.column_names.count(name)) > 1:
         message = f"{source} has {count} columns named '{name}'. Rename all but one."
         raise DataError(message)
-    return table.column(name)
+    found = table.column(name)
+    if _is_binary(found.type):
+        raise DataError(_no_text(found, name, source=source, advice=advice))
+    return found
 
 
-def text_column(table: pa.Table, name: str, *, source: str) -> pa.ChunkedArray:
+def text_column(
+    table: pa.Table, name: str, *, source: str, advice: str = COLUMN_ADVICE
+) -> pa.ChunkedArray:
     """Return one column as it lies, if every cell is a text or can be written as one.
 
     Raises:
         DataError: there is no such column, or it holds bytes, lists or objects.
     """
-    found = chunked_column(table, name, source=source)
-    if pa.types.is_nested(found.type) or _is_binary(found.type):
-        message = (
-            f"{source}: column '{name}' holds {found.type}, which is no text. {COLUMN_ADVICE}"
-        )
-        raise DataError(message)
+    found = chunked_column(table, name, source=source, advice=advice)
+    if pa.types.is_nested(found.type):
+        raise DataError(_no_text(found, name, source=source, advice=advice))
     mark = (table.schema.field(name).metadata or {}).get(NESTED)
     if mark is not None:
-        message = f"{source}: row {mark.decode()} holds a list or an object in '{name}', which is no text. Mend the row, or set data.text_column."
+        message = f"{source}: row {mark.decode()} holds a list or an object in '{name}', which is no text. Mend the row. {advice}"
         raise DataError(message)
     return found
+
+
+def _no_text(column: pa.ChunkedArray, name: str, *, source: str, advice: str) -> str:
+    return f"{source}: column '{name}' holds {column.type}, which is no text. {advice}"
 
 
 def _is_binary(kind: pa.DataType) -> bool:

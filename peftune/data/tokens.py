@@ -53,15 +53,15 @@ def tokenize_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length:
     """
     table = GrowingTable()
     truncated = 0
-    for texts, labels in _chunks(rows):
+    for texts, labels in chunks_of(rows):
         encoded = encode_texts(tokenizer, texts, max_length=None)
         truncated += sum(len(ids) > max_length for ids in encoded)
         table.append(_batch([ids[:max_length] for ids in encoded], labels))
     return Tokens(as_dataset(table.table()), truncated)
 
 
-def _chunks(rows: Rows) -> Iterator[tuple[list[str], Labels]]:
-    """Give texts with their labels, a chunk at a time."""
+def chunks_of(rows: Rows) -> Iterator[tuple[list[str], Labels]]:
+    """Give texts with their labels, as many at a time as are tokenized at once."""
     texts: list[str] = []
     start, characters = 0, 0
     for text in rows.texts:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from peftune.checks import CheckReport, CheckResult
 from peftune.checks.length_counts import Lengths
-from peftune.checks.result import LeakedScore
+from peftune.checks.result import LeakedScore, Status
 from peftune.data.clean import CleaningCount
 from peftune.reporting.contents import (
     Block,
@@ -22,7 +22,7 @@ from peftune.reporting.length_plot import length_plot
 from peftune.reporting.numbers import NOT_MEASURED, plain
 from peftune.reporting.subject import Subject
 
-_TONES: dict[str, Tone] = {"fail": "error", "warn": "warning"}
+_TONES: dict[Status, Tone] = {"fail": "error", "warn": "warning"}
 
 
 def data_section(subject: Subject) -> Section:
@@ -33,8 +33,8 @@ def data_section(subject: Subject) -> Section:
 
 
 def _blocks(checks: CheckReport) -> Iterator[Block]:
-    for status in ("fail", "warn"):
-        for result in checks.with_status(status):  # type: ignore[arg-type]
+    for status in _TONES:
+        for result in checks.with_status(status):
             yield _paragraph(result)
     passed = len(checks.with_status("pass"))
     yield Paragraph(f"{passed} of {len(checks.results)} checks found nothing.")

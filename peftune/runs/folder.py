@@ -161,7 +161,7 @@ def _refuse_changed_inputs(finished: Run, inputs: Inputs) -> None:
         inputs.texts_sha256,
         inputs.start_sha256,
     )
-    names = ("rows", "base", "probe texts", "texts read in training", "start")
+    names = ("rows", "base", "probe texts", "texts read in training", "starting points")
     changed = [name for name, old, new in zip(names, then, now, strict=True) if old != new]
     if changed:
         message = (

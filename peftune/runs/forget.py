@@ -136,7 +136,10 @@ def _forget_own(
 def _learned(manifest: Manifest) -> bool | None:
     """Say whether the task was learned, as the manifest recorded it; None where it did not."""
     task = manifest.task or {}
-    interval = (task.get("ci95") or {}).get("accuracy")
+    intervals = task.get("ci95") or {}
+    if gain := intervals.get("bits_per_byte_gain"):
+        return bool(gain[0] > 0)
+    interval = intervals.get("accuracy")
     majority = task.get("majority_accuracy")
     return None if not interval or majority is None else bool(interval[0] > majority)
 

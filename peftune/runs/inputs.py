@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,14 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
     texts = read_probe_texts(recipe.forgetting.probes)
-    task, checks = _checked_task(recipe, texts, source)
-    learned, watched = _read_in_training(recipe.forgetting)
     stages = {stage.name: load_task(stage.data, stage.task) for stage in recipe.stages}
-    learned += [
+    task, checks = _checked_task(recipe, texts, stages, source)
+    learned, watched = _read_in_training(recipe.forgetting)
+    earlier: list[NamedText] = [
         (f"the training rows of stage '{name}'", stage.train.texts)
         for name, stage in stages.items()
     ]
-    _refuse_leaks(task, texts, learned, watched)
+    _refuse_leaks(task, texts, [*learned, *earlier], watched)
     refuse_failed(checks)
     hashes = [documents_sha256(text) for _, text in (*learned, *watched)]
     begun = [_seal(recipe), *(stage.fingerprint() for stage in stages.values())]
@@ -103,16 +103,22 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
 
 
 def _checked_task(
-    recipe: Recipe, texts: Sequence[ProbeText], source: BaseSource
+    recipe: Recipe, texts: Sequence[ProbeText], stages: Mapping[str, Task], source: BaseSource
 ) -> tuple[Task, CheckReport]:
     """Read the tables once, for the rows and for what the checks say of them."""
     tables = read_split_tables(recipe.data)
     documents = [document for text in texts for document in text.documents]
     cleaning = clean_tables(tables, recipe.data, recipe.task, general=documents)
     task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
-    general = {text.label: text.documents for text in texts}
-    tokenizer = load_tokenizer(source.folder)
-    return task, check_tables(recipe, tables, cleaning, general=general, tokenizer=tokenizer)
+    checks = check_tables(
+        recipe,
+        tables,
+        cleaning,
+        general={text.label: text.documents for text in texts},
+        stages={name: stage.train.texts for name, stage in stages.items()},
+        tokenizer=load_tokenizer(source.folder),
+    )
+    return task, checks
 
 
 def inputs_of(

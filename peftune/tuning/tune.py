@@ -52,6 +52,9 @@ def tune(
     _require_optuna()
     _refuse_several_processes()
     chosen = _chosen(recipe, overrides, trials)
+    if chosen.stages:
+        message = "A search trains the recipe's own task alone, and this recipe has stages. Run them first, and name the last one's artifact in model.init_from in their place."
+        raise UsageError(message)
     names = tuple(strategies) or (chosen.strategy.name,)
     if len(set(names)) < len(names):
         message = f"A search needs strategies, each once (got {', '.join(names)})."
