@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.checks import CheckReport
+from peftune.checks import CheckReport, CheckResult
+from peftune.checks.length_counts import Lengths
 from peftune.compare.summary import (
     Difference,
     Estimate,
@@ -166,8 +167,14 @@ def _run(strategy: str, seed: int, learning: Learning) -> Run:
         cost=Cost(12.34 + seed, 99.9, 512 * 1024**2, 131_840, 5_454_080, 537_461, 2400, 150),
         findings=[finding] if strategy == "head-only" else [],
         environment={"versions": {"python": "3.11.7"}, "device": "cpu", "threads": seed + 1},
-        checks=CheckReport("pass", {}, ()),
+        checks=_checks(),
     )
+
+
+def _checks() -> CheckReport:
+    found = CheckResult("html", "warn", f"1 row with HTML, such as {ATTACK}.", "Mend it.", 1, {})
+    lengths = Lengths(64, [0, 40, 80], {"train": [50, 10]}, {"train": 21.0}, {"train": 90}, {"train": 4})  # fmt: skip
+    return CheckReport("warn", {"train": 60}, [found], lengths)
 
 
 def _documents(strategy: str, rng: np.random.Generator) -> DocumentScores:

@@ -241,6 +241,34 @@ def test_the_bundled_posts_pass_every_check() -> None:
     assert report.lengths.truncated == {"train": 0, "validation": 0, "test": 0}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the CAF\u00c9\u2026 was closed, and \u00abSAT\u00c9\u00bb was sold out at our na\u00efve\u2014very\u2014old friends",
+        "\U0001f469\u200d\U0001f469\u200d\U0001f466 and \u2764\ufe0f\u200d\U0001f525 all day with the family at the sea",
+        "I <3 you, 2 < 3 and 5 > 4, R&D & sons; if a<b then b>a",
+        r"look into C:\new\notes\today.txt and \\server for what the others have sent",
+        "N/A was what they wrote, and null is what we got, [deleted] or not",
+        "a p\u0101rty with \u017divojin, \u0141ukasz and J\u00f3n from \u0130stanbul was what we had",
+        "la la land and el paso are films or towns that the critics have seen",
+        "100 000 \u20ac for 5\u00b0C, \u00a35 or \u00bd of it?! https://a.b/c @ann #now",
+        "\u0643\u062a\u0627\u0628 means book, and \u043c\u0438\u0440 means peace, says the dictionary",
+        ":( :( :(",
+        "\U0001f622\U0001f622",
+        "ok",
+    ],
+    ids=ascii,
+)
+def test_what_people_write_is_no_fault(text: str, tmp_path: Path) -> None:
+    """Accents, emoji held together by joiners, signs, paths, and words of other languages."""
+    splits = sound_splits()
+    splits["train"][7]["text"] = text
+
+    report = checked(splits, tmp_path)
+
+    assert [result.message for result in report.results if result.status != "pass"] == []
+
+
 def test_a_held_out_text_that_a_stage_reads_is_told(tmp_path: Path) -> None:
     """The stage has no labels, but the model has seen the text."""
     splits = sound_splits()

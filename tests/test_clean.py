@@ -14,8 +14,8 @@ from peftune.data.clean import (
     clean,
     clean_tables,
     with_normal_unicode,
-    without_html,
 )
+from peftune.data.html_text import without_html
 from peftune.data.split_tables import read_split_tables
 from peftune.data.strings import Strings
 from peftune.data.task import Task, load_task
@@ -36,6 +36,8 @@ def strings(*texts: str) -> Strings:
         ("<script>alert(1)</script>after <!-- a note -->all", "after all"),
         ("I <3 you, 2 < 3 & 5 > 4", "I <3 you, 2 < 3 & 5 > 4"),
         ("nothing of the kind", "nothing of the kind"),
+        ("if a<b then b>a", "if a<b then b>a"),
+        ("see a.b/?x=1&copy=2 by AT&T", "see a.b/?x=1&copy=2 by AT&T"),
         ('<a href="https://a.b">a link</a>', "a link"),
     ],
 )

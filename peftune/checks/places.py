@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from peftune.checks.facts import DataFacts, SplitFacts
+from peftune.checks.facts import DataFacts
 from peftune.data.cells import counted, numbered
 
 _SHOWN = 60
@@ -20,24 +20,12 @@ def rows_in_words(rows: Mapping[str, Sequence[int]]) -> str:
     return f"{counted(sum(map(len, rows.values())), 'row')} ({placed(rows)})"
 
 
-def rows_where(
-    facts: DataFacts, holds: Callable[[str], object], *, blank: bool = False
-) -> dict[str, list[int]]:
-    """Find the rows whose text is so.
-
-    Args:
-        facts: the data.
-        holds: says of a text whether it is so.
-        blank: look at rows without text too, those that cleaning left out apart.
-    """
+def rows_where(facts: DataFacts, holds: Callable[[str], object]) -> dict[str, list[int]]:
+    """Find the rows whose text is so; rows without text are not asked."""
     return {
-        name: [row for row, text in _texts(split, blank=blank) if holds(text)]
+        name: [row for row, text in split.rows() if holds(text)]
         for name, split in facts.splits.items()
     }
-
-
-def _texts(split: SplitFacts, *, blank: bool) -> Iterable[tuple[int, str]]:
-    return enumerate(split.texts) if blank else split.rows()
 
 
 def some(rows: Mapping[str, Sequence[int]]) -> bool:

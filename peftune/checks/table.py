@@ -65,7 +65,7 @@ _ON_ROWS: tuple[tuple[Check, Callable[[DataFacts], CheckResult | None]], ...] = 
     (encoding.CONTROL, encoding.find_control),
     (encoding.UNSEEN, encoding.find_unseen),
     (encoding.ESCAPED, encoding.find_escaped),
-    (markup.HTML, markup.find_html),
+    (markup.MARKUP, markup.find_html),
     (language.LANGUAGE, language.find_other),
 )
 

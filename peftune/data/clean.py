@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
-import html.parser
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peftune.data.html_text import without_html
 from peftune.data.keys import NO_TEXT, text_keys
 from peftune.data.label_texts import LabelTexts, label_texts
 from peftune.data.leakage import sequence_keys, shares_a_sequence
@@ -26,11 +25,6 @@ The zero-width joiners stay: they hold emoji together and spell words in Persian
 """
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_SPACES = re.compile(" {2,}")
-_BLOCKS = frozenset({"address", "blockquote", "br", "dd", "div", "dl", "dt", "h1", "h2", "h3"}) | {
-    "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "section", "table", "td", "th", "tr", "ul",
-}  # fmt: skip
-_UNREAD = frozenset({"script", "style"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,48 +127,6 @@ def with_normal_unicode(text: str) -> str:
     Not NFKC: it would write `½` and `①` as other signs, which is a change of what the text says.
     """
     return unicodedata.normalize("NFC", _UNSEEN.sub("", _CONTROL.sub("", text)))
-
-
-def without_html(text: str) -> str:
-    """Remove tags and comments and spell out entities; a block's end is a space.
-
-    A `<` that begins no tag, as in `x < 3` or `<3`, stays.
-    """
-    if "<" not in text and "&" not in text:
-        return text
-    reader = _TextOfHtml()
-    reader.feed(text)
-    reader.close()
-    return _SPACES.sub(" ", "".join(reader.parts)).strip() if reader.tags else html.unescape(text)
-
-
-class _TextOfHtml(html.parser.HTMLParser):
-    """Collect the text between tags."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self.tags = 0
-        self._unread = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - of the library
-        self.tags += 1
-        self._unread += tag in _UNREAD
-        if tag in _BLOCKS:
-            self.parts.append(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.tags += 1
-        self._unread -= tag in _UNREAD and self._unread > 0
-        if tag in _BLOCKS:
-            self.parts.append(" ")
-
-    def handle_data(self, data: str) -> None:
-        if not self._unread:
-            self.parts.append(data)
-
-    def handle_comment(self, data: str) -> None:  # noqa: ARG002 - of the library
-        self.tags += 1
 
 
 _REWRITERS: dict[str, Callable[[str], str]] = {
