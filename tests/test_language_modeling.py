@@ -175,6 +175,30 @@ def test_the_gradient_is_that_of_a_plain_language_model(base: Path, tmp_path: Pa
         torch.testing.assert_close(found[f"transformer.{name}"], weight.grad, atol=1e-6, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "term",
+    [peftune.L2SP(weight=0.1, head_weight=1.0), peftune.KLToBase(weight=0.1, text="task")],
+    ids=["l2-sp", "kl"],
+)
+def test_a_regularizer_holds_a_language_model_too(
+    base: Path, term: peftune.Regularizer, tmp_path: Path
+) -> None:
+    """Its term of the loss is logged; the head that takes no part is no part of it."""
+    model = _without_dropout(base, STRATEGIES["lora"])
+    task = load_task(
+        DataSection(train_file=str(write_documents(tmp_path / "d.jsonl", 8))), "language-modeling"
+    )
+    section = TRAINING.model_copy(update={"weight_decay": 0.0, "metric_for_best_model": "loss"})
+
+    result = train(
+        model, task, section, checkpoints=tmp_path, run_identity="x", regularizers=[term]
+    )
+
+    found = [point[f"penalty_{term.type}"] for point in result.curve if "train_loss" in point]
+    assert found[0] == 0.0  # before the first step nothing has moved
+    assert found[1] > 0.0
+
+
 @pytest.mark.parametrize("strategy", TRUNKS)
 def test_the_head_takes_no_part(base: Path, strategy: str) -> None:
     """It does not learn, and is no part of what is saved, restored or switched off."""

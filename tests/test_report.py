@@ -135,7 +135,7 @@ def test_the_report_holds_no_number_that_is_none(report: dict[str, Any], run: Ru
 
 # Facts that are absent, and not unmeasured: a CPU has no CUDA version, a field no value, a rare
 # label no step where it began.
-NOT_MEASUREMENTS = ("environment", "run.strategy_config", "findings[]")
+NOT_MEASUREMENTS = ("environment", "run", "findings[]", "checks")
 
 
 def _keys_of_reason(reason: str) -> set[str]:
@@ -370,6 +370,7 @@ def test_a_run_without_probes_says_why_it_knows_nothing(tmp_path: Path) -> None:
         "verdict": None,
         "reason": "the recipe has no forgetting.probes",
         "path": (),
+        "stages": (),
     }
 
 

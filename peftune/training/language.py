@@ -10,6 +10,9 @@ from torch import nn
 from peftune.models.language import summed_nats
 from peftune.training.trainer import ClassifierTrainer
 
+_STATES = "output_hidden_states"
+"""The argument of a model's forward that asks for its states."""
+
 
 class LanguageTrainer(ClassifierTrainer):
     """Train a prepared trunk on full windows of tokens; the classification head takes no part.
@@ -34,13 +37,16 @@ class LanguageTrainer(ClassifierTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 - Trainer's signature
         """Ask the model for its states, which the tied head reads."""
-        with self.accelerator.autocast():
-            return super().compute_loss(
-                model,
-                {**inputs, "output_hidden_states": True},
-                return_outputs=return_outputs,
-                num_items_in_batch=num_items_in_batch,
-            )
+        return super().compute_loss(
+            model,
+            {**inputs, _STATES: True},
+            return_outputs=return_outputs,
+            num_items_in_batch=num_items_in_batch,
+        )
+
+    def _terms(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Give regularisers the tokens of the batch, and nothing else."""
+        return super()._terms({name: value for name, value in batch.items() if name != _STATES})
 
     def prediction_step(
         self,
@@ -59,5 +65,7 @@ class LanguageTrainer(ClassifierTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         states = outputs["hidden_states"][-1].flatten(0, 1)  # (windows, time, hidden)
-        nats = summed_nats(self._trained, states, labels.flatten())
+        # The model's forward has its own autocast; the head is applied after it.
+        with self.accelerator.autocast():
+            nats = summed_nats(self._trained, states, labels.flatten())
         return nats / (labels.numel() if num_items_in_batch is None else num_items_in_batch)

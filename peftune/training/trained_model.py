@@ -53,9 +53,10 @@ class TrainedClassifier:
         return squared_drift(self._model, self._preparation.before, importance)
 
     def head_norm(self) -> torch.Tensor:
-        """Return the squared norm of the classification head, with a gradient."""
+        """Return the squared norm of the classification head, with a gradient; 0 where it takes no part."""
         learning = [weight for weight in head_of(self._model).parameters() if weight.requires_grad]
-        return torch.stack([weight.float().square().sum() for weight in learning]).sum()
+        norms = [weight.float().square().sum() for weight in learning]
+        return torch.stack(norms).sum() if norms else torch.zeros((), device=self._device)
 
     def fisher(self, sequences: Sequence[Sequence[int]]) -> Mapping[str, torch.Tensor]:
         """Return the diagonal Fisher information of the base's weights, by name, a token."""
