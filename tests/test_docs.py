@@ -221,9 +221,15 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
     keys += [f"forgetting.{name}" for name in _names(report.Forgetting)] + _names(ProbeResult)
     keys += [f"checks.{name}" for name in _names(CheckReport)]
     keys += [*_names(CheckResult), *_names(Lengths), *_names(LeakedScore)]
-    facts = [*environment.environment(), "seed_streams", "dropped_rows"]
+    facts = [*environment.environment(), "seed_streams", "dropped_rows", "dropped_tokens"]
     keys += [f"environment.{name}" for name in facts]
-    keys += [*_names(report.PathPoint), PREDICTIONS, TEXTS, DOCUMENTS]
+    keys += [
+        *_names(report.PathPoint),
+        *_names(report.StageForgetting),
+        PREDICTIONS,
+        TEXTS,
+        DOCUMENTS,
+    ]
     assert sorted(_first_cells("report.md")) == sorted(keys)
 
 

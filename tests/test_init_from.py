@@ -180,6 +180,25 @@ def test_a_start_that_needs_a_folder_says_so(base: Path, artifacts: dict[str, Pa
     )
 
 
+def test_a_folder_with_something_else_in_it_is_left_alone(
+    base: Path, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    """The checkpoint under a strategy is written into a folder of its own; once is enough."""
+    begun(base, "lora", artifacts["full"], tmp_path)
+    written = (tmp_path / "under" / "model.safetensors").stat().st_mtime_ns
+    begun(base, "lora", artifacts["full"], tmp_path)
+    assert (tmp_path / "under" / "model.safetensors").stat().st_mtime_ns == written
+
+    with pytest.raises(OutputFolderError) as caught:
+        begun(base, "lora", artifacts["half"], tmp_path)
+
+    assert str(caught.value) == (
+        f"'{tmp_path / 'under'}' is not empty and holds something else than the trunk of '{artifacts['half']}'. "
+        "Choose another folder, or remove it."
+    )
+    assert (tmp_path / "under" / "model.safetensors").stat().st_mtime_ns == written
+
+
 @pytest.mark.parametrize("strategy", ["full", "lora", "head-only", "lora-8bit"])
 def test_forgetting_is_measured_against_the_base_that_the_recipe_names(
     base: Path, artifacts: dict[str, Path], strategy: str, tmp_path: Path

@@ -237,6 +237,22 @@ def test_a_good_run_has_no_finding(facts: Facts) -> None:
     assert findings(facts, [(4, 0.40, 0.50), (8, 0.20, 0.42), (12, 0.15, 0.41)]) == []
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_overfitting_to_numbers_does_not_depend_on_their_scale(scale: float, facts: Facts) -> None:
+    """Squared errors have the labels' own unit, so what counts as noise is a share of them."""
+    recipe = facts.recipe.model_copy(update={"task": "regression"})
+    numbers = dataclasses.replace(facts, recipe=recipe)
+    quiet = [(4, 0.5 * scale, 1.0 * scale), (8, 0.4 * scale, 1.09 * scale)]
+    loud = [(4, 0.5 * scale, 1.0 * scale), (8, 0.4 * scale, 1.11 * scale)]
+
+    [found] = findings(numbers, loud)
+
+    assert findings(numbers, quiet) == []
+    assert found.message.startswith(
+        f"Overfitting began at step 4: from there to step 8 the loss of validation rows rose from {scale:.4g} to {1.11 * scale:.4g}, while that of training rows fell from {0.5 * scale:.4g} to {0.4 * scale:.4g}. "
+    )
+
+
 def findings(facts: Facts, points: Sequence[tuple[int, float, float]]) -> list[Finding]:
     """Look for pitfalls in a curve of step, loss of training rows and validation loss."""
     curve = [

@@ -242,6 +242,14 @@ def test_a_fault_of_json_lines_is_named_far_into_a_file(
     assert fault(lambda: read_file(path), tmp_path) == message
 
 
+@pytest.mark.parametrize("empty", [1, 999, 1000, 2500])
+def test_rows_without_a_field_are_rows(empty: int, tmp_path: Path) -> None:
+    """They count, also where they fill whole parts of a file before the first field is seen."""
+    path = written(tmp_path / "rows.jsonl", "{}\n" * empty + '{"text": "x"}\n{}\n')
+
+    assert read_file(path).column("text").to_pylist() == [None] * empty + ["x", None]
+
+
 # Text columns that hold no text
 
 
@@ -274,6 +282,17 @@ def test_a_column_of_bytes_or_lists_is_no_text(
     assert fault(lambda: texts(read_file(tmp_path / "rows.parquet")), tmp_path) == (
         f"'rows': column 'text' holds {kind.replace('item', 'element')}, which is no text. "
         "Set data.text_column and data.label_column."
+    )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_text_of_a_typed_file_that_is_no_utf8_is_refused(kind: str, tmp_path: Path) -> None:
+    """It is found when the file is read, not by a traceback in the middle of training."""
+    path = write_records(tmp_path / f"rows.{kind}", [{"text": "umlaut-text"}])
+    path.write_bytes(path.read_bytes().replace(b"umlaut-text", b"\xfcmlaut-text"))
+
+    assert fault(lambda: read_file(path), tmp_path).startswith(
+        f"'rows.{kind}' is no readable {'Arrow' if kind == 'arrow' else kind} file: "
     )
 
 

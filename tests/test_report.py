@@ -50,7 +50,7 @@ output_dir: runs/tiny
 
 KEYS = {
     "": "schema_version peftune_version status run learning forgetting cost findings environment",
-    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256 order_sha256",
+    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256 order_sha256 start_sha256 task start",
     "run.strategy_config": "name r lora_alpha lora_dropout target_modules layers_to_transform use_rslora use_dora",
     "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason task",
     "learning.metrics": "balanced_accuracy weighted_f1 micro_f1 roc_auc log_loss",
@@ -59,7 +59,7 @@ KEYS = {
     "learning.per_label.*": "precision recall f1 support",
     "learning.baselines": "majority tfidf_logistic_regression",
     "learning.baselines.*": "accuracy macro_f1",
-    "forgetting": "probes controls verdict reason path",
+    "forgetting": "probes controls verdict reason path stages",
     "forgetting.controls": "adapter_off_forgetting",
     "forgetting.probes[]": "name type metric unit higher_is_better before after forgetting ci95 ci90 margin verdict power kl kl_ci95 mcnemar heads quantization details n_documents n_tokens data_sha256 protocol reason",
     "forgetting.probes[].power": "spread needed_documents enough",
@@ -67,7 +67,7 @@ KEYS = {
     "forgetting.probes[].protocol": "prefix window windows batch_size batches padding head logits sums aggregation sha256",
     "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps reason",
     "findings[]": "code severity message advice step",
-    "environment": "versions platform device cuda bf16 cpu_capability threads seed_streams dropped_rows",
+    "environment": "versions platform device cuda bf16 cpu_capability threads seed_streams dropped_rows dropped_tokens",
     "environment.seed_streams": "head adapter training bootstrap regularizers train_sample",
     "environment.dropped_rows": "train validation test",
 }  # fmt: skip

@@ -50,6 +50,7 @@ def prepare(
         ArtifactError: the artifact is damaged, or belongs to another base.
         BaseModelError: the base cannot be found or read.
         GuardError: the strategy leaves the model in a wrong state.
+        OutputFolderError: `base_folder` holds something else.
         UsageError: `base_folder` is needed and not given.
     """
     model = begin(

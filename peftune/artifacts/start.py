@@ -15,10 +15,11 @@ from peftune.artifacts.load import base_beside, checked_manifest, load_prepared
 from peftune.artifacts.manifest import Manifest, seal_of
 from peftune.artifacts.publish import published
 from peftune.artifacts.tensors import insert_trunk, trunk_tensors
-from peftune.errors import ArtifactError, UsageError
+from peftune.errors import ArtifactError, OutputFolderError, UsageError
 from peftune.models.effective import (
     copied_into,
     effective_trunk,
+    holds_trunk,
     same_states,
     trunk_states,
     write_trunk,
@@ -107,6 +108,7 @@ def begin(beginning: Beginning) -> nn.Module:
         ArtifactError: the artifact is damaged, or belongs to another base.
         BaseModelError: the base cannot be found or read.
         GuardError: the strategy leaves the model in a wrong state.
+        OutputFolderError: the folder for a checkpoint holds something else.
         UsageError: a checkpoint must be written, and there is no folder for it.
     """
     if beginning.init_from is None:
@@ -225,6 +227,10 @@ def _on_top_of(
         message = f"'{beginning.init_from}' changed weights that the strategy '{strategy}' freezes, so its trunk must be written as a checkpoint to be put under it. Say where: base_folder=…."
         raise UsageError(message)
     tokenizer = preparation_of(init).tokenizer
-    with published(folder) as staging:
-        write_trunk(init, weights, tokenizer, staging)
+    if not folder.exists() or not any(folder.iterdir()):
+        with published(folder) as staging:
+            write_trunk(init, weights, tokenizer, staging)
+    elif not holds_trunk(folder, weights):
+        message = f"'{folder}' is not empty and holds something else than the trunk of '{beginning.init_from}'. Choose another folder, or remove it."
+        raise OutputFolderError(message)
     return beginning.prepared(str(folder))

@@ -41,7 +41,7 @@ def check(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Look for faults in the data of a recipe, with row numbers, without training."""
+    """Look for faults in the data of a recipe, with row numbers; train only for --learning-curve."""
     quiet_libraries()
     from peftune.checks import check as check_recipe
 

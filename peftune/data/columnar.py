@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def read_parquet(path: Path) -> pa.Table:
     try:
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
             return _grown(file.schema_arrow, file.iter_batches(batch_size=_BATCH))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = f"'{path}' is no readable parquet file: {first_line(error)}."
         raise DataError(message) from error
 
@@ -42,8 +43,9 @@ def read_arrow(path: Path) -> pa.Table:
         except pa.ArrowInvalid:
             file.seek(0)
             table = pa.ipc.open_file(file).read_all()
+        table.validate(full=True)
         return pa.table([plain(column) for column in table.columns], names=table.column_names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = f"'{path}' is no readable Arrow file: {first_line(error)}."
         raise DataError(message) from error
 
@@ -60,7 +62,8 @@ def _grown(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
     empty = schema.empty_table().to_batches() or [
         pa.record_batch([pa.array([], field.type) for field in schema], schema=schema)
     ]
-    for batch in (*empty, *batches):
+    for batch in itertools.chain(empty, batches):
+        batch.validate(full=True)  # text that is no UTF-8 would be found row by row otherwise
         table.append(
             pa.record_batch([plain(column) for column in batch.columns], names=schema.names)
         )

@@ -102,10 +102,11 @@ def _table(records: Iterable[tuple[int, Record]], path: Path) -> pa.Table:
     for length, record in records:
         batch.append(record)
         characters += length
-        if len(batch) == _BATCH or characters > _LARGE_BATCH:
+        large = len(batch) >= _BATCH or characters > _LARGE_BATCH
+        if large and (columns.rows or any(batch)):  # Arrow counts no rows without a column
             table.append(columns.batch(batch))
             batch, characters = [], 0
-    if batch:
+    if columns.rows or any(batch):
         table.append(columns.batch(batch))
     if not columns.rows:
         message = f"'{path}' holds no rows."

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2LMHeadModel, GPT2Model, PreTrainedTokenizerBase
 
@@ -104,6 +106,21 @@ def write_trunk(
     with hidden_load_report():
         language_model(model, weights).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def holds_trunk(folder: Path, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Say whether a folder is a checkpoint of exactly these weights, as `write_trunk` writes it."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        return False
+    try:
+        found = load_file(file)
+    except SafetensorError:
+        return False
+    named = {f"{GPT2LMHeadModel.base_model_prefix}.{key}": one for key, one in weights.items()}
+    return set(found) == set(named) and all(
+        torch.equal(found[key], one) for key, one in named.items()
+    )
 
 
 def language_model(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> GPT2LMHeadModel:

@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from peftune.errors import GuardError
-from peftune.models.parts import evaluating, head_of, label_count, trainable_parameters
+from peftune.models.parts import (
+    evaluating,
+    head_of,
+    label_count,
+    trainable_parameters,
+    unwrapped,
+)
 from peftune.models.reference import at_strength
 from peftune.strategies import Strategy
 
@@ -133,7 +139,7 @@ def check_reference(
 
 def _probe_gradients(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     head = next(head_of(model).parameters())
-    labels = torch.arange(len(batch["input_ids"]), device=head.device) % label_count(model)
+    labels = _some_labels(model, len(batch["input_ids"])).to(head.device)
     was_training = model.training
     model.eval()
     try:
@@ -146,6 +152,18 @@ def _probe_gradients(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     finally:
         model.zero_grad(set_to_none=True)
         model.train(was_training)
+
+
+def _some_labels(model: nn.Module, rows: int) -> torch.Tensor:
+    """Make labels of the kind that the model learns, as different as they can be."""
+    kind, count = unwrapped(model).config.problem_type, label_count(model)
+    numbers = torch.arange(rows)
+    if kind == "regression":
+        return numbers.float()
+    ids = numbers % count
+    return (
+        nn.functional.one_hot(ids, count).float() if kind == "multi_label_classification" else ids
+    )
 
 
 def _trunk_names(model: nn.Module) -> list[str]:

@@ -48,6 +48,7 @@ def _losses(subject: Subject) -> Iterator[Figure]:
         for strategy, items in subject.by_strategy.items()
     }
     values = [y for lines in panels.values() for line in lines for y in line.ys]
+    unit = "" if any(run.learning.task == "regression" for run in subject.runs) else "nats"
     if not values:
         return
     margin = _MARGIN * (max(values) - min(values)) or 1.0
@@ -61,13 +62,13 @@ def _losses(subject: Subject) -> Iterator[Figure]:
                 lines,
                 name=f"loss-{series}",
                 x_label="step",
-                y_label="loss (nats)",
+                y_label=f"loss{unit and f' ({unit})'}",
                 limits=limits,
                 onsets=_onsets(subject, strategy),
             ),
             f"Loss of {strategy}",
             f"Loss of {strategy} on training and validation rows by training step. {_ends(lines, plain)}{_marked(subject, strategy)}",
-            _numbers(f"Loss of {strategy}, nats", lines, plain),
+            _numbers(f"Loss of {strategy}{unit and f', {unit}'}", lines, plain),
         )
 
 

@@ -54,10 +54,12 @@ class RunEnvironment(Environment):
     Args:
         seed_streams: the seeds derived from the run's.
         dropped_rows: rows left out for an empty text, by split.
+        dropped_tokens: tokens at the end of a packed training text, too few for a window.
     """
 
     seed_streams: dict[str, int]
     dropped_rows: dict[str, int]
+    dropped_tokens: int
 
 
 def environment() -> Environment:

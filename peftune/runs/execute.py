@@ -180,7 +180,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         forgetting=forgetting,
         cost=cost_of(model, training, artifact),
         findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
-        environment=environment_of(task, seed),
+        environment=environment_of(task, seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
     )
 

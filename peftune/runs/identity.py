@@ -44,12 +44,13 @@ def identity_of(
     )
 
 
-def environment_of(task: Task, seed: int) -> RunEnvironment:
+def environment_of(task: Task, seed: int, training: TrainingResult) -> RunEnvironment:
     """Say with what a run was done."""
     return {
         **environment(),
         "seed_streams": seed_streams(seed),
         "dropped_rows": dict(task.dropped),
+        "dropped_tokens": training.dropped_tokens,
     }
 
 

@@ -1,0 +1,633 @@
+"""Tasks of several labels, of numbers and of text pairs: read, trained, scored, saved and said."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bases import write_base
+from kinds import STRATEGIES, TRAINING
+from sklearn.metrics import f1_score
+from torch import nn
+from torch.nn import functional
+from transformers import pipeline
+from typer.testing import CliRunner
+
+import peftune
+from peftune.cli.main import app
+from peftune.data.labelled import read_labelled
+from peftune.data.split_tables import SplitTable
+from peftune.data.tables import read_file
+from peftune.data.task import Task, load_task
+from peftune.data.text_column import TextColumns, texts_of
+from peftune.errors import DataError, UsageError
+from peftune.models.prepare import prepare_model
+from peftune.recipe.schema import DataSection, ModelSection, TaskName
+from peftune.recipe.training import TrainingSection
+from peftune.runs import Run
+from peftune.tasks.judge import judge, task_metrics
+from peftune.tasks.learning import learned_something
+from peftune.tasks.loss import class_weights, loss_of
+from peftune.tasks.multi_label import best_thresholds
+from peftune.testing.tuned import GradientsBeforeTheStep
+from peftune.training.train import train
+
+NAN = math.nan
+TAGS = ("urgent", "billing", "praise")
+CELLS = np.array([[1, 0, 1], [0, 0, NAN], [1, 1, 0], [0, 1, NAN], [1, 0, 0]])
+LOGITS = np.array([[2, -1, -3], [-1, -2, 5], [-1, 1, -1], [-2, 2, 1], [3, 0.5, -2.0]])
+
+
+# Scores
+
+
+def test_the_scores_of_several_labels_count_the_known_cells_alone() -> None:
+    """By hand: said are 1 0 0 / 0 0 . / 0 1 0 / 0 1 . / 1 1 0; the dots are not known."""
+    metrics = task_metrics(LOGITS, CELLS, "multi-label")
+
+    f1 = [2 * 2 / (3 + 2), 2 * 2 / (2 + 3), 0.0]
+    assert metrics["accuracy"] == 2 / 5
+    assert metrics["macro_f1"] == pytest.approx(sum(f1) / 3)
+    assert metrics["micro_f1"] == pytest.approx(2 * 4 / (6 + 5))
+    assert metrics["weighted_f1"] == pytest.approx((3 * f1[0] + 2 * f1[1] + 1 * f1[2]) / 6)
+    known = ~np.isnan(CELLS)
+    losses = functional.binary_cross_entropy_with_logits(
+        torch.tensor(LOGITS[known]), torch.tensor(CELLS[known])
+    )
+    assert metrics["log_loss"] == pytest.approx(float(losses))
+
+
+def test_the_scores_of_several_labels_are_those_of_scikit_learn_where_all_are_known() -> None:
+    """An independent implementation, on random cells."""
+    generator = np.random.default_rng(0)
+    cells, logits = generator.integers(0, 2, (50, 4)), generator.normal(size=(50, 4))
+
+    metrics = task_metrics(logits, cells.astype(float), "multi-label")
+
+    for average in ("macro", "micro", "weighted"):
+        assert metrics[f"{average}_f1"] == pytest.approx(
+            f1_score(cells, logits >= 0, average=average)
+        )
+    assert metrics["accuracy"] == ((logits >= 0) == cells).all(axis=1).mean()
+
+
+def test_a_label_with_one_value_has_no_area_and_the_report_names_it() -> None:
+    """The area is a mean over the labels that have both values."""
+    cells = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, NAN]])
+
+    learning = judge(
+        LOGITS[:3, :2], tuple(map(tuple, cells)), names=("a", "b"), split="test", seed=0,
+        kind="multi-label",
+    )  # fmt: skip
+
+    assert learning.metrics["roc_auc"] == 0.75  # 2 is above -1, and -1 is level with it: half
+    assert "roc_auc" not in learning.per_label["b"]
+    assert learning.reason == "roc_auc: b has only one value in this split"
+    assert learning.confusion is None
+
+
+def test_the_interval_of_the_f1_holds_it_and_shrinks_with_rows() -> None:
+    """Twenty times the rows make it narrower by about the root of twenty."""
+    small = _judged_cells(40)
+    large = _judged_cells(800)
+
+    for learning in (small, large):
+        low, high = learning.ci95["macro_f1"] or (1.0, 0.0)
+        assert learning.macro_f1 is not None
+        assert low < learning.macro_f1 < high
+    assert 3 < _width(small) / _width(large) < 6.5
+
+
+def _judged_cells(rows: int) -> Any:  # noqa: ANN401 - Learning
+    generator = np.random.default_rng(1)
+    cells = generator.integers(0, 2, (rows, 2)).astype(float)
+    logits = cells * 2 - 1 + generator.normal(size=(rows, 2)) * 1.5
+    return judge(
+        logits,
+        tuple(map(tuple, cells)),
+        names=("a", "b"),
+        split="test",
+        seed=0,
+        kind="multi-label",
+    )
+
+
+def _width(learning: Any) -> float:  # noqa: ANN401 - Learning
+    low, high = learning.ci95["macro_f1"]
+    return float(high - low)
+
+
+def test_thresholds_from_validation_rows_are_those_of_the_best_f1() -> None:
+    """No other threshold between two probabilities says the label better; nor is one 0 or 1."""
+    generator = np.random.default_rng(2)
+    cells = (generator.random((60, 2)) < 0.2).astype(float)
+    cells[:5, 1] = NAN
+    logits = cells * 1.5 - 2 + generator.normal(size=(60, 2))
+    logits = np.nan_to_num(logits)
+
+    found = best_thresholds(logits, tuple(map(tuple, cells)))
+
+    assert found != (0.5, 0.5)
+    for column, threshold in enumerate(found):
+        known = ~np.isnan(cells[:, column])
+        truth = cells[known, column] == 1
+        probabilities = 1 / (1 + np.exp(-logits[known, column]))
+        best = max(f1_score(truth, probabilities >= at) for at in probabilities)
+        assert 0 < threshold < 1
+        assert f1_score(truth, probabilities >= threshold) == pytest.approx(best)
+
+
+def test_the_scores_of_numbers_are_those_worked_out_by_hand() -> None:
+    """Errors 1, 0, -1 and 2: squares 6, absolutes 4; the variance of 1 2 3 6 is 3.5."""
+    metrics = task_metrics(
+        np.array([[2.0], [2.0], [2.0], [8.0]]), np.array([1, 2, 3, 6.0]), "regression"
+    )
+
+    assert metrics["mse"] == 6 / 4
+    assert metrics["mae"] == 4 / 4
+    assert metrics["r2"] == pytest.approx(1 - 1.5 / 3.5)
+    assert metrics["pearson"] == pytest.approx(
+        float(np.corrcoef([2, 2, 2, 8], [1, 2, 3, 6])[0, 1])
+    )
+    assert metrics["spearman"] == pytest.approx(math.sqrt(3 / 5))  # ranks 2 2 2 4 and 1 2 3 4
+
+
+def test_a_correlation_that_does_not_exist_is_null_with_its_reason() -> None:
+    """A model that says the same number for every row correlates with nothing."""
+    learning = judge(
+        np.ones((3, 1)), (1.0, 2.0, 3.0), names=("score",), split="test", seed=0, kind="regression"
+    )
+
+    assert (learning.accuracy, learning.macro_f1) == (None, None)
+    assert learning.metrics["pearson"] is None
+    assert learning.ci95["pearson"] is None
+    assert learning.reason == (
+        "accuracy, macro_f1: a regression has no labels; "
+        "pearson, spearman: all rows or all outputs are the same number"
+    )
+
+
+@pytest.mark.parametrize(("noise", "learned"), [(0.1, True), (3.0, False)])
+def test_numbers_are_learned_where_they_are_said_better_than_by_their_mean(
+    noise: float, learned: bool
+) -> None:
+    """The interval of the squared error must lie below that of saying the mean of train."""
+    generator = np.random.default_rng(3)
+    truth = generator.normal(size=100)
+    said = truth + generator.normal(size=100) * noise
+    mean = {"mean": {"loss": float(truth.var())}}
+
+    learning = judge(
+        said[:, None], tuple(truth), names=("score",), split="test", seed=0, kind="regression",
+        baselines=mean,
+    )  # fmt: skip
+
+    assert learned_something(learning) is learned
+
+
+# Losses
+
+
+def test_balanced_weights_make_every_class_count_the_same() -> None:
+    """Six rows of one class and two of the other weigh 4 in all; a class without rows is left out."""
+    weights = class_weights((0,) * 6 + (2,) * 2, 3)
+
+    assert weights.tolist() == pytest.approx([8 / 12, 0.0, 8 / 4])
+    assert 6 * weights[0] == pytest.approx(float(2 * weights[2]))
+
+
+def test_a_label_that_is_not_known_has_no_loss_and_no_gradient() -> None:
+    """The mean is over the known cells; what the model says of the others does not matter."""
+    loss = loss_of("multi-label", tuple(map(tuple, CELLS)), classes=3, weights=None)
+    assert loss is not None
+    logits = torch.tensor(LOGITS, requires_grad=True)
+    cells = torch.tensor(np.nan_to_num(CELLS, nan=-100.0))
+
+    value = loss({"logits": logits}, cells)
+    value.backward()
+
+    assert value.item() == pytest.approx(task_metrics(LOGITS, CELLS, "multi-label")["log_loss"])
+    assert logits.grad is not None
+    assert torch.equal(logits.grad == 0, torch.tensor(np.isnan(CELLS)))
+
+
+def test_a_plain_task_keeps_the_loss_of_transformers() -> None:
+    """Only weights, or labels that are not known, ask for another."""
+    assert loss_of("single-label", (0, 1), classes=2, weights=None) is None
+    assert loss_of("regression", (0.5, 1.0), classes=1, weights=None) is None
+
+
+# Whole runs
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a random base."""
+    return write_base(tmp_path_factory.mktemp("base") / "base")
+
+
+def _write_tickets(path: Path, count: int = 48) -> Path:
+    """Write rows with three labels of 0 and 1, a number and two texts; some labels are not known."""
+    words = ("late", "invoice", "thanks", "please", "again")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "title", "body", *TAGS, "score", "label"])
+        for i in range(count):
+            cells = [
+                "1" if i % 3 == 0 else "0",
+                "" if i % 8 == 5 else str(i % 2),
+                str(int(i % 5 == 2)),
+            ]
+            body = f"{words[i % 5]} {words[i * 3 % 5]} {i * 37}"
+            writer.writerow([f"t{i}", words[i % 5], body, *cells, f"{i % 7 / 2}", "ab"[i % 2]])
+    return path
+
+
+DATA: dict[str, dict[str, Any]] = {
+    "multi-label": {"text_column": "body", "label_column": TAGS},
+    "regression": {"text_column": "body", "label_column": "score"},
+    "pair": {"text_column": "title", "text_pair_column": "body"},
+}
+
+
+def _recipe(folder: Path, base: Path, kind: str, strategy: str, **training: Any) -> peftune.Recipe:  # noqa: ANN401 - TrainingSection's
+    task: TaskName = "single-label" if kind == "pair" else kind  # type: ignore[assignment]
+    rows = _write_tickets(folder / "tickets.csv")
+    return peftune.Recipe(
+        version=1,
+        name=kind,
+        task=task,
+        model=ModelSection(name_or_path=str(base), max_length=24),
+        data=DataSection(train_file=str(rows), **DATA[kind]),
+        strategy=STRATEGIES[strategy],
+        training=TRAINING.model_copy(update=training),
+        output_dir=str(folder / f"{kind}-{strategy}"),
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Run]:
+    """Give a run of every kind by every strategy."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        (kind, strategy): peftune.run(_recipe(folder, base, kind, strategy))
+        for kind in DATA
+        for strategy in STRATEGIES
+    }
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("kind", DATA)
+def test_every_strategy_learns_every_kind_and_says_the_same_when_loaded(
+    kind: str, strategy: str, base: Path, runs: dict[tuple[str, str], Run]
+) -> None:
+    """What the loaded artifact says of the scored rows is what the run wrote of them."""
+    run = runs[kind, strategy]
+    lines = _lines(run.folder / "predictions.jsonl")
+    texts = [line["text"] for line in _lines(run.folder / "texts.jsonl")]
+
+    classifier = peftune.load(run.artifact, base=str(base), use_cpu=True)
+    said = classifier.predict(texts)
+
+    assert classifier.task == run.learning.task == ("single-label" if kind == "pair" else kind)
+    assert len(lines) == run.learning.n == len(said)
+    for line, prediction in zip(lines, said, strict=True):
+        if kind == "regression":
+            assert line["predicted"] == pytest.approx(prediction.score, abs=1e-4)
+            assert prediction.label == "score"
+        elif kind == "multi-label":
+            assert prediction.labels == tuple(
+                tag for tag in TAGS if prediction.probabilities[tag] >= 0.5
+            )
+            assert line["probabilities"] == pytest.approx(dict(prediction.probabilities), abs=1e-4)
+            assert set(line["label"]).isdisjoint(line["not_known"])
+        else:
+            assert line["predicted"] == prediction.label
+    assert (run.folder / "README.md").exists() is False
+    assert (run.artifact / "README.md").read_text(encoding="utf-8").count("---") >= 2
+
+
+def test_the_scores_of_a_run_are_those_of_its_predictions(
+    runs: dict[tuple[str, str], Run],
+) -> None:
+    """Counted again from `predictions.jsonl`, with the labels that the file has."""
+    run = runs["multi-label", "lora"]
+    lines = _lines(run.folder / "predictions.jsonl")
+
+    right = [
+        {*line["label"]} - {*line["not_known"]} == {*line["predicted"]} - {*line["not_known"]}
+        for line in lines
+    ]
+    assert run.learning.accuracy == sum(right) / len(right)
+
+    numbers = _lines(runs["regression", "full"].folder / "predictions.jsonl")
+    errors = [(line["label"] - line["predicted"]) ** 2 for line in numbers]
+    assert runs["regression", "full"].learning.metrics["mse"] == pytest.approx(
+        sum(errors) / len(errors)
+    )
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_a_file_is_scored_by_the_columns_that_were_learned_from(
+    kind: str, base: Path, runs: dict[tuple[str, str], Run], tmp_path: Path
+) -> None:
+    """`evaluate` and `predict` need no column names: the manifest has them."""
+    run = runs[kind, "lora"]
+    rows = _write_tickets(tmp_path / "more.csv", 30)
+    runner = CliRunner()
+
+    scored = runner.invoke(app, ["evaluate", str(run.artifact), "--file", str(rows), "--base", str(base), "--json"])  # fmt: skip
+    said = runner.invoke(app, ["predict", str(run.artifact), "--file", str(rows), "--base", str(base)])  # fmt: skip
+
+    assert (scored.exit_code, said.exit_code) == (0, 0)
+    assert json.loads(scored.stdout)["n"] == 30
+    first = json.loads(said.stdout.splitlines()[0])
+    assert first["text"] == ("late\nlate late 0" if kind == "pair" else "late late 0")
+    assert ("labels" in first) is (kind == "multi-label")
+    assert ("probabilities" in first) is (kind != "regression")
+
+
+def test_a_pair_is_predicted_as_two_texts_or_as_the_one_that_they_make(
+    base: Path, runs: dict[tuple[str, str], Run]
+) -> None:
+    """A tuple of two is joined as the training rows were."""
+    classifier = peftune.load(runs["pair", "lora"].artifact, base=str(base), use_cpu=True)
+
+    assert classifier.predict([("late", "again 7")]) == classifier.predict(["late\nagain 7"])
+    with pytest.raises(UsageError, match="takes a list of strings"):
+        classifier.predict([("a", "b", "c")])  # type: ignore[list-item]
+
+
+def test_a_full_model_of_several_labels_opens_in_a_pipeline_of_transformers(
+    runs: dict[tuple[str, str], Run],
+) -> None:
+    """The checkpoint says itself that its labels do not exclude each other."""
+    run = runs["multi-label", "full"]
+    said = pipeline("text-classification", str(run.artifact), top_k=None, device="cpu")(
+        ["late 3"]
+    )[0]
+    ours = peftune.load(run.artifact, use_cpu=True).predict(["late 3"])[0]
+
+    assert {one["label"]: one["score"] for one in said} == pytest.approx(
+        dict(ours.probabilities), abs=1e-5
+    )
+
+
+def test_thresholds_that_validation_rows_chose_are_saved_and_used(
+    base: Path, tmp_path: Path
+) -> None:
+    """The artifact says a label from the probability that the run chose."""
+    run = peftune.run(_recipe(tmp_path, base, "multi-label", "lora", label_threshold="validation"))
+    chosen = [scores["threshold"] for scores in run.learning.per_label.values()]
+    classifier = peftune.load(run.artifact, base=str(base), use_cpu=True)
+    prediction = classifier.predict(["thanks again 5"])[0]
+
+    assert classifier.manifest is not None
+    assert classifier.manifest.label_thresholds == chosen != [0.5, 0.5, 0.5]
+    assert prediction.labels == tuple(
+        tag for tag, limit in zip(TAGS, chosen, strict=True)
+        if prediction.probabilities[tag] >= limit
+    )  # fmt: skip
+
+
+def test_every_kind_has_a_report_of_its_own(runs: dict[tuple[str, str], Run]) -> None:
+    """The page and the table name the scores of the kind, and no accuracy that is none."""
+    from peftune.reporting import write_reports
+    from peftune.runs.evidence import read_evidence
+
+    for kind, told in (("multi-label", "Label by label"), ("regression", "Mean squared error")):
+        folder = runs[kind, "lora"].folder
+        written = write_reports(None, [read_evidence(folder)], (), folder)
+        page = written.page.read_text(encoding="utf-8")
+        assert told in page
+        assert written.answer.startswith("lora reaches")
+        assert "None" not in written.markdown.read_text(encoding="utf-8")
+    assert "Accuracy" not in page
+
+
+def test_the_baselines_of_every_kind_are_scored_beside_the_model(
+    runs: dict[tuple[str, str], Run],
+) -> None:
+    """What is said without reading, and what counting words says."""
+    labels = runs["multi-label", "lora"].learning.baselines
+    numbers = runs["regression", "lora"].learning.baselines
+
+    assert {*labels} == {"majority", "tfidf_logistic_regression"}
+    assert labels["majority"]["macro_f1"] == 0.0  # no label has half of the rows
+    assert {*numbers} == {"mean", "tfidf_ridge"}
+    assert numbers["mean"]["loss"] == numbers["mean"]["mse"]
+
+
+# Laws of training
+
+
+def _gradients(
+    task: Task, base: Path, folder: Path, section: TrainingSection, rows: int
+) -> dict[str, torch.Tensor]:
+    model = prepare_model(
+        str(base),
+        STRATEGIES["lora"],
+        labels=task.labels,
+        task=task.kind,
+        max_length=24,
+        use_cpu=True,
+    )
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    copied = GradientsBeforeTheStep()
+    split = section.model_copy(
+        update={
+            "per_device_train_batch_size": rows,
+            "gradient_accumulation_steps": 16 // rows,
+            "max_steps": 1,
+            "max_grad_norm": 1e9,
+            "metric_for_best_model": "loss",
+        }
+    )
+    train(model, task, split, checkpoints=folder / str(rows), run_identity="x", callbacks=[copied])
+    return copied.gradients
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [
+        ("multi-label", None),
+        ("multi-label", "balanced"),
+        ("regression", None),
+        ("pair", "balanced"),
+    ],
+)
+def test_a_step_does_not_depend_on_how_its_rows_are_split_into_batches(
+    kind: str, weights: str | None, base: Path, tmp_path: Path
+) -> None:
+    """Sixteen rows at once, or four times four: rare labels and unknown cells among them."""
+    recipe = _recipe(tmp_path, base, kind, "lora", class_weights=weights, weight_decay=0.0)
+    task = load_task(recipe.data.model_copy(update={"max_train_examples": 16}), recipe.task)
+
+    whole = _gradients(task, base, tmp_path, recipe.training, 16)
+    split = _gradients(task, base, tmp_path, recipe.training, 4)
+
+    assert {*whole} == {*split}
+    for name, gradient in whole.items():
+        torch.testing.assert_close(split[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_weights_change_what_a_rare_label_counts(base: Path, tmp_path: Path) -> None:
+    """With `balanced` the gradient is another; without rare labels it would be the same."""
+    found = []
+    for weights in (None, "balanced"):
+        recipe = _recipe(
+            tmp_path, base, "multi-label", "lora", class_weights=weights, weight_decay=0.0
+        )
+        task = load_task(recipe.data.model_copy(update={"max_train_examples": 16}), recipe.task)
+        folder = tmp_path / str(weights)
+        found.append(_gradients(task, base, folder, recipe.training, 16))
+
+    assert any(not torch.allclose(found[0][name], found[1][name]) for name in found[0])
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("columns", "first", "second"),
+    [
+        (TextColumns("body"), "it rains", ""),
+        (TextColumns(("title", "body")), "Rain\nit rains", "Sun"),
+        (TextColumns("title", text_pair_column="body"), "Rain\nit rains", ""),
+        (TextColumns(template="{title}: {body} {{{tag}}}"), "Rain: it rains {NA}", "Sun:  {}"),
+    ],
+)
+def test_a_text_is_made_of_the_columns_that_are_named(
+    columns: TextColumns, first: str, second: str, tmp_path: Path
+) -> None:
+    """Blank parts are left out of joined columns; half a pair is no text; cells keep characters."""
+    path = tmp_path / "rows.csv"
+    path.write_text("title,body,tag\nRain,it rains,NA\nSun,,\n", encoding="utf-8")
+    table = SplitTable("train", "rows.csv", read_file(path), {})
+
+    assert list(texts_of(table, columns)) == [first, second]
+
+
+@pytest.mark.parametrize("template", ["no column", "{}", "{title", "{title!r}", "{title:>9}"])
+def test_a_template_without_plain_columns_is_refused(template: str, tmp_path: Path) -> None:
+    """It can name columns, and nothing that would run or format."""
+    path = tmp_path / "rows.csv"
+    path.write_text("title\nx\n", encoding="utf-8")
+
+    with pytest.raises(DataError, match=r"^data\.template"):
+        texts_of(
+            SplitTable("train", "rows.csv", read_file(path), {}), TextColumns(template=template)
+        )
+
+
+def test_lists_of_labels_are_read_by_name_or_id(tmp_path: Path) -> None:
+    """JSON lists, also in a csv cell; an empty list says that none applies."""
+    rows = [
+        {"text": "a", "label": ["x", "z"]},
+        {"text": "b", "label": []},
+        {"text": "c", "label": ["y"]},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    found = read_labelled(path, names=("x", "y", "z"), kind="multi-label")
+    by_id = tmp_path / "ids.csv"
+    by_id.write_text('text,label\na,"[0, 2]"\nb,[]\nc,[1]\n', encoding="utf-8")
+
+    assert found.labels == ((1, 0, 1), (0, 0, 0), (0, 1, 0))
+    assert read_labelled(by_id, names=("x", "y", "z"), kind="multi-label").labels == found.labels
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "message"),
+    [
+        ("multi-label", "maybe", "rows.csv': row 1 has 'maybe' in 'x'. A label column of multi-label holds 0 or 1, or nothing where it is not known."),
+        ("regression", "high", "rows.csv': row 1 has 'high' as its label, which is no number. A regression learns finite numbers; check data.label_column."),
+        ("regression", "inf", "rows.csv': row 1 has 'inf' as its label, which is no number. A regression learns finite numbers; check data.label_column."),
+        ("regression", "", "rows.csv': 1 row without a label, row 1. Add the labels or remove the rows."),
+    ],
+)  # fmt: skip
+def test_a_label_that_is_none_is_named_with_its_row(
+    kind: TaskName, cell: str, message: str, tmp_path: Path
+) -> None:
+    """What the cell says, where it stands, and what belongs there."""
+    path = tmp_path / "rows.csv"
+    path.write_text(f"text,x,y\na,1,0\nb,{cell},1\n", encoding="utf-8")
+    columns: str | Sequence[str] = ("x", "y") if kind == "multi-label" else "x"
+
+    with pytest.raises(DataError) as caught:
+        read_labelled(path, names=("x", "y"), kind=kind, label_column=columns)
+
+    assert str(caught.value) == f"'{message}"
+
+
+# What does not go together
+
+
+def test_a_key_that_says_nothing_in_the_task_is_refused(base: Path, tmp_path: Path) -> None:
+    """A metric of another task, a list of label columns, thresholds."""
+    good = _recipe(tmp_path, base, "regression", "lora").model_dump()
+    for change, message in (
+        ({"training": TrainingSection(metric_for_best_model="macro_f1")}, "is no metric of 'task: regression'"),
+        ({"data": DataSection(train_file="x.csv", label_column=("a", "b"))}, "needs 'task: multi-label'"),
+        ({"training": TrainingSection(label_threshold=0.3)}, "'training.label_threshold' says nothing"),
+        ({"training": TrainingSection(class_weights="balanced")}, "'training.class_weights' says nothing"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            peftune.Recipe(**{**good, "strategy": STRATEGIES["lora"], **change})
+
+
+def test_a_comparison_reads_single_label_tasks_alone(base: Path, tmp_path: Path) -> None:
+    """It is told before anything runs."""
+    from peftune.compare import compare
+
+    rows = _write_tickets(tmp_path / "tickets.csv")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"version: 1\nname: numbers\ntask: regression\nmodel: {{name_or_path: {base}}}\n"
+        f"data: {{train_file: {rows}, text_column: body, label_column: score}}\n"
+        "strategy: {name: lora}\noutput_dir: out\n",
+        encoding="utf-8",
+    )
+
+    with pytest.raises(UsageError, match="reads the accuracy of single-label tasks"):
+        compare(path, strategies=["lora"], seeds=[0], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_thresholds_must_be_as_many_as_labels(base: Path, tmp_path: Path) -> None:
+    """One for all, or one a label."""
+    recipe = _recipe(tmp_path, base, "multi-label", "lora", label_threshold=(0.5, 0.5))
+
+    with pytest.raises(DataError, match="2 numbers for 3 labels"):
+        peftune.run(recipe)
+
+
+def test_a_regression_is_refused_as_a_classifier_of_one_label(base: Path) -> None:
+    """With one label transformers would fit numbers without a word."""
+    with pytest.raises(UsageError, match="at least two labels"):
+        peftune.prepare(
+            str(base), strategy=STRATEGIES["lora"], labels=["only"], max_length=24, use_cpu=True
+        )
+    model, _ = peftune.prepare(
+        str(base),
+        strategy=STRATEGIES["lora"],
+        labels=["score"],
+        task="regression",
+        max_length=24,
+        use_cpu=True,
+    )
+    assert model.config.problem_type == "regression"
