@@ -140,6 +140,7 @@ def test_the_sections_come_in_the_order_of_a_reader(page: str) -> None:
         "mistakes",
         "paid",
         "findings",
+        "data",
         "origin",
         "repeat",
     ]

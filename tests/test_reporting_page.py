@@ -106,7 +106,7 @@ def test_plots_and_tables_are_seen(browser: Browser, report: Path) -> None:
         ".map(box => Math.min(box.width, box.height)).filter(size => size > 0)"
     )
 
-    assert len(plots) == 11
+    assert len(plots) == 12
     assert all(plot.bounding_box()["height"] > 100 for plot in plots)  # type: ignore[index]
     assert page.locator("#strategies table").first.is_visible()
     assert min(sizes) >= 5  # the height of a figure 1 turned sideways is its width
@@ -122,7 +122,9 @@ def test_both_schemes_color_letters_and_plots(browser: Browser, report: Path) ->
     look = """one => { const style = getComputedStyle(one);
         return [getComputedStyle(document.body).backgroundColor, style.fill] }"""
     seen = {
-        scheme: opened(browser, report, scheme=scheme).locator(".plot text").last.evaluate(look)
+        scheme: opened(browser, report, scheme=scheme)
+        .locator("#calibration .plot text")
+        .last.evaluate(look)
         for scheme in ("light", "dark")
     }
 
