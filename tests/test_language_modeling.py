@@ -245,7 +245,7 @@ def test_a_run_says_how_much_better_the_domain_is_predicted(
     )
     assert runs[strategy].forgetting.controls == {"adapter_off_forgetting": 0.0}
     assert "validation_loss" in learning.curve[-1]
-    assert runs[strategy].run.task == "language-modeling"
+    assert runs[strategy].learning.task == "language-modeling"
 
 
 def test_bits_per_byte_of_the_domain_are_those_of_the_probe(

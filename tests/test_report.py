@@ -49,8 +49,8 @@ output_dir: runs/tiny
 """
 
 KEYS = {
-    "": "schema_version peftune_version status run learning forgetting cost findings environment",
-    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256 order_sha256 start_sha256 task start",
+    "": "schema_version peftune_version status run learning forgetting cost findings environment checks",
+    "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256 order_sha256 start_sha256 start",
     "run.strategy_config": "name r lora_alpha lora_dropout target_modules layers_to_transform use_rslora use_dora",
     "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason task",
     "learning.metrics": "balanced_accuracy weighted_f1 micro_f1 roc_auc log_loss",
@@ -67,13 +67,25 @@ KEYS = {
     "forgetting.probes[].protocol": "prefix window windows batch_size batches padding head logits sums aggregation sha256",
     "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps reason",
     "findings[]": "code severity message advice step",
+    "checks": "status rows results lengths cleaned leaked_score",
+    "checks.results[]": "code status message advice count rows",
+    "checks.lengths": "max_length edges counts median longest truncated",
     "environment": "versions platform device cuda bf16 cpu_capability threads seed_streams dropped_rows dropped_tokens",
     "environment.seed_streams": "head adapter training bootstrap regularizers train_sample",
     "environment.dropped_rows": "train validation test",
 }  # fmt: skip
 """The design's table of keys, a `reason` beside whatever may be null; `*` is any key, `[]` any item."""
 
-FREE = ("environment.versions", "learning.curve[]")
+FREE = (
+    "environment.versions",
+    "learning.curve[]",
+    "checks.rows",
+    "checks.results[].rows",
+    "checks.lengths.counts",
+    "checks.lengths.median",
+    "checks.lengths.longest",
+    "checks.lengths.truncated",
+)
 """Levels whose keys are names of packages, or of what Trainer logs."""
 
 

@@ -40,7 +40,7 @@ def test_each_stage_is_a_run_of_its_own(staged: Run) -> None:
     runs = [peftune.read_run(staged.folder / "stages" / name) for name in folders]
 
     assert folders == ["1-domain", "2-first-task"]
-    assert [run.run.task for run in runs] == ["language-modeling", "single-label"]
+    assert [run.learning.task for run in runs] == ["language-modeling", "single-label"]
     assert [run.run.start and run.run.start.task for run in [*runs, staged]] == [
         None,
         "language-modeling",

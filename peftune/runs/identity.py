@@ -37,7 +37,6 @@ def identity_of(
         texts_sha256=inputs.texts_sha256,
         order_sha256=training.order_sha256,
         start_sha256=inputs.start_sha256,
-        task=preparation.task,
         start=None
         if start is None
         else StartedAs(start.kind, start.sha256, start.task, preparation.base_fingerprint),

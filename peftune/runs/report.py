@@ -59,7 +59,6 @@ class Identity:
             resumed run, and where other processes prepared them.
         start_sha256: hash of what the run begins as beside the base; of nothing where it begins
             as the base.
-        task: what was learned.
         start: what the training began as, where that is not the base.
     """
 
@@ -74,7 +73,6 @@ class Identity:
     texts_sha256: str
     order_sha256: str | None
     start_sha256: str = NOTHING_SHA256
-    task: TaskName = "single-label"
     start: StartedAs | None = None
 
 
