@@ -1,9 +1,11 @@
-"""What the tests share: the tiny model."""
+"""What the tests share: the tiny model, and a log of their own."""
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # What the product caches in a home folder goes into one that lasts as long as the tests.
 _CACHE = tempfile.TemporaryDirectory(prefix="peftune-cache-")
 os.environ["PEFTUNE_CACHE"] = _CACHE.name
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Let each test's command set up its log anew, on the stream that the test captures."""
+    logger = logging.getLogger("peftune")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    logger.handlers = []
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

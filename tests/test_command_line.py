@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,16 +55,6 @@ class Ended:
 
 
 Call = Callable[..., Ended]
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """Let each test's command set up its log anew, on the stream that the test captures."""
-    logger = logging.getLogger("peftune")
-    before = (list(logger.handlers), logger.level, logger.propagate)
-    logger.handlers.clear()
-    yield
-    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture

@@ -219,6 +219,7 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
     keys = ["schema_version", "peftune_version", "status"]
     keys += [f"{section}.{name}" for section, kind in sections.items() for name in _names(kind)]
     keys += [f"forgetting.{name}" for name in _names(report.Forgetting)] + _names(ProbeResult)
+    keys += ["train_loss", "validation_…", "train_sample_…"]  # of a point of the curve
     keys += [f"checks.{name}" for name in _names(CheckReport)]
     keys += [*_names(CheckResult), *_names(Lengths), *_names(LeakedScore)]
     facts = [*environment.environment(), "seed_streams", "dropped_rows", "dropped_tokens"]

@@ -51,7 +51,7 @@ from peftune.probes import (
     Measurement,
     Probe,
 )
-from peftune.runs import forgetting as runs_forgetting
+from peftune.runs import measured as runs_measured
 from peftune.runs.forgetting import summarised
 from peftune.runs.measured import Before, Measured, measure_before
 from peftune.strategies import STRATEGIES, LoRA, LoRA8bit
@@ -546,7 +546,7 @@ def test_a_float_reference_for_an_8_bit_model_is_noticed(
         return measure_with(load_trunk(source, CPU), load_tokenizer(source.folder), texts)
 
     monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path))
-    monkeypatch.setattr(runs_forgetting, "measure_base", measure_float)
+    monkeypatch.setattr(runs_measured, "measure_base", measure_float)
     model = prepared(base, LoRA8bit(r=2))
     before = measure_before(model, TEXTS)
 

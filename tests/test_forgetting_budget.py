@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,11 +188,8 @@ def call(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-) -> Iterator[Callable[..., tuple[int, str, str]]]:
+) -> Callable[..., tuple[int, str, str]]:
     """Call the command line in this process, in a working folder of its own."""
-    logger = logging.getLogger("peftune")
-    before = (list(logger.handlers), logger.level, logger.propagate)
-    logger.handlers.clear()
     monkeypatch.chdir(tmp_path)
 
     def call_with(*overrides: str) -> tuple[int, str, str]:
@@ -201,8 +197,7 @@ def call(
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    yield call_with
-    logger.handlers, logger.level, logger.propagate = before
+    return call_with
 
 
 def test_a_run_over_its_budget_ends_with_2_and_is_kept(

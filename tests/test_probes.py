@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -505,15 +504,6 @@ SPECS = {
 }
 
 
-@pytest.fixture
-def _own_logging() -> Iterator[None]:
-    """Take the command's log handlers away again; they write to the stream that one test captures."""
-    logger = logging.getLogger("peftune")
-    before = (list(logger.handlers), logger.level, logger.propagate)
-    yield
-    logger.handlers, logger.level, logger.propagate = before
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a recipe with the four probes has been run, into `run`."""
@@ -536,7 +526,6 @@ def _objects(folder: Path) -> dict[str, Probe]:
     }
 
 
-@pytest.mark.usefixtures("_own_logging")
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_a_recipe_a_command_line_and_an_object_say_the_same(
     name: str,
