@@ -11,9 +11,11 @@ from bases import write_base
 from kinds import STRATEGIES, recipe, stage, write_documents, write_probe, write_rows
 
 import peftune
+from peftune.compare.grid import _cell
 from peftune.errors import LeakageError, OutputFolderError, UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement, MultipleChoice
+from peftune.recipe import resolve
 from peftune.reporting.rebuild import report
 from peftune.runs import Run
 from peftune.runs.measured import Before, Measured
@@ -250,3 +252,13 @@ def test_stages_are_found_beside_the_recipe(tmp_path: Path) -> None:
     assert read.stages[0].task == "language-modeling"
     assert read.model.init_from == str(tmp_path / "other" / "adapter")
     assert json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])["label"] == "a"
+
+
+def test_a_cell_of_a_comparison_resolved_again_is_the_same(base: Path, tmp_path: Path) -> None:
+    """Its process reads it from its folder: the grid's seed is in the stages too, not theirs."""
+    whole = recipe(tmp_path, base, STRATEGIES["lora"], stages=[stage(tmp_path, "domain")])
+
+    for name in ("lora", "full"):
+        cell = _cell(whole, name, 3, tmp_path)
+        assert resolve(cell) == cell
+        assert cell.training.seed == cell.stages[0].training.seed == 3

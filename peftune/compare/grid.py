@@ -15,6 +15,7 @@ from peftune.compare.summarise import summarise
 from peftune.compare.summary import Rung, Summary
 from peftune.errors import UsageError
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
+from peftune.recipe.resolve import with_seed
 from peftune.recipe.schema import CompareSection
 from peftune.runs import Run
 from peftune.runs.evidence import Evidence, read_evidence
@@ -173,14 +174,11 @@ def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int], jobs: int)
 
 def _cell(recipe: Recipe, strategy: str, seed: int, folder: Path) -> Recipe:
     """Return the resolved recipe of one run of the grid."""
-    cell = resolve(with_strategy(recipe, strategy))
-    training = cell.training.model_copy(update={"seed": seed})
+    cell = with_seed(resolve(with_strategy(recipe, strategy)), seed)
     path = cell.forgetting.path or recipe.compare.path
     forgetting = cell.forgetting.model_copy(update={"path": path})
     place = str(folder / f"{strategy}-seed{seed}")
-    return cell.model_copy(
-        update={"training": training, "forgetting": forgetting, "output_dir": place}
-    )
+    return cell.model_copy(update={"forgetting": forgetting, "output_dir": place})
 
 
 def _refuse_different_rows(runs: Sequence[Run]) -> None:

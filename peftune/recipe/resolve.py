@@ -49,18 +49,12 @@ def resolve(recipe: Recipe) -> Recipe:
     overrides: dict[str, Any] = recipe.compare.training.get(recipe.strategy.name, {})
     stages = tuple(
         stage.model_copy(
-            update={
-                "training": _filled(
-                    {**stage.training.model_dump(), "seed": recipe.training.seed},
-                    recipe.strategy,
-                    stage.task,
-                )
-            }
+            update={"training": _filled(stage.training.model_dump(), recipe.strategy, stage.task)}
         )
         for stage in recipe.stages
     )
     training = _filled({**recipe.training.model_dump(), **overrides}, recipe.strategy, recipe.task)
-    return recipe.model_copy(
+    resolved = recipe.model_copy(
         update={
             "stages": stages,
             "training": training,
@@ -68,6 +62,17 @@ def resolve(recipe: Recipe) -> Recipe:
             "tune": TuneSection(),
         }
     )
+    return with_seed(resolved, training.seed)
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """Put another seed into a recipe; its stages have the same one."""
+    stages = tuple(
+        stage.model_copy(update={"training": stage.training.model_copy(update={"seed": seed})})
+        for stage in recipe.stages
+    )
+    training = recipe.training.model_copy(update={"seed": seed})
+    return recipe.model_copy(update={"stages": stages, "training": training})
 
 
 def tuned_metric(recipe: Recipe) -> str:
