@@ -7,7 +7,7 @@ import numpy as np
 from peftune.checks.facts import DataFacts
 from peftune.checks.places import rows_in_words, some
 from peftune.checks.result import Check, CheckResult, Status
-from peftune.data.keys import NO_TEXT, text_keys
+from peftune.data.keys import NO_TEXT, are_among, text_keys
 from peftune.data.leakage import (
     LARGEST_SHARE,
     WORDS,
@@ -41,7 +41,7 @@ def find_staged(facts: DataFacts) -> CheckResult | None:
     for stage, texts in facts.stages.items():
         read = text_keys(texts)
         found = {
-            name: np.flatnonzero(np.isin(split.keys, read) & (split.keys != NO_TEXT)).tolist()
+            name: np.flatnonzero(are_among(split.keys, read) & (split.keys != NO_TEXT)).tolist()
             for name, split in facts.splits.items()
             if name != "train"
         }

@@ -10,7 +10,7 @@ from peftune.checks.facts import DataFacts, SplitFacts
 from peftune.checks.places import quoted_start, rows_in_words, some
 from peftune.checks.result import Check, CheckResult, Status
 from peftune.data.cells import counted
-from peftune.data.keys import NO_TEXT
+from peftune.data.keys import NO_TEXT, are_among
 
 EQUAL = Check(
     code="leakage",
@@ -47,7 +47,7 @@ def find_equal(facts: DataFacts) -> CheckResult | None:
         both = both[both != NO_TEXT]
         if not len(both):
             continue
-        rows = [np.flatnonzero(np.isin(split.keys, both)).tolist() for split in (one, other)]
+        rows = [np.flatnonzero(are_among(split.keys, both)).tolist() for split in (one, other)]
         for split, found in zip((one, other), rows, strict=True):
             shared.setdefault(split.name, set()).update(found)
         said.append(_said(one, other, rows[1]))

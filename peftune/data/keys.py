@@ -22,6 +22,15 @@ def text_keys(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.fromiter((text_key(text) for text in texts), dtype=np.uint64)
 
 
+def are_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Say of each key whether it is among others, (keys,).
+
+    By sorting: numpy's other way overflows on keys as large as these before numpy 2.1.
+    """
+    found: NDArray[np.bool_] = np.isin(keys, others, kind="sort")
+    return found
+
+
 def text_key(text: str) -> int:
     """Return the key of one text."""
     kept = normalised(text)

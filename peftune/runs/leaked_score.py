@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftune.checks.result import LeakedScore
-from peftune.data.keys import NO_TEXT, text_keys
+from peftune.data.keys import NO_TEXT, are_among, text_keys
 from peftune.data.task import Task
 from peftune.tasks.judge import task_metrics
 
@@ -47,5 +47,5 @@ def leaked_rows(task: Task) -> NDArray[np.bool_]:
     read = [task.train] if split == "validation" else [task.train, task.validation]
     keys = text_keys(judged.texts)
     seen = np.concatenate([text_keys(rows.texts) for rows in read])
-    found: NDArray[np.bool_] = np.isin(keys, seen) & (keys != NO_TEXT)
+    found: NDArray[np.bool_] = are_among(keys, seen) & (keys != NO_TEXT)
     return found
