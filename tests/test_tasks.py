@@ -608,6 +608,17 @@ def test_a_comparison_reads_single_label_tasks_alone(base: Path, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_search_proposes_no_comparison_that_would_be_refused(base: Path, tmp_path: Path) -> None:
+    """The winners of a regression are run one by one, and the reason says so."""
+    from peftune.tuning.winner import write_comparison
+
+    recipe = _recipe(tmp_path, base, "regression", "lora")
+
+    written = write_comparison(recipe, {"lora": recipe}, trials=2, folder=tmp_path)
+
+    assert written == (None, "a comparison reads single-label tasks, and this is regression")
+
+
 def test_thresholds_must_be_as_many_as_labels(base: Path, tmp_path: Path) -> None:
     """One for all, or one a label."""
     recipe = _recipe(tmp_path, base, "multi-label", "lora", label_threshold=(0.5, 0.5))

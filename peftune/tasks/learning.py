@@ -15,7 +15,6 @@ class Learning:
     """The final score of a run.
 
     Args:
-        task: the kind of task, which decides what is None: accuracy and macro F1 of a regression.
         split: `test`, or `validation` where the recipe names no test rows.
         n: rows scored.
         accuracy: share of rows with the right label; multi-label: with all known labels right.
@@ -30,6 +29,8 @@ class Learning:
         baselines: scores of simple baselines on the same rows.
         curve: points of the training and validation curves, in order.
         reason: why values are None.
+        task: the kind of task, which decides what is None: accuracy and macro F1 where there are no
+            labels.
     """
 
     split: str

@@ -49,6 +49,8 @@ def write_comparison(
     path.unlink(missing_ok=True)
     if not winners:
         return None, "no strategy has a finished trial"
+    if recipe.task != "single-label":
+        return None, f"a comparison reads single-label tasks, and this is {recipe.task}"
     for candidate in _candidates(recipe, winners, trials):
         if all(_gives(candidate, name, winner) for name, winner in winners.items()):
             names = ",".join(winners)
