@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from peftune.artifacts.manifest import Manifest
 from peftune.data.text_column import pair_of
 from peftune.errors import UsageError
+from peftune.models.batches import MOST_ROWS
 from peftune.models.inference import predict_logits
 from peftune.recipe.task import TaskName
 from peftune.tasks.predictions import Prediction, predictions_of
@@ -39,12 +40,12 @@ class Classifier:
     max_length: int
     manifest: Manifest | None = field(default=None, repr=False)
 
-    def predict(self, texts: Sequence[Text], *, batch_size: int = 64) -> list[Prediction]:
+    def predict(self, texts: Sequence[Text], *, batch_size: int = MOST_ROWS) -> list[Prediction]:
         """Say of each text, in order, its label, its labels, or its number.
 
         Args:
             texts: strings, or pairs of strings for a model of text pairs.
-            batch_size: texts in one forward pass.
+            batch_size: texts in one forward pass at most; fewer where they are long.
 
         Raises:
             UsageError: `texts` is one string instead of a list of them, or holds something else.
@@ -61,7 +62,7 @@ class Classifier:
         """The kind of task that it was trained for."""
         return self.manifest.task_name if self.manifest else "single-label"
 
-    def logits(self, texts: Sequence[Text], *, batch_size: int = 64) -> NDArray[np.float32]:
+    def logits(self, texts: Sequence[Text], *, batch_size: int = MOST_ROWS) -> NDArray[np.float32]:
         """Return raw scores, (texts, labels), float32."""
         if isinstance(texts, str):
             message = "predict takes a list of strings (got one string); for one text write predict([text])."

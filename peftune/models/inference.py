@@ -1,9 +1,8 @@
-"""Logits and states for many texts: sorted by length, batched, without gradients."""
+"""Logits and states for many texts: texts of like length together, without gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from peftune.models.batches import MOST_ROWS, padded, plan_batches
 from peftune.models.parts import BAR, evaluating, head_of, label_count, trunk_of, unwrapped
 from peftune.models.tokenizer import encode_texts
 
@@ -21,7 +21,7 @@ def predict_logits(
     texts: Sequence[str],
     *,
     max_length: int,
-    batch_size: int = 64,
+    batch_size: int = MOST_ROWS,
 ) -> NDArray[np.float32]:
     """Classify texts.
 
@@ -30,8 +30,9 @@ def predict_logits(
         tokenizer: pads on the right.
         texts: any strings; an empty one counts as the end token alone.
         max_length: tokens kept of each text.
-        batch_size: texts in one forward pass. Batches hold texts of like length; in int8 a text's
-            logits depend a little on its batch, which is the same for the same texts.
+        batch_size: texts in one forward pass at most; fewer where they are long. Batches hold texts
+            of like length; in int8 a text's logits depend a little on its batch, which is the same
+            for the same texts.
 
     Returns:
         Logits in the order of the texts, (texts, labels), float32.
@@ -56,7 +57,7 @@ def pooled_states(
     texts: Sequence[str],
     *,
     max_length: int,
-    batch_size: int = 64,
+    batch_size: int = MOST_ROWS,
 ) -> NDArray[np.float32]:
     """Return what the classification head reads of each text: the state of its last token.
 
@@ -65,7 +66,7 @@ def pooled_states(
         tokenizer: pads on the right.
         texts: any strings.
         max_length: tokens kept of each text.
-        batch_size: texts in one forward pass.
+        batch_size: texts in one forward pass at most.
 
     Returns:
         States in the order of the texts, (texts, hidden), float32.
@@ -97,19 +98,17 @@ def _outputs(
     batch_size: int,
 ) -> NDArray[np.float32]:
     encoded = encode_texts(tokenizer, list(texts), max_length=max_length)
-    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))
     outputs = np.zeros((len(encoded), width), dtype=np.float32)
     device = next(model.parameters()).device
+    batches = plan_batches([len(ids) for ids in encoded], device, rows=batch_size)
     with evaluating(model):
-        starts = range(0, len(order), batch_size)
-        for start in tqdm(starts, desc="classifying", **BAR):
-            chosen = order[start : start + batch_size]
-            batch: Any = tokenizer.pad(
-                {"input_ids": [encoded[index] for index in chosen]}, return_tensors="pt"
-            )
+        for chosen in tqdm(batches, desc="classifying", **BAR):
             output = model(
-                input_ids=batch["input_ids"].to(device),
-                attention_mask=batch["attention_mask"].to(device),
+                **padded(
+                    [encoded[place] for place in chosen],
+                    pad_token_id=int(tokenizer.pad_token_id),
+                    device=device,
+                )
             )
             outputs[chosen] = output.logits.float().cpu().numpy()  # (batch, width)
     return outputs
