@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
     from peftune.scaling import LearningCurve, learning_curve
+    from peftune.serving import ClassifierSet, load_many
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CheckReport": "peftune.checks",
     "Classifier": "peftune.artifacts",
+    "ClassifierSet": "peftune.serving",
     "Cloze": "peftune.probes",
     "EWC": "peftune.regularizers",
     "FewShot": "peftune.baselines.prompted",
@@ -70,6 +72,7 @@ _HOMES = {
     "forget": "peftune.runs",
     "learning_curve": "peftune.scaling",
     "load": "peftune.artifacts",
+    "load_many": "peftune.serving",
     "prepare": "peftune.artifacts",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
@@ -85,6 +88,7 @@ __all__ = [
     "L2SP",
     "CheckReport",
     "Classifier",
+    "ClassifierSet",
     "Cloze",
     "FewShot",
     "ForgettingCallback",
@@ -115,6 +119,7 @@ __all__ = [
     "forget",
     "learning_curve",
     "load",
+    "load_many",
     "prepare",
     "read_recipe",
     "read_run",

@@ -50,8 +50,12 @@ class Classifier:
         Raises:
             UsageError: `texts` is one string instead of a list of them, or holds something else.
         """
+        return self.says(self.logits(texts, batch_size=batch_size))
+
+    def says(self, logits: NDArray[np.float32]) -> list[Prediction]:
+        """Say what logits mean, (texts, labels)."""
         return predictions_of(
-            self.logits(texts, batch_size=batch_size),
+            logits,
             kind=self.task,
             names=self.labels,
             thresholds=self.manifest.label_thresholds if self.manifest else None,
@@ -64,13 +68,27 @@ class Classifier:
 
     def logits(self, texts: Sequence[Text], *, batch_size: int = MOST_ROWS) -> NDArray[np.float32]:
         """Return raw scores, (texts, labels), float32."""
-        if isinstance(texts, str):
-            message = "predict takes a list of strings (got one string); for one text write predict([text])."
-            raise UsageError(message)
-        whole = [_whole(text, index) for index, text in enumerate(texts)]
         return predict_logits(
-            self.model, self.tokenizer, whole, max_length=self.max_length, batch_size=batch_size
+            self.model,
+            self.tokenizer,
+            whole_texts(texts),
+            max_length=self.max_length,
+            batch_size=batch_size,
         )
+
+
+def whole_texts(texts: Sequence[Text]) -> list[str]:
+    """Return what a model reads of texts or pairs.
+
+    Raises:
+        UsageError: it is one string instead of a list of them, or holds something else.
+    """
+    if isinstance(texts, str):
+        message = (
+            "predict takes a list of strings (got one string); for one text write predict([text])."
+        )
+        raise UsageError(message)
+    return [_whole(text, index) for index, text in enumerate(texts)]
 
 
 def _whole(text: object, index: int) -> str:

@@ -113,8 +113,8 @@ def load_prepared(
         use_cpu=use_cpu,
         in_float32=in_float32,
     )
-    _check_tokenizer(preparation_of(model).tokenizer, manifest, opened.name, source)
-    _fill(model, opened, contents)
+    check_tokenizer(preparation_of(model).tokenizer, manifest, opened.name, source)
+    fill(model, opened, contents)
     return model.eval()
 
 
@@ -126,7 +126,7 @@ def _load_adapter(
     source = base_of(opened, base)
     contents = opened.contents(limit=largest_adapter(source))
     tokenizer = load_tokenizer(source.folder)
-    _check_tokenizer(tokenizer, manifest, opened.name, source)
+    check_tokenizer(tokenizer, manifest, opened.name, source)
     model = bare_model(
         source,
         tokenizer,
@@ -135,12 +135,21 @@ def _load_adapter(
         task=manifest.task_name,
         device=choose_device(use_cpu=use_cpu),
     )
-    _fill(model, opened, contents)
+    fill(model, opened, contents)
     return model, tokenizer
 
 
-def _fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> None:
-    """Check an artifact's files against the model, and put its tensors into what learns."""
+def fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> None:
+    """Check an artifact's files against the model, and put its tensors into what learns.
+
+    Args:
+        model: the artifact's base, as its strategy prepared it.
+        opened: the artifact.
+        contents: its files, from `Opened.contents`.
+
+    Raises:
+        ArtifactError: a file does not fit exactly.
+    """
     is_peft = isinstance(model, PeftModel)
     name = f"{opened.name}/{PEFT_CONFIG}"
     if is_peft is not (PEFT_CONFIG in opened.manifest.files):
@@ -161,9 +170,14 @@ def _fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> No
     insert_tensors(model, contents[opened.weights], source=f"{opened.name}/{opened.weights}")
 
 
-def _check_tokenizer(
+def check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, manifest: Manifest, artifact: str, source: BaseSource
 ) -> None:
+    """Refuse a base whose tokenizer is not the one that an artifact was trained with.
+
+    Raises:
+        ArtifactError: it reads a text differently, or pads otherwise.
+    """
     if (
         tokenizer_sha256(tokenizer) != manifest.tokenizer_sha256
         or tokenizer.pad_token_id != manifest.pad_token_id
