@@ -169,7 +169,9 @@ def test_the_manifest_names_everything_that_a_load_needs(original: Saved) -> Non
         name: hashlib.sha256((original.folder / name).read_bytes()).hexdigest()
         for name in ("README.md", "adapter_config.json", "adapter_model.safetensors")
     }
-    assert np.array(manifest["behaviour"]["logits"]).shape == (len(REFERENCE_TEXTS), 3)
+    assert manifest["behaviour"]["texts"] == list(REFERENCE_TEXTS)
+    assert list(manifest["behaviour"]["logits"]) == ["float32"]
+    assert np.array(manifest["behaviour"]["logits"]["float32"]).shape == (len(REFERENCE_TEXTS), 3)
     assert (manifest["task"], manifest["forgetting"]) == (TASK, FORGETTING)
 
 
@@ -562,7 +564,7 @@ def test_an_impossible_hyper_parameter_is_refused(saved: Saved) -> None:
         ('"n": 250,', '"n": -Infinity,', "-Infinity is no JSON number."),
         ('"kind": "adapter",', '"kind": "adapter", "spare": 1,', "spare: Extra inputs are not permitted."),
         ('"kind": "adapter",', "", "kind: Field required."),
-        ('"format_version": 1,', '"format_version": 2,', "format_version: Input should be 1."),
+        ('"format_version": 2,', '"format_version": 1,', "format_version: Input should be 2."),
         ('"pad_token_id": 0,', '"pad_token_id": "0",', "pad_token_id: Input should be a valid integer."),
     ],
 )  # fmt: skip

@@ -175,12 +175,7 @@ def _manifest(
         pad_token_id=preparation.tokenizer.pad_token_id,
         precision=precision_of(model),
         files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
-        behaviour=record_behaviour(
-            model,
-            preparation.tokenizer,
-            max_length=preparation.max_length,
-            task=preparation.task,
-        ),
+        behaviour=record_behaviour(model),
         task=dict(task) if task is not None else None,
         forgetting=[dict(result) for result in forgetting] if forgetting is not None else None,
         rescaled=rescaled,

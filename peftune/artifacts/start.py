@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftune.artifacts.behaviour import check_behaviour, precision_of
+from peftune.artifacts.behaviour import check_behaviour
 from peftune.artifacts.load import base_beside, checked_manifest, load_prepared
 from peftune.artifacts.manifest import Manifest, seal_of
 from peftune.artifacts.publish import published
@@ -120,15 +120,14 @@ def begin(beginning: Beginning) -> nn.Module:
     # Held in float32 even where it was trained on 8 bits: what it learned is added exactly.
     base = base_beside(folder, manifest) or str(origin.folder)
     init = load_prepared(folder, base=base, use_cpu=True, in_float32=True)
-    if precision_of(init) == manifest.behaviour.precision:
-        check_behaviour(
-            init,
-            preparation_of(init).tokenizer,
-            manifest.behaviour,
-            max_length=manifest.max_length,
-            source=str(folder),
-            task=manifest.task_name,
-        )
+    check_behaviour(
+        init,
+        preparation_of(init).tokenizer,
+        manifest.behaviour,
+        max_length=manifest.max_length,
+        source=str(folder),
+        task=manifest.task_name,
+    )
     model = beginning.prepared()
     kind: StartKind = "adapter"
     if not _trains_on(model, init, beginning):
