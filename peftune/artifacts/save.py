@@ -29,6 +29,7 @@ from peftune.artifacts.publish import published
 from peftune.artifacts.tensors import ADAPTER_NAME, adapter_tensors, check_against_peft
 from peftune.errors import OutputFolderError, TrainingError
 from peftune.models.effective import write_trunk
+from peftune.models.merged import write_classifier
 from peftune.models.parts import is_whole_model, trunk_of, unwrapped
 from peftune.models.prepare import Preparation, Start, preparation_of
 from peftune.models.tokenizer import tokenizer_sha256
@@ -139,13 +140,7 @@ def _write_model(model: nn.Module, preparation: Preparation, folder: Path) -> No
         weights = {name: weight.detach() for name, weight in trunk_of(model).named_parameters()}
         write_trunk(model, weights, preparation.tokenizer, folder)
         return
-    inner = unwrapped(model)
-    inner.config.use_cache = True
-    try:
-        inner.save_pretrained(folder)
-    finally:
-        inner.config.use_cache = False
-    preparation.tokenizer.save_pretrained(folder)
+    write_classifier(unwrapped(model), preparation.tokenizer, folder)
 
 
 def _manifest(
