@@ -6,13 +6,14 @@ import gc
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from peftune.artifacts.manifest import Behaviour, Precision
-from peftune.artifacts.tensors import adapter_tensors, insert_tensors
-from peftune.errors import ArtifactError
+from peftune.artifacts.tensors import adapter_tensors
+from peftune.errors import ArtifactError, GuardError
 from peftune.models.inference import predict_logits
 from peftune.models.language import token_log_probabilities
 from peftune.models.prepare import preparation_of, prepare_model
@@ -159,7 +160,7 @@ def _in_float32(model: nn.Module) -> nn.Module:
     """Put what a model has learned on its base held in float32, on the CPU."""
     preparation = preparation_of(model)
     twin = prepare_model(
-        str(preparation.base.folder),
+        preparation.base,
         preparation.strategy,
         labels=preparation.labels,
         task=preparation.task,
@@ -167,8 +168,13 @@ def _in_float32(model: nn.Module) -> nn.Module:
         use_cpu=True,
         in_float32=True,
     )
-    learned = {name: weight.detach().cpu() for name, weight in adapter_tensors(model).items()}
-    insert_tensors(twin, learned, source="the model")
+    learned, weights = adapter_tensors(model), adapter_tensors(twin)
+    if set(learned) != set(weights):
+        message = f"The strategy '{preparation.strategy.name}' trains other weights on an int8 base than on the same base in float32, so its artifact could not move between them."
+        raise GuardError(message)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(learned[name])
     return twin
 
 

@@ -84,15 +84,10 @@ def summed_nats(model: nn.Module, states: torch.Tensor, targets: torch.Tensor) -
 def token_log_probabilities(
     model: nn.Module, sequences: Sequence[Sequence[int]], *, prefix: int
 ) -> list[torch.Tensor]:
-    """Return the log-probability of each token, in nats, from one padded batch.
-
-    Args:
-        model: any model around a GPT-2 trunk.
-        sequences: token ids, of any lengths.
-        prefix: token that is fed before each.
+    """Return the log-probabilities of each sequence's tokens after a prefix token, in nats.
 
     Returns:
-        Of each sequence, (tokens,), float32, on the CPU.
+        Of each sequence, from one padded batch: (tokens,), float32, on the CPU.
     """
     inputs, predicted = _padded(model, sequences, prefix)
     with evaluating(model):

@@ -31,8 +31,7 @@ def decisions(
     outputs = np.asarray(logits, np.float64)
     if kind == "multi-label":
         limits = thresholds or (DEFAULT_THRESHOLD,) * outputs.shape[-1]
-        said: NDArray[np.bool_] = expit(outputs) >= np.asarray(limits)
-        return said
+        return np.asarray(expit(outputs) >= np.asarray(limits))
     return np.eye(outputs.shape[-1], dtype=bool)[outputs.argmax(-1)]
 
 
