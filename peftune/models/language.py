@@ -84,11 +84,7 @@ def summed_nats(model: nn.Module, states: torch.Tensor, targets: torch.Tensor) -
 def token_log_probabilities(
     model: nn.Module, sequences: Sequence[Sequence[int]], *, prefix: int
 ) -> list[torch.Tensor]:
-    """Return the log-probabilities of each sequence's tokens after a prefix token, in nats.
-
-    Returns:
-        Of each sequence, from one padded batch: (tokens,), float32, on the CPU.
-    """
+    """Return each sequence's log-probabilities after a prefix token: (tokens,), nats, float32, CPU."""
     inputs, predicted = _padded(model, sequences, prefix)
     with evaluating(model):
         states = _states(model, inputs, predicted)

@@ -31,7 +31,8 @@ def decisions(
     outputs = np.asarray(logits, np.float64)
     if kind == "multi-label":
         limits = thresholds or (DEFAULT_THRESHOLD,) * outputs.shape[-1]
-        return np.asarray(expit(outputs) >= np.asarray(limits))
+        said: NDArray[np.bool_] = np.greater_equal(expit(outputs), np.asarray(limits))
+        return said
     return np.eye(outputs.shape[-1], dtype=bool)[outputs.argmax(-1)]
 
 
