@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
@@ -58,16 +59,12 @@ def merged_into_base(model: nn.Module) -> PreTrainedModel:
     if getattr(model, "is_quantized", False):
         message = f"What the strategy '{strategy}' learned is not merged into a base held in integers: it would be rounded anew, and logits change by 0.05 to 0.13. Merge into the base held in float32."
         raise UsageError(message)
-    if not isinstance(model, PeftModel):
-        return unwrapped(model)
-    if reason := _reason_against(model):
-        raise UsageError(_not_mergeable(strategy, reason))
-    try:
-        merged: nn.Module = model.merge_and_unload(safe_merge=True)
-    except (NotImplementedError, ValueError, AttributeError) as error:
-        reason = f"PEFT does not merge {_method(model)}"
-        raise UsageError(_not_mergeable(strategy, reason)) from error
-    return unwrapped(merged)
+    plain = unwrapped(_merged_by_peft(model, strategy) if isinstance(model, PeftModel) else model)
+    with torch.device("meta"):
+        expected = {name for name, _ in type(plain)(plain.config).named_parameters()}
+    if set(dict(plain.named_parameters())) != expected:
+        raise UsageError(_not_mergeable(strategy, "it leaves weights of its own beside them"))
+    return plain
 
 
 def write_classifier(
@@ -81,6 +78,17 @@ def write_classifier(
     finally:
         model.config.use_cache = kept
     tokenizer.save_pretrained(folder)
+
+
+def _merged_by_peft(model: PeftModel, strategy: str) -> nn.Module:
+    if reason := _reason_against(model):
+        raise UsageError(_not_mergeable(strategy, reason))
+    try:
+        merged: nn.Module = model.merge_and_unload(safe_merge=True)
+    except (NotImplementedError, ValueError, AttributeError) as error:
+        reason = f"PEFT does not merge {_method(model)}"
+        raise UsageError(_not_mergeable(strategy, reason)) from error
+    return merged
 
 
 def _reason_against(model: PeftModel) -> str | None:

@@ -33,7 +33,8 @@ def decisions(
         limits = thresholds or (DEFAULT_THRESHOLD,) * outputs.shape[-1]
         said: NDArray[np.bool_] = np.greater_equal(expit(outputs), np.asarray(limits))
         return said
-    return np.eye(outputs.shape[-1], dtype=bool)[outputs.argmax(-1)]
+    likeliest: NDArray[np.bool_] = np.arange(outputs.shape[-1]) == outputs.argmax(-1)[:, None]
+    return likeliest
 
 
 def count_flips(
