@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from peftune.runs.rescale import rescale
     from peftune.scaling import LearningCurve, learning_curve
     from peftune.serving import ClassifierSet, load_many
+    from peftune.sharing.merge import merge
+    from peftune.sharing.merged import Merged
+    from peftune.sharing.verification import Verification
+    from peftune.sharing.verify import verify
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
@@ -55,6 +59,7 @@ _HOMES = {
     "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
+    "Merged": "peftune.sharing.merged",
     "MinimalPairs": "peftune.probes",
     "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
@@ -67,12 +72,14 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "Verification": "peftune.sharing.verification",
     "check": "peftune.checks",
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "learning_curve": "peftune.scaling",
     "load": "peftune.artifacts",
     "load_many": "peftune.serving",
+    "merge": "peftune.sharing.merge",
     "prepare": "peftune.artifacts",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
@@ -81,6 +88,7 @@ _HOMES = {
     "run": "peftune.runs",
     "save": "peftune.artifacts",
     "tune": "peftune.tuning",
+    "verify": "peftune.sharing.verify",
 }
 
 __all__ = [
@@ -101,6 +109,7 @@ __all__ = [
     "LinearProbe",
     "LoRA",
     "LoRA8bit",
+    "Merged",
     "MinimalPairs",
     "MultipleChoice",
     "PeftuneError",
@@ -113,6 +122,7 @@ __all__ = [
     "Run",
     "Strategy",
     "Tuning",
+    "Verification",
     "__version__",
     "check",
     "fewshot",
@@ -120,6 +130,7 @@ __all__ = [
     "learning_curve",
     "load",
     "load_many",
+    "merge",
     "prepare",
     "read_recipe",
     "read_run",
@@ -128,6 +139,7 @@ __all__ = [
     "run",
     "save",
     "tune",
+    "verify",
 ]
 
 

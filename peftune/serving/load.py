@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import GPT2ForSequenceClassification
 
-from peftune.artifacts.behaviour import check_behaviour
+from peftune.artifacts.behaviour import INT8, check_behaviour, precision_of
 from peftune.artifacts.classifier import Classifier
 from peftune.artifacts.load import check_tokenizer, fill
 from peftune.artifacts.opened import Opened, open_artifact
@@ -64,7 +64,7 @@ def load_many(
             source, tokenizer, strategy=first.strategy, labels=("0", "1"), device=device, seed=0
         )
         updates = {name: _update(model, one, source) for name, one in opened.items()}
-        shared = share(model, updates, rows_mix=not getattr(model, "is_quantized", False))
+        shared = share(model, updates, rows_mix=precision_of(model) != INT8)
     classifiers = {}
     for name, one in opened.items():
         manifest = one.manifest

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import GPT2ForSequenceClassification, GPT2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from peftune.artifacts.behaviour import INT8, precision_of
 from peftune.errors import GuardError
 from peftune.serving.update import LowRank, Update
 
@@ -100,6 +101,7 @@ class SharedClassifier(GPT2PreTrainedModel):
         super().__init__(config)
         self.shared, self.name = shared, name
         self.model = shared.model
+        self.is_loaded_in_8bit = precision_of(shared.model) == INT8
         self.eval()
 
     def forward(
