@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from peftune.runs.rescale import rescale
     from peftune.scaling import LearningCurve, learning_curve
     from peftune.serving import ClassifierSet, load_many
+    from peftune.sharing.contents import Contents, inspect
+    from peftune.sharing.difference import ArtifactDifference, diff
     from peftune.sharing.merge import merge
     from peftune.sharing.merged import Merged
     from peftune.sharing.verification import Verification
@@ -42,10 +44,12 @@ if TYPE_CHECKING:
     from peftune.tuning import Tuning, tune
 
 _HOMES = {
+    "ArtifactDifference": "peftune.sharing.difference",
     "CheckReport": "peftune.checks",
     "Classifier": "peftune.artifacts",
     "ClassifierSet": "peftune.serving",
     "Cloze": "peftune.probes",
+    "Contents": "peftune.sharing.contents",
     "EWC": "peftune.regularizers",
     "FewShot": "peftune.baselines.prompted",
     "ForgettingCallback": "peftune.training.forgetting_callback",
@@ -74,8 +78,10 @@ _HOMES = {
     "Tuning": "peftune.tuning",
     "Verification": "peftune.sharing.verification",
     "check": "peftune.checks",
+    "diff": "peftune.sharing.difference",
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
+    "inspect": "peftune.sharing.contents",
     "learning_curve": "peftune.scaling",
     "load": "peftune.artifacts",
     "load_many": "peftune.serving",
@@ -94,10 +100,12 @@ _HOMES = {
 __all__ = [
     "EWC",
     "L2SP",
+    "ArtifactDifference",
     "CheckReport",
     "Classifier",
     "ClassifierSet",
     "Cloze",
+    "Contents",
     "FewShot",
     "ForgettingCallback",
     "Full",
@@ -125,8 +133,10 @@ __all__ = [
     "Verification",
     "__version__",
     "check",
+    "diff",
     "fewshot",
     "forget",
+    "inspect",
     "learning_curve",
     "load",
     "load_many",

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 _WIDTH_WITHOUT_TERMINAL = 120
 
@@ -40,7 +41,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     for index, heading in enumerate(rows[0] if rows else ()):
         table.add_column(heading, no_wrap=index == 0)
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     console().print(table)
 
 
@@ -48,7 +49,7 @@ def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
     """Print name and value, a line each."""
     table = Table(show_header=False, box=None, pad_edge=False, title=title, title_justify="left")
     for name, value in facts:
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     console().print(table)
 
 

@@ -32,9 +32,14 @@ class TensorSpec:
     shape: tuple[int, ...]
 
     @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its data."""
-        return math.prod(self.shape) * BYTES_OF[self.dtype]
+        return self.size * BYTES_OF[self.dtype]
 
 
 def read_header(content: bytes, *, source: str) -> dict[str, TensorSpec]:

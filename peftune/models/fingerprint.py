@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,27 +49,46 @@ def base_fingerprint(folder: Path) -> str:
     return remembered(
         "base-hashes",
         [folder / "config.json", *files],
-        partial(_hash_trunk, folder, files),
+        partial(_hash_trunk, folder),
         facts=_METHOD,
     )
 
 
-def _hash_trunk(folder: Path, files: list[Path]) -> str:
-    config = GPT2Config(**_known(read_config(folder)), bos_token_id=None, eos_token_id=None)
+def trunk_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Read the weights of a base's trunk, one after another, whatever file or precision holds them.
+
+    Args:
+        folder: a model folder.
+
+    Yields:
+        GPT-2's own name of a weight, and the weight in float32; sorted by name.
+
+    Raises:
+        BaseModelError: the files lack a weight of the trunk.
+    """
     with torch.device("meta"):
-        expected = {name for name, _ in GPT2Model(config).named_parameters()}
-    digest = hashlib.sha256(repr([(key, getattr(config, key)) for key in _FUNCTION_KEYS]).encode())
-    places = _places(files)
+        expected = {name for name, _ in GPT2Model(_config(folder)).named_parameters()}
+    places = _places(weight_files(folder))
     if missing := sorted(expected - set(places)):
         message = f"'{folder}' lacks {len(missing)} weights of a GPT-2 trunk, '{missing[0]}' first; the checkpoint is damaged or of another kind."
         raise BaseModelError(message)
     for name in sorted(expected):
         path, key = places[name]
         with safe_open(path, framework="pt") as file:
-            tensor = file.get_tensor(key).to(torch.float32).contiguous()
+            yield name, file.get_tensor(key).to(torch.float32).contiguous()
+
+
+def _hash_trunk(folder: Path) -> str:
+    config = _config(folder)
+    digest = hashlib.sha256(repr([(key, getattr(config, key)) for key in _FUNCTION_KEYS]).encode())
+    for name, tensor in trunk_weights(folder):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().data)
     return digest.hexdigest()
+
+
+def _config(folder: Path) -> GPT2Config:
+    return GPT2Config(**_known(read_config(folder)), bos_token_id=None, eos_token_id=None)
 
 
 def _places(files: list[Path]) -> dict[str, tuple[Path, str]]:
