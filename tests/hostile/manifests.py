@@ -194,7 +194,7 @@ _KEYS: dict[str, Damage] = {
     "an unknown key of the strategy": inside("strategy", loader="os.system"),
     "an unknown key of the behaviour": inside("behaviour", tolerance=1e9),
     "an unknown key that is a terminal escape": edits(**{"\x1b[2J": 1}),
-    **{f"format version {value!r}": edits(format_version=value) for value in (0, 1.0, 3, 99, "2", True, None)},
+    **{f"format version {value!r}": edits(format_version=value) for value in (0, 1, 2.0, 3, 99, "2", True, None)},
     **{f"kind {value!r}": edits(kind=value) for value in ("model", "pickle", "", None, 1)},
     **{f"labels {value!r}": edits(labels=value) for value in ("bad", [1, 2, 3], ["bad", "so-so", None], {"0": "bad"}, None, [])},
     **{f"max_length {value!r}": edits(max_length=value) for value in ("48", 48.5, True, -1, 0, 1, 8, 100, 10**9, 10**30, None)},

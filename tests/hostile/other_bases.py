@@ -78,7 +78,7 @@ _IDENTITY: dict[str, Damage] = {
     )(draft),
     "a revision that is a number": inside("base", revision=7),
     "a base that is a name": lambda draft: draft.edit(base="tiny"),
-    "no base": lambda draft: draft.edit(base=None),
+    "a base that is null": lambda draft: draft.edit(base=None),
 }
 
 BASE_CASES: tuple[Case, ...] = (

@@ -28,7 +28,9 @@ TEXTS = ("what a lovely day", "no", "", "the soup was cold and nobody said sorry
 
 
 def _load(request: dict[str, Any]) -> str:
-    classifier = peftune.load(request["folder"], base=request["base"], use_cpu=True)
+    classifier = peftune.load(
+        request["folder"], base=request["base"], labels=request["labels"], use_cpu=True
+    )
     return _digest(classifier.logits(TEXTS).tobytes())
 
 
