@@ -64,6 +64,9 @@ def read_header(content: bytes, *, source: str) -> dict[str, TensorSpec]:
     if not raw.startswith(b"{"):
         message = f"'{source}' is no readable safetensors file: its header begins with no brace."
         raise ArtifactError(message)
+    if len(raw) - len(raw.rstrip(b" ")) >= _LENGTH_BYTES:
+        message = f"'{source}' is no sound safetensors file: its header is padded beyond eight bytes."
+        raise ArtifactError(message)
     values = parse_json(raw, source=f"{source} (header)")
     metadata = values.pop(_METADATA, {"format": "pt"})
     if metadata != {"format": "pt"}:

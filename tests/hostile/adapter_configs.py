@@ -64,7 +64,6 @@ CHANGED: dict[str, dict[str, Any]] = {
     "an eva_config": {"eva_config": {"rho": 1.0}},
     "a loftq_config": {"loftq_config": {"loftq_bits": 4}},
     "a layer_replication": {"layer_replication": [[0, 2], [0, 2]]},
-    "layers_to_transform": {"layers_to_transform": [0]},
     "layers_to_transform without end": {"layers_to_transform": list(range(100_000))},
     "a regular expression as layers_pattern": {"layers_to_transform": [0], "layers_pattern": BOMB},
     "target_parameters": {"target_parameters": ["mlp.c_fc.weight"]},
@@ -103,7 +102,7 @@ _BESIDE_A_MANIFEST: dict[str, dict[str, Any]] = {
     "another alpha": {"lora_alpha": 17.0},
     "use_rslora flipped": {"use_rslora": True},
     "another dropout": {"lora_dropout": 0.5},
-    "fan_in_fan_out flipped": {"fan_in_fan_out": False},
+    "layers_to_transform": {"layers_to_transform": [0]},
     "another task type": {"task_type": "CAUSAL_LM"},
     "an unknown task type": {"task_type": "EVIL"},
     "no modules_to_save": {"modules_to_save": None},
@@ -167,7 +166,6 @@ CONFIG_CASES: tuple[Case, ...] = (
         {
             "a configuration that lacks its r": _without_r,
             "a configuration with a byte-order mark": _raw(lambda content: b"\xef\xbb\xbf" + content),
-            "a configuration of another layout": _raw(lambda content: content.replace(b"\n", b"\n\n")),
         },
     ),
     *cases(

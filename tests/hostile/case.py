@@ -162,9 +162,10 @@ def cases(
     base: str | None = "own",
     unsealed: bool = False,
 ) -> Iterator[Case]:
-    """Name several damages of one artifact."""
+    """Name several damages of one artifact; a whole model is loaded without a base."""
+    given = None if artifact == "full" else base
     for name, damage in damages.items():
-        yield Case(f"{artifact}: {name}", artifact, damage, base=base, unsealed=unsealed)
+        yield Case(f"{artifact}: {name}", artifact, damage, base=given, unsealed=unsealed)
 
 
 def edits(**values: Any) -> Damage:  # noqa: ANN401 - JSON values

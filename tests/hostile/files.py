@@ -171,11 +171,11 @@ def _instead(artifact: Artifact, names: tuple[str, ...], kinds: tuple[str, ...])
     for name in names:
         for kind in kinds:
             put = _INSTEAD[kind]
-            yield Case(
-                f"{artifact}: {name} is {kind}",
-                artifact,
-                lambda draft, put=put, name=name: put(draft, name),
-                unsealed=kind in ("an empty file", "the file twice"),
+            damages: dict[str, Damage] = {
+                f"{name} is {kind}": lambda draft, put=put, name=name: put(draft, name)  # type: ignore[misc]
+            }
+            yield from cases(
+                artifact, damages, unsealed=kind in ("an empty file", "the file twice")
             )
 
 
@@ -197,6 +197,11 @@ def _listed(name: str) -> Damage:
         draft.edit(files={**listed, name: listed[WEIGHTS]})
 
     return damage
+
+
+def _lists_itself(draft: Draft) -> None:
+    listed = draft.manifest()["files"]
+    draft.edit(files={**listed, MANIFEST: listed[WEIGHTS]})
 
 
 def _pickle_in_place(draft: Draft) -> None:
@@ -240,7 +245,6 @@ _SPECIAL: dict[str, Damage] = {
             "empty": "",
             "the folder itself": ".",
             "the folder above": "..",
-            "the manifest": MANIFEST,
             "missing": "missing.safetensors",
             "a detour": f"./{WEIGHTS}",
         }.items()
@@ -253,6 +257,7 @@ FILE_CASES: tuple[Case, ...] = (
     *_instead("full", FILES["full"], _FEWER),
     *_instead("plain", (CONFIG, WEIGHTS), tuple(kind for kind in _FEWER if kind != "no file")),
     *cases("lora", {**_added({**_EXTRA, **_OF_AN_ADAPTER}), **_SPECIAL}),
+    *cases("lora", {"a manifest that lists itself": _lists_itself}, unsealed=True),
     *cases("full", _added({**_EXTRA, WEIGHTS: lambda _: b"", CONFIG: lambda _: b"{}"})),
     *cases("head-only", _added({CONFIG: lambda _: b'{"peft_type": "LORA"}'})),
 )

@@ -41,21 +41,27 @@ def _moved(start: int, end: int) -> Damage:
     return _second(change)
 
 
-def _aliased(header: dict[str, Any]) -> None:
-    """Let two tensors of one shape share their bytes."""
+def _twins(header: dict[str, Any]) -> tuple[Entry, Entry]:
+    """Return two tensors of one shape."""
     entries = _in_order(header)
-    twin = next(one for one in entries[1:] if one["shape"] == entries[0]["shape"])
-    twin["data_offsets"] = entries[0]["data_offsets"]
+    return next(
+        (one, other)
+        for place, one in enumerate(entries)
+        for other in entries[place + 1 :]
+        if one["shape"] == other["shape"]
+    )
+
+
+def _aliased(header: dict[str, Any]) -> None:
+    """Let two tensors share their bytes."""
+    one, other = _twins(header)
+    other["data_offsets"] = one["data_offsets"]
 
 
 def _exchanged(header: dict[str, Any]) -> None:
-    """Let two tensors of one shape each name the other's bytes."""
-    entries = _in_order(header)
-    twin = next(one for one in entries[1:] if one["shape"] == entries[0]["shape"])
-    twin["data_offsets"], entries[0]["data_offsets"] = (
-        entries[0]["data_offsets"],
-        twin["data_offsets"],
-    )
+    """Let two tensors each name the other's bytes."""
+    one, other = _twins(header)
+    one["data_offsets"], other["data_offsets"] = other["data_offsets"], one["data_offsets"]
 
 
 def _with_hole(draft: Draft) -> None:

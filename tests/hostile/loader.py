@@ -90,6 +90,7 @@ class Loader:
             "HF_HOME": str(self._workplace / "hub"),
             "HF_ENDPOINT": "http://127.0.0.1:9",  # should the audit hook let anything through
             "OMP_NUM_THREADS": "1",
+            "PEFTUNE_CACHE": str(self._workplace / "cache"),
             "TMPDIR": str(self._workplace),
         }
         self._process = subprocess.Popen(

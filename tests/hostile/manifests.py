@@ -220,7 +220,6 @@ _LABELS: dict[str, Damage] = {
     "four labels of three": edits(labels=["bad", "so-so", "good", "great"]),
     "a hundred thousand labels": edits(labels=[str(index) for index in range(100_000)]),
     "a label twice": edits(labels=["bad", "so-so", "bad"]),
-    "an empty label": edits(labels=["bad", "", "good"]),
     **{
         f"a label with {what}": edits(labels=["bad", "so-so", text])
         for what, text in CONTROL_TEXTS.items()
