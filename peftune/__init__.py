@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
     from peftune.scaling import LearningCurve, learning_curve
+    from peftune.sharing.merge import merge
+    from peftune.sharing.merged import Merged
+    from peftune.sharing.verification import Verification
+    from peftune.sharing.verify import verify
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
@@ -53,6 +57,7 @@ _HOMES = {
     "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
+    "Merged": "peftune.sharing.merged",
     "MinimalPairs": "peftune.probes",
     "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
@@ -65,11 +70,13 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "Verification": "peftune.sharing.verification",
     "check": "peftune.checks",
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "learning_curve": "peftune.scaling",
     "load": "peftune.artifacts",
+    "merge": "peftune.sharing.merge",
     "prepare": "peftune.artifacts",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
@@ -78,6 +85,7 @@ _HOMES = {
     "run": "peftune.runs",
     "save": "peftune.artifacts",
     "tune": "peftune.tuning",
+    "verify": "peftune.sharing.verify",
 }
 
 __all__ = [
@@ -97,6 +105,7 @@ __all__ = [
     "LinearProbe",
     "LoRA",
     "LoRA8bit",
+    "Merged",
     "MinimalPairs",
     "MultipleChoice",
     "PeftuneError",
@@ -109,12 +118,14 @@ __all__ = [
     "Run",
     "Strategy",
     "Tuning",
+    "Verification",
     "__version__",
     "check",
     "fewshot",
     "forget",
     "learning_curve",
     "load",
+    "merge",
     "prepare",
     "read_recipe",
     "read_run",
@@ -123,6 +134,7 @@ __all__ = [
     "run",
     "save",
     "tune",
+    "verify",
 ]
 
 
