@@ -224,9 +224,7 @@ def read_manifest(folder: SharedFolder) -> tuple[Manifest, Sha256]:
     if seal != _sealed(values):
         message = f"'{path}' is not the manifest that was saved: its content does not fit its hash. Fetch it again."
         raise ArtifactError(message)
-    if content != _laid_out(manifest):
-        message = f"'{path}' says what a manifest says, but not in the bytes that peftune writes: it was changed. Fetch it again."
-        raise ArtifactError(message)
+    _refuse_other_layout(content, manifest, path)
     return manifest, str(seal)
 
 
@@ -237,6 +235,12 @@ def _refuse_other_format(values: Mapping[str, Any], path: str) -> None:
         message = (
             f"'{path}' has format {version}; this peftune reads format {FORMAT_VERSION}: {remedy}."
         )
+        raise ArtifactError(message)
+
+
+def _refuse_other_layout(content: bytes, manifest: Manifest, path: str) -> None:
+    if content != _laid_out(manifest):
+        message = f"'{path}' says what a manifest says, but not in the bytes that peftune writes: it was changed. Fetch it again."
         raise ArtifactError(message)
 
 

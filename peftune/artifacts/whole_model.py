@@ -17,6 +17,10 @@ from peftune.models.base import hidden_load_report
 from peftune.models.parts import is_whole_model
 from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
 
+_SMALL = 1 << 20
+_BYTES_OF_A_TOKEN = 512
+"""Most bytes that a token may take in `tokenizer.json`, with its merge; GPT-2's take 70."""
+
 
 def load_whole_model(
     opened: Opened, *, base: str | None, device: torch.device
@@ -77,7 +81,7 @@ def _tokenizer(opened: Opened, base: str | None, *, vocab_size: int) -> PreTrain
     manifest = opened.manifest
     tokenizer = (
         plain_tokenizer(
-            opened.read(TOKENIZER),
+            opened.read(TOKENIZER, limit=_SMALL + _BYTES_OF_A_TOKEN * vocab_size),
             opened.read(TOKENIZER_CONFIG),
             vocab_size=vocab_size,
             source=opened.name,

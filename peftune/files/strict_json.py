@@ -78,15 +78,19 @@ def _strings(values: object) -> Iterator[str]:
     waiting = [(values, 0)]
     while waiting:
         value, depth = waiting.pop()
-        if depth > _MAX_DEPTH:
-            message = f"it is nested more than {_MAX_DEPTH} deep"
-            raise ValueError(message)
+        _refuse_depth(depth)
         if isinstance(value, str):
             yield value
         elif isinstance(value, dict):
             waiting += [(one, depth + 1) for one in (*value, *value.values())]
         elif isinstance(value, list):
             waiting += [(one, depth + 1) for one in value]
+
+
+def _refuse_depth(depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        message = f"it is nested more than {_MAX_DEPTH} deep"
+        raise ValueError(message)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Draft:
 
     Args:
         folder: the copy; it is what will be loaded.
-        outside: a folder beside it with what it must not reach.
+        outside: the good artifact: the same bytes, where a load must not reach them.
         true_base: the base that it belongs to.
         marker: a file that any executed payload writes.
     """
@@ -57,9 +57,7 @@ class Draft:
     def of(cls, good: Path, true_base: Path, workplace: Path) -> Draft:
         """Copy a good artifact into an empty folder."""
         shutil.copytree(good, workplace / "adapter")
-        outside = workplace / "outside"
-        shutil.copytree(good, outside)
-        return cls(workplace / "adapter", outside, true_base, workplace / "executed")
+        return cls(workplace / "adapter", good, true_base, workplace / "executed")
 
     @property
     def weights(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,8 +77,10 @@ def _link(draft: Draft, name: str) -> None:
 
 
 def _relative_link(draft: Draft, name: str) -> None:
+    beside = draft.folder.parent / "beside"
+    shutil.copytree(draft.outside, beside)
     (draft.folder / name).unlink()
-    (draft.folder / name).symlink_to(Path("..") / draft.outside.name / name)
+    (draft.folder / name).symlink_to(Path("..") / beside.name / name)
 
 
 def _link_inside(draft: Draft, name: str) -> None:
@@ -240,7 +243,7 @@ _SPECIAL: dict[str, Damage] = {
     **{
         f"a listed file that is {what}": _listed(name)
         for what, name in {
-            "a path upwards": "../outside/adapter_model.safetensors",
+            "a path upwards": "../good/lora/adapter_model.safetensors",
             "an absolute path": "/etc/passwd",
             "empty": "",
             "the folder itself": ".",

@@ -55,8 +55,20 @@ class Loader:
         door: str = "load",
         allowed: tuple[Path, ...] = (),
         labels: tuple[str, ...] | None = None,
+        without: tuple[str, ...] = (),
+        patience: float = SECONDS_TO_ANSWER,
     ) -> Verdict:
-        """Let the process load an artifact by one of the doors in `hostile.worker`."""
+        """Let the process load an artifact.
+
+        Args:
+            folder: the artifact.
+            base: where its base lies; None gives none.
+            door: one of those in `hostile.worker`.
+            allowed: further files and folders that may be opened.
+            labels: for an artifact that carries none.
+            without: guards to switch off, as `module:function`.
+            patience: seconds to wait for an answer.
+        """
         process = self._process or self._start()
         request = {
             "folder": str(folder),
@@ -64,11 +76,12 @@ class Loader:
             "door": door,
             "allowed": [str(path) for path in (folder, *allowed, *((base,) if base else ()))],
             "labels": labels,
+            "without": without,
         }
         assert process.stdin is not None
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
-        answer = self._answer(SECONDS_TO_ANSWER)
+        answer = self._answer(patience)
         if answer is not None:
             return Verdict(**{**answer, "events": tuple(answer["events"])})
         code = process.poll()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from hostile.case import (
@@ -95,33 +95,46 @@ def _spelled(old: str, new: str) -> Damage:
     return damage
 
 
-def numbers(values: object, change: Callable[[float], object]) -> object:
-    """Change every number in a structure."""
-    if isinstance(values, Mapping):
-        return {key: numbers(value, change) for key, value in values.items()}
-    if isinstance(values, list):
-        return [numbers(value, change) for value in values]
-    return change(values) if isinstance(values, float) else values
-
-
 def _rows(change: Callable[[list[Any]], list[Any]]) -> Damage:
     """Change the recorded rows of every precision."""
 
     def damage(draft: Draft) -> None:
         behaviour = draft.manifest()["behaviour"]
-        logits = behaviour["logits"]
-        changed = (
-            {name: change(rows) for name, rows in logits.items()}
-            if isinstance(logits, dict)
-            else change(logits)
-        )
+        changed = {name: change(rows) for name, rows in behaviour["logits"].items()}
         draft.edit(behaviour={**behaviour, "logits": changed})
+
+    return damage
+
+
+def _texts(change: Callable[[list[Any]], list[Any]]) -> Damage:
+    """Change the recorded texts."""
+
+    def damage(draft: Draft) -> None:
+        behaviour = draft.manifest()["behaviour"]
+        draft.edit(behaviour={**behaviour, "texts": change(behaviour["texts"])})
 
     return damage
 
 
 def _logits(change: Callable[[float], object]) -> Damage:
     return _rows(lambda rows: [[change(value) for value in row] for row in rows])
+
+
+def _precisions(*names: str) -> Damage:
+    """Record the logits of float32 under other precisions."""
+
+    def damage(draft: Draft) -> None:
+        behaviour = draft.manifest()["behaviour"]
+        rows = behaviour["logits"]["float32"]
+        draft.edit(behaviour={**behaviour, "logits": dict.fromkeys(names, rows)})
+
+    return damage
+
+
+def _int8_throughout(draft: Draft) -> None:
+    """Ask to be compared as loosely as int8 is."""
+    _precisions("float32", "int8")(draft)
+    draft.edit(precision="int8")
 
 
 def _deep(depth: int) -> str:
@@ -251,22 +264,28 @@ _BEHAVIOUR: dict[str, Damage] = {
     "one longer row of logits": _rows(lambda rows: [[*rows[0], 0.0], *rows[1:]]),
     "rows of logits in another order": _rows(lambda rows: rows[::-1]),
     "logits as one row": _rows(lambda rows: [value for row in rows for value in row]),
+    "a precision of int8, throughout": _int8_throughout,
     "a behaviour that is null": edits(behaviour=None),
     "a behaviour that is a list": edits(behaviour=[]),
-    "behaviour in an unknown precision": inside("behaviour", precision="int1"),
+    "other texts": _texts(lambda texts: ["x" for _ in texts]),
+    "the shortest texts exchanged for others": _texts(
+        lambda texts: [text if len(text) > 40 else f"not {text}" for text in texts]
+    ),
+    "texts in another order": _texts(lambda texts: texts[::-1]),
+    "a text fewer": _texts(lambda texts: texts[:-1]),
+    "no texts": _texts(lambda _: []),
+    "a text too many": _texts(lambda texts: [*texts, "one more"]),
+    "a text that is a number": _texts(lambda texts: [1, *texts[1:]]),
+    "a text of a thousand characters and one": _texts(lambda texts: ["x" * 1001, *texts[1:]]),
+    "a text with a terminal escape": _texts(lambda texts: ["\x1b[2J", *texts[1:]]),
+    "seventeen texts with their logits": lambda draft: (
+        _texts(lambda texts: [*texts, texts[0]])(draft),
+        _rows(lambda rows: [*rows, rows[0]])(draft),
+    ),
     "logits of an unknown precision": inside("behaviour", logits={"int1": [[0.0, 0.0, 0.0]] * 16}),
-    "logits of int8 alone": lambda draft: inside(
-        "behaviour", logits={"int8": _plain_rows(draft)}
-    )(draft),
-    "logits of int8 for a float adapter": lambda draft: inside(
-        "behaviour", logits={"float32": _plain_rows(draft), "int8": _plain_rows(draft)}
-    )(draft),
+    "logits of int8 alone": _precisions("int8"),
+    "logits of int8 for a float adapter": _precisions("float32", "int8"),
 }  # fmt: skip
-
-
-def _plain_rows(draft: Draft) -> object:
-    logits = draft.manifest()["behaviour"]["logits"]
-    return logits["float32"] if isinstance(logits, dict) else logits
 
 
 _FILE_LIST: dict[str, Damage] = {
@@ -335,6 +354,11 @@ MANIFEST_CASES: tuple[Case, ...] = (
             "logits moved by one": _BEHAVIOUR["logits moved by one"],
             "logits beyond the largest number": _BEHAVIOUR["logits beyond the largest number"],
             "no logits": _BEHAVIOUR["no logits"],
+            "logits of float32 alone": _precisions("float32"),
+            "a precision of float32, throughout": lambda draft: (
+                _precisions("float32")(draft),
+                draft.edit(precision="float32"),
+            ),
         },
     ),
     *cases(

@@ -9,7 +9,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import numpy as np
 
 import peftune
 from hostile.audit import Audit
+from hostile.misbehaviour import misbehave
+from peftune.artifacts import Classifier
 from peftune.errors import PeftuneError
 
 TRIES = 3
@@ -64,13 +68,44 @@ def _rescale(request: dict[str, Any]) -> str:
     )
 
 
+def _verify(request: dict[str, Any]) -> str:
+    return str(peftune.verify(request["folder"], base=request["base"], use_cpu=True))
+
+
+def _merge(request: dict[str, Any]) -> str:
+    output = Path(request["folder"]).parent / "merged"
+    return str(peftune.merge(request["folder"], output, base=request["base"], use_cpu=True))
+
+
+_REMEMBERED: dict[str, Classifier] = {}
+
+
+def _remembered(request: dict[str, Any]) -> str:
+    """Classify with what was loaded the first time, whatever was loaded since."""
+    folder = request["folder"]
+    if folder not in _REMEMBERED:
+        _REMEMBERED[folder] = peftune.load(
+            folder, base=request["base"], labels=request["labels"], use_cpu=True
+        )
+    return _digest(_REMEMBERED[folder].logits(TEXTS).tobytes())
+
+
+def _misbehave(request: dict[str, Any]) -> str:
+    """Do what no load may do; to see that it would be seen."""
+    return misbehave(request["base"], Path(request["folder"]))
+
+
 DOORS: dict[str, Callable[[dict[str, Any]], str]] = {
     "load": _load,
     "forget": _forget,
     "init_from": _init_from,
     "rescale": _rescale,
+    "verify": _verify,
+    "merge": _merge,
+    "remembered": _remembered,
+    "misbehave": _misbehave,
 }
-"""The public ways by which an artifact comes in."""
+"""The public ways by which an artifact comes in, and two that test the tests."""
 
 
 def main() -> None:
@@ -101,7 +136,8 @@ def _attempt(request: dict[str, Any], audit: Audit) -> dict[str, Any]:
     with audit.listening(request["allowed"]) as events:
         start = time.perf_counter()
         try:
-            outcome, message = "loaded", DOORS[request["door"]](request)
+            with _switched_off(request["without"]):
+                outcome, message = "loaded", DOORS[request["door"]](request)
         except PeftuneError as error:
             outcome, message = "refused", str(error)
         except BaseException as error:  # noqa: BLE001 - whatever escapes is the finding
@@ -116,6 +152,22 @@ def _attempt(request: dict[str, Any], audit: Audit) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _switched_off(guards: list[str]) -> Iterator[None]:
+    """Replace functions that refuse by ones that do not."""
+    kept = []
+    for guard in guards:
+        module_name, _, name = guard.partition(":")
+        module = import_module(module_name)
+        kept.append((module, name, getattr(module, name)))
+        setattr(module, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for module, name, value in kept:
+            setattr(module, name, value)
+
+
 def _import_heavily() -> None:
     """Import what a load imports, so that its time and its memory are its own."""
     import bitsandbytes  # noqa: F401
@@ -124,7 +176,9 @@ def _import_heavily() -> None:
 
     import peftune.artifacts.start
     import peftune.runs.forget
-    import peftune.runs.rescale  # noqa: F401
+    import peftune.runs.rescale
+    import peftune.sharing.merge
+    import peftune.sharing.verify  # noqa: F401
 
     torch.set_num_threads(1)
 
