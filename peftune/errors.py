@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+LONGEST_MESSAGE = 2000
+
 
 class PeftuneError(Exception):
     """A fault that peftune explains in one line."""
@@ -32,7 +34,13 @@ class BaseModelError(UsageError):
 
 
 class ArtifactError(UsageError):
-    """A saved artifact is damaged, unknown, or belongs to another base."""
+    """A saved artifact is damaged, unknown, or belongs to another base.
+
+    Names out of a foreign file may stand in the message, so it is kept to one printable line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class HubError(ArtifactError, ConnectionError):
@@ -73,6 +81,14 @@ def suggestion(name: str, allowed: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean '{nearest[0]}'? " if nearest else ""
     return f"{hint}Available: {', '.join(names) or 'none'}."
+
+
+def printable(text: str) -> str:
+    """Return a text in one line of at most 2,000 characters, each of which can be seen."""
+    shown = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+    return shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:LONGEST_MESSAGE]}…"
 
 
 def first_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from bases import write_base
 from huggingface_hub import ModelCardData
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 import peftune
@@ -275,7 +276,7 @@ def test_tensors_that_do_not_fit_leave_the_model_untouched(saved: Saved) -> None
     last = max(tensors)
 
     with pytest.raises(ArtifactError):
-        insert_tensors(model, {**tensors, last: tensors[last] * math.nan}, source="file")
+        insert_tensors(model, to_bytes({**tensors, last: tensors[last] * math.nan}), source="file")
 
     assert _logits(model).tolist() == before.tolist()
 
@@ -388,9 +389,14 @@ def test_a_missing_file_is_refused(name: str, saved: Saved) -> None:
 
 
 def test_a_folder_without_a_manifest_is_no_artifact(saved: Saved) -> None:
-    """The message names the folder to take, where there is one nearby."""
+    """Nothing in the folder can stand for the manifest; what is left of PEFT's needs the labels."""
     (saved.folder / "peftune.json").unlink()
 
+    assert _refusal(saved) == (
+        "'adapter' carries no manifest, so it does not say to which base and labels it belongs. "
+        "Pass both: base=… and labels=[…]."
+    )
+    (saved.folder / "adapter_config.json").unlink()
     assert _refusal(saved) == (
         "'adapter' holds no peftune.json, so it is no artifact of peftune. "
         "Name the adapter/ or model/ folder of a run."
@@ -426,7 +432,7 @@ def test_an_extra_file_is_refused(name: str, saved: Saved) -> None:
     path.mkdir() if name == "folder" else path.write_text("{}")
 
     assert _refusal(saved) == (
-        f"'adapter/{name}' does not belong into an adapter folder, and is not opened. Remove it."
+        f"'adapter/{name}' does not belong into an artifact, and is not opened. Remove it."
     )
 
 
@@ -458,10 +464,22 @@ NOT_REPRODUCED = (
 
 
 def test_an_edited_alpha_is_refused(saved: Saved) -> None:
-    """Even sealed again: the tensors fit any alpha, the recorded logits fit one."""
-    manifest = json.loads((saved.folder / "peftune.json").read_text())
-    _change_manifest(saved, strategy={**manifest["strategy"], "lora_alpha": 17.0})
+    """The tensors fit and every hash was made to; what PEFT would read, or the logits, do not."""
+    _change_manifest(saved, strategy={"name": "lora", "r": 4, "lora_alpha": 64})
 
+    assert _refusal(saved) == (
+        "'adapter/adapter_config.json' says 'lora_alpha' otherwise than the strategy does; plain "
+        "PEFT would load another model than peftune. Fetch the adapter again."
+    )
+    path = saved.folder / "adapter_config.json"
+    path.write_text(path.read_text().replace('"lora_alpha": 16', '"lora_alpha": 64'))
+    _change_manifest(
+        saved,
+        files={
+            **json.loads((saved.folder / "peftune.json").read_text())["files"],
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest(),
+        },
+    )
     assert _refusal(saved) == NOT_REPRODUCED
 
 
@@ -497,11 +515,11 @@ HEAD = "base_model.model.score.weight"
         ),
         (
             lambda t: {**t, HEAD: t[HEAD][:2].contiguous()},
-            f"'adapter/adapter_model.safetensors': tensor '{HEAD}' is torch.float32 [2, 32]; it must be torch.float32 [3, 32].",
+            f"'adapter/adapter_model.safetensors': tensor '{HEAD}' is F32 [2, 32]; it must be F32 [3, 32].",
         ),
         (
             lambda t: {**t, HEAD: t[HEAD].half()},
-            f"'adapter/adapter_model.safetensors': tensor '{HEAD}' is torch.float16 [3, 32]; it must be torch.float32 [3, 32].",
+            f"'adapter/adapter_model.safetensors': tensor '{HEAD}' is F16 [3, 32]; it must be F32 [3, 32].",
         ),
     ],
     ids=["NaN", "extra", "missing", "shape", "type"],
@@ -557,13 +575,19 @@ def test_an_impossible_hyper_parameter_is_refused(saved: Saved) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"pad_token_id": 0,', '"pad_token_id": 0, "pad_token_id": 0,', "the key 'pad_token_id' stands twice."),
-        ('"n": 250,', '"n": NaN,', "NaN is no JSON number."),
-        ('"n": 250,', '"n": -Infinity,', "-Infinity is no JSON number."),
-        ('"kind": "adapter",', '"kind": "adapter", "spare": 1,', "spare: Extra inputs are not permitted."),
-        ('"kind": "adapter",', "", "kind: Field required."),
-        ('"format_version": 1,', '"format_version": 2,', "format_version: Input should be 1."),
-        ('"pad_token_id": 0,', '"pad_token_id": "0",', "pad_token_id: Input should be a valid integer."),
+        ('"pad_token_id": 0,', '"pad_token_id": 0, "pad_token_id": 0,', "is no valid JSON: the key 'pad_token_id' stands twice."),
+        ('"n": 250,', '"n": NaN,', "is no valid JSON: NaN is no JSON number."),
+        ('"n": 250,', '"n": -Infinity,', "is no valid JSON: -Infinity is no JSON number."),
+        ('"kind": "adapter",', '"kind": "adapter", "spare": 1,', "is no valid manifest: spare: Extra inputs are not permitted."),
+        ('"kind": "adapter",', "", "is no valid manifest: kind: Field required."),
+        ('"format_version": 2,', "", "is not the manifest that was saved: its content does not fit its hash. Fetch it again."),
+        ('"format_version": 2,', '"format_version": "2",', "is no valid manifest: format_version: Input should be 2."),
+        ('"format_version": 2,', '"format_version": 1,', "has format 1; this peftune reads format 2: save it again."),
+        ('"format_version": 2,', '"format_version": 3,', "has format 3; this peftune reads format 2: upgrade peftune."),
+        ('"kind": "adapter",', '"kind": "ada\\u001b[2Jpter",', "is no valid JSON: a string holds the hidden character U+001B."),
+        ('"n": 250,', '"n": 1e999,', "is no valid JSON: 1e999 is beyond every number."),
+        ('"n": 250,', f'"n": {"9" * 5000},', "is no valid JSON: a number has 5000 digits."),
+        ('"pad_token_id": 0,', '"pad_token_id": "0",', "is no valid manifest: pad_token_id: Input should be a valid integer."),
     ],
 )  # fmt: skip
 def test_the_manifest_is_read_strictly(old: str, new: str, message: str, saved: Saved) -> None:
@@ -573,7 +597,7 @@ def test_the_manifest_is_read_strictly(old: str, new: str, message: str, saved: 
     assert old in content
     path.write_text(content.replace(old, new, 1))
 
-    assert _refusal(saved) == f"'adapter/peftune.json' is no valid manifest: {message}"
+    assert _refusal(saved) == f"'adapter/peftune.json' {message}"
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"", b"[]"])
@@ -581,7 +605,7 @@ def test_garbage_for_a_manifest_is_refused(content: bytes, saved: Saved) -> None
     """Nesting without end, other bytes than text, nothing at all: one line each."""
     (saved.folder / "peftune.json").write_bytes(content)
 
-    assert _refusal(saved).startswith("'adapter/peftune.json' is no valid manifest: ")
+    assert _refusal(saved).startswith("'adapter/peftune.json' is no")
 
 
 def test_a_manifest_of_many_megabytes_is_not_parsed(saved: Saved) -> None:
@@ -590,7 +614,7 @@ def test_a_manifest_of_many_megabytes_is_not_parsed(saved: Saved) -> None:
     (saved.folder / "peftune.json").write_bytes(b" " * size)
 
     assert _refusal(saved) == (
-        f"'adapter/peftune.json' has {size} bytes; a manifest has at most 1048576."
+        f"'adapter/peftune.json' has {size} bytes, and may have 1048576; it is not read."
     )
 
 

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification
 import peftune
 from peftune.artifacts import load, save
 from peftune.artifacts.load import load_prepared
-from peftune.artifacts.manifest import read_manifest, seal_of
+from peftune.artifacts.opened import open_artifact
 from peftune.errors import ArtifactError, DataError, OutputFolderError, UsageError
 from peftune.models.inference import pooled_states, predict_logits
 from peftune.models.parts import head_of, trainable_parameters, trunk_of
@@ -285,7 +285,7 @@ def test_the_saved_strength_behaves_as_the_model_at_that_strength(
 
     classifier = load(folder, base=str(case.base), use_cpu=True)
     np.testing.assert_allclose(classifier.logits(TEXTS), expected, rtol=1e-5, atol=1e-5)
-    manifest, old = read_manifest(folder), read_manifest(case.folder)
+    manifest, old = open_artifact(folder).manifest, open_artifact(case.folder).manifest
     assert (manifest.kind, manifest.strategy, manifest.base) == (
         old.kind,
         old.strategy,
@@ -330,20 +330,20 @@ def test_the_manifest_says_what_it_was_made_of_and_carries_no_old_numbers(
         origin, alpha=0.5, shallow=0.25, output=tmp_path / "half", base=str(tiny_base)
     )
 
-    manifest = read_manifest(folder)
+    manifest = open_artifact(folder).manifest
     assert (manifest.task, manifest.forgetting) == (None, None)
     assert manifest.rescaled is not None
     assert manifest.rescaled.model_dump() == {
         "alpha": 0.5,
         "shallow": 0.25,
         "head": "kept",
-        "from_sha256": seal_of(origin),
+        "from_sha256": open_artifact(origin).seal,
     }
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert (
         "Rescaled to a strength that rises from 0.25 at the first block to 0.5 at the last "
         "(0 is the base, 1 the tuned model) from the artifact whose `peftune.json` has the\n"
-        f"`sha256` `{seal_of(origin)}`; the classification head was kept.\n"
+        f"`sha256` `{open_artifact(origin).seal}`; the classification head was kept.\n"
     ) in card
     assert "Not measured at this strength." in card
     assert "0.75" not in card
@@ -363,7 +363,7 @@ def test_what_is_measured_is_recorded(
         use_cpu=True,
     )
 
-    manifest = read_manifest(folder)
+    manifest = open_artifact(folder).manifest
     learning = evaluate(folder, rows, base=str(lora.base))
     [found] = forget(folder, [probe], base=str(lora.base), use_cpu=True)
     assert manifest.task is not None

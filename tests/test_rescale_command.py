@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from peftune.artifacts import save
-from peftune.artifacts.manifest import read_manifest
+from peftune.artifacts.opened import open_artifact
 from peftune.cli.main import _exit_code
 from peftune.models.parts import trainable_parameters
 from peftune.models.prepare import prepare_model
@@ -137,7 +137,7 @@ def test_json_holds_every_number_and_where_it_was_saved(call: Call, workplace: P
     first, last = values["points"]
     assert first["strength"] == {"alpha": 0.5, "shallow": 0.25}
     assert (last["strength"]["alpha"], last["head"]) == (1.0, "refitted")
-    manifest = read_manifest(workplace / "half")
+    manifest = open_artifact(workplace / "half").manifest
     assert manifest.rescaled is not None
     assert (manifest.rescaled.alpha, manifest.rescaled.head) == (0.5, "refitted")
     assert manifest.task is not None
@@ -152,7 +152,7 @@ def test_a_strength_is_saved_without_measuring(call: Call, workplace: Path) -> N
     ended = call("--alpha", "0.25", "--output", "quarter")
 
     assert ended == Ended(0, "saved: quarter\n", "")
-    manifest = read_manifest(workplace / "quarter")
+    manifest = open_artifact(workplace / "quarter").manifest
     assert (manifest.task, manifest.forgetting) == (None, None)
 
 

@@ -2,156 +2,179 @@
 
 from __future__ import annotations
 
-import json
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import (
-    LoraConfig,
-    PeftModel,
-    TaskType,
-    get_peft_model,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
-)
+from peft import PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
+from peft import set_peft_model_state_dict as insert_into_peft
 from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrainedModel
 
+from peftune.artifacts.classifier import Classifier
+from peftune.artifacts.foreign_config import lora_config, named_base, read_peft_config
 from peftune.artifacts.manifest import PEFT_CONFIG, WEIGHTS
-from peftune.artifacts.tensors import ADAPTER_NAME, parse_tensors
-from peftune.errors import ArtifactError
+from peftune.artifacts.own_base import largest_adapter
+from peftune.artifacts.tensors import ADAPTER_NAME
+from peftune.errors import ArtifactError, BaseModelError, UsageError
+from peftune.files.folder import SharedFolder, local_folder
+from peftune.files.tensor_header import TensorSpec, check_header, read_header
 from peftune.models.base import hidden_load_report
-from peftune.models.source import BaseSource, find_base
+from peftune.models.parts import label_count
+from peftune.models.source import BaseSource, find_base, find_local_base
+from peftune.models.tokenizer import load_tokenizer
 
-_HEAD = "base_model.model.score.weight"
-_MAX_RANK = 1024
-_PLAIN_VALUES: dict[str, tuple[Any, ...]] = {
-    "bias": ("none",),
-    "init_lora_weights": (True, False, "gaussian"),
-    "rank_pattern": (None, {}),
-    "alpha_pattern": (None, {}),
-    "megatron_config": (None,),
-    "layer_replication": (None,),
-    "alora_invocation_tokens": (None,),
-    "target_parameters": (None,),
-}
+logger = logging.getLogger(__name__)
+
+HEAD = "base_model.model.score.weight"
+_MAX_LABELS = 10_000
 
 
-def named_base(folder: Path) -> str:
+def is_peft_folder(folder: SharedFolder) -> bool:
+    """Say whether a folder looks like a PEFT adapter."""
+    return PEFT_CONFIG in folder.entries
+
+
+def base_named_by(folder: SharedFolder) -> str:
     """Return the name of the base that an adapter's configuration gives.
 
     Raises:
         ArtifactError: it gives none.
     """
-    name = _read_config(folder).get("base_model_name_or_path")
-    if not isinstance(name, str):
-        message = f"'{folder}' does not name its base. Pass it: --base on the command line, base=… in Python."
+    return named_base(read_peft_config(folder), folder.name)
+
+
+def load_foreign_classifier(
+    folder: SharedFolder, *, base: str | None, labels: Sequence[str] | None, device: torch.device
+) -> Classifier:
+    """Load a plain PEFT LoRA classifier, of which somebody else knows the base and the labels.
+
+    Args:
+        folder: its files.
+        base: where the base lies.
+        labels: label names in the order of their ids.
+        device: where the model lives.
+
+    Raises:
+        ArtifactError: it is no plain LoRA classifier, or its tensors do not fit the base exactly.
+        BaseModelError: the base cannot be found.
+        UsageError: base or labels are missing, or there are more or fewer than the head has.
+    """
+    if base is None or labels is None:
+        message = f"'{folder.name}' carries no manifest, so it does not say to which base and labels it belongs. Pass both: base=… and labels=[…]."
+        raise UsageError(message)
+    model, source = load_foreign_adapter(folder, base, device)
+    inner = model.get_base_model()
+    if not isinstance(inner, GPT2ForSequenceClassification):
+        message = f"'{folder.name}' is no classifier: it has no classification head."
         raise ArtifactError(message)
-    return name
+    count = label_count(model)
+    if len(labels) != count:
+        message = f"'{folder.name}' tells {count} labels apart; {len(labels)} are given."
+        raise UsageError(message)
+    tokenizer = load_tokenizer(source.folder)
+    inner.config.id2label = dict(enumerate(labels))
+    inner.config.label2id = {label: index for index, label in enumerate(labels)}
+    inner.config.pad_token_id = tokenizer.pad_token_id
+    logger.warning(
+        "'%s' carries no manifest: nothing binds it to the base '%s' or to these labels, and nothing tells whether it behaves as when it was saved",
+        folder.name,
+        source.name,
+    )
+    length = min(int(inner.config.n_positions), 1024)
+    return Classifier(model, tokenizer, tuple(labels), length)
 
 
 def load_foreign_adapter(
-    folder: Path, base: str | None, device: torch.device
+    folder: SharedFolder | Path, base: str | None, device: torch.device
 ) -> tuple[PeftModel, BaseSource]:
     """Load a plain PEFT LoRA adapter onto its base.
 
     Args:
         folder: holds `adapter_config.json` and `adapter_model.safetensors`.
-        base: where the base lies; otherwise the name in the adapter's configuration.
+        base: where the base lies; otherwise a base of the name in the adapter's configuration, if
+            it is on this machine.
         device: where the model lives.
 
     Raises:
         ArtifactError: it is no plain LoRA, or its tensors do not fit the base exactly.
         BaseModelError: the base cannot be found.
     """
-    values = _read_config(folder)
-    source = find_base(base or named_base(folder))
-    path = folder / WEIGHTS
-    if not path.is_file():
-        message = f"'{folder}' holds no {WEIGHTS}; pickled adapters are never opened. Save it again with safetensors."
+    files = folder if isinstance(folder, SharedFolder) else local_folder(folder)
+    values = read_peft_config(files)
+    source = find_base(base) if base is not None else _local_base(values, files.name)
+    if WEIGHTS not in files.entries:
+        message = f"'{files.name}' holds no {WEIGHTS}; pickled adapters are never opened. Save it again with safetensors."
         raise ArtifactError(message)
-    tensors = parse_tensors(path.read_bytes(), source=str(path))
-    task_type = TaskType.SEQ_CLS if _HEAD in tensors else TaskType.CAUSAL_LM
-    model = get_peft_model(_base_model(source, tensors, device), _lora_config(values, task_type))
-    expected = get_peft_model_state_dict(
+    name = f"{files.name}/{WEIGHTS}"
+    content = files.read(WEIGHTS, limit=largest_adapter(source))
+    found = read_header(content, source=name)
+    task_type = TaskType.SEQ_CLS if HEAD in found else TaskType.CAUSAL_LM
+    config = lora_config(values, task_type, source=files.name)
+    model = get_peft_model(_base_model(source, found, device), config)
+    wanted = get_peft_model_state_dict(
         model, adapter_name=ADAPTER_NAME, save_embedding_layers=False
     )
-    if difference := sorted(set(expected) ^ set(tensors)):
-        message = f"'{path}' does not fit '{source.name}': tensor '{difference[0]}' is missing or unexpected ({len(difference)} in all)."
-        raise ArtifactError(message)
-    for key, tensor in tensors.items():
-        if tensor.shape != expected[key].shape or not bool(torch.isfinite(tensor).all()):
-            message = f"'{path}': tensor '{key}' has another shape than '{source.name}' asks for, or values that are not finite."
-            raise ArtifactError(message)
-    set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER_NAME)
+    check_header(found, _as_stored(wanted, found), source=name)
+    tensors = _finite(content, name)
+    insert_into_peft(model, tensors, adapter_name=ADAPTER_NAME)
     return model.eval(), source
 
 
-def is_peft_folder(folder: Path) -> bool:
-    """Say whether a folder looks like a PEFT adapter."""
-    return (folder / PEFT_CONFIG).is_file()
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / PEFT_CONFIG
+def _local_base(values: Mapping[str, object], name: str) -> BaseSource:
+    named = named_base(values, name)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        message = f"'{path}' is no valid JSON: {error}."
-        raise ArtifactError(message) from error
-    if not isinstance(values, dict) or values.get("peft_type") != "LORA":
-        message = (
-            f"'{path}' is no LoRA adapter; peftune measures plain LoRA adapters of other tools."
+        return find_local_base(named)
+    except BaseModelError as error:
+        message = f"The base '{named}' of '{name}' is not on this machine, and no name in an adapter is fetched. Say where it lies, or what to fetch: base=… in Python, --base on the command line."
+        raise BaseModelError(message) from error
+
+
+def _as_stored(
+    wanted: Mapping[str, torch.Tensor], found: Mapping[str, TensorSpec]
+) -> dict[str, TensorSpec]:
+    """Ask for the shapes of the model, in whatever float type the file stores them."""
+    return {
+        name: TensorSpec(
+            found[name].dtype if name in found else "F32", tuple(int(size) for size in one.shape)
         )
-        raise ArtifactError(message)
-    for key, allowed in _PLAIN_VALUES.items():
-        if key in values and values[key] not in allowed:
-            message = f"'{path}': {key} {values[key]!r} is not plain LoRA: it changes the base, treats layers apart, or follows other files. It is not opened."
+        for name, one in wanted.items()
+    }
+
+
+def _finite(content: bytes, source: str) -> dict[str, torch.Tensor]:
+    import safetensors.torch
+
+    tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            message = f"'{source}': tensor '{name}' holds values that are not finite."
             raise ArtifactError(message)
-    return values
-
-
-def _lora_config(values: dict[str, Any], task_type: TaskType) -> LoraConfig:
-    rank, alpha, targets = values.get("r"), values.get("lora_alpha"), values.get("target_modules")
-    plain_names = targets == "all-linear" or (
-        isinstance(targets, list)
-        and all(
-            isinstance(t, str) and t.replace("_", "").replace(".", "").isalnum() for t in targets
-        )
-    )
-    if not (
-        isinstance(rank, int)
-        and 0 < rank <= _MAX_RANK
-        and isinstance(alpha, (int, float))
-        and 0 < alpha < float("inf")
-        and plain_names
-    ):
-        message = f"{PEFT_CONFIG}: r must be 1 to {_MAX_RANK}, lora_alpha positive, target_modules a list of module names."
-        raise ArtifactError(message)
-    return LoraConfig(
-        task_type=task_type,
-        r=rank,
-        lora_alpha=alpha,
-        target_modules=targets,
-        use_rslora=bool(values.get("use_rslora")),
-        use_dora=bool(values.get("use_dora")),
-        fan_in_fan_out=True,
-    )
+    return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
 
 
 def _base_model(
-    source: BaseSource, tensors: dict[str, torch.Tensor], device: torch.device
+    source: BaseSource, found: Mapping[str, TensorSpec], device: torch.device
 ) -> PreTrainedModel:
-    shared: dict[str, Any] = {
-        "local_files_only": True,
-        "use_safetensors": True,
-        "dtype": torch.float32,
-        "device_map": {"": device},
-    }
     with hidden_load_report():
-        if _HEAD not in tensors:
-            return GPT2LMHeadModel.from_pretrained(source.folder, **shared)
-        labels = int(tensors[_HEAD].shape[0])
+        if HEAD not in found:
+            return GPT2LMHeadModel.from_pretrained(
+                source.folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                device_map={"": device},
+            )
+        shape = found[HEAD].shape
+        if len(shape) != 2 or not 1 < shape[0] <= _MAX_LABELS:  # noqa: PLR2004 - a matrix
+            message = f"The classification head of the adapter has the shape {list(shape)}; it must be (labels, hidden), with at least two labels."
+            raise ArtifactError(message)
         return GPT2ForSequenceClassification.from_pretrained(
-            source.folder, num_labels=labels, ignore_mismatched_sizes=True, **shared
+            source.folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            device_map={"": device},
+            num_labels=shape[0],
+            ignore_mismatched_sizes=True,
         )

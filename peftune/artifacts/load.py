@@ -2,68 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from peft import PeftModel
 from torch import nn
-from transformers import GPT2ForSequenceClassification
+from transformers import PreTrainedTokenizerBase
 
 from peftune.artifacts.behaviour import check_behaviour
 from peftune.artifacts.classifier import Classifier
-from peftune.artifacts.manifest import (
-    CARD,
-    MANIFEST,
-    MODEL_WEIGHTS,
-    PEFT_CONFIG,
-    WEIGHTS,
-    Manifest,
-    read_manifest,
-    sha256_of,
-)
-from peftune.artifacts.tensors import insert_tensors, parse_tensors
-from peftune.errors import ArtifactError, BaseModelError
+from peftune.artifacts.foreign import is_peft_folder, load_foreign_classifier
+from peftune.artifacts.manifest import MANIFEST, PEFT_CONFIG, Manifest
+from peftune.artifacts.opened import Opened, find_artifact, open_artifact
+from peftune.artifacts.own_base import base_of, largest_adapter
+from peftune.artifacts.peft_config import check_peft_config
+from peftune.artifacts.tensors import insert_tensors
+from peftune.artifacts.whole_model import load_whole_model
+from peftune.errors import ArtifactError, UsageError
 from peftune.models.base import choose_device
-from peftune.models.fingerprint import base_fingerprint
-from peftune.models.prepare import preparation_of, prepare_model
-from peftune.models.source import find_base
+from peftune.models.prepare import bare_model, preparation_of, prepare_model
+from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
 from peftune.recipe.task import has_head
-from peftune.strategies import STRATEGIES, Strategy
-
-_ADAPTER_FILES = {WEIGHTS, PEFT_CONFIG, MANIFEST, CARD}
 
 
-def load(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) -> Classifier:
-    """Load a classifier from an artifact of peftune.
+def load(
+    artifact: str | Path,
+    *,
+    base: str | None = None,
+    labels: Sequence[str] | None = None,
+    use_cpu: bool = False,
+) -> Classifier:
+    """Load a classifier from an artifact.
 
     Trusts the manifest and the tensors only: files by hash, tensors by exact name, shape, type
     and finite values, the base and the tokenizer by fingerprint, and two recorded logits by
-    replay. Never unpickles, and never follows a path or a name inside `adapter_config.json`.
+    replay. Never unpickles, and follows no path, name or pattern inside the artifact.
+
+    A plain PEFT adapter that another tool made has no manifest. It loads if `base` and `labels`
+    say what it does not; its tensors are checked in the same way, and a line in the log says that
+    nothing binds it to either.
 
     Args:
-        folder: an adapter folder, or the `model/` folder of full fine-tuning.
-        base: where the base lies, if not under the name that the manifest gives.
+        artifact: an adapter folder, or the `model/` folder of full fine-tuning.
+        base: hub id, local folder or bundled name of the base; needed where the base that the
+            artifact names is neither bundled nor in the hub's cache on this machine.
+        labels: label names in the order of their ids, for an adapter without a manifest.
         use_cpu: stay on the CPU even where there is a GPU.
 
     Raises:
         ArtifactError: the artifact is damaged, or does not fit the base; nothing is loaded.
         BaseModelError: the base cannot be found.
+        UsageError: labels are given for an artifact that has its own, or missing for one without.
     """
-    path = Path(folder)
-    manifest = checked_manifest(path)
+    folder = find_artifact(artifact)
+    if MANIFEST not in folder.entries and is_peft_folder(folder):
+        return load_foreign_classifier(
+            folder, base=base, labels=labels, device=choose_device(use_cpu=use_cpu)
+        )
+    opened = open_artifact(folder)
+    manifest = opened.manifest
+    if labels is not None and list(labels) != manifest.labels:
+        message = f"'{opened.name}' has the labels {', '.join(manifest.labels)}, in this order. Leave labels out."
+        raise UsageError(message)
     if not has_head(manifest.task_name):
-        message = f"'{path}' is no classifier: it has learned {manifest.task_name} and has no head. Start a run from it with model.init_from."
+        message = f"'{opened.name}' is no classifier: it has learned {manifest.task_name} and has no head. Start a run from it with model.init_from."
         raise ArtifactError(message)
-    model = (
-        _load_model(path, manifest, use_cpu=use_cpu)
+    model, tokenizer = (
+        load_whole_model(opened, base=base, device=choose_device(use_cpu=use_cpu))
         if manifest.kind == "model"
-        else load_prepared(path, base=base, use_cpu=use_cpu)
-    )
-    tokenizer = (
-        load_tokenizer(path) if manifest.kind == "model" else preparation_of(model).tokenizer
+        else _load_adapter(opened, base, use_cpu=use_cpu)
     )
     check_behaviour(
-        model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=str(path)
+        model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=opened.name
     )
     return Classifier(
         model.eval(), tokenizer, tuple(manifest.labels), manifest.max_length, manifest
@@ -71,7 +82,7 @@ def load(folder: str | Path, *, base: str | None = None, use_cpu: bool = False) 
 
 
 def load_prepared(
-    folder: str | Path,
+    artifact: str | Path | Opened,
     *,
     base: str | None = None,
     use_cpu: bool = False,
@@ -80,8 +91,8 @@ def load_prepared(
     """Load an artifact onto its base as a prepared model, whose reference is the untouched base.
 
     Args:
-        folder: an adapter folder, or the `model/` folder of full fine-tuning.
-        base: where the base lies, if not under the name that the manifest gives.
+        artifact: an adapter folder, the `model/` folder of full fine-tuning, or one opened.
+        base: hub id, local folder or bundled name of the base, as for `load`.
         use_cpu: stay on the CPU even where there is a GPU.
         in_float32: hold the base in float32 even where the strategy would not.
 
@@ -89,152 +100,73 @@ def load_prepared(
         ArtifactError: the artifact is damaged, or does not fit the base.
         BaseModelError: the base cannot be found.
     """
-    path = Path(folder)
-    manifest = checked_manifest(path)
-    weights = WEIGHTS if manifest.kind == "adapter" else MODEL_WEIGHTS
-    content = _verified_bytes(path, manifest)
-    strategy = strategy_of(manifest, source=str(path))
-    base = base or base_beside(path, manifest)
-    base_name = base or manifest.base.name
-    refuse_other_base(base_name, manifest, source=str(path), given=base is not None)
+    opened = artifact if isinstance(artifact, Opened) else open_artifact(artifact)
+    manifest = opened.manifest
+    source = base_of(opened, base)
+    contents = opened.contents(limit=largest_adapter(source))
     model = prepare_model(
-        base_name,
-        strategy,
+        source,
+        opened.strategy,
         labels=manifest.labels,
         task=manifest.task_name,
-        revision=manifest.base.revision if base is None else None,
         max_length=manifest.max_length,
         use_cpu=use_cpu,
         in_float32=in_float32,
     )
-    tokenizer = preparation_of(model).tokenizer
+    _check_tokenizer(preparation_of(model).tokenizer, manifest, opened.name, source)
+    _fill(model, opened, contents)
+    return model.eval()
+
+
+def _load_adapter(
+    opened: Opened, base: str | None, *, use_cpu: bool
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """Load an adapter to classify with: without the guards of a model that is to be trained."""
+    manifest = opened.manifest
+    source = base_of(opened, base)
+    contents = opened.contents(limit=largest_adapter(source))
+    tokenizer = load_tokenizer(source.folder)
+    _check_tokenizer(tokenizer, manifest, opened.name, source)
+    model = bare_model(
+        source,
+        tokenizer,
+        opened.strategy,
+        labels=manifest.labels,
+        task=manifest.task_name,
+        device=choose_device(use_cpu=use_cpu),
+    )
+    _fill(model, opened, contents)
+    return model, tokenizer
+
+
+def _fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> None:
+    """Check an artifact's files against the model, and put its tensors into what learns."""
+    is_peft = isinstance(model, PeftModel)
+    name = f"{opened.name}/{PEFT_CONFIG}"
+    if is_peft is not (PEFT_CONFIG in opened.manifest.files):
+        message = (
+            f"'{name}' is missing."
+            if is_peft
+            else f"'{name}' does not belong to the strategy '{opened.strategy.name}'."
+        )
+        raise ArtifactError(message)
+    if isinstance(model, PeftModel):
+        check_peft_config(
+            contents[PEFT_CONFIG],
+            model,
+            task=opened.manifest.task_name,
+            hub_id=opened.manifest.base.name,
+            source=name,
+        )
+    insert_tensors(model, contents[opened.weights], source=f"{opened.name}/{opened.weights}")
+
+
+def _check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, manifest: Manifest, artifact: str, source: BaseSource
+) -> None:
     if (
         tokenizer_sha256(tokenizer) != manifest.tokenizer_sha256
         or tokenizer.pad_token_id != manifest.pad_token_id
     ):
-        message = f"The tokenizer of '{base_name}' reads text differently from the one that '{path}' was trained with. Pass the base that it was trained on."
+        message = f"The tokenizer of '{source.name}' reads text differently from the one that '{artifact}' was trained with. Pass the base that it was trained on."
         raise ArtifactError(message)
-    insert_tensors(
-        model,
-        parse_tensors(content[weights], source=str(path / weights)),
-        source=str(path / weights),
-    )
-    return model.eval()
-
-
-def base_beside(folder: Path, manifest: Manifest) -> str | None:
-    """Return the base of an artifact that lies in its run folder: the start it was put on."""
-    start = manifest.started_from
-    beside = folder.resolve().parent / "base"
-    if start is None or start.kind != "base" or not beside.is_dir():
-        return None
-    return str(beside)
-
-
-def strategy_of(manifest: Manifest, *, source: str) -> Strategy:
-    """Rebuild the strategy that made an artifact.
-
-    Raises:
-        ArtifactError: its fields are not what the strategy allows.
-        PluginError: no such strategy is installed.
-    """
-    name = str(manifest.strategy.get("name"))
-    fields = {key: value for key, value in manifest.strategy.items() if key != "name"}
-    try:
-        return STRATEGIES.get(name).model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = f"'{source}' names strategy '{name}' with an impossible field {'.'.join(map(str, first['loc']))}: {first['msg']}."
-        raise ArtifactError(message) from error
-
-
-def checked_manifest(path: Path) -> Manifest:
-    """Read the manifest of an artifact folder.
-
-    Raises:
-        ArtifactError: there is no such folder, or no valid manifest in it.
-    """
-    if not path.is_dir():
-        message = (
-            f"There is no artifact folder '{path}'. Name the adapter/ or model/ folder of a run."
-        )
-        raise ArtifactError(message)
-    if not (path / MANIFEST).is_file():
-        inside = [name for name in ("adapter", "model") if (path / name / MANIFEST).is_file()]
-        hint = (
-            f" Did you mean '{path / inside[0]}'?"
-            if inside
-            else " Name the adapter/ or model/ folder of a run."
-        )
-        message = f"'{path}' holds no {MANIFEST}, so it is no artifact of peftune.{hint}"
-        raise ArtifactError(message)
-    return read_manifest(path)
-
-
-def _verified_bytes(path: Path, manifest: Manifest) -> dict[str, bytes]:
-    """Read each file once and check the bytes read; a file that should not be there is refused."""
-    present = {entry.name for entry in path.iterdir()}
-    allowed = _ADAPTER_FILES if manifest.kind == "adapter" else present
-    for name in sorted(present - allowed):
-        message = f"'{path / name}' does not belong into an adapter folder, and is not opened. Remove it."
-        raise ArtifactError(message)
-    listed = set(manifest.files) | {MANIFEST}
-    for name in sorted((listed - present) | (present - listed)):
-        fault = "is missing" if name in listed else "is not listed in the manifest"
-        message = (
-            f"'{path / name}' {fault}; the artifact is incomplete or was changed. Fetch it again."
-        )
-        raise ArtifactError(message)
-    content = {}
-    for name, expected in manifest.files.items():
-        file = path / name
-        if file.is_symlink() or not file.is_file():
-            message = f"'{file}' is no plain file, and is not opened."
-            raise ArtifactError(message)
-        content[name] = file.read_bytes()
-        if sha256_of(content[name]) != expected:
-            message = f"'{file}' is not the file that was saved: its hash differs from the manifest's. Fetch it again."
-            raise ArtifactError(message)
-    weights = WEIGHTS if manifest.kind == "adapter" else MODEL_WEIGHTS
-    if weights not in content:
-        message = f"'{path}' lists no {weights}; the artifact is incomplete."
-        raise ArtifactError(message)
-    return content
-
-
-def refuse_other_base(base: str, manifest: Manifest, *, source: str, given: bool) -> None:
-    """Refuse a base that is not the artifact's own.
-
-    Args:
-        base: where the base lies.
-        manifest: the artifact's manifest.
-        source: name of the artifact for messages.
-        given: whether the user named the base, rather than the manifest.
-
-    Raises:
-        ArtifactError: its weights are not those that the artifact belongs to.
-        BaseModelError: it cannot be found.
-    """
-    try:
-        folder = find_base(base, None if given else manifest.base.revision).folder
-    except BaseModelError as error:
-        if given:
-            raise
-        message = f"The base '{base}' of '{source}' cannot be found under that name: {error} Or pass where it lies: base=… in Python, --base on the command line."
-        raise BaseModelError(message) from error
-    fingerprint = base_fingerprint(folder)
-    if fingerprint != manifest.base.fingerprint:
-        message = (
-            f"'{source}' belongs to the base '{manifest.base.name}' with fingerprint {manifest.base.fingerprint[:12]}…; "
-            f"'{base}' has {fingerprint[:12]}… and is another model. Pass the base that it was trained on."
-        )
-        raise ArtifactError(message)
-
-
-def _load_model(path: Path, manifest: Manifest, *, use_cpu: bool) -> nn.Module:
-    _verified_bytes(path, manifest)
-    device = choose_device(use_cpu=use_cpu)
-    model: nn.Module = GPT2ForSequenceClassification.from_pretrained(
-        path, local_files_only=True, use_safetensors=True, device_map={"": device}, use_cache=False
-    )
-    return model

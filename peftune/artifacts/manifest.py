@@ -5,12 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from peftune.errors import ArtifactError
+from peftune.files.folder import SharedFolder
+from peftune.files.publish import write_file
+from peftune.files.strict_json import parse_json, refuse_hidden
 from peftune.models.prepare import StartKind
 from peftune.recipe.task import TaskName
 
@@ -19,10 +31,32 @@ WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
 CARD = "README.md"
+MODEL_CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+ADAPTER_FILES = frozenset({WEIGHTS, PEFT_CONFIG, MANIFEST, CARD})
+"""All that an adapter folder may hold."""
+
+MODEL_FILES = frozenset(
+    {MODEL_WEIGHTS, MODEL_CONFIG, "generation_config.json", TOKENIZER, TOKENIZER_CONFIG}
+    | {MANIFEST, CARD}
+)
+"""All that the folder of a whole model may hold."""
+
 MAX_MANIFEST_BYTES = 1 << 20
 SEAL = "sha256"
+FORMAT_VERSION: Literal[2] = 2
 
-Sha256 = str
+
+def _seen(text: str) -> str:
+    refuse_hidden(text, layout="")
+    return text
+
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_seen)]
+"""A string that is printed: nothing in it acts on a terminal."""
 
 _LABEL_COUNTS: dict[str, tuple[int, float]] = {
     "single-label": (2, math.inf),
@@ -39,8 +73,8 @@ class _Part(BaseModel):
 class BaseIdentity(_Part):
     """Which base an artifact belongs to."""
 
-    name: str
-    revision: str | None
+    name: Name
+    revision: Name | None
     fingerprint: Sha256
 
 
@@ -72,19 +106,19 @@ class StartedFrom(_Part):
 class Manifest(_Part):
     """Everything that `peftune.load` checks before it believes an artifact."""
 
-    format_version: Literal[1] = 1
-    peftune_version: str
+    format_version: Literal[2] = FORMAT_VERSION
+    peftune_version: Name
     kind: Literal["adapter", "model"]
     strategy: dict[str, Any]
     base: BaseIdentity
     task_name: TaskName = "single-label"
-    labels: list[str]
+    labels: list[Name] = Field(max_length=10_000)
     label_thresholds: list[float] | None = None
     max_length: int = Field(ge=2, le=1024)
     tokenizer_sha256: Sha256
     pad_token_id: int = Field(ge=0)
-    precision: str
-    files: dict[str, Sha256]
+    precision: Name
+    files: dict[Name, Sha256]
     behaviour: Behaviour
     task: dict[str, Any] | None = None
     forgetting: list[dict[str, Any]] | None = None
@@ -96,6 +130,9 @@ class Manifest(_Part):
         least, most = _LABEL_COUNTS[self.task_name]
         if not least <= len(self.labels) <= most:
             message = f"a task of the kind {self.task_name} has no {len(self.labels)} labels"
+            raise ValueError(message)
+        if len(set(self.labels)) < len(self.labels):
+            message = "two labels have the same name"
             raise ValueError(message)
         limits = self.label_thresholds
         if limits is not None and (
@@ -117,73 +154,52 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     text = json.dumps(
         {**values, SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
     )
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_file(folder / MANIFEST, f"{text}\n".encode())
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: SharedFolder) -> tuple[Manifest, Sha256]:
     """Read a manifest strictly: no duplicate keys, no NaN, no unknown keys, nothing edited.
+
+    Returns:
+        The manifest, and its seal: the hash by which the artifact is known, which covers every
+        file.
 
     Raises:
         ArtifactError: it is missing or not as it must be.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        message = f"'{folder}' holds no {MANIFEST}, so it is no artifact of peftune."
+    if MANIFEST not in folder.entries:
+        message = f"'{folder.name}' holds no {MANIFEST}, so it is no artifact of peftune."
         raise ArtifactError(message)
-    if path.is_symlink():
-        message = f"'{path}' is no plain file, and is not opened."
+    path = f"{folder.name}/{MANIFEST}"
+    values = parse_json(folder.read(MANIFEST, limit=MAX_MANIFEST_BYTES), source=path)
+    if not isinstance(values, dict):
+        message = f"'{path}' is no valid manifest: it is no JSON object."
         raise ArtifactError(message)
-    content = path.read_bytes()
-    if len(content) > MAX_MANIFEST_BYTES:
-        message = (
-            f"'{path}' has {len(content)} bytes; a manifest has at most {MAX_MANIFEST_BYTES}."
-        )
-        raise ArtifactError(message)
+    _refuse_other_format(values, path)
+    seal = values.pop(SEAL, None)
     try:
-        values = json.loads(
-            content, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
-        )
-        seal = values.pop(SEAL, None) if isinstance(values, dict) else None
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = (
-            f"'{path}' is no valid manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}."
-        )
-        raise ArtifactError(message) from error
-    except (ValueError, RecursionError) as error:
-        message = f"'{path}' is no valid manifest: {error}."
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        message = f"'{path}' is no valid manifest: {place}: {first['msg']}."
         raise ArtifactError(message) from error
     if seal != _sealed(values):
         message = f"'{path}' is not the manifest that was saved: its content does not fit its hash. Fetch it again."
         raise ArtifactError(message)
-    return manifest
+    return manifest, str(seal)
 
 
-def seal_of(folder: Path) -> Sha256:
-    """Return the hash by which an artifact is known: its manifest's own, which covers every file.
+def _refuse_other_format(values: Mapping[str, Any], path: str) -> None:
+    version = values.get("format_version")
+    if type(version) is int and version != FORMAT_VERSION:
+        remedy = "save it again" if version < FORMAT_VERSION else "upgrade peftune"
+        message = (
+            f"'{path}' has format {version}; this peftune reads format {FORMAT_VERSION}: {remedy}."
+        )
+        raise ArtifactError(message)
 
-    Raises:
-        ArtifactError: the manifest is missing or not as it must be.
-    """
-    read_manifest(folder)
-    seal: Sha256 = json.loads((folder / MANIFEST).read_bytes())[SEAL]
-    return seal
 
-
-def _sealed(values: dict[str, Any]) -> Sha256:
+def _sealed(values: Mapping[str, Any]) -> Sha256:
     """Hash a manifest's content, whatever its layout: labels and fields have no other witness."""
     return sha256_of(json.dumps(values, sort_keys=True).encode())
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        message = f"the key '{next(key for key in keys if keys.count(key) > 1)}' stands twice"
-        raise ValueError(message)
-    return dict(pairs)
-
-
-def _refuse_constant(name: str) -> float:
-    message = f"{name} is no JSON number"
-    raise ValueError(message)

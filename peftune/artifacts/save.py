@@ -8,7 +8,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from peft import PeftModel, TaskType
+from peft import PeftModel
 from torch import nn
 
 from peftune._version import __version__
@@ -17,6 +17,7 @@ from peftune.artifacts.card import model_card
 from peftune.artifacts.manifest import (
     CARD,
     MANIFEST,
+    PEFT_CONFIG,
     WEIGHTS,
     BaseIdentity,
     Manifest,
@@ -25,9 +26,10 @@ from peftune.artifacts.manifest import (
     sha256_of,
     write_manifest,
 )
-from peftune.artifacts.publish import published
-from peftune.artifacts.tensors import ADAPTER_NAME, adapter_tensors, check_against_peft
+from peftune.artifacts.peft_config import peft_config, written
+from peftune.artifacts.tensors import adapter_tensors, check_against_peft
 from peftune.errors import OutputFolderError, TrainingError
+from peftune.files.publish import published, write_file
 from peftune.models.effective import write_trunk
 from peftune.models.parts import is_whole_model, trunk_of, unwrapped
 from peftune.models.prepare import Preparation, Start, preparation_of
@@ -91,7 +93,7 @@ def save(
             forgetting=forgetting,
             rescaled=rescaled,
         )
-        (staging / CARD).write_text(card, encoding="utf-8")
+        write_file(staging / CARD, card.encode())
         manifest = _manifest(
             model,
             preparation,
@@ -116,22 +118,9 @@ def _write_adapter(
 ) -> None:
     if isinstance(model, PeftModel):
         check_against_peft(model, tensors)
-        config = model.peft_config[ADAPTER_NAME]
-        written: dict[str, Any] = {
-            "base_model_name_or_path": preparation.base.hub_id,
-            "inference_mode": True,
-        }
-        if not has_head(preparation.task):
-            written |= {"task_type": TaskType.CAUSAL_LM, "modules_to_save": None}
-        kept = {name: getattr(config, name) for name in written}
-        try:
-            for name, value in written.items():
-                setattr(config, name, value)
-            config.save_pretrained(str(folder))
-        finally:
-            for name, value in kept.items():
-                setattr(config, name, value)
-    safetensors.torch.save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+        values = peft_config(model, task=preparation.task, hub_id=preparation.base.hub_id)
+        write_file(folder / PEFT_CONFIG, written(values))
+    write_file(folder / WEIGHTS, safetensors.torch.save(dict(tensors), metadata={"format": "pt"}))
 
 
 def _write_model(model: nn.Module, preparation: Preparation, folder: Path) -> None:

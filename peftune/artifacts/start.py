@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from peftune.artifacts.behaviour import check_behaviour, precision_of
-from peftune.artifacts.load import base_beside, checked_manifest, load_prepared
-from peftune.artifacts.manifest import Manifest, seal_of
-from peftune.artifacts.publish import published
+from peftune.artifacts.load import load_prepared
+from peftune.artifacts.opened import Opened, open_artifact
+from peftune.artifacts.own_base import base_beside
 from peftune.artifacts.tensors import insert_trunk, trunk_tensors
 from peftune.errors import ArtifactError, OutputFolderError, UsageError
+from peftune.files.publish import published
 from peftune.models.effective import (
     copied_into,
     effective_trunk,
@@ -115,11 +116,12 @@ def begin(beginning: Beginning) -> nn.Module:
         return beginning.prepared()
     folder = beginning.init_from
     origin = find_base(beginning.name_or_path, beginning.revision)
-    manifest = checked_manifest(folder)
-    _refuse_other_base(folder, manifest, origin, beginning.name_or_path)
+    opened = open_artifact(folder)
+    manifest = opened.manifest
+    _refuse_other_base(opened, origin, beginning.name_or_path)
     # Held in float32 even where it was trained on 8 bits: what it learned is added exactly.
-    base = base_beside(folder, manifest) or str(origin.folder)
-    init = load_prepared(folder, base=base, use_cpu=True, in_float32=True)
+    base = str(base_beside(opened) or origin.folder)
+    init = load_prepared(opened, base=base, use_cpu=True, in_float32=True)
     if precision_of(init) == manifest.behaviour.precision:
         check_behaviour(
             init,
@@ -139,7 +141,7 @@ def begin(beginning: Beginning) -> nn.Module:
             model = _on_top_of(init, weights, beginning)
     start = Start(
         kind=kind,
-        sha256=seal_of(folder),
+        sha256=opened.seal,
         task=manifest.task_name,
         origin=origin,
         origin_fingerprint=base_fingerprint(origin.folder),
@@ -159,15 +161,16 @@ def told(start: Start, artifact: str) -> str:
     return f"starting from the {start.task} artifact '{artifact}': {ways[start.kind]}"
 
 
-def _refuse_other_base(folder: Path, manifest: Manifest, origin: BaseSource, name: str) -> None:
+def _refuse_other_base(opened: Opened, origin: BaseSource, name: str) -> None:
     """Refuse an artifact that did not begin, at first, as the base that the user names."""
+    manifest = opened.manifest
     start = manifest.started_from
-    stands_on = start is not None and start.kind == "base" and base_beside(folder, manifest)
+    stands_on = start is not None and start.kind == "base" and base_beside(opened)
     made_from = start.origin if start is not None and stands_on else manifest.base
     fingerprint = base_fingerprint(origin.folder)
     if fingerprint != made_from.fingerprint:
         message = (
-            f"'{folder}' was made from the base '{made_from.name}' with fingerprint {made_from.fingerprint[:12]}…, "
+            f"'{opened.name}' was made from the base '{made_from.name}' with fingerprint {made_from.fingerprint[:12]}…, "
             f"but '{name}' has {fingerprint[:12]}…. Start from an artifact of the same base, or name its base as the model."
         )
         raise ArtifactError(message)

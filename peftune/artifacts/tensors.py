@@ -10,9 +10,16 @@ from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 
 from peftune.errors import ArtifactError, GuardError
+from peftune.files.tensor_header import (
+    MAX_HEADER_BYTES,
+    TensorSpec,
+    check_header,
+    read_header,
+)
 from peftune.models.parts import head_of, trainable_parameters
 
 ADAPTER_NAME = "default"
+_FILE_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -39,27 +46,65 @@ def check_against_peft(model: PeftModel, tensors: Mapping[str, torch.Tensor]) ->
         raise GuardError(message)
 
 
-def parse_tensors(content: bytes, *, source: str) -> dict[str, torch.Tensor]:
-    """Parse safetensors bytes.
+def specs_of(
+    weights: Mapping[str, torch.Tensor], *, dtype: torch.dtype | None = None
+) -> dict[str, TensorSpec]:
+    """Say what a file must hold for some weights.
+
+    Args:
+        weights: by the names that the file uses.
+        dtype: the type that the file stores all of them in; each weight's own if not given.
+    """
+    return {
+        name: TensorSpec(_FILE_TYPES[dtype or weight.dtype], tuple(weight.shape))
+        for name, weight in weights.items()
+    }
+
+
+def largest_file(specs: Mapping[str, TensorSpec]) -> int:
+    """Return the most bytes that a file of exactly these tensors can have."""
+    return sum(spec.nbytes for spec in specs.values()) + MAX_HEADER_BYTES + 8
+
+
+def read_tensors(
+    content: bytes, expected: Mapping[str, TensorSpec], *, source: str
+) -> dict[str, torch.Tensor]:
+    """Read a safetensors file that must hold exactly the expected tensors, all of them finite.
+
+    Args:
+        content: the file's bytes.
+        expected: what each tensor must be; worked out from strategy and base, not from the file.
+        source: what messages call the file.
 
     Raises:
-        ArtifactError: they are no safetensors.
+        ArtifactError: a tensor is missing, unexpected, of another type or shape, or not finite.
     """
-    try:
-        return safetensors.torch.load(content)
-    except Exception as error:
-        message = f"'{source}' is no readable safetensors file: {error}."
-        raise ArtifactError(message) from error
+    check_header(read_header(content, source=source), expected, source=source)
+    tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            message = f"'{source}': tensor '{name}' holds values that are not finite."
+            raise ArtifactError(message)
+    return tensors
 
 
-def insert_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, source: str) -> None:
-    """Copy tensors into the weights that learn, after checking names, shapes, types and values.
+def insert_tensors(
+    model: nn.Module, content: bytes, *, source: str, dtype: torch.dtype | None = None
+) -> None:
+    """Copy a file's tensors into the weights that learn, after checking every one of them.
+
+    Args:
+        model: a prepared model.
+        content: the file's bytes.
+        source: what messages call the file.
+        dtype: the type that the file stores; the weights' own if not given.
 
     Raises:
-        ArtifactError: anything is missing, unexpected, of another shape or type, or not finite;
-            the model is untouched.
+        ArtifactError: the file does not fit exactly; the model is untouched.
     """
-    _insert(adapter_tensors(model), tensors, source=source)
+    weights = adapter_tensors(model)
+    tensors = read_tensors(content, specs_of(weights, dtype=dtype), source=source)
+    _copy(tensors, weights)
 
 
 def trunk_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -69,30 +114,17 @@ def trunk_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def insert_trunk(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, source: str) -> None:
-    """Copy tensors into the learning weights other than the head's, as `insert_tensors` does.
+    """Copy tensors into the learning weights other than the head's.
 
     Raises:
         ArtifactError: they do not fit exactly; the model is untouched.
     """
-    _insert(trunk_tensors(model), tensors, source=source)
+    weights = trunk_tensors(model)
+    check_header(specs_of(tensors), specs_of(weights), source=source)
+    _copy(tensors, weights)
 
 
-def _insert(
-    weights: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor], *, source: str
-) -> None:
-    missing, unexpected = sorted(set(weights) - set(tensors)), sorted(set(tensors) - set(weights))
-    for names, fault in ((missing, "lacks"), (unexpected, "holds the unexpected")):
-        if names:
-            message = f"'{source}' {fault} tensor '{names[0]}'{_more(names)}; it does not fit its strategy and base."
-            raise ArtifactError(message)
-    for name, weight in weights.items():
-        tensor = tensors[name]
-        if tensor.shape != weight.shape or tensor.dtype != weight.dtype:
-            message = f"'{source}': tensor '{name}' is {tensor.dtype} {list(tensor.shape)}; it must be {weight.dtype} {list(weight.shape)}."
-            raise ArtifactError(message)
-        if not bool(torch.isfinite(tensor).all()):
-            message = f"'{source}': tensor '{name}' holds values that are not finite."
-            raise ArtifactError(message)
+def _copy(tensors: Mapping[str, torch.Tensor], weights: Mapping[str, nn.Parameter]) -> None:
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(tensors[name])
@@ -108,7 +140,3 @@ def _tensors_of_peft(model: PeftModel) -> dict[str, torch.Tensor]:
         return tensors
     unused = {weight.data_ptr() for weight in head}
     return {name: one for name, one in tensors.items() if one.data_ptr() not in unused}
-
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""

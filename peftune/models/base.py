@@ -17,7 +17,7 @@ from peftune.recipe.task import TaskName
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 
-_PROBLEM_TYPES: dict[TaskName, str] = {
+PROBLEM_TYPES: dict[TaskName, str] = {
     "single-label": "single_label_classification",
     "multi-label": "multi_label_classification",
     "regression": "regression",
@@ -80,7 +80,7 @@ def load_classifier(
                 num_labels=len(labels),
                 id2label=dict(enumerate(labels)),
                 label2id={label: index for index, label in enumerate(labels)},
-                problem_type=_PROBLEM_TYPES[kind],
+                problem_type=PROBLEM_TYPES[kind],
                 ignore_mismatched_sizes=True,
                 pad_token_id=tokenizer.pad_token_id,
                 use_cache=False,

@@ -83,7 +83,7 @@ class Preparation:
 
 
 def prepare_model(
-    name_or_path: str,
+    base: str | BaseSource,
     strategy: Strategy,
     *,
     labels: Sequence[str],
@@ -97,7 +97,7 @@ def prepare_model(
     """Load a base, let the strategy choose what learns, and check the result.
 
     Args:
-        name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
+        base: hub id, local folder, or `bundled:tiny-gpt2`; or where one was found.
         strategy: which weights learn.
         labels: label names in the order of their ids; none for language modeling.
         task: what is learned. For language modeling the classifier's head is frozen: it takes no
@@ -118,7 +118,7 @@ def prepare_model(
         UsageError: the strategy learns nothing of the task.
     """
     refuse_nothing_to_learn(strategy, task)
-    source = find_base(name_or_path, revision)
+    source = base if isinstance(base, BaseSource) else find_base(base, revision)
     check_length(source, max_length)
     tokenizer = load_tokenizer(source.folder)
     device = choose_device(use_cpu=use_cpu)
@@ -155,6 +155,38 @@ def prepare_model(
     )
     setattr(prepared, _ATTRIBUTE, preparation)
     return prepared.train()
+
+
+def bare_model(
+    source: BaseSource,
+    tokenizer: PreTrainedTokenizerBase,
+    strategy: Strategy,
+    *,
+    labels: Sequence[str],
+    task: TaskName,
+    device: torch.device,
+) -> nn.Module:
+    """Load a base and let the strategy choose what learns, for weights that are put in at once.
+
+    Without guards, reference and random start: what is loaded is used, and not trained or compared
+    with its base.
+
+    Args:
+        source: where the base lies.
+        tokenizer: its tokenizer.
+        strategy: which weights learned.
+        labels: label names in the order of their ids.
+        task: what was learned; it has a head.
+        device: where the model lives.
+
+    Returns:
+        The model in eval mode. The global random state is as it was.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model = load_classifier(
+            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, kind=task
+        )
+        return strategy.prepare(model).eval()
 
 
 def note_start(model: nn.Module, start: Start) -> None:

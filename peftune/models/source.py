@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ _FILES = [
     "merges.txt",
     "special_tokens_map.json",
 ]
+
+_ADAPTER_CONFIG = "adapter_config.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?\Z")
+_STEERING = frozenset(
+    {"attn_implementation", "auto_map", "custom_pipelines", "quantization_config"}
+)
+_HARMLESS = frozenset({"_name_or_path", "_num_labels", "_commit_hash"})
+"""Keys that older checkpoints have, among them GPT-2's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,36 @@ def find_base(name_or_path: str, revision: str | None = None) -> BaseSource:
     return source
 
 
+def find_local_base(name: str, revision: str | None = None) -> BaseSource:
+    """Find a base by a name that somebody else gives: no folder is looked for, nothing is fetched.
+
+    Args:
+        name: a bundled base, or a hub id that the hub's cache on this machine holds.
+        revision: commit of a hub id.
+
+    Raises:
+        BaseModelError: there is none of that name here, or it is no GPT-2 that can be read.
+    """
+    if is_bundled(name):
+        return find_base(name)
+    message = f"There is no base '{name}' on this machine."
+    if not _HUB_ID.match(name):
+        raise BaseModelError(message)
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=_FILES, local_files_only=True
+            )
+        )
+    except Exception as error:
+        raise BaseModelError(message) from error
+    source = BaseSource(name, folder.name, folder, "hub")
+    _check_files(source)
+    return source
+
+
 def _from_hub(name: str, revision: str | None) -> BaseSource:
     from huggingface_hub import snapshot_download
 
@@ -101,6 +140,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def steers_loading(key: str) -> bool:
+    """Say whether a key of a model's configuration changes what is loaded, instead of what it is."""
+    return key in _STEERING or (key.startswith("_") and key not in _HARMLESS)
+
+
 def weight_files(folder: Path) -> list[Path]:
     """List the safetensors files of a model folder, sharded or not.
 
@@ -120,8 +164,15 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _check_files(source: BaseSource) -> None:
-    model_type = read_config(source.folder).get("model_type")
+    config = read_config(source.folder)
+    model_type = config.get("model_type")
     if model_type != "gpt2":
         message = f"'{source.name}' is a '{model_type}' model; peftune fine-tunes GPT-2 (model_type 'gpt2')."
+        raise BaseModelError(message)
+    if steering := [key for key in config if steers_loading(key)]:
+        message = f"The config.json of '{source.name}' has the key '{steering[0]}', which makes transformers load other code or other weights than its files. Remove it, or save the model again with save_pretrained."
+        raise BaseModelError(message)
+    if (source.folder / _ADAPTER_CONFIG).exists():
+        message = f"'{source.name}' holds an {_ADAPTER_CONFIG}, which transformers would put on it unasked. Name the base's own folder, without an adapter in it."
         raise BaseModelError(message)
     weight_files(source.folder)

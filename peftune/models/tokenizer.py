@@ -27,6 +27,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         message = f"The tokenizer in '{folder}' has no end token, which GPT-2 needs; save the base's own tokenizer there."
         raise BaseModelError(message)
+    return padded_right(tokenizer)
+
+
+def padded_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Set a GPT-2 tokenizer, in place, to pad and cut on the right, with the end token."""
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     tokenizer.truncation_side = "right"

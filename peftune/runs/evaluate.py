@@ -6,7 +6,7 @@ from pathlib import Path
 
 from peftune.artifacts import load
 from peftune.artifacts.columns import columns_of, label_column_of
-from peftune.artifacts.load import checked_manifest
+from peftune.artifacts.opened import open_artifact
 from peftune.data.labelled import read_labelled
 from peftune.seeds import stream_seed
 from peftune.tasks.judge import judge
@@ -36,7 +36,7 @@ def evaluate(
         ArtifactError: the artifact is refused.
         DataError: the rows cannot be used.
     """
-    manifest = checked_manifest(Path(artifact))
+    manifest = open_artifact(artifact).manifest
     rows = read_labelled(
         Path(file),
         names=manifest.labels,

@@ -10,17 +10,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.artifacts.foreign import is_peft_folder, load_foreign_adapter, named_base
-from peftune.artifacts.load import (
-    base_beside,
-    checked_manifest,
-    load_prepared,
-    refuse_other_base,
-    strategy_of,
-)
+from peftune.artifacts.foreign import base_named_by, is_peft_folder, load_foreign_adapter
+from peftune.artifacts.load import load_prepared
 from peftune.artifacts.manifest import MANIFEST, Manifest
+from peftune.artifacts.opened import find_artifact, open_artifact
+from peftune.artifacts.own_base import base_of
 from peftune.data.documents import load_documents
 from peftune.errors import ArtifactError, UsageError
+from peftune.files.folder import SharedFolder
 from peftune.forgetting.measure import (
     ProbeText,
     measure,
@@ -32,7 +29,7 @@ from peftune.forgetting.scorer import LanguageModelScorer, Reference
 from peftune.forgetting.self_test import Check, self_test
 from peftune.models.base import choose_device, load_trunk
 from peftune.models.prepare import prepare_model
-from peftune.models.source import find_base
+from peftune.models.source import find_base, find_local_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.runs.forgetting import CONTROL, summarised
@@ -65,20 +62,15 @@ def forget(
         DataError: a probe's text cannot be used.
     """
     texts = read_probe_texts(probes)
-    folder = Path(artifact)
-    if not folder.is_dir():
-        message = (
-            f"There is no folder '{artifact}'. Name an adapter folder, or a checkpoint folder."
-        )
-        raise ArtifactError(message)
+    folder = find_artifact(artifact)
     device = choose_device(use_cpu=use_cpu)
-    if (folder / MANIFEST).is_file():
+    if MANIFEST in folder.entries:
         return _forget_own(folder, texts, base, use_cpu=use_cpu)
-    if any((folder / name / MANIFEST).is_file() for name in ("adapter", "model")):
-        checked_manifest(folder)  # a run folder, and the error names the artifact in it
+    if {"adapter", "model"} & set(folder.entries):
+        open_artifact(folder)  # a run folder, and the error names the artifact in it
     if is_peft_folder(folder):
         return _forget_foreign(folder, texts, base, device)
-    return _forget_checkpoint(folder, texts, base, device)
+    return _forget_checkpoint(Path(artifact), texts, base, device)
 
 
 def self_test_of(
@@ -92,15 +84,14 @@ def self_test_of(
         base: what it took.
         use_cpu: stay on the CPU even where there is a GPU.
     """
-    folder = Path(artifact)
-    name = base
-    if name is None and (folder / MANIFEST).is_file():
-        name = checked_manifest(folder).base.name
-    if name is None:
-        name = named_base(folder)
+    folder = find_artifact(artifact)
+    if MANIFEST in folder.entries:
+        source = base_of(open_artifact(folder), base)
+    else:
+        source = find_base(base) if base is not None else find_local_base(base_named_by(folder))
     documents = load_documents(LanguageModelLoss(dataset_name="bundled:general-text"))
     return self_test(
-        find_base(name),
+        source,
         documents,
         control=result.controls[CONTROL],
         device=choose_device(use_cpu=use_cpu),
@@ -108,25 +99,21 @@ def self_test_of(
 
 
 def _forget_own(
-    folder: Path, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool
+    folder: SharedFolder, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool
 ) -> Forgetting:
-    manifest = checked_manifest(folder)
-    base = base or base_beside(folder, manifest)
-    refuse_other_base(
-        base or manifest.base.name, manifest, source=str(folder), given=base is not None
-    )
+    opened = open_artifact(folder)
+    manifest = opened.manifest
     untouched = prepare_model(
-        base or manifest.base.name,
-        strategy_of(manifest, source=str(folder)),
+        base_of(opened, base),
+        opened.strategy,
         labels=manifest.labels,
         task=manifest.task_name,
         max_length=manifest.max_length,
-        revision=manifest.base.revision if base is None else None,
         use_cpu=use_cpu,
     )
     before = measure_before(untouched, texts)
     del untouched
-    tuned = load_prepared(folder, base=base, use_cpu=use_cpu)
+    tuned = load_prepared(opened, base=base, use_cpu=use_cpu)
     after = measure(tuned, texts)
     # Of a full checkpoint nothing can be switched off; its reference is the base loaded again.
     off = None if manifest.kind == "model" else measure_off(tuned, texts, after)
@@ -150,7 +137,7 @@ def _as(model: nn.Module) -> Reference:
 
 
 def _forget_foreign(
-    folder: Path, texts: Sequence[ProbeText], base: str | None, device: torch.device
+    folder: SharedFolder, texts: Sequence[ProbeText], base: str | None, device: torch.device
 ) -> Forgetting:
     tuned, source = load_foreign_adapter(folder, base, device)
     tokenizer = load_tokenizer(source.folder)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from peftune.artifacts.manifest import seal_of
+from peftune.artifacts.opened import open_artifact
 from peftune.checks import CheckReport, check_tables, refuse_failed
 from peftune.data.clean import clean_tables
 from peftune.data.documents import documents_sha256, load_documents
@@ -144,7 +143,7 @@ def inputs_of(
 def _seal(recipe: Recipe) -> str | None:
     """Name the artifact that a run begins as."""
     init = recipe.model.init_from
-    return None if init is None else seal_of(Path(init))
+    return None if init is None else open_artifact(init).seal
 
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:

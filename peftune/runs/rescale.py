@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peftune.artifacts.load import load_prepared
-from peftune.artifacts.manifest import Rescaled, seal_of
+from peftune.artifacts.manifest import Rescaled
+from peftune.artifacts.opened import open_artifact
 from peftune.artifacts.save import save
 from peftune.errors import OutputFolderError
 from peftune.models.rescale import fit_head, rescale_model, set_head
@@ -60,8 +61,9 @@ def sweep(
         UsageError: a strength or the choice of the head makes no sense.
     """
     strengths = [Strength(alpha, shallow) for alpha in alphas]
+    opened = open_artifact(artifact)
     inputs = read_strength_inputs(
-        Path(artifact),
+        opened,
         head=head,
         file=file,
         fit_file=fit_file,
@@ -69,7 +71,7 @@ def sweep(
         columns=(text_column, label_column),
         empty_text=empty_text,
     )
-    model = load_prepared(artifact, base=base, use_cpu=use_cpu)
+    model = load_prepared(opened, base=base, use_cpu=use_cpu)
     before = measure_before(model, inputs.texts)
     points = []
     for strength in strengths:
@@ -124,10 +126,10 @@ def rescale(
         UsageError: the strength or the choice of the head makes no sense.
     """
     strength = Strength(alpha, shallow)
-    folder, target = Path(artifact), Path(output)
-    _refuse_own_folder(folder, target)
+    opened, target = open_artifact(artifact), Path(output)
+    _refuse_own_folder(opened.folder.path, target)
     inputs = read_strength_inputs(
-        folder,
+        opened,
         head=head,
         file=file,
         fit_file=fit_file,
@@ -135,7 +137,7 @@ def rescale(
         columns=(text_column, label_column),
         empty_text=empty_text,
     )
-    model = load_prepared(folder, base=base, use_cpu=use_cpu)
+    model = load_prepared(opened, base=base, use_cpu=use_cpu)
     rescale_model(model, strength)
     if inputs.fit is not None:
         set_head(model, fit_head(model, inputs.fit.texts, inputs.fit.labels))
@@ -145,11 +147,13 @@ def rescale(
         target,
         task=task_record(point.learning, data=inputs.name) if point.learning else None,
         forgetting=probe_records(point.forgetting) or None,
-        rescaled=Rescaled(alpha=alpha, shallow=shallow, head=head, from_sha256=seal_of(folder)),
+        rescaled=Rescaled(alpha=alpha, shallow=shallow, head=head, from_sha256=opened.seal),
     )
 
 
-def _refuse_own_folder(artifact: Path, target: Path) -> None:
+def _refuse_own_folder(artifact: Path | None, target: Path) -> None:
+    if artifact is None:
+        return
     source = artifact.resolve()
     if source in (target.resolve(), *target.resolve().parents):
         message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."

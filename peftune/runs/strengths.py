@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from peftune.artifacts.load import checked_manifest, strategy_of
+from peftune.artifacts.opened import Opened
 from peftune.data.labelled import read_labelled
 from peftune.data.rows import Rows
 from peftune.errors import UsageError
@@ -69,7 +69,7 @@ class StrengthInputs:
 
 
 def read_strength_inputs(
-    folder: Path,
+    opened: Opened,
     *,
     head: Head,
     file: str | Path | None,
@@ -79,10 +79,10 @@ def read_strength_inputs(
     empty_text: str,
 ) -> StrengthInputs:
     """Read and check all there is to read, before a model is loaded."""
-    manifest = checked_manifest(folder)
-    refuse_frozen_trunk(strategy_of(manifest, source=str(folder)))
+    manifest = opened.manifest
+    refuse_frozen_trunk(opened.strategy)
     if manifest.task_name != "single-label" and (file is not None or head == "refitted"):
-        message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{folder}' is {manifest.task_name}). Leave the labelled rows out and keep the head."
+        message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{opened.name}' is {manifest.task_name}). Leave the labelled rows out and keep the head."
         raise UsageError(message)
     _refuse_head_choice(head, file, fit_file)
 

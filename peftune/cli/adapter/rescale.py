@@ -175,9 +175,9 @@ def _row(point: Point) -> dict[str, str]:
 
 
 def _print_saved(folder: Path) -> None:
-    from peftune.artifacts.manifest import read_manifest
+    from peftune.artifacts.opened import open_artifact
 
-    manifest = read_manifest(folder)
+    manifest = open_artifact(folder).manifest
     facts = []
     if manifest.task is not None:
         facts += [

@@ -1,0 +1,71 @@
+"""The base that an artifact belongs to, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peftune.artifacts.manifest import Manifest
+from peftune.artifacts.opened import Opened
+from peftune.errors import ArtifactError, BaseModelError
+from peftune.models.fingerprint import base_fingerprint
+from peftune.models.source import BaseSource, find_base, find_local_base, weight_files
+
+_SLACK_BYTES = 64 << 20
+
+
+def base_of(opened: Opened, base: str | None = None) -> BaseSource:
+    """Find the base of an artifact, and make sure that it is this one.
+
+    What the artifact says of its base is not followed anywhere: a name of its own is looked up
+    among the bundled bases and those that the hub's cache already holds. Whatever is found must
+    have the artifact's fingerprint.
+
+    Args:
+        opened: the artifact.
+        base: hub id, local folder or bundled name that the user gives; a hub id is fetched.
+
+    Raises:
+        ArtifactError: its weights are not those that the artifact belongs to.
+        BaseModelError: it cannot be found.
+    """
+    manifest = opened.manifest
+    beside = base_beside(opened)
+    if base is not None:
+        source = find_base(base)
+    elif beside is not None:
+        source = find_base(str(beside))
+    else:
+        source = _by_own_name(manifest, opened.name)
+    fingerprint = base_fingerprint(source.folder)
+    if fingerprint != manifest.base.fingerprint:
+        message = (
+            f"'{opened.name}' belongs to the base '{manifest.base.name}' with fingerprint {manifest.base.fingerprint[:12]}…; "
+            f"'{base or source.name}' has {fingerprint[:12]}… and is another model. Pass the base that it was trained on."
+        )
+        raise ArtifactError(message)
+    return source
+
+
+def largest_adapter(source: BaseSource) -> int:
+    """Return the most bytes that the tensors of an adapter may have: some times their base's.
+
+    A file beyond it is not read. LoRA of the largest rank that peftune takes stays below.
+    """
+    return 4 * sum(path.stat().st_size for path in weight_files(source.folder)) + _SLACK_BYTES
+
+
+def base_beside(opened: Opened) -> Path | None:
+    """Return the base of an artifact that lies in its run folder: the start it was put on."""
+    start, folder = opened.manifest.started_from, opened.folder.path
+    if start is None or start.kind != "base" or folder is None:
+        return None
+    beside = folder.resolve().parent / "base"
+    return beside if beside.is_dir() else None
+
+
+def _by_own_name(manifest: Manifest, artifact: str) -> BaseSource:
+    try:
+        return find_local_base(manifest.base.name, manifest.base.revision)
+    except BaseModelError as error:
+        message = f"The base '{manifest.base.name}' of '{artifact}' is not on this machine, and no name in an artifact is fetched. Say where it lies, or what to fetch: base=… in Python, --base on the command line."
+        raise BaseModelError(message) from error

@@ -1,0 +1,126 @@
+"""A byte-level BPE tokenizer out of files that somebody else may have written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from peftune.artifacts.manifest import TOKENIZER, TOKENIZER_CONFIG
+from peftune.errors import ArtifactError
+from peftune.files.strict_json import parse_json
+from peftune.models.tokenizer import padded_right
+
+_CONFIG_KEYS = frozenset(
+    {
+        "add_bos_token",
+        "add_prefix_space",
+        "backend",
+        "bos_token",
+        "clean_up_tokenization_spaces",
+        "eos_token",
+        "errors",
+        "is_local",
+        "local_files_only",
+        "max_length",
+        "model_max_length",
+        "pad_to_multiple_of",
+        "pad_token",
+        "pad_token_type_id",
+        "padding_side",
+        "stride",
+        "tokenizer_class",
+        "truncation_side",
+        "truncation_strategy",
+        "unk_token",
+    }
+)
+_PARTS = frozenset(
+    {
+        "added_tokens",
+        "decoder",
+        "model",
+        "normalizer",
+        "padding",
+        "post_processor",
+        "pre_tokenizer",
+        "truncation",
+        "version",
+    }
+)
+_BYTE_LEVEL = frozenset({"type", "add_prefix_space", "trim_offsets", "use_regex"})
+_SPECIAL = ("bos_token", "eos_token", "unk_token")
+
+
+def plain_tokenizer(content: bytes, config: bytes, *, source: str) -> PreTrainedTokenizerBase:
+    """Build GPT-2's kind of tokenizer: byte-level BPE, in which no pattern comes from the file.
+
+    Args:
+        content: bytes of `tokenizer.json`.
+        config: bytes of `tokenizer_config.json`; its special tokens alone are used.
+        source: what messages call the folder.
+
+    Raises:
+        ArtifactError: it is another kind of tokenizer, or damaged.
+    """
+    parts = _object(parse_json(content, source=f"{source}/{TOKENIZER}"), source, TOKENIZER)
+    values = _object(
+        parse_json(config, source=f"{source}/{TOKENIZER_CONFIG}"), source, TOKENIZER_CONFIG
+    )
+    if unknown := sorted(set(values) - _CONFIG_KEYS):
+        message = f"'{source}/{TOKENIZER_CONFIG}' has the key '{unknown[0]}', which a GPT-2 tokenizer has not. It is not loaded."
+        raise ArtifactError(message)
+    if not _is_byte_level_bpe(parts):
+        message = f"'{source}/{TOKENIZER}' is no plain byte-level BPE, and other kinds are not built out of an artifact. Pass the base, whose tokenizer is the same: base=… in Python, --base on the command line."
+        raise ArtifactError(message)
+    special = {key: values[key] for key in _SPECIAL if isinstance(values.get(key), str)}
+    try:
+        built = Tokenizer.from_str(content.decode())
+    except Exception as error:
+        message = (
+            f"'{source}/{TOKENIZER}' is no tokenizer that can be built ({type(error).__name__})."
+        )
+        raise ArtifactError(message) from error
+    if (
+        any(built.token_to_id(token) is None for token in special.values())
+        or "eos_token" not in special
+    ):
+        message = f"'{source}/{TOKENIZER_CONFIG}' names a special token that the vocabulary has not, or no eos_token."
+        raise ArtifactError(message)
+    return padded_right(PreTrainedTokenizerFast(tokenizer_object=built, **special))
+
+
+def _object(values: Any, source: str, name: str) -> Mapping[str, Any]:  # noqa: ANN401 - any JSON
+    if not isinstance(values, dict):
+        message = f"'{source}/{name}' is no JSON object."
+        raise ArtifactError(message)
+    return values
+
+
+def _is_byte_level_bpe(parts: Mapping[str, Any]) -> bool:
+    model = parts.get("model")
+    return (
+        set(parts) <= _PARTS
+        and isinstance(model, dict)
+        and model.get("type") == "BPE"
+        and parts.get("normalizer") is None
+        and _is_byte_level(parts.get("pre_tokenizer"))
+        and _is_byte_level(parts.get("decoder"))
+        and (_is_byte_level(parts.get("post_processor")) or _is_template(parts))
+    )
+
+
+def _is_byte_level(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "ByteLevel" and set(part) <= _BYTE_LEVEL
+
+
+def _is_template(parts: Mapping[str, Any]) -> bool:
+    """Say whether the post-processor only sets texts side by side, or is not there."""
+    part = parts.get("post_processor")
+    return part is None or (
+        isinstance(part, dict)
+        and part.get("type") == "TemplateProcessing"
+        and part.get("special_tokens") == {}
+    )

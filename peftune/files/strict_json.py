@@ -1,0 +1,113 @@
+"""JSON without what Python's reader lets through: doubled keys, NaN, endless digits, hidden text."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from peftune.errors import ArtifactError
+
+_MAX_DIGITS = 20
+_LAYOUT = "\n\t"
+_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def parse_json(content: bytes, *, source: str) -> Any:  # noqa: ANN401 - any JSON
+    """Parse JSON that somebody else may have written.
+
+    Refuses what is no UTF-8, doubled keys, numbers that are not finite or have more digits than
+    any number that is meant, and strings that would steer a terminal.
+
+    Args:
+        content: the bytes, whose number the caller has limited.
+        source: what messages call it.
+
+    Raises:
+        ArtifactError: it is no such JSON.
+    """
+    try:
+        values = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_int=_whole_number,
+            parse_float=_number,
+        )
+        for text in _strings(values):
+            refuse_hidden(text)
+    except UnicodeDecodeError as error:
+        message = f"'{source}' is not UTF-8 at byte {error.start}."
+        raise ArtifactError(message) from error
+    except RecursionError as error:
+        message = f"'{source}' is no valid JSON: it is nested too deeply."
+        raise ArtifactError(message) from error
+    except ValueError as error:
+        message = f"'{source}' is no valid JSON: {error}."
+        raise ArtifactError(message) from error
+    return values
+
+
+def refuse_hidden(text: str, *, layout: str = _LAYOUT) -> None:
+    """Refuse a string with characters that act on a terminal instead of being seen.
+
+    Args:
+        text: any string.
+        layout: control characters that it may have.
+
+    Raises:
+        ValueError: it has one, a lone surrogate, or one that turns the direction of writing.
+    """
+    if text.isascii() and text.isprintable():
+        return
+    for character in text:
+        hidden = character in _DIRECTION or unicodedata.category(character) in _HIDDEN_CATEGORIES
+        if hidden and character not in layout:
+            message = f"a string holds the hidden character U+{ord(character):04X}"
+            raise ValueError(message)
+
+
+def _strings(values: object) -> Iterator[str]:
+    waiting = [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        doubled = next(key for key, count in counts.items() if count > 1)
+        message = f"the key '{doubled[:80]}' stands twice"
+        raise ValueError(message)
+    return values
+
+
+def _refuse_constant(name: str) -> float:
+    message = f"{name} is no JSON number"
+    raise ValueError(message)
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        message = f"a number has {len(digits)} digits"
+        raise ValueError(message)
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        message = f"{digits[:80]} is beyond every number"
+        raise ValueError(message)
+    return value
