@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
     from peftune.scaling import LearningCurve, learning_curve
+    from peftune.sharing.push import push
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
@@ -71,6 +72,7 @@ _HOMES = {
     "learning_curve": "peftune.scaling",
     "load": "peftune.artifacts",
     "prepare": "peftune.artifacts",
+    "push": "peftune.sharing.push",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
     "report": "peftune.reporting.rebuild",
@@ -116,6 +118,7 @@ __all__ = [
     "learning_curve",
     "load",
     "prepare",
+    "push",
     "read_recipe",
     "read_run",
     "report",

@@ -122,7 +122,8 @@ def _serve() -> None:
     for line in sys.stdin:
         kept = _Kept()
         logging.getLogger("peftune").handlers = [kept]
-        name, entries, error, message = None, {}, None, None
+        name = error = message = None
+        entries: dict[str, str] = {}
         try:
             name, entries = _done(json.loads(line))
         except PeftuneError as fault:

@@ -576,7 +576,7 @@ def test_a_private_repository_and_a_bad_token_are_told_apart(
     hub.add(name, FILES)
     hub.repositories[name].private = True
     nobody = Client(client_environment(hub.endpoint, tmp_path))
-    stranger = Client(client_environment(hub.endpoint, tmp_path, HF_TOKEN="hf_expired"))
+    stranger = Client(client_environment(hub.endpoint, tmp_path, HF_TOKEN=TOKEN[:-1]))
 
     unknown = nobody.fetch(name)
     hub.repositories[name].private = False
@@ -639,7 +639,7 @@ def test_without_a_network_the_line_says_so(tmp_path: Path, name: str) -> None:
 
 def test_a_silent_hub_is_given_up(hub: LoopbackHub, client: Client, name: str) -> None:
     """HF_HUB_DOWNLOAD_TIMEOUT holds: one second here."""
-    hub.misbehave = lambda _: time.sleep(3)  # type: ignore[func-returns-value]
+    hub.misbehave = lambda _: time.sleep(3)
 
     started = time.monotonic()
     outcome = client.fetch(name)

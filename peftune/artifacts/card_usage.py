@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from peftune.bundled import is_bundled
 from peftune.models.source import BaseSource
 from peftune.recipe.task import TaskName, has_head
 
-_WITH_PEFTUNE = """```python
+_FOLDER = "PATH/TO/THIS/FOLDER"
+_BASE = "PATH/TO/THE/BASE"
+
+_WITH_PEFTUNE = """With peftune, which checks it; of an artifact on the hub, `user/name@commit` stands for the path:
+
+```python
 import peftune
 
-classifier = peftune.load("{folder}"{base_argument})
+classifier = {load}
 classifier.predict(["what a lovely day"])
 ```"""
 
-_WITH_PEFT = """```python
+_WITH_PEFT = """With plain PEFT:
+
+```python
 import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -26,13 +34,23 @@ model = PeftModel.from_pretrained(base, "{folder}").eval()
 # ids to labels: {labels}
 ```"""
 
+_MERGED = """With plain transformers, once it is merged into its base:
+
+```sh
+peftune adapter merge {folder} --output merged
+```
+
+"""
+
 _WITH_TRANSFORMERS = """```python
 from transformers import pipeline
 
-pipeline("text-classification", "{folder}")(["what a lovely day"])
+pipeline("{pipeline}", "{folder}"{options})({text})
 ```"""
 
-_START = """As the start of a run of peftune, which puts a new head on it:
+_PLAIN = "With plain transformers:\n\n"
+
+_START = """As the start of a run of peftune, which puts a new head on it; of an artifact on the hub, `user/name@commit` stands for the path:
 
 ```yaml
 model:
@@ -40,7 +58,9 @@ model:
   init_from: {folder}
 ```"""
 
-_LANGUAGE_MODEL_WITH_PEFT = """```python
+_LANGUAGE_MODEL_WITH_PEFT = """With plain PEFT:
+
+```python
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -50,13 +70,23 @@ base = AutoModelForCausalLM.from_pretrained("{base}", dtype=torch.float32)
 model = PeftModel.from_pretrained(base, "{folder}").eval()
 ```"""
 
-_LANGUAGE_MODEL_WITH_TRANSFORMERS = """```python
-from transformers import pipeline
+_OPTIONS: dict[TaskName, str] = {
+    "multi-label": ", top_k=None",
+    "regression": ', function_to_apply="none"',
+}
 
-pipeline("text-generation", "{folder}")("What a")
-```"""
 
-_FOLDER = "PATH/TO/THIS/FOLDER"
+def load_line(artifact: str, *, base: str, revision: str | None) -> str:
+    """Write the call that loads an artifact, on a machine that has not seen its base yet.
+
+    Args:
+        artifact: a folder, or `user/name@commit`.
+        base: the name of its base.
+        revision: the commit of a base on the hub; None for any other.
+    """
+    if is_bundled(base):
+        return f'peftune.load("{artifact}")'
+    return f'peftune.load("{artifact}", base="{base if revision else _BASE}")'
 
 
 def ways_to_use(
@@ -71,20 +101,28 @@ def ways_to_use(
         task_name: the kind of task.
         labels: label names in the order of their ids.
     """
-    named = base.hub_id or "PATH/TO/THE/BASE"
-    if not has_head(task_name):
-        ways = [_START.format(base=base.name, folder=_FOLDER)]
-        with_peft = _LANGUAGE_MODEL_WITH_PEFT.format(base=named, folder=_FOLDER)
-        with_transformers = _LANGUAGE_MODEL_WITH_TRANSFORMERS
-    else:
-        base_argument = f', base="{base.name}"' if base.kind == "folder" else ""
-        ways = [_WITH_PEFTUNE.format(folder=_FOLDER, base_argument=base_argument)]
+    named = base.hub_id or _BASE
+    if has_head(task_name):
+        load = load_line(_FOLDER, base=base.name, revision=base.revision)
+        ways = [_WITH_PEFTUNE.format(load=load)]
         with_peft = _WITH_PEFT.format(
             base=named, count=len(labels), folder=_FOLDER, labels=dict(enumerate(labels))
         )
-        with_transformers = _WITH_TRANSFORMERS
+    else:
+        start = base.name if is_bundled(base.name) else named
+        ways = [_START.format(base=start, folder=_FOLDER)]
+        with_peft = _LANGUAGE_MODEL_WITH_PEFT.format(base=named, folder=_FOLDER)
     if is_peft:
-        ways.append(f"With plain PEFT:\n\n{with_peft}")
-    if kind == "model":
-        ways.append(f"With plain transformers:\n\n{with_transformers.format(folder=_FOLDER)}")
+        ways.append(with_peft)
+    ways.append(_with_transformers(is_merged=kind == "model", task_name=task_name))
     return "\n\n".join(ways)
+
+
+def _with_transformers(*, is_merged: bool, task_name: TaskName) -> str:
+    before = _PLAIN if is_merged else _MERGED.format(folder=_FOLDER)
+    return before + _WITH_TRANSFORMERS.format(
+        pipeline="text-classification" if has_head(task_name) else "text-generation",
+        folder=_FOLDER if is_merged else "merged",
+        options=_OPTIONS.get(task_name, ""),
+        text='["what a lovely day"]' if has_head(task_name) else '"What a"',
+    )

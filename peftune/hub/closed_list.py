@@ -28,7 +28,7 @@ MODEL_LIMITS: Mapping[str, int] = {
     "config.json": _MEBIBYTE,
     "generation_config.json": _MEBIBYTE,
     "tokenizer_config.json": _MEBIBYTE,
-    "tokenizer.json": 64 * _MEBIBYTE,
+    "tokenizer.json": 32 * _MEBIBYTE,
     MODEL_WEIGHTS: 16 * _GIBIBYTE,
 }
 """Files of a whole model, with the most bytes of each."""

@@ -114,6 +114,9 @@ def _fault(name: HubName, error: Exception) -> PeftuneError:
     """Say what happened: by what the client raised, or by what that was raised from."""
     from huggingface_hub import errors
 
+    said = _said(" ".join(str(error).split()))
+    if said.startswith("Invalid metadata in README.md"):
+        return ArtifactError(f"The hub refuses the model card of '{name}' ({said}).")
     for found in _chain(error):
         for kind in type(found).__mro__:
             if kind.__name__ in _KNOWN:
@@ -121,11 +124,8 @@ def _fault(name: HubName, error: Exception) -> PeftuneError:
                 return make(_filled(text, name))
         if isinstance(found, errors.HfHubHTTPError):
             return _refusal(name, found)
-    said = _said(" ".join(str(error).split()))
     if "Consistency check failed" in said:
         return HubError(_filled(_CUT_SHORT, name))
-    if "Invalid metadata in README.md" in said:
-        return ArtifactError(f"The hub refuses the model card of '{name}' ({said}).")
     return HubError(
         f"The hub ({_host()}) does not answer for '{name}' as a hub does ({type(error).__name__}: {said}). Try again; check HF_ENDPOINT if it is set."
     )
