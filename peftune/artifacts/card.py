@@ -17,7 +17,6 @@ from peftune.artifacts.card_scope import limits, provenance
 from peftune.artifacts.card_usage import ways_to_use
 from peftune.artifacts.manifest import Rescaled
 from peftune.models.prepare import Preparation
-from peftune.models.source import BaseSource
 from peftune.recipe.task import TaskName, has_head
 
 _PIPELINES = {True: "text-classification", False: "text-generation"}
@@ -45,41 +44,17 @@ def model_card(
         forgetting: probe results of that run, if any.
         rescaled: how it was made out of another artifact, if it was.
     """
-    strategy, base, task_name = (
-        preparation.strategy.fields(),
-        preparation.base,
-        preparation.task,
-    )
+    strategy, base = preparation.strategy.fields(), preparation.base
     settings = ", ".join(f"{name} {value}" for name, value in strategy.items() if name != "name")
-    scope = limits(
-        task_name=task_name,
-        max_length=preparation.max_length,
-        precision=precision,
-        forgetting=forgetting,
-    )
-    origin = provenance(
-        base=base,
-        base_fingerprint=preparation.base_fingerprint,
-        task_name=task_name,
-        task=task,
-        start=preparation.start,
-    )
     library = "peft" if is_peft else "transformers" if kind == "model" else "peftune"
     lines = [
         "---",
-        _front_matter(
-            str(strategy["name"]),
-            base,
-            task,
-            forgetting,
-            library=library,
-            pipeline=_PIPELINES[has_head(task_name)],
-        ),
+        _front_matter(preparation, task, forgetting, library=library),
         "---",
         "",
         f"# {strategy['name']} on {base.name}",
         "",
-        f"{_what(kind, task_name, preparation.labels)} out of the base `{base.name}`, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
+        f"{_what(kind, preparation.task, preparation.labels)} out of the base `{base.name}`, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
         f"Strategy `{strategy['name']}`{f' ({settings})' if settings else ''}.",
         *_origin(rescaled),
         "",
@@ -89,11 +64,11 @@ def model_card(
         "",
         "## Intended use and limits",
         "",
-        *(f"- {line}" for line in scope),
+        *(f"- {line}" for line in limits(preparation, precision, forgetting)),
         "",
         "## Made of",
         "",
-        *(f"- {line}" for line in origin),
+        *(f"- {line}" for line in provenance(preparation, task)),
         "",
         "## Use",
         "",
@@ -101,7 +76,7 @@ def model_card(
             kind=kind,
             is_peft=is_peft,
             base=base,
-            task_name=task_name,
+            task_name=preparation.task,
             labels=preparation.labels,
         ),
         "",
@@ -122,16 +97,17 @@ def _what(kind: str, task_name: TaskName, labels: Sequence[str]) -> str:
 
 
 def _front_matter(
-    strategy: str,
-    base: BaseSource,
+    preparation: Preparation,
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
     *,
     library: str,
-    pipeline: str,
 ) -> str:
+    strategy, base = preparation.strategy.name, preparation.base
+    pipeline = _PIPELINES[has_head(preparation.task)]
     results = eval_results(task, forgetting, pipeline=pipeline)
     dataset = hub_dataset(task)
+    name = f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"
     data = ModelCardData(
         base_model=base.hub_id,
         datasets=None if dataset is None else [dataset],
@@ -139,9 +115,7 @@ def _front_matter(
         metrics=metric_names(task) or None,
         pipeline_tag=pipeline,
         tags=["peftune", strategy],
-        model_name=f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"
-        if results
-        else None,
+        model_name=name if results else None,
         eval_results=results or None,
     )
     return str(data.to_yaml()).strip()

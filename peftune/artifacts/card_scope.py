@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from peftune.models.prepare import Start
-from peftune.models.source import BaseSource
+from peftune.models.prepare import Preparation
 from peftune.recipe.task import TaskName, has_head
 
 _GIVES: dict[TaskName, str] = {
@@ -21,23 +20,20 @@ _INTENT = "The checks of `peftune.load` tell that these are the files that were 
 
 
 def limits(
-    *,
-    task_name: TaskName,
-    max_length: int,
+    preparation: Preparation,
     precision: str,
     forgetting: Sequence[Mapping[str, Any]] | None,
 ) -> Iterator[str]:
     """Say what an artifact is for, and where that ends.
 
     Args:
-        task_name: the kind of task.
-        max_length: tokens kept of each text.
+        preparation: what is known of the model.
         precision: of the base that it was trained on.
         forgetting: probe results of the run that made it, if any.
     """
-    yield _GIVES[task_name]
-    yield f"It reads the first {max_length} tokens of a text; what comes after is not seen."
-    if task_name in ("single-label", "multi-label"):
+    yield _GIVES[preparation.task]
+    yield f"It reads the first {preparation.max_length} tokens of a text; what comes after is not seen."
+    if preparation.task in ("single-label", "multi-label"):
         yield _SCORES
     yield (
         "Use it for nothing but its task: what it forgot of the base's abilities stands above."
@@ -50,31 +46,22 @@ def limits(
     yield _INTENT
 
 
-def provenance(
-    *,
-    base: BaseSource,
-    base_fingerprint: str,
-    task_name: TaskName,
-    task: Mapping[str, Any] | None,
-    start: Start | None,
-) -> Iterator[str]:
+def provenance(preparation: Preparation, task: Mapping[str, Any] | None) -> Iterator[str]:
     """Say what an artifact was made of, by names where they tell and by hashes always.
 
     Args:
-        base: which base it belongs to.
-        base_fingerprint: hash of the base's weights.
-        task_name: the kind of task.
+        preparation: what is known of the model.
         task: scores of the run that made it, if any, with what it learned from.
-        start: the artifact that it began as, if it did.
     """
+    base, start = preparation.base, preparation.start
     revision = f" at revision `{base.revision}`" if base.revision else ""
-    yield f"Base: `{base.name}`{revision}, whose weights have the fingerprint `{base_fingerprint}`."
+    yield f"Base: `{base.name}`{revision}, whose weights have the fingerprint `{preparation.base_fingerprint}`."
     if start is not None:
         yield f"It began as the {start.task} artifact whose `peftune.json` has the `sha256` `{start.sha256}`."
     learned = (task or {}).get("trained_on")
     if not learned:
         yield "Data: not recorded, for it was saved outside a run of peftune."
         return
-    rows = "rows" if has_head(task_name) else "documents"
+    rows = "rows" if has_head(preparation.task) else "documents"
     name = f"`{task['data']}`, " if task is not None and task["data"] else ""
     yield f"Data: {name}{learned['rows']} training {rows}; all splits together have the fingerprint `{learned['data_fingerprint']}`. No row of them is in this folder."
