@@ -116,8 +116,10 @@ def test_a_sound_artifact_is_pushed_and_loaded_elsewhere_with_equal_logits(
 
     texts = [part for text in TEXTS for part in ("--text", text)]
     command = ("-m", "peftune.cli", "predict", pinned, *texts, "--base", base)
+    hub.requests.clear()
     loaded = in_a_process(*command, environment=reader)
 
+    assert {one.path for one in hub.requests if not (one.to_store or NAME in one.path)} == set()
     assert loaded.returncode == 0, loaded.stderr
     assert "is not pinned" not in loaded.stderr
     classifier = peftune.load(artifact, base=str(base), use_cpu=True)
