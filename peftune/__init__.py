@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from peftune.runs import Run, forget, read_run, run
     from peftune.runs.rescale import rescale
     from peftune.scaling import LearningCurve, learning_curve
+    from peftune.sharing.merge import merge
+    from peftune.sharing.merged import Merged
     from peftune.sharing.push import push
+    from peftune.sharing.verification import Verification
+    from peftune.sharing.verify import verify
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.tasks.predictions import Prediction
     from peftune.training.forgetting_callback import ForgettingCallback
@@ -54,6 +58,7 @@ _HOMES = {
     "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
+    "Merged": "peftune.sharing.merged",
     "MinimalPairs": "peftune.probes",
     "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
@@ -66,11 +71,13 @@ _HOMES = {
     "Run": "peftune.runs",
     "Strategy": "peftune.strategies",
     "Tuning": "peftune.tuning",
+    "Verification": "peftune.sharing.verification",
     "check": "peftune.checks",
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "learning_curve": "peftune.scaling",
     "load": "peftune.artifacts",
+    "merge": "peftune.sharing.merge",
     "prepare": "peftune.artifacts",
     "push": "peftune.sharing.push",
     "read_recipe": "peftune.recipe",
@@ -80,6 +87,7 @@ _HOMES = {
     "run": "peftune.runs",
     "save": "peftune.artifacts",
     "tune": "peftune.tuning",
+    "verify": "peftune.sharing.verify",
 }
 
 __all__ = [
@@ -99,6 +107,7 @@ __all__ = [
     "LinearProbe",
     "LoRA",
     "LoRA8bit",
+    "Merged",
     "MinimalPairs",
     "MultipleChoice",
     "PeftuneError",
@@ -111,12 +120,14 @@ __all__ = [
     "Run",
     "Strategy",
     "Tuning",
+    "Verification",
     "__version__",
     "check",
     "fewshot",
     "forget",
     "learning_curve",
     "load",
+    "merge",
     "prepare",
     "push",
     "read_recipe",
@@ -126,6 +137,7 @@ __all__ = [
     "run",
     "save",
     "tune",
+    "verify",
 ]
 
 

@@ -71,6 +71,10 @@ class GateError(PeftuneError, RuntimeError):
     exit_code = 2
 
 
+class VerificationError(GateError):
+    """A model does not compute what its record says, or what it was made of."""
+
+
 class LeakageError(GateError):
     """What is reported has been read in training, or decides something there."""
 

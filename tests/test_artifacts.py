@@ -170,7 +170,9 @@ def test_the_manifest_names_everything_that_a_load_needs(original: Saved) -> Non
         name: hashlib.sha256((original.folder / name).read_bytes()).hexdigest()
         for name in ("README.md", "adapter_config.json", "adapter_model.safetensors")
     }
-    assert np.array(manifest["behaviour"]["logits"]).shape == (len(REFERENCE_TEXTS), 3)
+    assert manifest["behaviour"]["texts"] == list(REFERENCE_TEXTS)
+    assert list(manifest["behaviour"]["logits"]) == ["float32"]
+    assert np.array(manifest["behaviour"]["logits"]["float32"]).shape == (len(REFERENCE_TEXTS), 3)
     assert (manifest["task"], manifest["forgetting"]) == (TASK, FORGETTING)
 
 

@@ -45,13 +45,13 @@ def eval_results(
 
 
 def _task_results(task: Mapping[str, Any], pipeline: str) -> Iterator[EvalResult]:
-    name = str(task["data"]) or "unnamed"
+    name = str(task.get("data") or "unknown")
     for metric, value in _scores_of(task):
         yield EvalResult(
             task_type=pipeline,
             dataset_type=hub_dataset(task) or _slug(name),
             dataset_name=name,
-            dataset_split=task["split"],
+            dataset_split=task.get("split"),
             metric_type=metric,
             metric_name=_TITLES.get(metric, metric),
             metric_value=value,
@@ -110,7 +110,7 @@ def _by(probe: Mapping[str, Any]) -> str:
 
 def _slug(name: str) -> str:
     """Make a name the hub takes as that of a data set, which must have no other characters."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unnamed"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unknown"
 
 
 def _interval(interval: Sequence[float] | None, form: str) -> str:

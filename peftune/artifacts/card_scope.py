@@ -58,10 +58,10 @@ def provenance(preparation: Preparation, task: Mapping[str, Any] | None) -> Iter
     yield f"Base: `{base.name}`{revision}, whose weights have the fingerprint `{preparation.base_fingerprint}`."
     if start is not None:
         yield f"It began as the {start.task} artifact whose `peftune.json` has the `sha256` `{start.sha256}`."
-    learned = (task or {}).get("trained_on")
-    if not learned:
+    learned = None if task is None else task.get("trained_on")
+    if task is None or not learned:
         yield "Data: not recorded, for it was saved outside a run of peftune."
         return
     rows = "rows" if has_head(preparation.task) else "documents"
-    name = f"`{task['data']}`, " if task is not None and task["data"] else ""
+    name = f"`{task['data']}`, " if task.get("data") else ""
     yield f"Data: {name}{learned['rows']} training {rows}; all splits together have the fingerprint `{learned['data_fingerprint']}`. No row of them is in this folder."

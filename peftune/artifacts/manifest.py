@@ -48,6 +48,9 @@ MAX_MANIFEST_BYTES = 1 << 20
 SEAL = "sha256"
 FORMAT_VERSION: Literal[2] = 2
 
+MAX_TEXTS = 16
+"""Most texts on which an artifact's behaviour is recorded."""
+
 
 def _seen(text: str) -> str:
     refuse_hidden(text, layout="")
@@ -57,6 +60,11 @@ def _seen(text: str) -> str:
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_seen)]
 """A string that is printed: nothing in it acts on a terminal."""
+
+Precision = Literal["float32", "int8"]
+"""How the frozen weights of a base are held."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 _LABEL_COUNTS: dict[str, tuple[int, float]] = {
     "single-label": (2, math.inf),
@@ -79,10 +87,29 @@ class BaseIdentity(_Part):
 
 
 class Behaviour(_Part):
-    """Logits of the reference texts, each scored alone."""
+    """What an artifact makes of a few texts, each scored alone, by precision of its base.
 
-    precision: str
-    logits: list[list[float]] = Field(min_length=1)
+    `logits` has a row a text: the logits; of a task without a head, the log-probabilities of the
+    text's own tokens. On the base held in float32 always, and in int8 where it was trained so.
+    """
+
+    texts: list[Name] = Field(min_length=1, max_length=MAX_TEXTS)
+    logits: dict[Precision, list[list[Finite]]]
+
+    @model_validator(mode="after")
+    def _every_text_has_a_row_of_one_size(self) -> Behaviour:
+        recorded = self.logits.get("float32")
+        if recorded is None:
+            message = "there are no logits on the base held in float32"
+            raise ValueError(message)
+        sizes = [len(row) for row in recorded]
+        if len(sizes) != len(self.texts) or not all(sizes):
+            message = f"there must be a row of numbers for each of the {len(self.texts)} texts"
+            raise ValueError(message)
+        if any([len(row) for row in rows] != sizes for rows in self.logits.values()):
+            message = "the rows of float32 and int8 must be of the same sizes"
+            raise ValueError(message)
+        return self
 
 
 class Rescaled(_Part):
@@ -117,7 +144,7 @@ class Manifest(_Part):
     max_length: int = Field(ge=2, le=1024)
     tokenizer_sha256: Sha256
     pad_token_id: int = Field(ge=0)
-    precision: Name
+    precision: Precision
     files: dict[Name, Sha256]
     behaviour: Behaviour
     task: dict[str, Any] | None = None
@@ -139,6 +166,17 @@ class Manifest(_Part):
             len(limits) != len(self.labels) or not all(0 < limit < 1 for limit in limits)
         ):
             message = "label_thresholds must be one number between 0 and 1 a label"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _behaviour_fits_the_task(self) -> Manifest:
+        recorded = self.behaviour.logits
+        if set(recorded) != {"float32", self.precision}:
+            message = f"an artifact trained on a base in {self.precision} has logits in float32 and in that, and no others"
+            raise ValueError(message)
+        if self.labels and any(len(row) != len(self.labels) for row in recorded["float32"]):
+            message = f"there must be one logit for each of the {len(self.labels)} labels"
             raise ValueError(message)
         return self
 

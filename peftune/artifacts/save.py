@@ -31,6 +31,7 @@ from peftune.artifacts.tensors import adapter_tensors, check_against_peft
 from peftune.errors import OutputFolderError, TrainingError
 from peftune.files.publish import published, write_file
 from peftune.models.effective import write_trunk
+from peftune.models.merged import write_classifier
 from peftune.models.parts import is_whole_model, trunk_of, unwrapped
 from peftune.models.prepare import Preparation, Start, preparation_of
 from peftune.models.tokenizer import tokenizer_sha256
@@ -126,13 +127,7 @@ def _write_model(model: nn.Module, preparation: Preparation, folder: Path) -> No
         weights = {name: weight.detach() for name, weight in trunk_of(model).named_parameters()}
         write_trunk(model, weights, preparation.tokenizer, folder)
         return
-    inner = unwrapped(model)
-    inner.config.use_cache = True
-    try:
-        inner.save_pretrained(folder)
-    finally:
-        inner.config.use_cache = False
-    preparation.tokenizer.save_pretrained(folder)
+    write_classifier(unwrapped(model), preparation.tokenizer, folder)
 
 
 def _manifest(
@@ -162,12 +157,7 @@ def _manifest(
         pad_token_id=preparation.tokenizer.pad_token_id,
         precision=precision_of(model),
         files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
-        behaviour=record_behaviour(
-            model,
-            preparation.tokenizer,
-            max_length=preparation.max_length,
-            task=preparation.task,
-        ),
+        behaviour=record_behaviour(model),
         task=dict(task) if task is not None else None,
         forgetting=[dict(result) for result in forgetting] if forgetting is not None else None,
         rescaled=rescaled,

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftune.artifacts.behaviour import check_behaviour, precision_of
+from peftune.artifacts.behaviour import check_behaviour
 from peftune.artifacts.load import load_prepared
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.artifacts.own_base import base_beside
@@ -122,15 +122,14 @@ def begin(beginning: Beginning) -> nn.Module:
     # Held in float32 even where it was trained on 8 bits: what it learned is added exactly.
     base = str(base_beside(opened) or origin.folder)
     init = load_prepared(opened, base=base, use_cpu=True, in_float32=True)
-    if precision_of(init) == manifest.behaviour.precision:
-        check_behaviour(
-            init,
-            preparation_of(init).tokenizer,
-            manifest.behaviour,
-            max_length=manifest.max_length,
-            source=str(folder),
-            task=manifest.task_name,
-        )
+    check_behaviour(
+        init,
+        preparation_of(init).tokenizer,
+        manifest.behaviour,
+        max_length=manifest.max_length,
+        source=str(folder),
+        task=manifest.task_name,
+    )
     model = beginning.prepared()
     kind: StartKind = "adapter"
     if not _trains_on(model, init, beginning):

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTuner
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import GPT2LMHeadModel, GPT2Model, PreTrainedTokenizerBase
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from peftune.errors import GuardError, UsageError
+from peftune.errors import GuardError
 from peftune.models.base import hidden_load_report
+from peftune.models.merged import merged_into_base
 from peftune.models.parts import evaluating, trunk_of
 from peftune.models.prepare import preparation_of, reference_batch
 
@@ -53,13 +52,8 @@ def effective_trunk(model: nn.Module) -> dict[str, torch.Tensor]:
     preparation = preparation_of(model)
     name, tokenizer = preparation.strategy.name, preparation.tokenizer
     states = trunk_states(model, tokenizer)
-    plain = _merged(model, name)
-    trunk = trunk_of(plain)
-    with torch.device("meta"):
-        expected = {key for key, _ in GPT2Model(trunk.config).named_parameters()}
-    weights = {key: weight.detach() for key, weight in trunk.named_parameters()}
-    if set(weights) != expected:
-        raise UsageError(_not_mergeable(name))
+    plain = merged_into_base(model)
+    weights = {key: weight.detach() for key, weight in trunk_of(plain).named_parameters()}
     if not same_states(states, trunk_states(plain, tokenizer)):
         message = f"Merging what the strategy '{name}' learned changes what the model computes; its weights cannot be the start of another model."
         raise GuardError(message)
@@ -149,19 +143,3 @@ _OF_A_CLASSIFIER = (
     "quantization_config",
     "use_cache",
 )
-
-
-def _merged(model: nn.Module, strategy: str) -> nn.Module:
-    if not isinstance(model, PeftModel):
-        return model
-    if not isinstance(model.base_model, BaseTuner):
-        raise UsageError(_not_mergeable(strategy))
-    try:
-        merged: nn.Module = model.merge_and_unload()
-    except (NotImplementedError, ValueError, AttributeError) as error:
-        raise UsageError(_not_mergeable(strategy)) from error
-    return merged
-
-
-def _not_mergeable(strategy: str) -> str:
-    return f"What the strategy '{strategy}' learned cannot be written as weights of a plain GPT-2, so only a run of the same strategy can start from it."

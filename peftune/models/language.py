@@ -81,15 +81,17 @@ def summed_nats(model: nn.Module, states: torch.Tensor, targets: torch.Tensor) -
     return _summed(_nats, states, trunk_of(model).wte.weight, by_token=(targets,))
 
 
-def token_log_probabilities(model: nn.Module, ids: Sequence[int], *, prefix: int) -> list[float]:
-    """Return the log-probability of each token of a text, in nats, after a prefix token."""
-    inputs, predicted = _padded(model, [ids], prefix)
+def token_log_probabilities(
+    model: nn.Module, sequences: Sequence[Sequence[int]], *, prefix: int
+) -> list[torch.Tensor]:
+    """Return each sequence's log-probabilities after a prefix token: (tokens,), nats, float32, CPU."""
+    inputs, predicted = _padded(model, sequences, prefix)
     with evaluating(model):
         states = _states(model, inputs, predicted)
         logits = (states @ trunk_of(model).wte.weight.T).float()  # (tokens, vocabulary)
-        chosen = torch.tensor(ids, device=logits.device)[:, None]
-        found: list[float] = torch.log_softmax(logits, -1).gather(-1, chosen)[:, 0].tolist()
-    return found
+        chosen = torch.tensor([token for ids in sequences for token in ids], device=logits.device)
+        found = torch.log_softmax(logits, -1).gather(-1, chosen[:, None])[:, 0].cpu()
+    return list(found.split([len(ids) for ids in sequences]))
 
 
 def language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadModel:

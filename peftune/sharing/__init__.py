@@ -1,1 +1,1 @@
-"""What one does with a saved artifact, one file a verb."""
+"""What one does with a saved artifact: one file a verb."""

@@ -1,0 +1,117 @@
+"""Merge what a model has learned into its base, so that a plain transformers model is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from peftune.errors import UsageError
+from peftune.models.base import hidden_load_report
+from peftune.models.parts import unwrapped
+from peftune.models.prepare import preparation_of
+
+_IN_FRONT = "it learns virtual tokens in front of every text, which are no weights of a base"
+_GARBAGE = (
+    "it runs on an 8-bit base alone, where a merge is off by as much as the logits themselves"
+)
+
+UNMERGEABLE: Mapping[str, str] = {
+    "ADAPTION_PROMPT": "it learns prompts that attention reads through a gate, which are no weights of a base",
+    "CARTRIDGE": _IN_FRONT,
+    "CPT": _IN_FRONT,
+    "HRA": _GARBAGE,
+    "MULTITASK_PROMPT_TUNING": _IN_FRONT,
+    "PEANUT": _GARBAGE,
+    "POLY": "it mixes its updates anew for each task",
+    "PREFIX_TUNING": _IN_FRONT,
+    "PROMPT_TUNING": _IN_FRONT,
+    "P_TUNING": _IN_FRONT,
+    "SHADOW": "it is a second network beside the base",
+    "XLORA": "it mixes its updates anew for each text",
+}
+"""PEFT methods that no merge can be right of, by PEFT's own name, and why."""
+
+_RANDOM_START = "pissa_niter_"
+
+
+def merged_into_base(model: nn.Module) -> PreTrainedModel:
+    """Merge what a prepared model has learned into its base.
+
+    Args:
+        model: a prepared model whose base is held in float32; it is taken apart.
+
+    Returns:
+        The plain transformers model that is left; whether it computes the same is for the caller
+        to check. A model without adapters is returned as it is.
+
+    Raises:
+        UsageError: what was learned cannot be written as weights of a plain GPT-2, or the base is
+            held in integers, where merging rounds the sum anew.
+    """
+    strategy = preparation_of(model).strategy.name
+    if getattr(model, "is_quantized", False):
+        message = f"What the strategy '{strategy}' learned is not merged into a base held in integers: it would be rounded anew, and logits change by 0.05 to 0.13. Merge into the base held in float32."
+        raise UsageError(message)
+    plain = unwrapped(_merged_by_peft(model, strategy) if isinstance(model, PeftModel) else model)
+    with torch.device("meta"):
+        expected = {name for name, _ in type(plain)(plain.config).named_parameters()}
+    if set(dict(plain.named_parameters())) != expected:
+        raise UsageError(_not_mergeable(strategy, "it leaves weights of its own beside them"))
+    return plain
+
+
+def write_classifier(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Write a plain classifier with its tokenizer, as `pipeline("text-classification")` opens it."""
+    kept, model.config.use_cache = model.config.use_cache, True
+    try:
+        with hidden_load_report():
+            model.save_pretrained(folder)
+    finally:
+        model.config.use_cache = kept
+    tokenizer.save_pretrained(folder)
+
+
+def _merged_by_peft(model: PeftModel, strategy: str) -> nn.Module:
+    if reason := _reason_against(model):
+        raise UsageError(_not_mergeable(strategy, reason))
+    try:
+        merged: nn.Module = model.merge_and_unload(safe_merge=True)
+    except (NotImplementedError, ValueError, AttributeError) as error:
+        reason = f"PEFT does not merge {_method(model)}"
+        raise UsageError(_not_mergeable(strategy, reason)) from error
+    return merged
+
+
+def _reason_against(model: PeftModel) -> str | None:
+    """Say why a merge would be wrong; None where nothing is known against it."""
+    method, config = _method(model), _config(model)
+    if method in UNMERGEABLE:
+        return f"its method is PEFT's {method}, and {UNMERGEABLE[method]}"
+    if not isinstance(model.base_model, BaseTuner):
+        return f"its method is PEFT's {method}, which changes no weight of the base"
+    if str(getattr(config, "init_lora_weights", "")).startswith(_RANDOM_START):
+        return f"its method is PEFT's {method} with init_lora_weights {config.init_lora_weights}, which changes the base by a random decomposition that no load repeats"
+    if getattr(config, "alora_invocation_tokens", None):
+        return f"its method is PEFT's {method} with alora_invocation_tokens, which acts on some tokens only"
+    return None
+
+
+def _config(model: PeftModel) -> Any:  # noqa: ANN401 - each method has a class of its own
+    return model.peft_config[model.active_adapter]
+
+
+def _method(model: PeftModel) -> str:
+    return str(getattr(_config(model).peft_type, "value", _config(model).peft_type))
+
+
+def _not_mergeable(strategy: str, reason: str) -> str:
+    return f"What the strategy '{strategy}' learned cannot be written as weights of a plain GPT-2: {reason}. It is of use as an adapter only: through peftune.load, or as the start of a run of the same strategy."

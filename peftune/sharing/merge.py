@@ -1,0 +1,194 @@
+"""Merge an artifact into its base: one plain transformers checkpoint, checked before it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast, get_args
+
+import torch
+from torch import nn
+from transformers import (
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from peftune.artifacts.behaviour import Rows, largest_difference, replay, scale_of
+from peftune.artifacts.manifest import CARD, Manifest
+from peftune.artifacts.opened import Opened, open_artifact
+from peftune.errors import OutputFolderError, UsageError, VerificationError, suggestion
+from peftune.files.publish import published, write_file
+from peftune.models.base import hidden_load_report
+from peftune.models.effective import write_trunk
+from peftune.models.merged import write_classifier
+from peftune.models.parts import trunk_of
+from peftune.models.tokenizer import load_tokenizer
+from peftune.recipe.task import TaskName, has_head
+from peftune.sharing.held import held_model, merged_model
+from peftune.sharing.merged import Merged, MergedType
+from peftune.sharing.merged_card import merged_card
+from peftune.sharing.verification import Difference
+from peftune.sharing.verify import TOLERANCES, arrays, difference_of
+
+MERGE_TOLERANCES: Mapping[MergedType, float] = {"float32": 1e-4, "bfloat16": 0.1}
+"""Largest difference from the adapter in float32, relative to its largest number (or to 1).
+
+A text whose label changes within it was a tie that bfloat16 cannot tell; beyond it the checkpoint
+is not the adapter, and is refused.
+"""
+
+_REFUSED = {
+    "int8": "Merging into a base held in 8-bit integers rounds base and update together anew, and logits change by 0.05 to 0.13. Merge in float32, and quantise what comes of it if you must."
+}
+
+_VIEW: TaskName = "language-modeling"
+
+
+def merge(
+    artifact: str | Path,
+    output: str | Path,
+    *,
+    base: str | None = None,
+    dtype: str = "float32",
+    lm: bool = False,
+    use_cpu: bool = False,
+) -> Merged:
+    """Merge an artifact into its base, and write a plain transformers checkpoint.
+
+    The base is loaded in float32 whatever the artifact was trained on. The checkpoint is opened
+    again and compared with the artifact before it takes its place; a model card beside it says
+    what it was merged from.
+
+    Args:
+        artifact: an adapter folder, or the `model/` folder of full fine-tuning.
+        output: the new folder; it must be empty, or not there.
+        base: where the base lies, as for `peftune.load`.
+        dtype: `float32` or `bfloat16`.
+        lm: write the tuned trunk with its language-model head in the place of the classifier;
+            always so for an artifact of language modeling.
+        use_cpu: stay on the CPU even where there is a GPU.
+
+    Raises:
+        ArtifactError: the artifact is refused.
+        BaseModelError: the base cannot be found.
+        OutputFolderError: the output folder holds something, or lies in the artifact.
+        UsageError: no such type, or what was learned cannot be written as weights of a GPT-2.
+        VerificationError: the artifact does not reproduce its record, or the checkpoint does not
+            reproduce the artifact; nothing is written.
+    """
+    kind = _merged_type(dtype)
+    opened, target = open_artifact(artifact), Path(output)
+    _refuse_other_content(target, opened)
+    manifest = opened.manifest
+    view = _VIEW if lm else manifest.task_name
+    model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
+    _refuse_other_behaviour(model, tokenizer, opened)
+    expected = _read(model, tokenizer, manifest, view)
+    device = trunk_of(model).wte.weight.device
+    plain = merged_model(model)
+    with published(target) as staging:
+        _write(plain, tokenizer, staging, view=view, dtype=getattr(torch, kind))
+        del model, plain
+        again = _open(staging, view=view, dtype=getattr(torch, kind), device=device)
+        actual = _read(again, load_tokenizer(staging), manifest, view)
+        result = Merged(
+            target,
+            kind,
+            not has_head(view),
+            _difference(expected, actual, manifest, view),
+            MERGE_TOLERANCES[kind] * scale_of(expected),
+        )
+        if not result.difference.largest <= result.allowed:
+            message = f"The checkpoint merged from '{opened.name}' is off by {result.difference.largest:.3g}, and {result.allowed:.3g} is allowed in {kind}. Nothing is written; use the adapter on its base."
+            raise VerificationError(message)
+        write_file(staging / CARD, merged_card(opened, result).encode())
+    return result
+
+
+def _merged_type(dtype: str) -> MergedType:
+    known = get_args(MergedType)
+    if dtype not in known:
+        reason = _REFUSED.get(dtype, f"A merged checkpoint is not written as '{dtype}'.")
+        message = f"{reason} {suggestion(dtype, known)}"
+        raise UsageError(message)
+    return cast("MergedType", dtype)
+
+
+def _refuse_other_content(target: Path, opened: Opened) -> None:
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        message = f"'{target}' exists and is not empty. Choose another folder, or remove it."
+        raise OutputFolderError(message)
+    source = opened.folder.path
+    if source is not None and source.resolve() in (target.resolve(), *target.resolve().parents):
+        message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."
+        raise OutputFolderError(message)
+
+
+def _refuse_other_behaviour(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, opened: Opened
+) -> None:
+    """Refuse to merge what does not reproduce its own record."""
+    manifest = opened.manifest
+    recorded = arrays(manifest.behaviour.logits["float32"])
+    found = largest_difference(recorded, _read(model, tokenizer, manifest, manifest.task_name))
+    allowed = TOLERANCES["fp32"] * scale_of(recorded)
+    if not found <= allowed:
+        message = f"'{opened.name}' is off its own record by {found:.3g}, and {allowed:.3g} is allowed in float32. Nothing is merged; see peftune adapter verify."
+        raise VerificationError(message)
+
+
+def _read(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest, view: TaskName
+) -> Rows:
+    try:
+        return replay(
+            model,
+            tokenizer,
+            manifest.behaviour.texts,
+            max_length=manifest.max_length,
+            task=view,
+        )
+    except FloatingPointError as error:
+        message = f"Nothing is merged: {error}."
+        raise VerificationError(message) from error
+
+
+def _difference(expected: Rows, actual: Rows, manifest: Manifest, view: TaskName) -> Difference:
+    if has_head(view):
+        return difference_of(expected, actual, manifest)
+    return Difference(largest_difference(expected, actual), None)
+
+
+def _write(
+    plain: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    view: TaskName,
+    dtype: torch.dtype,
+) -> None:
+    if has_head(view):
+        write_classifier(plain.to(dtype), tokenizer, folder)  # type: ignore[arg-type]
+        return
+    trunk = trunk_of(plain)
+    weights = {name: weight.detach().to("cpu", dtype) for name, weight in trunk.named_parameters()}
+    write_trunk(plain, weights, tokenizer, folder)
+
+
+def _open(
+    folder: Path, *, view: TaskName, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
+    """Open a checkpoint as anyone will, who has no peftune."""
+    kind = GPT2ForSequenceClassification if has_head(view) else GPT2LMHeadModel
+    with hidden_load_report():
+        model: PreTrainedModel = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            device_map={"": device},
+        )
+    model.eval()
+    return model
