@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from peftune.artifacts.card import model_card
 from peftune.artifacts.card_results import eval_results
 from peftune.artifacts.card_usage import load_line
 from peftune.artifacts.save import save
+from peftune.cli.main import _exit_code
 from peftune.models.parts import is_whole_model
 from peftune.models.prepare import Preparation, preparation_of, prepare_model
 from peftune.models.source import BaseSource
@@ -378,28 +380,41 @@ def saved(base: Path, strategy: Strategy, folder: Path, labels: Sequence[str]) -
     return save(model, folder, task=TASK, forgetting=FORGETTING)
 
 
-def test_the_snippets_of_an_adapters_card_run_and_agree(base: Path, tmp_path: Path) -> None:
-    """Copied as they stand, peftune's and PEFT's give the same logits."""
+def test_the_snippets_of_an_adapters_card_run_and_agree(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Copied as they stand, peftune's, PEFT's and, once merged, transformers' tell the same."""
+    monkeypatch.chdir(tmp_path)
     folder = saved(base, LoRA(r=2), tmp_path / "adapter", LABELS["single-label"])
-    with_peftune, with_peft, merged = blocks((folder / "README.md").read_text(encoding="utf-8"))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    with_peftune, with_peft, with_transformers = blocks(card)
+    [command] = re.findall(r"```sh\n(.*?)```", card, re.DOTALL)
     places = {"PATH/TO/THIS/FOLDER": folder, "PATH/TO/THE/BASE": base}
 
     classifier = run_block(with_peftune, places)["classifier"]
     names = run_block(with_peft, places)
+    for placeholder, path in places.items():
+        command = command.replace(placeholder, str(path))
+    assert _exit_code(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    [merged] = run_block(with_transformers.replace("classify([", "found = classify(["), {})[
+        "found"
+    ]
 
     text = "what a lovely day"
     with torch.no_grad():
         logits = names["model"](**names["tokenizer"](text, return_tensors="pt")).logits
     np.testing.assert_allclose(logits.numpy(), classifier.logits([text]), atol=1e-5)
-    assert 'pipeline("text-classification", "merged")' in merged
+    [prediction] = classifier.predict([text])
+    assert merged["label"] == prediction.label
+    assert merged["score"] == pytest.approx(prediction.score, abs=1e-4)
 
 
 def test_the_snippet_of_a_models_card_runs_without_peftune(base: Path, tmp_path: Path) -> None:
     """A whole model is opened by transformers alone, with the right label names."""
     folder = saved(base, Full(), tmp_path / "model", LABELS["single-label"])
     _, plain = blocks((folder / "README.md").read_text(encoding="utf-8"))
-    answer = plain.replace('pipeline("text', 'found = pipeline("text')
+    places = {"PATH/TO/THIS/FOLDER": folder}
 
-    [found] = run_block(answer, {"PATH/TO/THIS/FOLDER": folder})["found"]
+    [found] = run_block(plain.replace("classify([", "found = classify(["), places)["found"]
 
     assert found["label"] in LABELS["single-label"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from peftune.bundled import is_bundled
-from peftune.models.source import BaseSource
+from peftune.models.prepare import Preparation
 from peftune.recipe.task import TaskName, has_head
 
 _FOLDER = "PATH/TO/THIS/FOLDER"
@@ -37,15 +35,22 @@ model = PeftModel.from_pretrained(base, "{folder}").eval()
 _MERGED = """With plain transformers, once it is merged into its base:
 
 ```sh
-peftune adapter merge {folder} --output merged
+peftune adapter merge {folder} merged{base_option}
 ```
 
 """
 
-_WITH_TRANSFORMERS = """```python
+_CLASSIFY = """```python
 from transformers import pipeline
 
-pipeline("{pipeline}", "{folder}"{options})({text})
+classify = pipeline("text-classification", "{folder}"{options})
+classify(["what a lovely day"], truncation=True, max_length={max_length})
+```"""
+
+_CONTINUE = """```python
+from transformers import pipeline
+
+pipeline("text-generation", "{folder}")("What a")
 ```"""
 
 _PLAIN = "With plain transformers:\n\n"
@@ -84,25 +89,28 @@ def load_line(artifact: str, *, base: str, revision: str | None) -> str:
         base: the name of its base.
         revision: the commit of a base on the hub; None for any other.
     """
+    given = _given_base(base, revision)
+    return f'peftune.load("{artifact}"' + (f', base="{given}")' if given else ")")
+
+
+def _given_base(base: str, revision: str | None) -> str | None:
+    """Say what a reader must pass for the base; None where it comes with peftune."""
     if is_bundled(base):
-        return f'peftune.load("{artifact}")'
-    return f'peftune.load("{artifact}", base="{base if revision else _BASE}")'
+        return None
+    return base if revision else _BASE
 
 
-def ways_to_use(
-    *, kind: str, is_peft: bool, base: BaseSource, task_name: TaskName, labels: Sequence[str]
-) -> str:
+def ways_to_use(preparation: Preparation, *, kind: str, is_peft: bool) -> str:
     """Write how an artifact is used.
 
     Args:
+        preparation: what is known of the model.
         kind: `adapter` or `model`.
         is_peft: whether plain PEFT can load it.
-        base: which base it belongs to.
-        task_name: the kind of task.
-        labels: label names in the order of their ids.
     """
+    base, labels = preparation.base, preparation.labels
     named = base.hub_id or _BASE
-    if has_head(task_name):
+    if has_head(preparation.task):
         load = load_line(_FOLDER, base=base.name, revision=base.revision)
         ways = [_WITH_PEFTUNE.format(load=load)]
         with_peft = _WITH_PEFT.format(
@@ -114,15 +122,20 @@ def ways_to_use(
         with_peft = _LANGUAGE_MODEL_WITH_PEFT.format(base=named, folder=_FOLDER)
     if is_peft:
         ways.append(with_peft)
-    ways.append(_with_transformers(is_merged=kind == "model", task_name=task_name))
+    ways.append(_with_transformers(preparation, is_merged=kind == "model"))
     return "\n\n".join(ways)
 
 
-def _with_transformers(*, is_merged: bool, task_name: TaskName) -> str:
-    before = _PLAIN if is_merged else _MERGED.format(folder=_FOLDER)
-    return before + _WITH_TRANSFORMERS.format(
-        pipeline="text-classification" if has_head(task_name) else "text-generation",
-        folder=_FOLDER if is_merged else "merged",
-        options=_OPTIONS.get(task_name, ""),
-        text='["what a lovely day"]' if has_head(task_name) else '"What a"',
+def _with_transformers(preparation: Preparation, *, is_merged: bool) -> str:
+    folder, before = _FOLDER, _PLAIN
+    if not is_merged:
+        given = _given_base(preparation.base.name, preparation.base.revision)
+        folder = "merged"
+        before = _MERGED.format(folder=_FOLDER, base_option=f" --base {given}" if given else "")
+    if not has_head(preparation.task):
+        return before + _CONTINUE.format(folder=folder)
+    return before + _CLASSIFY.format(
+        folder=folder,
+        options=_OPTIONS.get(preparation.task, ""),
+        max_length=preparation.max_length,
     )
