@@ -302,7 +302,8 @@ def _change_manifest(
     seal = changed.pop("sha256")
     if sealed:
         seal = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps({**changed, "sha256": seal}))
+    laid_out = json.dumps({**changed, "sha256": seal}, indent=1, ensure_ascii=False)
+    path.write_text(f"{laid_out}\n", encoding="utf-8")
 
 
 def _seal_again(saved: Saved) -> None:
