@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from peftune.artifacts.manifest import (
     ADAPTER_FILES,
+    GENERATION_CONFIG,
     MANIFEST,
     MODEL_FILES,
     MODEL_WEIGHTS,
@@ -23,9 +24,11 @@ from peftune.errors import ArtifactError
 from peftune.files.folder import SharedFolder, local_folder
 from peftune.hub.fetch import fetch
 from peftune.hub.names import hub_name
+from peftune.recipe.task import has_head
 from peftune.strategies import STRATEGIES, Strategy
 
 _SMALL_FILE_BYTES = 1 << 20
+_LONGEST_NAME = 100
 _LARGER_FILES = {TOKENIZER: 32 << 20}
 
 
@@ -122,6 +125,8 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
         raise ArtifactError(_no_manifest(folder))
     manifest, seal = read_manifest(folder)
     closed = ADAPTER_FILES if manifest.kind == "adapter" else MODEL_FILES
+    if has_head(manifest.task_name):
+        closed -= {GENERATION_CONFIG}
     folder.refuse_others(closed)
     listed = {*manifest.files, MANIFEST}
     for name in sorted((listed ^ set(folder.entries)) | (listed - closed)):
@@ -138,7 +143,7 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
 def _strategy_of(manifest: Manifest, *, source: str) -> Strategy:
     """Rebuild the strategy that made an artifact: an installed one, found by its name alone."""
     name = manifest.strategy.get("name")
-    if not (isinstance(name, str) and name.isprintable()):
+    if not (isinstance(name, str) and name.isprintable() and len(name) <= _LONGEST_NAME):
         message = f"'{source}' names no strategy."
         raise ArtifactError(message)
     fields = {key: value for key, value in manifest.strategy.items() if key != "name"}
