@@ -147,8 +147,8 @@ class LoopbackHub:
 
     @property
     def store(self) -> str:
-        """Where large files lie: another origin."""
-        return f"http://127.0.0.1:{self._store.server_port}"
+        """Where large files lie: another host by its name, for older clients look at that alone."""
+        return f"http://localhost:{self._store.server_port}"
 
     def reset(self) -> None:
         """Forget everything."""
