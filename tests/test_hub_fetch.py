@@ -214,7 +214,7 @@ def test_what_was_fetched_once_needs_no_network(
     assert hub.requests == []
     assert unpinned.error == "HubError"
     assert unpinned.message == (
-        f"'{name}' is not in the cache under a commit, and the hub is switched off by HF_HUB_OFFLINE. "
+        f"'{name}' is no folder here and not in the cache under a commit, and the hub is switched off by HF_HUB_OFFLINE. "
         "Unset it, or pin a commit that was fetched before."
     )
 

@@ -28,7 +28,7 @@ _LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
 _KNOWN: dict[str, tuple[type[ArtifactError], str]] = {
     "OfflineModeIsEnabled": (
         HubError,
-        "'{name}' is not in the cache under a commit, and the hub is switched off by HF_HUB_OFFLINE. Unset it, or pin a commit that was fetched before.",
+        "'{name}' is no folder here and not in the cache under a commit, and the hub is switched off by HF_HUB_OFFLINE. Unset it, or pin a commit that was fetched before.",
     ),
     "RevisionNotFoundError": (
         ArtifactError,
