@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from peftune.sharing.difference import ArtifactDifference, diff
     from peftune.sharing.merge import merge
     from peftune.sharing.merged import Merged
+    from peftune.sharing.push import push
     from peftune.sharing.verification import Verification
     from peftune.sharing.verify import verify
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
@@ -87,6 +88,7 @@ _HOMES = {
     "load_many": "peftune.serving",
     "merge": "peftune.sharing.merge",
     "prepare": "peftune.artifacts",
+    "push": "peftune.sharing.push",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
     "report": "peftune.reporting.rebuild",
@@ -142,6 +144,7 @@ __all__ = [
     "load_many",
     "merge",
     "prepare",
+    "push",
     "read_recipe",
     "read_run",
     "report",

@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.artifacts.behaviour import check_behaviour
+from peftune.artifacts.behaviour import check_behaviour, precision_of
 from peftune.artifacts.classifier import Classifier
 from peftune.artifacts.foreign import is_peft_folder, load_foreign_classifier
 from peftune.artifacts.manifest import MANIFEST, PEFT_CONFIG, Manifest
@@ -19,15 +19,16 @@ from peftune.artifacts.peft_config import check_peft_config
 from peftune.artifacts.tensors import insert_tensors
 from peftune.artifacts.whole_model import load_whole_model
 from peftune.errors import ArtifactError, UsageError
+from peftune.files.folder import SharedFolder
 from peftune.models.base import bare_model, choose_device
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import check_length, preparation_of, prepare_model
 from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer, remembered_sha256
 from peftune.recipe.task import has_head
 
 
 def load(
-    artifact: str | Path,
+    artifact: str | Path | SharedFolder,
     *,
     base: str | None = None,
     labels: Sequence[str] | None = None,
@@ -44,7 +45,8 @@ def load(
     nothing binds it to either.
 
     Args:
-        artifact: an adapter folder, or the `model/` folder of full fine-tuning.
+        artifact: an adapter folder, the `model/` folder of full fine-tuning, or `user/name` on
+            the hub, best pinned as `user/name@commit`.
         base: hub id, local folder or bundled name of the base; needed where the base that the
             artifact names is neither bundled nor in the hub's cache on this machine.
         labels: label names in the order of their ids, for an adapter without a manifest.
@@ -73,12 +75,7 @@ def load(
         if manifest.kind == "model"
         else _load_adapter(opened, base, use_cpu=use_cpu)
     )
-    check_behaviour(
-        model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=opened.name
-    )
-    return Classifier(
-        model.eval(), tokenizer, tuple(manifest.labels), manifest.max_length, manifest
-    )
+    return checked_classifier(model.eval(), tokenizer, opened)
 
 
 def load_prepared(
@@ -113,7 +110,7 @@ def load_prepared(
         use_cpu=use_cpu,
         in_float32=in_float32,
     )
-    check_tokenizer(preparation_of(model).tokenizer, manifest, opened.name, source)
+    _check_tokenizer(preparation_of(model).tokenizer, manifest, opened.name, source)
     fill(model, opened, contents)
     return model.eval()
 
@@ -124,9 +121,8 @@ def _load_adapter(
     """Load an adapter to classify with: without the guards of a model that is to be trained."""
     manifest = opened.manifest
     source = base_of(opened, base)
-    contents = opened.contents(limit=largest_adapter(source))
     tokenizer = load_tokenizer(source.folder)
-    check_tokenizer(tokenizer, manifest, opened.name, source)
+    contents = checked_contents(opened, source, tokenizer)
     model = bare_model(
         source,
         tokenizer,
@@ -139,13 +135,63 @@ def _load_adapter(
     return model, tokenizer
 
 
+def checked_contents(
+    opened: Opened, source: BaseSource, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, bytes]:
+    """Read an adapter's files, if its base can read its texts as it did.
+
+    Args:
+        opened: the adapter.
+        source: its base.
+        tokenizer: the base's.
+
+    Raises:
+        ArtifactError: a file is not the one that was saved, or the tokenizer is another.
+        UsageError: its texts are longer than the base has positions.
+    """
+    check_length(source, opened.manifest.max_length)
+    contents = opened.contents(limit=largest_adapter(source))
+    _check_tokenizer(tokenizer, opened.manifest, opened.name, source)
+    return contents
+
+
+def checked_classifier(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, opened: Opened
+) -> Classifier:
+    """Make a classifier of a loaded model, if it behaves as when it was saved.
+
+    Args:
+        model: the artifact on its base, in eval mode.
+        tokenizer: its tokenizer.
+        opened: the artifact.
+
+    Raises:
+        ArtifactError: its precision is another than the manifest's, or its logits are others than
+            those recorded.
+    """
+    manifest = opened.manifest
+    _refuse_other_precision(model, opened)
+    check_behaviour(
+        model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=opened.name
+    )
+    return Classifier(model, tokenizer, tuple(manifest.labels), manifest.max_length, manifest)
+
+
+def _refuse_other_precision(model: nn.Module, opened: Opened) -> None:
+    """Refuse a manifest that asks to be compared in a precision other than its strategy's."""
+    found, named = precision_of(model), opened.manifest.precision
+    if found != named:
+        message = f"'{opened.name}' says that its base is held in {named}, but its strategy '{opened.strategy.name}' holds it in {found}. Fetch it again."
+        raise ArtifactError(message)
+
+
 def fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> None:
     """Check an artifact's files against the model, and put its tensors into what learns.
 
     Args:
         model: the artifact's base, as its strategy prepared it.
         opened: the artifact.
-        contents: its files, from `Opened.contents`.
+        contents: its files.
 
     Raises:
         ArtifactError: a file does not fit exactly.
@@ -170,14 +216,9 @@ def fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> Non
     insert_tensors(model, contents[opened.weights], source=f"{opened.name}/{opened.weights}")
 
 
-def check_tokenizer(
+def _check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, manifest: Manifest, artifact: str, source: BaseSource
 ) -> None:
-    """Refuse a base whose tokenizer is not the one that an artifact was trained with.
-
-    Raises:
-        ArtifactError: it reads a text differently, or pads otherwise.
-    """
     if (
         remembered_sha256(tokenizer, source.folder) != manifest.tokenizer_sha256
         or tokenizer.pad_token_id != manifest.pad_token_id

@@ -34,15 +34,16 @@ CARD = "README.md"
 MODEL_CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+GENERATION_CONFIG = "generation_config.json"
 
 ADAPTER_FILES = frozenset({WEIGHTS, PEFT_CONFIG, MANIFEST, CARD})
 """All that an adapter folder may hold."""
 
 MODEL_FILES = frozenset(
-    {MODEL_WEIGHTS, MODEL_CONFIG, "generation_config.json", TOKENIZER, TOKENIZER_CONFIG}
+    {MODEL_WEIGHTS, MODEL_CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG}
     | {MANIFEST, CARD}
 )
-"""All that the folder of a whole model may hold."""
+"""All that the folder of a whole model may hold; a classifier has no settings for generation."""
 
 MAX_MANIFEST_BYTES = 1 << 20
 SEAL = "sha256"
@@ -163,9 +164,13 @@ class Manifest(_Part):
             raise ValueError(message)
         limits = self.label_thresholds
         if limits is not None and (
-            len(limits) != len(self.labels) or not all(0 < limit < 1 for limit in limits)
+            self.task_name != "multi-label"
+            or len(limits) != len(self.labels)
+            or not all(0 < limit < 1 for limit in limits)
         ):
-            message = "label_thresholds must be one number between 0 and 1 a label"
+            message = (
+                "label_thresholds must be one number between 0 and 1 a label of a multi-label task"
+            )
             raise ValueError(message)
         return self
 
@@ -188,11 +193,7 @@ def sha256_of(content: bytes) -> Sha256:
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write the manifest of an artifact, sealed with the hash of its own content."""
-    values = manifest.model_dump(mode="json")
-    text = json.dumps(
-        {**values, SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
-    )
-    write_file(folder / MANIFEST, f"{text}\n".encode())
+    write_file(folder / MANIFEST, _laid_out(manifest))
 
 
 def read_manifest(folder: SharedFolder) -> tuple[Manifest, Sha256]:
@@ -209,7 +210,8 @@ def read_manifest(folder: SharedFolder) -> tuple[Manifest, Sha256]:
         message = f"'{folder.name}' holds no {MANIFEST}, so it is no artifact of peftune."
         raise ArtifactError(message)
     path = f"{folder.name}/{MANIFEST}"
-    values = parse_json(folder.read(MANIFEST, limit=MAX_MANIFEST_BYTES), source=path)
+    content = folder.read(MANIFEST, limit=MAX_MANIFEST_BYTES)
+    values = parse_json(content, source=path)
     if not isinstance(values, dict):
         message = f"'{path}' is no valid manifest: it is no JSON object."
         raise ArtifactError(message)
@@ -225,6 +227,7 @@ def read_manifest(folder: SharedFolder) -> tuple[Manifest, Sha256]:
     if seal != _sealed(values):
         message = f"'{path}' is not the manifest that was saved: its content does not fit its hash. Fetch it again."
         raise ArtifactError(message)
+    _refuse_other_layout(content, manifest, path)
     return manifest, str(seal)
 
 
@@ -236,6 +239,21 @@ def _refuse_other_format(values: Mapping[str, Any], path: str) -> None:
             f"'{path}' has format {version}; this peftune reads format {FORMAT_VERSION}: {remedy}."
         )
         raise ArtifactError(message)
+
+
+def _refuse_other_layout(content: bytes, manifest: Manifest, path: str) -> None:
+    if content != _laid_out(manifest):
+        message = f"'{path}' says what a manifest says, but not in the bytes that peftune writes: it was changed. Fetch it again."
+        raise ArtifactError(message)
+
+
+def _laid_out(manifest: Manifest) -> bytes:
+    """Write a manifest with its seal: the same content has one spelling alone."""
+    values = manifest.model_dump(mode="json")
+    text = json.dumps(
+        {**values, SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
+    )
+    return f"{text}\n".encode()
 
 
 def _sealed(values: Mapping[str, Any]) -> Sha256:

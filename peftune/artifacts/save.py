@@ -27,6 +27,7 @@ from peftune.artifacts.manifest import (
     write_manifest,
 )
 from peftune.artifacts.peft_config import peft_config, written
+from peftune.artifacts.plain_checkpoint import keep_plain
 from peftune.artifacts.tensors import adapter_tensors, check_against_peft
 from peftune.errors import OutputFolderError, TrainingError
 from peftune.files.publish import published, write_file
@@ -80,16 +81,16 @@ def save(
         if is_whole_model(model):
             kind = "model"
             _write_model(model, preparation, staging)
+            if has_head(preparation.task):
+                keep_plain(staging)
         else:
             kind = "adapter"
             _write_adapter(model, preparation, tensors, staging)
         card = model_card(
+            preparation,
             kind=kind,
             is_peft=isinstance(model, PeftModel),
-            strategy=preparation.strategy.fields(),
-            base=preparation.base,
-            task_name=preparation.task,
-            labels=preparation.labels,
+            precision=precision_of(model),
             task=task,
             forgetting=forgetting,
             rescaled=rescaled,

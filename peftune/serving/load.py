@@ -11,14 +11,12 @@ import torch
 from torch import nn
 from transformers import GPT2ForSequenceClassification
 
-from peftune.artifacts.behaviour import INT8, check_behaviour, precision_of
-from peftune.artifacts.classifier import Classifier
-from peftune.artifacts.load import check_tokenizer, fill
+from peftune.artifacts.behaviour import INT8, precision_of
+from peftune.artifacts.load import checked_classifier, checked_contents, fill
 from peftune.artifacts.opened import Opened, open_artifact
-from peftune.artifacts.own_base import base_of, largest_adapter
+from peftune.artifacts.own_base import base_of
 from peftune.errors import ArtifactError, UsageError
 from peftune.models.base import PROBLEM_TYPES, choose_device, load_classifier
-from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe.task import has_head
 from peftune.serving.classifier_set import ClassifierSet
@@ -56,14 +54,15 @@ def load_many(
     first = next(iter(opened.values()))
     source = base_of(first, base)
     tokenizer = load_tokenizer(source.folder)
-    for one in opened.values():
-        check_tokenizer(tokenizer, one.manifest, one.name, source)
     device = choose_device(use_cpu=use_cpu)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = load_classifier(
             source, tokenizer, strategy=first.strategy, labels=("0", "1"), device=device, seed=0
         )
-        updates = {name: _update(model, one, source) for name, one in opened.items()}
+        updates = {
+            name: _update(model, one, checked_contents(one, source, tokenizer))
+            for name, one in opened.items()
+        }
         shared = share(model, updates, rows_mix=precision_of(model) != INT8)
     classifiers = {}
     for name, one in opened.items():
@@ -71,12 +70,7 @@ def load_many(
         view = SharedClassifier(
             shared, name, labels=manifest.labels, problem_type=PROBLEM_TYPES[manifest.task_name]
         )
-        check_behaviour(
-            view, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=one.name
-        )
-        classifiers[name] = Classifier(
-            view, tokenizer, tuple(manifest.labels), manifest.max_length, manifest
-        )
+        classifiers[name] = checked_classifier(view, tokenizer, one)
     return ClassifierSet(classifiers, shared)
 
 
@@ -124,7 +118,9 @@ def _way_of_loading(opened: Opened) -> dict[str, Any]:
     }
 
 
-def _update(model: GPT2ForSequenceClassification, opened: Opened, source: BaseSource) -> Update:
+def _update(
+    model: GPT2ForSequenceClassification, opened: Opened, contents: Mapping[str, bytes]
+) -> Update:
     """Put an adapter onto the base as `peftune.load` does, and take off what it adds."""
     labels = len(opened.manifest.labels)
     model.score = nn.Linear(
@@ -133,5 +129,5 @@ def _update(model: GPT2ForSequenceClassification, opened: Opened, source: BaseSo
     strategy = opened.strategy
     prepared = strategy.prepare(model).eval()
     refuse_whole_trunk(prepared, name=opened.name, strategy=strategy.name)
-    fill(prepared, opened, opened.contents(limit=largest_adapter(source)))
+    fill(prepared, opened, contents)
     return taken_off(prepared, name=opened.name, strategy=strategy.name)

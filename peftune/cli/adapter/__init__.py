@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from peftune.cli.adapter import diff, inspect, merge, rescale, verify
+from peftune.cli.adapter import diff, inspect, merge, push, rescale, verify
 
 
 def register(app: typer.Typer) -> None:
     """Add the group with its verbs."""
     group = typer.Typer(no_args_is_help=True)
-    for verb in (inspect, verify, diff, merge, rescale):
+    for verb in (inspect, verify, diff, merge, rescale, push):
         verb.register(group)
     app.add_typer(group, name="adapter", help="Work on a saved artifact.")
