@@ -10,6 +10,6 @@ from peftune.cli.adapter import diff, inspect, merge, push, rescale, verify
 def register(app: typer.Typer) -> None:
     """Add the group with its verbs."""
     group = typer.Typer(no_args_is_help=True)
-    for verb in (inspect, verify, diff, merge, rescale, push):
+    for verb in (inspect, verify, merge, rescale, diff, push):
         verb.register(group)
     app.add_typer(group, name="adapter", help="Work on a saved artifact.")
