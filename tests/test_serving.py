@@ -148,6 +148,7 @@ def test_predictions_are_those_of_each_kind_of_task(
     assert together.names == tuple(alone)
     assert together.labels_of("one.block") == ("x", "y", "z")
     assert list(together) == list(alone)
+    assert repr(together) == f"ClassifierSet({', '.join(alone)})"
 
 
 # Mixed batches

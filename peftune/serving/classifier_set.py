@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -20,7 +20,7 @@ from peftune.tasks.predictions import Prediction
 Logits = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ClassifierSet(Mapping[str, Classifier]):
     """Classifiers by name, on one base that is in memory once.
 
@@ -45,6 +45,10 @@ class ClassifierSet(Mapping[str, Classifier]):
     def __len__(self) -> int:
         """Count the classifiers."""
         return len(self.classifiers)
+
+    def __repr__(self) -> str:
+        """Show the names."""
+        return f"{type(self).__name__}({', '.join(self.names)})"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -134,12 +138,13 @@ class ClassifierSet(Mapping[str, Classifier]):
                 "adapter= reads all texts and adapters= each text by its own; pass one of them."
             )
             raise UsageError(message)
-        if isinstance(adapters, str) or len(adapters) != len(texts):
-            message = f"adapters= takes one name for each text (got {len(adapters)} for {len(texts)} texts); for one adapter write adapter=…."
+        whole = whole_texts(texts)
+        if isinstance(adapters, str) or len(adapters) != len(whole):
+            message = f"adapters= takes one name for each text (got {len(adapters)} for {len(whole)} texts); for one adapter write adapter=…."
             raise UsageError(message)
         for name in dict.fromkeys(adapters):
             self._one(name)
-        return self._mixed(whole_texts(texts), adapters, batch_size)
+        return self._mixed(whole, adapters, batch_size)
 
     def _single(self, adapter: str | None) -> Classifier:
         if adapter is None:
@@ -158,33 +163,41 @@ class ClassifierSet(Mapping[str, Classifier]):
     ) -> list[Logits]:
         """Score each text by its own adapter; those that mix share their passes."""
         tokenizer = next(iter(self.classifiers.values())).tokenizer
+        whole = encode_texts(tokenizer, list(texts), max_length=None)
         encoded = [
             ids[: self.classifiers[name].max_length]
-            for ids, name in zip(
-                encode_texts(tokenizer, list(texts), max_length=None), adapters, strict=True
-            )
+            for ids, name in zip(whole, adapters, strict=True)
         ]
-        pools: dict[str | None, list[int]] = {}
-        for place, name in enumerate(adapters):
-            pools.setdefault(None if self.shared.seats[name].mixes else name, []).append(place)
         model = self.shared.model
         device = next(model.parameters()).device
         rows: dict[int, Logits] = {}
         with evaluating(model):
-            for pool in pools.values():
+            for pool in self._pools(adapters):
                 lengths = [len(encoded[place]) for place in pool]
                 for batch in plan_batches(lengths, device, rows=batch_size):
                     chosen = [pool[place] for place in batch]
-                    found = self.shared.logits(
-                        padded(
-                            [encoded[place] for place in chosen],
-                            pad_token_id=int(tokenizer.pad_token_id),
-                            device=device,
-                        ),
-                        [adapters[place] for place in chosen],
+                    inputs = padded(
+                        [encoded[place] for place in chosen],
+                        pad_token_id=int(tokenizer.pad_token_id),
+                        device=device,
                     )
-                    rows |= {
-                        place: row.float().cpu().numpy()
-                        for place, row in zip(chosen, found, strict=True)
-                    }
+                    found = self.shared.logits(inputs, [adapters[place] for place in chosen])
+                    rows.update(
+                        zip(chosen, (row.float().cpu().numpy() for row in found), strict=True)
+                    )
+        _refuse_not_finite(rows.values())
         return [rows[place] for place in range(len(texts))]
+
+    def _pools(self, adapters: Sequence[str]) -> Iterable[list[int]]:
+        """Put the places together whose texts may share a pass."""
+        pools: dict[str | None, list[int]] = {}
+        for place, name in enumerate(adapters):
+            pools.setdefault(None if self.shared.seats[name].mixes else name, []).append(place)
+        return pools.values()
+
+
+def _refuse_not_finite(rows: Iterable[Logits]) -> None:
+    count = sum(not np.isfinite(row).all() for row in rows)
+    if count:
+        message = f"the model gives a logit that is not finite for {count} texts"
+        raise FloatingPointError(message)
