@@ -197,7 +197,7 @@ def _good_rows(count: int = 40) -> list[str]:
         ),
         pytest.param(
             ["forget", "nowhere"],
-            "There is no folder 'nowhere'. Name an adapter folder, or a checkpoint folder.",
+            "There is no artifact folder 'nowhere'. Name the adapter/ or model/ folder of a run.",
             id="nothing to forget",
         ),
         pytest.param(

@@ -124,7 +124,7 @@ def test_forgetting_of_an_adapter_that_peft_saved_is_measured(
             nn.init.normal_(weight, std=0.5)
     model.save_pretrained(str(tmp_path / "lora"))
 
-    found = forget(tmp_path / "lora", [probe], use_cpu=True)["prose"]
+    found = forget(tmp_path / "lora", [probe], base=str(base), use_cpu=True)["prose"]
 
     texts = read_probe_texts([probe])
     [expected] = measure_with(model.eval(), load_tokenizer(base), texts)
@@ -175,7 +175,7 @@ def test_forgetting_against_another_base_is_refused(
     assert str(caught.value).endswith(
         "… and is another model. Pass the base that it was trained on."
     )
-    with pytest.raises(BaseModelError, match="cannot be found under that name"):
+    with pytest.raises(BaseModelError, match="is not on this machine"):
         forget(folder, [probe], use_cpu=True)
 
 
@@ -195,11 +195,11 @@ def _refusal(folder: Path, base: Path, probe: LanguageModelLoss) -> str:
     [
         (
             {"target_modules": ".*c_attn"},
-            "adapter_config.json: r must be 1 to 1024, lora_alpha positive, target_modules a list of module names.",
+            "'plain/adapter_config.json': r must be 1 to 1024, lora_alpha positive, target_modules a list of module names, layers_to_transform a list of block numbers, and switches true or false.",
         ),
         (
             {"r": 10**9},
-            "adapter_config.json: r must be 1 to 1024, lora_alpha positive, target_modules a list of module names.",
+            "'plain/adapter_config.json': r must be 1 to 1024, lora_alpha positive, target_modules a list of module names, layers_to_transform a list of block numbers, and switches true or false.",
         ),
         (
             {"bias": "all"},
@@ -219,7 +219,7 @@ def _refusal(folder: Path, base: Path, probe: LanguageModelLoss) -> str:
         ),
         (
             {"peft_type": "IA3"},
-            "'plain/adapter_config.json' is no LoRA adapter; peftune measures plain LoRA adapters of other tools.",
+            "'plain/adapter_config.json' is no LoRA adapter; peftune reads plain LoRA adapters of other tools.",
         ),
     ],
 )
@@ -246,15 +246,15 @@ def test_a_foreign_adapter_with_broken_tensors_is_refused(
 
     save_file({**tensors, first: torch.full_like(tensors[first], math.nan)}, path)
     assert _refusal(plain, base, probe) == (
-        f"'plain/adapter_model.safetensors': tensor '{first}' has another shape than 'tiny' asks for, or values that are not finite."
+        f"'plain/adapter_model.safetensors': tensor '{first}' holds values that are not finite."
     )
     save_file({name: tensors[name] for name in others}, path)
     assert _refusal(plain, base, probe) == (
-        f"'plain/adapter_model.safetensors' does not fit 'tiny': tensor '{first}' is missing or unexpected (1 in all)."
+        f"'plain/adapter_model.safetensors' lacks tensor '{first}'; it does not fit its strategy and base."
     )
     save_file({**tensors, "spare": torch.zeros(1)}, path)
     assert _refusal(plain, base, probe) == (
-        "'plain/adapter_model.safetensors' does not fit 'tiny': tensor 'spare' is missing or unexpected (1 in all)."
+        "'plain/adapter_model.safetensors' holds the unexpected tensor 'spare'; it does not fit its strategy and base."
     )
     path.write_bytes(b"not tensors")
     assert _refusal(plain, base, probe).startswith(
@@ -290,5 +290,5 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, probe: LanguageMode
     with pytest.raises(ArtifactError) as caught:
         forget(tmp_path / "nothing", [probe])
     assert str(caught.value) == (
-        f"There is no folder '{tmp_path / 'nothing'}'. Name an adapter folder, or a checkpoint folder."
+        f"There is no artifact folder '{tmp_path / 'nothing'}'. Name the adapter/ or model/ folder of a run."
     )

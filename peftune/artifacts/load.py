@@ -19,10 +19,10 @@ from peftune.artifacts.peft_config import check_peft_config
 from peftune.artifacts.tensors import insert_tensors
 from peftune.artifacts.whole_model import load_whole_model
 from peftune.errors import ArtifactError, UsageError
-from peftune.models.base import choose_device
-from peftune.models.prepare import bare_model, preparation_of, prepare_model
+from peftune.models.base import bare_model, choose_device
+from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.source import BaseSource
-from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
+from peftune.models.tokenizer import load_tokenizer, remembered_sha256
 from peftune.recipe.task import has_head
 
 
@@ -165,7 +165,7 @@ def _check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, manifest: Manifest, artifact: str, source: BaseSource
 ) -> None:
     if (
-        tokenizer_sha256(tokenizer) != manifest.tokenizer_sha256
+        remembered_sha256(tokenizer, source.folder) != manifest.tokenizer_sha256
         or tokenizer.pad_token_id != manifest.pad_token_id
     ):
         message = f"The tokenizer of '{source.name}' reads text differently from the one that '{artifact}' was trained with. Pass the base that it was trained on."

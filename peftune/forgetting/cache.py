@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from peftune.data.documents import documents_sha256
+from peftune.files.remembered import cache_folder
 from peftune.forgetting.measure import ProbeText
 from peftune.forgetting.results import sealed_protocol
 from peftune.probes import Measurement
@@ -23,12 +24,6 @@ from peftune.probes import Measurement
 logger = logging.getLogger(__name__)
 
 _FIELDS = ("total", "weight", "tokens")
-
-
-def cache_folder() -> Path:
-    """Return where the base's scores lie: `$PEFTUNE_CACHE`, or `~/.cache/peftune`."""
-    chosen = os.environ.get("PEFTUNE_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "peftune"
 
 
 def base_score(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import transformers
+from torch import nn
 from transformers import GPT2ForSequenceClassification, GPT2Model, PreTrainedTokenizerBase
 
 from peftune.errors import BaseModelError, UsageError
@@ -99,6 +100,38 @@ def load_classifier(
         _silence_cast_warnings()
     model.eval()
     return model
+
+
+def bare_model(
+    source: BaseSource,
+    tokenizer: PreTrainedTokenizerBase,
+    strategy: Strategy,
+    *,
+    labels: Sequence[str],
+    task: TaskName,
+    device: torch.device,
+) -> nn.Module:
+    """Load a base and let the strategy choose what learns, for weights that are put in at once.
+
+    Without guards, reference and random start: what is loaded is used, and not trained or compared
+    with its base.
+
+    Args:
+        source: where the base lies.
+        tokenizer: its tokenizer.
+        strategy: which weights learned.
+        labels: label names in the order of their ids.
+        task: what was learned; it has a head.
+        device: where the model lives.
+
+    Returns:
+        The model in eval mode. The global random state is as it was.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model = load_classifier(
+            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, kind=task
+        )
+        return strategy.prepare(model).eval()
 
 
 def _refuse_label_count(labels: Sequence[str], kind: TaskName) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ from safetensors import safe_open
 from transformers import GPT2Config, GPT2Model
 
 from peftune.errors import BaseModelError
+from peftune.files.remembered import remembered
 from peftune.models.source import read_config, weight_files
+
+_METHOD = "trunk-1"
+"""How the hash is made; another number forgets what was remembered."""
 
 _FUNCTION_KEYS = (
     "activation_function",
@@ -41,17 +45,20 @@ def base_fingerprint(folder: Path) -> str:
         BaseModelError: the files lack a weight of the trunk.
     """
     files = weight_files(folder)
-    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _hash_trunk(str(folder), stamps)
+    return remembered(
+        "base-hashes",
+        [folder / "config.json", *files],
+        partial(_hash_trunk, folder, files),
+        facts=_METHOD,
+    )
 
 
-@lru_cache(maxsize=8)
-def _hash_trunk(folder: str, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    config = GPT2Config(**_known(read_config(Path(folder))), bos_token_id=None, eos_token_id=None)
+def _hash_trunk(folder: Path, files: list[Path]) -> str:
+    config = GPT2Config(**_known(read_config(folder)), bos_token_id=None, eos_token_id=None)
     with torch.device("meta"):
         expected = {name for name, _ in GPT2Model(config).named_parameters()}
     digest = hashlib.sha256(repr([(key, getattr(config, key)) for key in _FUNCTION_KEYS]).encode())
-    places = _places([Path(path) for path, _, _ in stamps])
+    places = _places(files)
     if missing := sorted(expected - set(places)):
         message = f"'{folder}' lacks {len(missing)} weights of a GPT-2 trunk, '{missing[0]}' first; the checkpoint is damaged or of another kind."
         raise BaseModelError(message)

@@ -157,38 +157,6 @@ def prepare_model(
     return prepared.train()
 
 
-def bare_model(
-    source: BaseSource,
-    tokenizer: PreTrainedTokenizerBase,
-    strategy: Strategy,
-    *,
-    labels: Sequence[str],
-    task: TaskName,
-    device: torch.device,
-) -> nn.Module:
-    """Load a base and let the strategy choose what learns, for weights that are put in at once.
-
-    Without guards, reference and random start: what is loaded is used, and not trained or compared
-    with its base.
-
-    Args:
-        source: where the base lies.
-        tokenizer: its tokenizer.
-        strategy: which weights learned.
-        labels: label names in the order of their ids.
-        task: what was learned; it has a head.
-        device: where the model lives.
-
-    Returns:
-        The model in eval mode. The global random state is as it was.
-    """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model = load_classifier(
-            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, kind=task
-        )
-        return strategy.prepare(model).eval()
-
-
 def note_start(model: nn.Module, start: Start) -> None:
     """Remember what a prepared model begins as."""
     setattr(model, _ATTRIBUTE, dataclasses.replace(preparation_of(model), start=start))

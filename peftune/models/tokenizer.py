@@ -5,9 +5,22 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import tokenizers
+import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from peftune.errors import BaseModelError
+from peftune.files.remembered import remembered
+
+_FILES = (
+    "added_tokens.json",
+    "config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -47,6 +60,17 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     digest.update(repr(encode_texts(tokenizer, [sample], max_length=None)).encode())
     digest.update(f"{tokenizer.pad_token_id} {tokenizer.eos_token_id}".encode())
     return digest.hexdigest()
+
+
+def remembered_sha256(tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
+    """Return `tokenizer_sha256` of the tokenizer that was loaded from a folder, worked out once."""
+    files = [folder / name for name in _FILES if (folder / name).is_file()]
+    if not files:
+        return tokenizer_sha256(tokenizer)
+    versions = f"{transformers.__version__} {tokenizers.__version__}"
+    return remembered(
+        "tokenizer-hashes", files, lambda: tokenizer_sha256(tokenizer), facts=versions
+    )
 
 
 def encode_texts(

@@ -1,0 +1,65 @@
+"""Hashes of large files, worked out once and remembered by path, size and time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_SETTLED_NS = 2_000_000_000
+"""A file that was written just now may be written again within the same tick of its clock."""
+
+_known: dict[str, str] = {}
+
+
+def cache_folder() -> Path:
+    """Return where peftune keeps what it can work out again: `$PEFTUNE_CACHE`, or `~/.cache/peftune`."""
+    chosen = os.environ.get("PEFTUNE_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "peftune"
+
+
+def remembered(
+    kind: str, files: Sequence[Path], compute: Callable[[], str], *, facts: str = ""
+) -> str:
+    """Return a hash of some files: from an earlier time, if none of them has changed since.
+
+    A file counts as unchanged if path, size, inode and time of change to the nanosecond are what
+    they were. A cache that cannot be read or written is done without.
+
+    Args:
+        kind: what is hashed; names the folder in the cache.
+        files: all the files that the hash depends on.
+        compute: works it out, as 64 hexadecimal digits.
+        facts: whatever else it depends on.
+    """
+    stamps = [(path.resolve(), path.stat()) for path in files]
+    seen = [(str(p), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for p, s in stamps]
+    key = hashlib.sha256(repr((kind, facts, seen)).encode()).hexdigest()
+    if key in _known:
+        return _known[key]
+    place = cache_folder() / kind / key
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        digest = place.read_text(encoding="ascii")
+        if _DIGEST.match(digest):
+            return _known.setdefault(key, digest)
+    digest = compute()
+    newest = max(s.st_ctime_ns for _, s in stamps)
+    if time.time_ns() - newest > _SETTLED_NS:
+        _known[key] = digest
+        with contextlib.suppress(OSError):
+            _write(place, digest)
+    return digest
+
+
+def _write(place: Path, digest: str) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    handle, staged = tempfile.mkstemp(dir=place.parent, suffix=".partial")
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(digest)
+    Path(staged).replace(place)
