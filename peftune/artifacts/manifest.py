@@ -24,6 +24,7 @@ from peftune.files.folder import SharedFolder
 from peftune.files.publish import write_file
 from peftune.files.strict_json import parse_json, refuse_hidden
 from peftune.models.prepare import StartKind
+from peftune.recipe.save import StoredType
 from peftune.recipe.task import TaskName
 
 MANIFEST = "peftune.json"
@@ -61,6 +62,9 @@ def _seen(text: str) -> str:
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_seen)]
 """A string that is printed: nothing in it acts on a terminal."""
+
+Kind = Literal["adapter", "model"]
+"""What an artifact is: some weights that belong to a base, or all of a model."""
 
 Precision = Literal["float32", "int8"]
 """How the frozen weights of a base are held."""
@@ -136,7 +140,7 @@ class Manifest(_Part):
 
     format_version: Literal[2] = FORMAT_VERSION
     peftune_version: Name
-    kind: Literal["adapter", "model"]
+    kind: Kind
     strategy: dict[str, Any]
     base: BaseIdentity
     task_name: TaskName = "single-label"
@@ -146,6 +150,7 @@ class Manifest(_Part):
     tokenizer_sha256: Sha256
     pad_token_id: int = Field(ge=0)
     precision: Precision
+    dtype: StoredType = "float32"
     files: dict[Name, Sha256]
     behaviour: Behaviour
     task: dict[str, Any] | None = None

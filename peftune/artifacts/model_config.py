@@ -103,7 +103,7 @@ def _stated(manifest: Manifest) -> dict[str, Any]:
         "label2id": {label: index for index, label in names.items()},
         "pad_token_id": manifest.pad_token_id,
         "problem_type": PROBLEM_TYPES[manifest.task_name],
-        "dtype": "float32",
+        "dtype": manifest.dtype,
         "use_cache": True,
     }
 

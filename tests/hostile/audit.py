@@ -110,4 +110,3 @@ class Audit:
 
 def _within(place: str, folders: tuple[str, ...]) -> bool:
     return any(place == folder or place.startswith(folder + os.sep) for folder in folders)
-

@@ -86,7 +86,9 @@ class Draft:
     def write_manifest(self, values: Mapping[str, Any], *, sealed: bool = True) -> None:
         """Write a manifest as peftune would; `sealed` with the hash that fits it."""
         seal = seal_of(values) if sealed else self.values(MANIFEST)[SEAL]
-        self.write(MANIFEST, manifest_text({**values, SEAL: seal}).encode("utf-8", "surrogatepass"))
+        self.write(
+            MANIFEST, manifest_text({**values, SEAL: seal}).encode("utf-8", "surrogatepass")
+        )
 
     def edit(self, *, sealed: bool = True, **values: Any) -> None:  # noqa: ANN401 - JSON values
         """Replace values of the manifest."""

@@ -18,10 +18,7 @@ _INDEX = "model.safetensors.index.json"
 
 _CHANGED: dict[str, dict[str, Any]] = {
     "an auto_map": {
-        "auto_map": {
-            name: f"{EVIL_MODULE}.Model"
-            for name in ("AutoConfig", "AutoModel", "AutoModelForSequenceClassification")
-        }
+        "auto_map": dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForSequenceClassification"), f"{EVIL_MODULE}.Model")
     },
     "an auto_map to another repository": {"auto_map": {"AutoModel": "evil/repo--model.Model"}},
     "a quantization_config": {
@@ -144,7 +141,9 @@ def _adapter_inside(draft: Draft) -> None:
     """Offer an adapter beside the checkpoint: transformers would put it on unasked."""
     shutil.copy(draft.outside / "README.md", draft.folder / "adapter_model.safetensors")
     draft.rehash("adapter_model.safetensors")
-    draft.forge("adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": "evil/m"}')
+    draft.forge(
+        "adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": "evil/m"}'
+    )
 
 
 _SPLIT = {"type": "Split", "pattern": {"Regex": BOMB}, "behavior": "Isolated", "invert": False}

@@ -9,7 +9,17 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hostile.case import CARD, CONFIG, FILES, MANIFEST, WEIGHTS, Artifact, Case, Damage, Draft, cases
+from hostile.case import (
+    CONFIG,
+    FILES,
+    MANIFEST,
+    WEIGHTS,
+    Artifact,
+    Case,
+    Damage,
+    Draft,
+    cases,
+)
 from hostile.payloads import (
     EVIL_MODULE,
     numpy_objects,

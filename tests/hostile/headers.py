@@ -78,7 +78,9 @@ def _metadata(values: object) -> Damage:
 
 
 def _length(value: int) -> Damage:
-    return with_bytes(lambda content: value.to_bytes(LENGTH_BYTES, "little") + content[LENGTH_BYTES:])
+    return with_bytes(
+        lambda content: value.to_bytes(LENGTH_BYTES, "little") + content[LENGTH_BYTES:]
+    )
 
 
 def _cut(share: float) -> Damage:

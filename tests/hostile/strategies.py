@@ -62,7 +62,9 @@ STRATEGY_CASES: tuple[Case, ...] = (
         {
             "strategy head-only": edits(strategy={"name": "head-only"}),
             "strategy full": edits(strategy={"name": "full", "freeze_layers": 0}),
-            "strategy full with frozen layers": edits(strategy={"name": "full", "freeze_layers": 1}),
+            "strategy full with frozen layers": edits(
+                strategy={"name": "full", "freeze_layers": 1}
+            ),
             "strategy lora-8bit": inside("strategy", name="lora-8bit", llm_int8_threshold=6.0),
             "a strategy without a name": edits(strategy={"r": 4}),
             "a strategy without its fields": edits(strategy={"name": "lora"}),

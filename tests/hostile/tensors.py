@@ -64,15 +64,11 @@ def _without(*names: str) -> Damage:
 
 
 def _renamed(change: Callable[[str], str]) -> Damage:
-    return with_tensors(
-        lambda tensors: {change(name): one for name, one in tensors.items()}
-    )
+    return with_tensors(lambda tensors: {change(name): one for name, one in tensors.items()})
 
 
 def _swapped(one: str, other: str) -> Damage:
-    return with_tensors(
-        lambda tensors: {**tensors, one: tensors[other], other: tensors[one]}
-    )
+    return with_tensors(lambda tensors: {**tensors, one: tensors[other], other: tensors[one]})
 
 
 def _all(change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], part: str) -> Damage:
@@ -111,7 +107,10 @@ _TYPES = {
 }  # fmt: skip
 
 NAME_DAMAGES: dict[str, Damage] = {
-    **{f"extra tensor {name}": _with(_PREFIX + name, shape) for name, shape in _OF_THE_BASE.items()},
+    **{
+        f"extra tensor {name}": _with(_PREFIX + name, shape)
+        for name, shape in _OF_THE_BASE.items()
+    },
     "extra tensor without the prefix": _with("transformer.ln_f.weight", (32,)),
     "no tensors at all": with_tensors(lambda _: {}),
     "no LoRA tensors": _without(*LORA_TENSORS[:-1]),
@@ -202,11 +201,7 @@ _OF_OTHER_TOOLS = {"type F16", "type BF16", "every tensor in half precision"}
 
 PLAIN_DAMAGES: dict[str, Damage] = {
     **{name: damage for name, damage in _VALUES.items() if "NaN" in name or "infinity" in name},
-    **{
-        name: damage
-        for name, damage in _SHAPES.items()
-        if name not in _OF_OTHER_TOOLS
-    },
+    **{name: damage for name, damage in _SHAPES.items() if name not in _OF_OTHER_TOOLS},
 }
 """What shows without a manifest: names, shapes, types and values that are no numbers."""
 
@@ -244,7 +239,10 @@ _ONE: dict[Artifact, str] = {
 
 
 def _of_other_artifacts() -> tuple[Case, ...]:
-    extra = [Case(f"{kind}: extra tensor {name}", kind, _with(name, shape)) for kind, name, shape in _SOME]
+    extra = [
+        Case(f"{kind}: extra tensor {name}", kind, _with(name, shape))
+        for kind, name, shape in _SOME
+    ]
     for kind, name in _ONE.items():
         extra += cases(
             kind,
