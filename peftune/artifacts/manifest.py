@@ -165,9 +165,12 @@ class Manifest(_Part):
         limits = self.label_thresholds
         if limits is not None and (
             self.task_name != "multi-label"
-            or len(limits) != len(self.labels) or not all(0 < limit < 1 for limit in limits)
+            or len(limits) != len(self.labels)
+            or not all(0 < limit < 1 for limit in limits)
         ):
-            message = "label_thresholds must be one number between 0 and 1 a label of a multi-label task"
+            message = (
+                "label_thresholds must be one number between 0 and 1 a label of a multi-label task"
+            )
             raise ValueError(message)
         return self
 

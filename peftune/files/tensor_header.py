@@ -128,7 +128,9 @@ def _are_counts(values: object) -> bool:
 def _refuse_padding(header: bytes, source: str) -> None:
     """Refuse spaces beyond those that let the data begin at a whole eight bytes."""
     if len(header) - len(header.rstrip(b" ")) >= _LENGTH_BYTES:
-        message = f"'{source}' is no sound safetensors file: its header is padded beyond eight bytes."
+        message = (
+            f"'{source}' is no sound safetensors file: its header is padded beyond eight bytes."
+        )
         raise ArtifactError(message)
 
 
