@@ -19,6 +19,7 @@ from peftune.artifacts.peft_config import check_peft_config
 from peftune.artifacts.tensors import insert_tensors
 from peftune.artifacts.whole_model import load_whole_model
 from peftune.errors import ArtifactError, UsageError
+from peftune.files.folder import SharedFolder
 from peftune.models.base import bare_model, choose_device
 from peftune.models.prepare import check_length, preparation_of, prepare_model
 from peftune.models.source import BaseSource
@@ -27,7 +28,7 @@ from peftune.recipe.task import has_head
 
 
 def load(
-    artifact: str | Path,
+    artifact: str | Path | SharedFolder,
     *,
     base: str | None = None,
     labels: Sequence[str] | None = None,
@@ -44,7 +45,8 @@ def load(
     nothing binds it to either.
 
     Args:
-        artifact: an adapter folder, or the `model/` folder of full fine-tuning.
+        artifact: an adapter folder, the `model/` folder of full fine-tuning, or `user/name` on
+            the hub, best pinned as `user/name@commit`.
         base: hub id, local folder or bundled name of the base; needed where the base that the
             artifact names is neither bundled nor in the hub's cache on this machine.
         labels: label names in the order of their ids, for an adapter without a manifest.

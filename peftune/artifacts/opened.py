@@ -22,6 +22,8 @@ from peftune.artifacts.manifest import (
 )
 from peftune.errors import ArtifactError
 from peftune.files.folder import SharedFolder, local_folder
+from peftune.hub.fetch import fetch
+from peftune.hub.names import hub_name
 from peftune.recipe.task import has_head
 from peftune.strategies import STRATEGIES, Strategy
 
@@ -87,15 +89,21 @@ class Opened:
         return {**contents, self.weights: self.read(self.weights, limit=limit)}
 
 
-def find_artifact(artifact: str | Path) -> SharedFolder:
+def find_artifact(artifact: str | Path | SharedFolder) -> SharedFolder:
     """Find the files of an artifact by what a user calls it.
 
     Args:
-        artifact: a folder.
+        artifact: a folder; or `user/name@commit` on the hub, where there is no such folder; or
+            what was found before.
 
     Raises:
-        ArtifactError: there is nothing of that name.
+        ArtifactError: there is nothing of that name, or the hub does not give it.
     """
+    if isinstance(artifact, SharedFolder):
+        return artifact
+    name = hub_name(artifact)
+    if name is not None:
+        return fetch(name)
     path = Path(artifact)
     if not path.is_dir():
         message = (
@@ -112,7 +120,7 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
         ArtifactError: there is no such artifact, or it is not what its manifest says.
         PluginError: the strategy that made it is not installed.
     """
-    folder = artifact if isinstance(artifact, SharedFolder) else find_artifact(artifact)
+    folder = find_artifact(artifact)
     if MANIFEST not in folder.entries:
         raise ArtifactError(_no_manifest(folder))
     manifest, seal = read_manifest(folder)

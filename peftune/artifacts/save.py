@@ -87,12 +87,10 @@ def save(
             kind = "adapter"
             _write_adapter(model, preparation, tensors, staging)
         card = model_card(
+            preparation,
             kind=kind,
             is_peft=isinstance(model, PeftModel),
-            strategy=preparation.strategy.fields(),
-            base=preparation.base,
-            task_name=preparation.task,
-            labels=preparation.labels,
+            precision=precision_of(model),
             task=task,
             forgetting=forgetting,
             rescaled=rescaled,

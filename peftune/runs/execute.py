@@ -169,7 +169,13 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         way += path_at_checkpoints(training.curve)
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
     artifact = save_artifact(
-        model, recipe, learning, forgetting, folder=folder, thresholds=scored.thresholds
+        model,
+        recipe,
+        learning,
+        forgetting,
+        task=task,
+        folder=folder,
+        thresholds=scored.thresholds,
     )
     write_lines(scored.lines, folder / PREDICTIONS)
     write_evidence(judged, texts, measured, folder)
