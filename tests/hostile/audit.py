@@ -90,12 +90,12 @@ class Audit:
         if event == "open":
             self._hear_open(*arguments)
 
-    def _hear_open(self, path: object, mode: object, flags: int) -> None:
+    def _hear_open(self, path: object, _mode: object, flags: int) -> None:
         if not isinstance(path, (str, bytes)):
             return  # a descriptor that is open already
         name = os.fsdecode(path)
         if flags & getattr(os, "O_NOFOLLOW", 0):
-            place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
+            place = str(Path(os.path.realpath(Path(name).parent)) / Path(name).name)
         else:
             place = os.path.realpath(name)
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)

@@ -181,3 +181,18 @@ def in_json(name: str, **values: Any) -> Damage:  # noqa: ANN401 - JSON values
 def forges(name: str, content: bytes) -> Damage:
     """Replace or add a file, and list it with its hash."""
     return lambda draft: draft.forge(name, content)
+
+
+def inside(part: str, **values: Any) -> Damage:  # noqa: ANN401 - JSON values
+    """Replace values within one part of the manifest, and seal it again."""
+    return with_part(part, lambda found: {**found, **values})
+
+
+def with_part(part: str, change: Callable[[Any], object]) -> Damage:
+    """Change one part of the manifest, and seal it again."""
+
+    def damage(draft: Draft) -> None:
+        changed: dict[str, Any] = {part: change(draft.manifest()[part])}
+        draft.edit(**changed)
+
+    return damage

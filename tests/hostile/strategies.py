@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hostile.case import Case, Damage, cases, edits
-from hostile.manifests import inside
+from hostile.case import Case, Damage, cases, edits, inside
 from hostile.payloads import EVIL_MODULE
 
 BOMB = "(a+)+$"
