@@ -25,8 +25,8 @@ from peftune.artifacts.manifest import (
     Rescaled,
     StartedFrom,
     sha256_of,
-    write_manifest,
 )
+from peftune.artifacts.manifest_file import write_manifest
 from peftune.artifacts.peft_config import peft_config, written
 from peftune.artifacts.plain_checkpoint import keep_plain
 from peftune.artifacts.rounding import weights_as_stored
