@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from peftune.scaling import LearningCurve, learning_curve
     from peftune.sharing.merge import merge
     from peftune.sharing.merged import Merged
+    from peftune.sharing.push import push
     from peftune.sharing.verification import Verification
     from peftune.sharing.verify import verify
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
@@ -78,6 +79,7 @@ _HOMES = {
     "load": "peftune.artifacts",
     "merge": "peftune.sharing.merge",
     "prepare": "peftune.artifacts",
+    "push": "peftune.sharing.push",
     "read_recipe": "peftune.recipe",
     "read_run": "peftune.runs",
     "report": "peftune.reporting.rebuild",
@@ -127,6 +129,7 @@ __all__ = [
     "load",
     "merge",
     "prepare",
+    "push",
     "read_recipe",
     "read_run",
     "report",

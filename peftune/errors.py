@@ -43,6 +43,12 @@ class ArtifactError(UsageError):
         super().__init__(printable(message))
 
 
+class HubError(ArtifactError, ConnectionError):
+    """The hub cannot be reached, is too slow, or does not answer as it must."""
+
+    exit_code = 1
+
+
 class PluginError(UsageError, ImportError):
     """A plug-in cannot be found, imported or used."""
 

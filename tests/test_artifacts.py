@@ -302,7 +302,8 @@ def _change_manifest(
     seal = changed.pop("sha256")
     if sealed:
         seal = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps({**changed, "sha256": seal}))
+    laid_out = json.dumps({**changed, "sha256": seal}, indent=1, ensure_ascii=False)
+    path.write_text(f"{laid_out}\n", encoding="utf-8")
 
 
 def _seal_again(saved: Saved) -> None:
@@ -766,7 +767,7 @@ def test_saving_leaves_the_model_as_it_was(strategy: Strategy, base: Path, tmp_p
 
 
 def test_the_cards_front_matter_is_read_by_the_hub(original: Saved) -> None:
-    """`model-index` holds accuracy and F1; the library is the one that can open the folder."""
+    """`model-index` holds accuracy, F1 and forgetting; the library is the one that opens it."""
     values = huggingface_hub.metadata_load(original.folder / "README.md")
 
     assert values is not None
@@ -775,12 +776,20 @@ def test_the_cards_front_matter_is_read_by_the_hub(original: Saved) -> None:
     assert data.pipeline_tag == "text-classification"
     assert set(data.tags or []) >= {"peftune", "lora"}
     [entry] = values["model-index"]
-    [result] = entry["results"]
-    assert result["task"] == {"type": "text-classification"}
-    assert {metric["type"]: metric["value"] for metric in result["metrics"]} == {
+    learned, forgotten = entry["results"]
+    assert learned["task"] == {"type": "text-classification"}
+    assert {metric["type"]: metric["value"] for metric in learned["metrics"]} == {
         "accuracy": 0.75,
         "f1": 0.5,
     }
+    assert forgotten["task"] == {"type": "text-generation"}
+    assert forgotten["metrics"] == [
+        {
+            "type": "forgetting",
+            "name": "forgetting in bits/byte (positive is worse)",
+            "value": 0.0125,
+        }
+    ]
 
 
 def test_the_card_tells_the_results_with_their_intervals(original: Saved) -> None:

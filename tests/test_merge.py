@@ -20,7 +20,8 @@ from transformers import AutoTokenizer, GPT2ForSequenceClassification, GPT2LMHea
 
 import peftune
 from peftune.artifacts.load import load_prepared
-from peftune.artifacts.manifest import Manifest, write_manifest
+from peftune.artifacts.manifest import Manifest
+from peftune.artifacts.manifest_file import write_manifest
 from peftune.artifacts.save import save
 from peftune.cli.main import _exit_code
 from peftune.errors import OutputFolderError, PeftuneError, UsageError, VerificationError

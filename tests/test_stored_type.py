@@ -241,7 +241,8 @@ def test_a_file_of_another_type_than_the_manifest_says_is_refused(
     says: str, base: Path, tmp_path: Path
 ) -> None:
     """The type is part of what every tensor must be."""
-    from peftune.artifacts.manifest import Manifest, write_manifest
+    from peftune.artifacts.manifest import Manifest
+    from peftune.artifacts.manifest_file import write_manifest
 
     model = _tuned(base, HeadOnly())
     options: dict[str, Any] = (

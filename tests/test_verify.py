@@ -15,7 +15,8 @@ from torch import nn
 
 import peftune
 from peftune.artifacts.load import load, load_prepared
-from peftune.artifacts.manifest import Manifest, write_manifest
+from peftune.artifacts.manifest import Manifest
+from peftune.artifacts.manifest_file import write_manifest
 from peftune.artifacts.save import save
 from peftune.cli.main import _exit_code
 from peftune.errors import ArtifactError, PeftuneError, UsageError

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from peftune.models.source import BaseSource
+from peftune.bundled import is_bundled
+from peftune.models.prepare import Preparation
 from peftune.recipe.task import TaskName, has_head
 
-_WITH_PEFTUNE = """```python
+_FOLDER = "PATH/TO/THIS/FOLDER"
+_BASE = "PATH/TO/THE/BASE"
+
+_WITH_PEFTUNE = """With peftune, which checks it; of an artifact on the hub, `user/name@commit` stands for the path:
+
+```python
 import peftune
 
-classifier = peftune.load("{folder}"{base_argument})
+classifier = {load}
 classifier.predict(["what a lovely day"])
 ```"""
 
-_WITH_PEFT = """```python
+_WITH_PEFT = """With plain PEFT:
+
+```python
 import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -26,13 +32,30 @@ model = PeftModel.from_pretrained(base, "{folder}").eval()
 # ids to labels: {labels}
 ```"""
 
-_WITH_TRANSFORMERS = """```python
+_MERGED = """With plain transformers, once it is merged into its base:
+
+```sh
+peftune adapter merge {folder} merged{base_option}
+```
+
+"""
+
+_CLASSIFY = """```python
 from transformers import pipeline
 
-pipeline("text-classification", "{folder}")(["what a lovely day"])
+classify = pipeline("text-classification", "{folder}"{options})
+classify(["what a lovely day"], truncation=True, max_length={max_length})
 ```"""
 
-_START = """As the start of a run of peftune, which puts a new head on it:
+_CONTINUE = """```python
+from transformers import pipeline
+
+pipeline("text-generation", "{folder}")("What a")
+```"""
+
+_PLAIN = "With plain transformers:\n\n"
+
+_START = """As the start of a run of peftune, which puts a new head on it; of an artifact on the hub, `user/name@commit` stands for the path:
 
 ```yaml
 model:
@@ -40,7 +63,9 @@ model:
   init_from: {folder}
 ```"""
 
-_LANGUAGE_MODEL_WITH_PEFT = """```python
+_LANGUAGE_MODEL_WITH_PEFT = """With plain PEFT:
+
+```python
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -50,41 +75,67 @@ base = AutoModelForCausalLM.from_pretrained("{base}", dtype=torch.float32)
 model = PeftModel.from_pretrained(base, "{folder}").eval()
 ```"""
 
-_LANGUAGE_MODEL_WITH_TRANSFORMERS = """```python
-from transformers import pipeline
-
-pipeline("text-generation", "{folder}")("What a")
-```"""
-
-_FOLDER = "PATH/TO/THIS/FOLDER"
+_OPTIONS: dict[TaskName, str] = {
+    "multi-label": ", top_k=None",
+    "regression": ', function_to_apply="none"',
+}
 
 
-def ways_to_use(
-    *, kind: str, is_peft: bool, base: BaseSource, task_name: TaskName, labels: Sequence[str]
-) -> str:
+def load_line(artifact: str, *, base: str, revision: str | None) -> str:
+    """Write the call that loads an artifact, on a machine that has not seen its base yet.
+
+    Args:
+        artifact: a folder, or `user/name@commit`.
+        base: the name of its base.
+        revision: the commit of a base on the hub; None for any other.
+    """
+    given = _given_base(base, revision)
+    return f'peftune.load("{artifact}"' + (f', base="{given}")' if given else ")")
+
+
+def _given_base(base: str, revision: str | None) -> str | None:
+    """Say what a reader must pass for the base; None where it comes with peftune."""
+    if is_bundled(base):
+        return None
+    return base if revision else _BASE
+
+
+def ways_to_use(preparation: Preparation, *, kind: str, is_peft: bool) -> str:
     """Write how an artifact is used.
 
     Args:
+        preparation: what is known of the model.
         kind: `adapter` or `model`.
         is_peft: whether plain PEFT can load it.
-        base: which base it belongs to.
-        task_name: the kind of task.
-        labels: label names in the order of their ids.
     """
-    named = base.hub_id or "PATH/TO/THE/BASE"
-    if not has_head(task_name):
-        ways = [_START.format(base=base.name, folder=_FOLDER)]
-        with_peft = _LANGUAGE_MODEL_WITH_PEFT.format(base=named, folder=_FOLDER)
-        with_transformers = _LANGUAGE_MODEL_WITH_TRANSFORMERS
-    else:
-        base_argument = f', base="{base.name}"' if base.kind == "folder" else ""
-        ways = [_WITH_PEFTUNE.format(folder=_FOLDER, base_argument=base_argument)]
+    base, labels = preparation.base, preparation.labels
+    named = base.hub_id or _BASE
+    if has_head(preparation.task):
+        load = load_line(_FOLDER, base=base.name, revision=base.revision)
+        ways = [_WITH_PEFTUNE.format(load=load)]
         with_peft = _WITH_PEFT.format(
             base=named, count=len(labels), folder=_FOLDER, labels=dict(enumerate(labels))
         )
-        with_transformers = _WITH_TRANSFORMERS
+    else:
+        start = base.name if is_bundled(base.name) else named
+        ways = [_START.format(base=start, folder=_FOLDER)]
+        with_peft = _LANGUAGE_MODEL_WITH_PEFT.format(base=named, folder=_FOLDER)
     if is_peft:
-        ways.append(f"With plain PEFT:\n\n{with_peft}")
-    if kind == "model":
-        ways.append(f"With plain transformers:\n\n{with_transformers.format(folder=_FOLDER)}")
+        ways.append(with_peft)
+    ways.append(_with_transformers(preparation, is_merged=kind == "model"))
     return "\n\n".join(ways)
+
+
+def _with_transformers(preparation: Preparation, *, is_merged: bool) -> str:
+    folder, before = _FOLDER, _PLAIN
+    if not is_merged:
+        given = _given_base(preparation.base.name, preparation.base.revision)
+        folder = "merged"
+        before = _MERGED.format(folder=_FOLDER, base_option=f" --base {given}" if given else "")
+    if not has_head(preparation.task):
+        return before + _CONTINUE.format(folder=folder)
+    return before + _CLASSIFY.format(
+        folder=folder,
+        options=_OPTIONS.get(preparation.task, ""),
+        max_length=preparation.max_length,
+    )

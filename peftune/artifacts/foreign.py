@@ -16,7 +16,7 @@ from peftune.artifacts.foreign_config import lora_config, named_base, read_peft_
 from peftune.artifacts.manifest import PEFT_CONFIG, WEIGHTS
 from peftune.artifacts.own_base import largest_adapter
 from peftune.artifacts.tensors import ADAPTER_NAME
-from peftune.errors import ArtifactError, BaseModelError, UsageError
+from peftune.errors import ArtifactError, BaseModelError, UsageError, first_line
 from peftune.files.folder import SharedFolder, local_folder
 from peftune.files.tensor_header import TensorSpec, check_header, read_header
 from peftune.models.base import hidden_load_report
@@ -111,7 +111,12 @@ def load_foreign_adapter(
     found = read_header(content, source=name)
     task_type = TaskType.SEQ_CLS if HEAD in found else TaskType.CAUSAL_LM
     config = lora_config(values, task_type, source=files.name)
-    model = get_peft_model(_base_model(source, found, device), config)
+    bare = _base_model(source, found, device)
+    try:
+        model = get_peft_model(bare, config)
+    except ValueError as error:
+        message = f"'{files.name}/{PEFT_CONFIG}' does not fit '{source.name}': {first_line(error)[:200]}."
+        raise ArtifactError(message) from error
     wanted = get_peft_model_state_dict(
         model, adapter_name=ADAPTER_NAME, save_embedding_layers=False
     )

@@ -10,7 +10,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.artifacts.behaviour import check_behaviour
+from peftune.artifacts.behaviour import check_behaviour, precision_of
 from peftune.artifacts.classifier import Classifier
 from peftune.artifacts.foreign import is_peft_folder, load_foreign_classifier
 from peftune.artifacts.manifest import MANIFEST, PEFT_CONFIG, Manifest
@@ -20,15 +20,16 @@ from peftune.artifacts.peft_config import check_peft_config
 from peftune.artifacts.tensors import insert_tensors
 from peftune.artifacts.whole_model import load_whole_model
 from peftune.errors import ArtifactError, UsageError
+from peftune.files.folder import SharedFolder
 from peftune.models.base import bare_model, choose_device
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import check_length, preparation_of, prepare_model
 from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer, remembered_sha256
 from peftune.recipe.task import has_head
 
 
 def load(
-    artifact: str | Path,
+    artifact: str | Path | SharedFolder,
     *,
     base: str | None = None,
     labels: Sequence[str] | None = None,
@@ -45,7 +46,8 @@ def load(
     nothing binds it to either.
 
     Args:
-        artifact: an adapter folder, or the `model/` folder of full fine-tuning.
+        artifact: an adapter folder, the `model/` folder of full fine-tuning, or `user/name` on
+            the hub, best pinned as `user/name@commit`.
         base: hub id, local folder or bundled name of the base; needed where the base that the
             artifact names is neither bundled nor in the hub's cache on this machine.
         labels: label names in the order of their ids, for an adapter without a manifest.
@@ -74,6 +76,7 @@ def load(
         if manifest.kind == "model"
         else _load_adapter(opened, base, use_cpu=use_cpu)
     )
+    _refuse_other_precision(model, opened)
     check_behaviour(
         model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=opened.name
     )
@@ -125,6 +128,7 @@ def _load_adapter(
     """Load an adapter to classify with: without the guards of a model that is to be trained."""
     manifest = opened.manifest
     source = base_of(opened, base)
+    check_length(source, manifest.max_length)
     contents = opened.contents(limit=largest_adapter(source))
     tokenizer = load_tokenizer(source.folder)
     _check_tokenizer(tokenizer, manifest, opened.name, source)
@@ -138,6 +142,14 @@ def _load_adapter(
     )
     _fill(model, opened, contents)
     return model, tokenizer
+
+
+def _refuse_other_precision(model: nn.Module, opened: Opened) -> None:
+    """Refuse a manifest that asks to be compared in a precision other than its strategy's."""
+    found, named = precision_of(model), opened.manifest.precision
+    if found != named:
+        message = f"'{opened.name}' says that its base is held in {named}, but its strategy '{opened.strategy.name}' holds it in {found}. Fetch it again."
+        raise ArtifactError(message)
 
 
 def _fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> None:

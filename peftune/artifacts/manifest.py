@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,14 +12,10 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
-from peftune.errors import ArtifactError
-from peftune.files.folder import SharedFolder
-from peftune.files.publish import write_file
-from peftune.files.strict_json import parse_json, refuse_hidden
+from peftune.files.strict_json import refuse_hidden
 from peftune.models.prepare import StartKind
 from peftune.recipe.save import StoredType
 from peftune.recipe.task import TaskName
@@ -35,18 +28,17 @@ CARD = "README.md"
 MODEL_CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+GENERATION_CONFIG = "generation_config.json"
 
 ADAPTER_FILES = frozenset({WEIGHTS, PEFT_CONFIG, MANIFEST, CARD})
 """All that an adapter folder may hold."""
 
 MODEL_FILES = frozenset(
-    {MODEL_WEIGHTS, MODEL_CONFIG, "generation_config.json", TOKENIZER, TOKENIZER_CONFIG}
+    {MODEL_WEIGHTS, MODEL_CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG}
     | {MANIFEST, CARD}
 )
-"""All that the folder of a whole model may hold."""
+"""All that the folder of a whole model may hold; a classifier has no settings for generation."""
 
-MAX_MANIFEST_BYTES = 1 << 20
-SEAL = "sha256"
 FORMAT_VERSION: Literal[2] = 2
 
 MAX_TEXTS = 16
@@ -168,9 +160,13 @@ class Manifest(_Part):
             raise ValueError(message)
         limits = self.label_thresholds
         if limits is not None and (
-            len(limits) != len(self.labels) or not all(0 < limit < 1 for limit in limits)
+            self.task_name != "multi-label"
+            or len(limits) != len(self.labels)
+            or not all(0 < limit < 1 for limit in limits)
         ):
-            message = "label_thresholds must be one number between 0 and 1 a label"
+            message = (
+                "label_thresholds must be one number between 0 and 1 a label of a multi-label task"
+            )
             raise ValueError(message)
         return self
 
@@ -189,60 +185,3 @@ class Manifest(_Part):
 def sha256_of(content: bytes) -> Sha256:
     """Hash bytes, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write the manifest of an artifact, sealed with the hash of its own content."""
-    values = manifest.model_dump(mode="json")
-    text = json.dumps(
-        {**values, SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
-    )
-    write_file(folder / MANIFEST, f"{text}\n".encode())
-
-
-def read_manifest(folder: SharedFolder) -> tuple[Manifest, Sha256]:
-    """Read a manifest strictly: no duplicate keys, no NaN, no unknown keys, nothing edited.
-
-    Returns:
-        The manifest, and its seal: the hash by which the artifact is known, which covers every
-        file.
-
-    Raises:
-        ArtifactError: it is missing or not as it must be.
-    """
-    if MANIFEST not in folder.entries:
-        message = f"'{folder.name}' holds no {MANIFEST}, so it is no artifact of peftune."
-        raise ArtifactError(message)
-    path = f"{folder.name}/{MANIFEST}"
-    values = parse_json(folder.read(MANIFEST, limit=MAX_MANIFEST_BYTES), source=path)
-    if not isinstance(values, dict):
-        message = f"'{path}' is no valid manifest: it is no JSON object."
-        raise ArtifactError(message)
-    _refuse_other_format(values, path)
-    seal = values.pop(SEAL, None)
-    try:
-        manifest = Manifest.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        message = f"'{path}' is no valid manifest: {place}: {first['msg']}."
-        raise ArtifactError(message) from error
-    if seal != _sealed(values):
-        message = f"'{path}' is not the manifest that was saved: its content does not fit its hash. Fetch it again."
-        raise ArtifactError(message)
-    return manifest, str(seal)
-
-
-def _refuse_other_format(values: Mapping[str, Any], path: str) -> None:
-    version = values.get("format_version")
-    if type(version) is int and version != FORMAT_VERSION:
-        remedy = "save it again" if version < FORMAT_VERSION else "upgrade peftune"
-        message = (
-            f"'{path}' has format {version}; this peftune reads format {FORMAT_VERSION}: {remedy}."
-        )
-        raise ArtifactError(message)
-
-
-def _sealed(values: Mapping[str, Any]) -> Sha256:
-    """Hash a manifest's content, whatever its layout: labels and fields have no other witness."""
-    return sha256_of(json.dumps(values, sort_keys=True).encode())

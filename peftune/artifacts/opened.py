@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from peftune.artifacts.manifest import (
     ADAPTER_FILES,
+    GENERATION_CONFIG,
     MANIFEST,
     MODEL_FILES,
     MODEL_WEIGHTS,
@@ -16,14 +17,18 @@ from peftune.artifacts.manifest import (
     WEIGHTS,
     Manifest,
     Sha256,
-    read_manifest,
     sha256_of,
 )
+from peftune.artifacts.manifest_file import read_manifest
 from peftune.errors import ArtifactError
 from peftune.files.folder import SharedFolder, local_folder
+from peftune.hub.fetch import fetch
+from peftune.hub.names import hub_name
+from peftune.recipe.task import has_head
 from peftune.strategies import STRATEGIES, Strategy
 
 _SMALL_FILE_BYTES = 1 << 20
+_LONGEST_NAME = 100
 _LARGER_FILES = {TOKENIZER: 32 << 20}
 
 
@@ -84,15 +89,21 @@ class Opened:
         return {**contents, self.weights: self.read(self.weights, limit=limit)}
 
 
-def find_artifact(artifact: str | Path) -> SharedFolder:
+def find_artifact(artifact: str | Path | SharedFolder) -> SharedFolder:
     """Find the files of an artifact by what a user calls it.
 
     Args:
-        artifact: a folder.
+        artifact: a folder; or `user/name@commit` on the hub, where there is no such folder; or
+            what was found before.
 
     Raises:
-        ArtifactError: there is nothing of that name.
+        ArtifactError: there is nothing of that name, or the hub does not give it.
     """
+    if isinstance(artifact, SharedFolder):
+        return artifact
+    name = hub_name(artifact)
+    if name is not None:
+        return fetch(name)
     path = Path(artifact)
     if not path.is_dir():
         message = (
@@ -109,11 +120,13 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
         ArtifactError: there is no such artifact, or it is not what its manifest says.
         PluginError: the strategy that made it is not installed.
     """
-    folder = artifact if isinstance(artifact, SharedFolder) else find_artifact(artifact)
+    folder = find_artifact(artifact)
     if MANIFEST not in folder.entries:
         raise ArtifactError(_no_manifest(folder))
     manifest, seal = read_manifest(folder)
     closed = ADAPTER_FILES if manifest.kind == "adapter" else MODEL_FILES
+    if has_head(manifest.task_name):
+        closed -= {GENERATION_CONFIG}
     folder.refuse_others(closed)
     listed = {*manifest.files, MANIFEST}
     for name in sorted((listed ^ set(folder.entries)) | (listed - closed)):
@@ -130,7 +143,7 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
 def _strategy_of(manifest: Manifest, *, source: str) -> Strategy:
     """Rebuild the strategy that made an artifact: an installed one, found by its name alone."""
     name = manifest.strategy.get("name")
-    if not (isinstance(name, str) and name.isprintable()):
+    if not (isinstance(name, str) and name.isprintable() and len(name) <= _LONGEST_NAME):
         message = f"'{source}' names no strategy."
         raise ArtifactError(message)
     fields = {key: value for key, value in manifest.strategy.items() if key != "name"}

@@ -60,7 +60,7 @@ def base_beside(opened: Opened) -> Path | None:
     if start is None or start.kind != "base" or folder is None:
         return None
     beside = folder.resolve().parent / "base"
-    return beside if beside.is_dir() else None
+    return beside if beside.is_dir() and not beside.is_symlink() else None
 
 
 def _by_own_name(manifest: Manifest, artifact: str) -> BaseSource:

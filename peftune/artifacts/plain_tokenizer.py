@@ -13,7 +13,7 @@ from peftune.errors import ArtifactError
 from peftune.files.strict_json import parse_json
 from peftune.models.tokenizer import padded_right
 
-_CONFIG_KEYS = frozenset(
+CONFIG_KEYS = frozenset(
     {
         "add_bos_token",
         "add_prefix_space",
@@ -37,6 +37,9 @@ _CONFIG_KEYS = frozenset(
         "unk_token",
     }
 )
+_CLASSES = frozenset(
+    {"GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"}
+)
 _PARTS = frozenset(
     {
         "added_tokens",
@@ -54,12 +57,15 @@ _BYTE_LEVEL = frozenset({"type", "add_prefix_space", "trim_offsets", "use_regex"
 _SPECIAL = ("bos_token", "eos_token", "unk_token")
 
 
-def plain_tokenizer(content: bytes, config: bytes, *, source: str) -> PreTrainedTokenizerBase:
+def plain_tokenizer(
+    content: bytes, config: bytes, *, vocab_size: int, source: str
+) -> PreTrainedTokenizerBase:
     """Build GPT-2's kind of tokenizer: byte-level BPE, in which no pattern comes from the file.
 
     Args:
         content: bytes of `tokenizer.json`.
         config: bytes of `tokenizer_config.json`; its special tokens alone are used.
+        vocab_size: rows of the model's embedding; no tokenizer has more tokens.
         source: what messages call the folder.
 
     Raises:
@@ -69,10 +75,10 @@ def plain_tokenizer(content: bytes, config: bytes, *, source: str) -> PreTrained
     values = _object(
         parse_json(config, source=f"{source}/{TOKENIZER_CONFIG}"), source, TOKENIZER_CONFIG
     )
-    if unknown := sorted(set(values) - _CONFIG_KEYS):
+    if unknown := sorted(set(values) - CONFIG_KEYS):
         message = f"'{source}/{TOKENIZER_CONFIG}' has the key '{unknown[0]}', which a GPT-2 tokenizer has not. It is not loaded."
         raise ArtifactError(message)
-    if not _is_byte_level_bpe(parts):
+    if not (_is_byte_level_bpe(parts, vocab_size) and _reads_the_same(values, parts)):
         message = f"'{source}/{TOKENIZER}' is no plain byte-level BPE, and other kinds are not built out of an artifact. Pass the base, whose tokenizer is the same: base=… in Python, --base on the command line."
         raise ArtifactError(message)
     special = {key: values[key] for key in _SPECIAL if isinstance(values.get(key), str)}
@@ -99,17 +105,39 @@ def _object(values: Any, source: str, name: str) -> Mapping[str, Any]:  # noqa: 
     return values
 
 
-def _is_byte_level_bpe(parts: Mapping[str, Any]) -> bool:
+def _is_byte_level_bpe(parts: Mapping[str, Any], vocab_size: int) -> bool:
     model = parts.get("model")
     return (
         set(parts) <= _PARTS
+        and parts.get("truncation") is parts.get("padding") is None
         and isinstance(model, dict)
         and model.get("type") == "BPE"
+        and not model.get("dropout")  # it would read the same text otherwise each time
+        and _is_short(model.get("vocab"), vocab_size)
+        and _is_short(model.get("merges"), 2 * vocab_size)
+        and _is_short(parts.get("added_tokens"), vocab_size)
         and parts.get("normalizer") is None
         and _is_byte_level(parts.get("pre_tokenizer"))
         and _is_byte_level(parts.get("decoder"))
         and (_is_byte_level(parts.get("post_processor")) or _is_template(parts))
     )
+
+
+def _is_short(part: object, most: int) -> bool:
+    return isinstance(part, (dict, list)) and len(part) <= most
+
+
+def _reads_the_same(values: Mapping[str, Any], parts: Mapping[str, Any]) -> bool:
+    """Say whether plain transformers would make the same of the files, where they say anything."""
+    said = {
+        "backend": ("tokenizers",),
+        "tokenizer_class": tuple(_CLASSES),
+        "padding_side": ("right",),
+        "truncation_side": ("right",),
+        "pad_token": (values.get("eos_token"),),
+        "add_prefix_space": (parts["pre_tokenizer"].get("add_prefix_space", True),),
+    }
+    return all(values[key] in allowed for key, allowed in said.items() if key in values)
 
 
 def _is_byte_level(part: object) -> bool:

@@ -25,9 +25,10 @@ from peftune.artifacts.manifest import (
     Rescaled,
     StartedFrom,
     sha256_of,
-    write_manifest,
 )
+from peftune.artifacts.manifest_file import write_manifest
 from peftune.artifacts.peft_config import peft_config, written
+from peftune.artifacts.plain_checkpoint import keep_plain
 from peftune.artifacts.rounding import weights_as_stored
 from peftune.artifacts.tensors import adapter_tensors, check_against_peft
 from peftune.errors import OutputFolderError, TrainingError
@@ -88,12 +89,10 @@ def save(
         write = _write_model if kind == "model" else _write_adapter
         write(model, preparation, staging, dtype=getattr(torch, stored))
         card = model_card(
+            preparation,
             kind=kind,
             is_peft=isinstance(model, PeftModel),
-            strategy=preparation.strategy.fields(),
-            base=preparation.base,
-            task_name=preparation.task,
-            labels=preparation.labels,
+            precision=precision_of(model),
             task=task,
             forgetting=forgetting,
             rescaled=rescaled,
@@ -138,6 +137,7 @@ def _write_model(
 ) -> None:
     if has_head(preparation.task):
         write_classifier(unwrapped(model), preparation.tokenizer, folder, dtype=dtype)
+        keep_plain(folder)
         return
     weights = {name: weight.detach() for name, weight in trunk_of(model).named_parameters()}
     write_trunk(model, weights, preparation.tokenizer, folder)

@@ -12,7 +12,10 @@ import typer
 from peftune.cli.console import quiet_libraries
 from peftune.errors import UsageError
 
-ArtifactArgument = Annotated[Path, typer.Argument(help="The adapter/ or model/ folder of a run.")]
+ArtifactArgument = Annotated[
+    str,
+    typer.Argument(help="The adapter/ or model/ folder of a run, or user/name@commit on the hub."),
+]
 BaseOption = Annotated[
     str | None, typer.Option(help="Where the base lies, if not under the name in the manifest.")
 ]

@@ -11,7 +11,10 @@ from typing import Any
 
 from peftune.errors import ArtifactError
 
-_MAX_DIGITS = 20
+_MAX_DIGITS = 40
+"""Transformers writes a length without limit as 10^30."""
+
+_MAX_DEPTH = 32
 _LAYOUT = "\n\t"
 _DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -72,15 +75,22 @@ def refuse_hidden(text: str, *, layout: str = _LAYOUT) -> None:
 
 
 def _strings(values: object) -> Iterator[str]:
-    waiting = [values]
+    waiting = [(values, 0)]
     while waiting:
-        value = waiting.pop()
+        value, depth = waiting.pop()
+        _refuse_depth(depth)
         if isinstance(value, str):
             yield value
         elif isinstance(value, dict):
-            waiting += [*value, *value.values()]
+            waiting += [(one, depth + 1) for one in (*value, *value.values())]
         elif isinstance(value, list):
-            waiting += value
+            waiting += [(one, depth + 1) for one in value]
+
+
+def _refuse_depth(depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        message = f"it is nested more than {_MAX_DEPTH} deep"
+        raise ValueError(message)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def read_header(content: bytes, *, source: str) -> dict[str, TensorSpec]:
     if not raw.startswith(b"{"):
         message = f"'{source}' is no readable safetensors file: its header begins with no brace."
         raise ArtifactError(message)
+    _refuse_padding(raw, source)
     values = parse_json(raw, source=f"{source} (header)")
     metadata = values.pop(_METADATA, {"format": "pt"})
     if metadata != {"format": "pt"}:
@@ -122,6 +123,15 @@ def _place(name: str, value: Any, source: str) -> tuple[TensorSpec, int, int]:  
 
 def _are_counts(values: object) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def _refuse_padding(header: bytes, source: str) -> None:
+    """Refuse spaces beyond those that let the data begin at a whole eight bytes."""
+    if len(header) - len(header.rstrip(b" ")) >= _LENGTH_BYTES:
+        message = (
+            f"'{source}' is no sound safetensors file: its header is padded beyond eight bytes."
+        )
+        raise ArtifactError(message)
 
 
 def _refuse_gaps(places: Iterable[tuple[TensorSpec, int, int]], size: int, source: str) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import GPT2ForSequenceClassification, GPT2Model, PreTrainedTokenizerBase
 
 from peftune.errors import BaseModelError, UsageError
+from peftune.files.strict_json import refuse_hidden
 from peftune.models.source import BaseSource
 from peftune.recipe.task import TaskName
 from peftune.seeds import stream_seed
@@ -71,7 +72,7 @@ def load_classifier(
     Raises:
         BaseModelError: the weights cannot be read.
     """
-    _refuse_label_count(labels, kind)
+    _refuse_labels(labels, kind)
     try:
         with hidden_load_report():
             model: GPT2ForSequenceClassification = GPT2ForSequenceClassification.from_pretrained(
@@ -134,14 +135,22 @@ def bare_model(
         return strategy.prepare(model).eval()
 
 
-def _refuse_label_count(labels: Sequence[str], kind: TaskName) -> None:
-    """Refuse what transformers would silently read as another kind of task."""
+def _refuse_labels(labels: Sequence[str], kind: TaskName) -> None:
+    """Refuse what transformers would read as another kind of task, and names that cannot be saved."""
     if kind == "regression" and len(labels) != 1:
         message = f"A regression has one label, which names its number (got {list(labels)})."
         raise UsageError(message)
     if kind != "regression" and len(labels) < 2:  # noqa: PLR2004 - with one label transformers would fit a regression
         message = f"A classifier needs at least two labels (got {list(labels)})."
         raise UsageError(message)
+    if len(set(labels)) < len(labels):
+        message = f"Two labels have the same name (got {list(labels)}). Give each its own."
+        raise UsageError(message)
+    try:
+        refuse_hidden("".join(labels), layout="")
+    except ValueError as error:
+        message = f"The labels {list(labels)} cannot be saved: {error}. Name that label otherwise."
+        raise UsageError(message) from error
 
 
 def load_trunk(source: BaseSource, device: torch.device) -> GPT2Model:

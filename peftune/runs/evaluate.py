@@ -36,7 +36,8 @@ def evaluate(
         ArtifactError: the artifact is refused.
         DataError: the rows cannot be used.
     """
-    manifest = open_artifact(artifact).manifest
+    opened = open_artifact(artifact)
+    manifest = opened.manifest
     rows = read_labelled(
         Path(file),
         names=manifest.labels,
@@ -45,7 +46,7 @@ def evaluate(
         label_column=label_column_of(manifest, label_column=label_column),
         empty_text=empty_text,
     )
-    classifier = load(artifact, base=base)
+    classifier = load(opened.folder, base=base)
     return judge(
         classifier.logits(rows.texts),
         rows.labels,

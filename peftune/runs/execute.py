@@ -174,6 +174,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         recipe,
         learning,
         forgetting,
+        task=task,
         folder=folder,
         thresholds=scored.thresholds,
         rounding=rounding,

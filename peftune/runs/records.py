@@ -12,7 +12,11 @@ from peftune.tasks.learning import Learning
 
 
 def task_record(
-    learning: Learning, *, data: str, columns: Mapping[str, Any] | None = None
+    learning: Learning,
+    *,
+    data: str,
+    columns: Mapping[str, Any] | None = None,
+    trained_on: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Pick what an artifact says of its score.
 
@@ -20,6 +24,7 @@ def task_record(
         learning: the score, with the majority class among its baselines.
         data: name of the data.
         columns: of which columns of it texts and labels are made.
+        trained_on: rows, fingerprint and hub id of what was learned from, where it is known.
     """
     return {
         "data": data,
@@ -32,6 +37,7 @@ def task_record(
         "metrics": dict(learning.metrics),
         "majority_accuracy": learning.baselines.get("majority", {}).get("accuracy"),
         "columns": dict(columns or {}),
+        "trained_on": None if trained_on is None else dict(trained_on),
     }
 
 

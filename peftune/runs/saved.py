@@ -10,6 +10,7 @@ from torch import nn
 
 from peftune.artifacts.rounding import Rounding, round_weights
 from peftune.artifacts.save import save
+from peftune.bundled import is_bundled
 from peftune.data.task import Task
 from peftune.models.parts import is_whole_model
 from peftune.recipe import Recipe
@@ -41,6 +42,7 @@ def save_artifact(
     learning: Learning,
     forgetting: Forgetting,
     *,
+    task: Task,
     folder: Path,
     thresholds: Sequence[float] | None,
     rounding: Rounding | None,
@@ -51,11 +53,27 @@ def save_artifact(
     return save(
         model,
         folder / ("model" if is_whole_model(model) else "adapter"),
-        task=task_record(learning, data=data, columns=_columns(recipe.data)),
+        task=task_record(
+            learning,
+            data=data,
+            columns=_columns(recipe.data),
+            trained_on=_trained_on(recipe.data, task),
+        ),
         forgetting=probe_records(forgetting),
         label_thresholds=thresholds,
         dtype="float32" if rounding is None else rounding.dtype,
     )
+
+
+def _trained_on(section: DataSection, task: Task) -> dict[str, Any]:
+    """Name what was learned from: by its hash, and on the hub where others find it too."""
+    name = section.dataset_name
+    is_here = name is None or is_bundled(name) or Path(name).exists()
+    return {
+        "rows": len(task.train),
+        "data_fingerprint": task.fingerprint(),
+        "hub_dataset": None if is_here else name,
+    }
 
 
 def _columns(section: DataSection) -> dict[str, Any]:

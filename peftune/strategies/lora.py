@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ModuleNames = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], ...],
-    Field(min_length=1, strict=False),
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", max_length=200)], ...],
+    Field(min_length=1, max_length=1000, strict=False),
 ]
 Layers = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
-    Field(min_length=1, strict=False),
+    Field(min_length=1, max_length=1000, strict=False),
 ]
 
 
