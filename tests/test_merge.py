@@ -377,10 +377,16 @@ def test_a_checkpoint_that_is_off_its_artifact_is_not_written(
 ) -> None:
     """A fault between the merge and the file, here one weight that is lost: 2, and no folder."""
 
-    def forgetful(model: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ANN401 - as the original
+    def forgetful(
+        model: Any,  # noqa: ANN401 - as the original
+        tokenizer: Any,  # noqa: ANN401 - as the original
+        folder: Path,
+        *,
+        dtype: torch.dtype,
+    ) -> None:
         with torch.no_grad():
             model.transformer.h[0].attn.c_attn.weight.zero_()
-        write_classifier(model, tokenizer, folder)
+        write_classifier(model, tokenizer, folder, dtype=dtype)
 
     monkeypatch.setattr("peftune.sharing.merge.write_classifier", forgetful)
     output = tmp_path / "merged"
