@@ -172,7 +172,7 @@ def test_a_payload_leaves_its_mark_where_it_is_executed(payload: object, tmp_pat
         pickle.loads(pickled(marker))  # noqa: S301 - our own
     elif payload is torch_archive:
         file.write_bytes(torch_archive(marker))
-        torch.load(file, weights_only=False)  # noqa: S614 - our own
+        torch.load(file, weights_only=False)
     elif payload is numpy_objects:
         file.write_bytes(numpy_objects(marker))
         np.load(file, allow_pickle=True)
@@ -262,18 +262,17 @@ def test_a_case_comes_through_where_its_guard_is_off(
 
 
 def test_the_process_sees_memory_hangs_and_deaths(
-    good: Good, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """What the laws above are measured with."""
     with loader_in(tmp_path_factory.mktemp("control")) as control:
 
         def verdict(kind: str) -> Verdict:
-            return control.ask(tmp_path, base=Path(kind), door="misbehave", patience=5)
+            return control.ask(tmp_path, base=Path(kind), door="misbehave", patience=3)
 
         assert verdict("eats").megabytes > 290
         assert verdict("sleeps").outcome == "hung"
-        assert verdict("dies") == Verdict("died", "exit code 7")
-        assert _ask(control, good, "lora", good.artifacts["lora"]).outcome == "loaded"
+        assert verdict("dies") == Verdict("died", "exit code 7")  # another process by then
 
 
 # Last of all

@@ -146,12 +146,11 @@ def _refuse_labels(labels: Sequence[str], kind: TaskName) -> None:
     if len(set(labels)) < len(labels):
         message = f"Two labels have the same name (got {list(labels)}). Give each its own."
         raise UsageError(message)
-    for label in labels:
-        try:
-            refuse_hidden(label, layout="")
-        except ValueError as error:
-            message = f"The label {label!r} cannot be saved: {error}, which no reader would see. Name it otherwise."
-            raise UsageError(message) from error
+    try:
+        refuse_hidden("".join(labels), layout="")
+    except ValueError as error:
+        message = f"The labels {list(labels)} cannot be saved: {error}. Name that label otherwise."
+        raise UsageError(message) from error
 
 
 def load_trunk(source: BaseSource, device: torch.device) -> GPT2Model:

@@ -90,12 +90,12 @@ class Audit:
         if event == "open":
             self._hear_open(*arguments)
 
-    def _hear_open(self, path: object, mode: object, flags: int) -> None:
+    def _hear_open(self, path: object, _mode: object, flags: int) -> None:
         if not isinstance(path, (str, bytes)):
             return  # a descriptor that is open already
         name = os.fsdecode(path)
         if flags & getattr(os, "O_NOFOLLOW", 0):
-            place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
+            place = str(Path(os.path.realpath(Path(name).parent)) / Path(name).name)
         else:
             place = os.path.realpath(name)
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
@@ -104,10 +104,18 @@ class Audit:
             return
         if writes and not _within(place, ("/dev/null",)):
             self.events.append(f"open for writing {place}")
-        elif not _within(place, (*self._allowed, *_LIBRARIES, self._package, _TESTS)):
+        elif not (
+            _within(place, (*self._allowed, *_LIBRARIES, self._package, _TESTS))
+            or _tells_of_a_package(place)
+        ):
             self.events.append(f"open {place}")
+
+
+def _tells_of_a_package(place: str) -> bool:
+    """Say whether a file is an installed package's own, of one that lies where it is developed."""
+    folder = Path(place).parent
+    return folder.suffix in {".dist-info", ".egg-info"} and str(folder.parent) in sys.path
 
 
 def _within(place: str, folders: tuple[str, ...]) -> bool:
     return any(place == folder or place.startswith(folder + os.sep) for folder in folders)
-

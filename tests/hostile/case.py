@@ -86,7 +86,9 @@ class Draft:
     def write_manifest(self, values: Mapping[str, Any], *, sealed: bool = True) -> None:
         """Write a manifest as peftune would; `sealed` with the hash that fits it."""
         seal = seal_of(values) if sealed else self.values(MANIFEST)[SEAL]
-        self.write(MANIFEST, manifest_text({**values, SEAL: seal}).encode("utf-8", "surrogatepass"))
+        self.write(
+            MANIFEST, manifest_text({**values, SEAL: seal}).encode("utf-8", "surrogatepass")
+        )
 
     def edit(self, *, sealed: bool = True, **values: Any) -> None:  # noqa: ANN401 - JSON values
         """Replace values of the manifest."""
@@ -179,3 +181,18 @@ def in_json(name: str, **values: Any) -> Damage:  # noqa: ANN401 - JSON values
 def forges(name: str, content: bytes) -> Damage:
     """Replace or add a file, and list it with its hash."""
     return lambda draft: draft.forge(name, content)
+
+
+def inside(part: str, **values: Any) -> Damage:  # noqa: ANN401 - JSON values
+    """Replace values within one part of the manifest, and seal it again."""
+    return with_part(part, lambda found: {**found, **values})
+
+
+def with_part(part: str, change: Callable[[Any], object]) -> Damage:
+    """Change one part of the manifest, and seal it again."""
+
+    def damage(draft: Draft) -> None:
+        changed: dict[str, Any] = {part: change(draft.manifest()[part])}
+        draft.edit(**changed)
+
+    return damage

@@ -16,13 +16,9 @@ _TOKENIZER = "tokenizer.json"
 _SETTINGS = "tokenizer_config.json"
 _INDEX = "model.safetensors.index.json"
 
+_AUTO_CLASSES = ("AutoConfig", "AutoModel", "AutoModelForSequenceClassification")
 _CHANGED: dict[str, dict[str, Any]] = {
-    "an auto_map": {
-        "auto_map": {
-            name: f"{EVIL_MODULE}.Model"
-            for name in ("AutoConfig", "AutoModel", "AutoModelForSequenceClassification")
-        }
-    },
+    "an auto_map": {"auto_map": dict.fromkeys(_AUTO_CLASSES, f"{EVIL_MODULE}.Model")},
     "an auto_map to another repository": {"auto_map": {"AutoModel": "evil/repo--model.Model"}},
     "a quantization_config": {
         "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}
@@ -144,11 +140,30 @@ def _adapter_inside(draft: Draft) -> None:
     """Offer an adapter beside the checkpoint: transformers would put it on unasked."""
     shutil.copy(draft.outside / "README.md", draft.folder / "adapter_model.safetensors")
     draft.rehash("adapter_model.safetensors")
-    draft.forge("adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": "evil/m"}')
+    draft.forge(
+        "adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": "evil/m"}'
+    )
 
 
 _SPLIT = {"type": "Split", "pattern": {"Regex": BOMB}, "behavior": "Isolated", "invert": False}
 _REPLACE = {"type": "Replace", "pattern": {"Regex": BOMB}, "content": ""}
+_TOKENIZER_SETTINGS: dict[str, dict[str, Any]] = {
+    "an auto_map": {"auto_map": {"AutoTokenizer": [None, f"{EVIL_MODULE}.Tokenizer"]}},
+    "a class": {"tokenizer_class": f"{EVIL_MODULE}.Tokenizer"},
+    "another class": {"tokenizer_class": "BertTokenizer"},
+    "a chat template": {"chat_template": "{{ ''.__class__.__mro__ }}"},
+    "a pad token": {"pad_token": "a"},
+    "an end token": {"eos_token": "a", "pad_token": "a"},
+    "padding on the left": {"padding_side": "left"},
+    "a truncation on the left": {"truncation_side": "left"},
+    "a prefix space": {"add_prefix_space": True},
+    "a path": {"name_or_path": "/etc"},
+    "an unknown key": {"loader": "os.system"},
+    "a decoder of tokens": {"added_tokens_decoder": {"1": {"content": "good", "special": True}}},
+    "trust": {"trust_remote_code": True},
+    "a backend": {"backend": "mistral-common"},
+    "files of its own": {"vocab_file": "/etc/passwd", "tokenizer_file": "/etc/passwd"},
+}
 _TOKENIZERS: dict[str, Damage] = {
     "a regular expression that splits": _part(pre_tokenizer=_SPLIT),
     "a regular expression that replaces": _part(normalizer=_REPLACE),
@@ -187,23 +202,7 @@ _TOKENIZERS: dict[str, Damage] = {
     "a tokenizer of deep brackets": forges(_TOKENIZER, b"[" * 100_000 + b"]" * 100_000),
     **{
         f"{what} in the tokenizer's settings": in_json(_SETTINGS, **values)
-        for what, values in {
-            "an auto_map": {"auto_map": {"AutoTokenizer": [None, f"{EVIL_MODULE}.Tokenizer"]}},
-            "a class": {"tokenizer_class": f"{EVIL_MODULE}.Tokenizer"},
-            "another class": {"tokenizer_class": "BertTokenizer"},
-            "a chat template": {"chat_template": "{{ ''.__class__.__mro__ }}"},
-            "a pad token": {"pad_token": "a"},
-            "an end token": {"eos_token": "a", "pad_token": "a"},
-            "padding on the left": {"padding_side": "left"},
-            "a truncation on the left": {"truncation_side": "left"},
-            "a prefix space": {"add_prefix_space": True},
-            "a path": {"name_or_path": "/etc"},
-            "an unknown key": {"loader": "os.system"},
-            "a decoder of tokens": {"added_tokens_decoder": {"1": {"content": "good", "special": True}}},
-            "trust": {"trust_remote_code": True},
-            "a backend": {"backend": "mistral-common"},
-            "files of its own": {"vocab_file": "/etc/passwd", "tokenizer_file": "/etc/passwd"},
-        }.items()
+        for what, values in _TOKENIZER_SETTINGS.items()
     },
     "settings that are no JSON": _raw(_SETTINGS, lambda content: content[:-3]),
     "settings that are a list": _raw(_SETTINGS, lambda content: b"[" + content + b"]"),

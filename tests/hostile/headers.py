@@ -78,7 +78,9 @@ def _metadata(values: object) -> Damage:
 
 
 def _length(value: int) -> Damage:
-    return with_bytes(lambda content: value.to_bytes(LENGTH_BYTES, "little") + content[LENGTH_BYTES:])
+    return with_bytes(
+        lambda content: value.to_bytes(LENGTH_BYTES, "little") + content[LENGTH_BYTES:]
+    )
 
 
 def _cut(share: float) -> Damage:
@@ -149,7 +151,7 @@ HEADER_DAMAGES: dict[str, Damage] = {
     "a header that is a list": with_header_text(lambda text: b"[" + text + b"]"),
     "a header that is no JSON": with_header_text(lambda text: text[:-1]),
     "a header that is no UTF-8": with_header_text(lambda text: text.replace(b"lora", b"\xff\xfera", 1)),
-    "a header of deep brackets": with_header_text(lambda text: b"[" * _DEPTH + b"]" * _DEPTH),
+    "a header of deep brackets": with_header_text(lambda _: b"[" * _DEPTH + b"]" * _DEPTH),
     "a header with deep brackets inside": with_header_text(
         lambda text: text[:-1] + b',"spare":' + b"[" * _DEPTH + b"]" * _DEPTH + b"}"
     ),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from hostile.case import Artifact, Case, Damage, Draft, cases
+from hostile.case import Artifact, Case, Damage, Draft, cases, inside
 from hostile.good import BASES
-from hostile.manifests import inside
 
 
 def _as_it_is(_: Draft) -> None:

@@ -9,7 +9,6 @@ from hostile.payloads import torch_archive
 from hostile.tensors import NAME_DAMAGES, PLAIN_DAMAGES
 
 
-
 def _pickle_instead(draft: Draft) -> None:
     (draft.folder / WEIGHTS).unlink()
     draft.write("adapter_model.bin", torch_archive(draft.marker))

@@ -24,7 +24,9 @@ class RawTensor:
 
     def floats(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return a copy of the values, (shape), float32."""
-        return np.frombuffer(self.data, dtype="<f4").reshape(self.shape).copy()
+        values: np.ndarray[Any, np.dtype[np.float32]] = np.frombuffer(self.data, dtype="<f4")
+        shaped: np.ndarray[Any, np.dtype[np.float32]] = values.reshape(self.shape).copy()
+        return shaped
 
     def holding(self, values: np.ndarray[Any, Any]) -> RawTensor:
         """Return a float32 tensor of other values, in their shape."""
@@ -132,3 +134,18 @@ def stated_as(dtype: str, item_bytes: float) -> Callable[[RawTensor], RawTensor]
         return replace(tensor, dtype=dtype, data=bytes(int(count * item_bytes)))
 
     return change
+
+
+def with_extra(name: str, shape: tuple[int, ...]) -> Damage:
+    """Add a tensor, and hash the file again."""
+    values = np.full(shape, 7.0, dtype="<f4")
+    return with_tensors(
+        lambda tensors: {**tensors, name: RawTensor("F32", shape, values.tobytes())}
+    )
+
+
+def without(*names: str) -> Damage:
+    """Leave tensors out, and hash the file again."""
+    return with_tensors(
+        lambda tensors: {name: one for name, one in tensors.items() if name not in names}
+    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hostile.case import Case, Damage, cases, edits
-from hostile.manifests import inside
+from hostile.case import Case, Damage, cases, edits, inside
 from hostile.payloads import EVIL_MODULE
 
 BOMB = "(a+)+$"
@@ -62,7 +61,9 @@ STRATEGY_CASES: tuple[Case, ...] = (
         {
             "strategy head-only": edits(strategy={"name": "head-only"}),
             "strategy full": edits(strategy={"name": "full", "freeze_layers": 0}),
-            "strategy full with frozen layers": edits(strategy={"name": "full", "freeze_layers": 1}),
+            "strategy full with frozen layers": edits(
+                strategy={"name": "full", "freeze_layers": 1}
+            ),
             "strategy lora-8bit": inside("strategy", name="lora-8bit", llm_int8_threshold=6.0),
             "a strategy without a name": edits(strategy={"r": 4}),
             "a strategy without its fields": edits(strategy={"name": "lora"}),

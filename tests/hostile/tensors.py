@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from hostile.case import Artifact, Case, Damage, Draft, cases
+from hostile.case import Case, Damage, cases
 from hostile.headers import HEADER_DAMAGES
 from hostile.raw_safetensors import (
     RawTensor,
     Tensors,
     poisoned,
     stated_as,
+    with_extra,
     with_tensor,
     with_tensors,
+    without,
 )
 
 _PREFIX = "base_model.model."
@@ -50,29 +52,12 @@ _OF_THE_BASE = {
 }
 
 
-def _with(name: str, shape: tuple[int, ...]) -> Damage:
-    values = np.full(shape, 7.0, dtype="<f4")
-    return with_tensors(
-        lambda tensors: {**tensors, name: RawTensor("F32", shape, values.tobytes())}
-    )
-
-
-def _without(*names: str) -> Damage:
-    return with_tensors(
-        lambda tensors: {name: one for name, one in tensors.items() if name not in names}
-    )
-
-
 def _renamed(change: Callable[[str], str]) -> Damage:
-    return with_tensors(
-        lambda tensors: {change(name): one for name, one in tensors.items()}
-    )
+    return with_tensors(lambda tensors: {change(name): one for name, one in tensors.items()})
 
 
 def _swapped(one: str, other: str) -> Damage:
-    return with_tensors(
-        lambda tensors: {**tensors, one: tensors[other], other: tensors[one]}
-    )
+    return with_tensors(lambda tensors: {**tensors, one: tensors[other], other: tensors[one]})
 
 
 def _all(change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], part: str) -> Damage:
@@ -101,7 +86,7 @@ def _zero_sized(count: int) -> Damage:
 
 
 def _named(name: str) -> Damage:
-    return _with(name, (2,))
+    return with_extra(name, (2,))
 
 
 _TYPES = {
@@ -111,14 +96,17 @@ _TYPES = {
 }  # fmt: skip
 
 NAME_DAMAGES: dict[str, Damage] = {
-    **{f"extra tensor {name}": _with(_PREFIX + name, shape) for name, shape in _OF_THE_BASE.items()},
-    "extra tensor without the prefix": _with("transformer.ln_f.weight", (32,)),
+    **{
+        f"extra tensor {name}": with_extra(_PREFIX + name, shape)
+        for name, shape in _OF_THE_BASE.items()
+    },
+    "extra tensor without the prefix": with_extra("transformer.ln_f.weight", (32,)),
     "no tensors at all": with_tensors(lambda _: {}),
-    "no LoRA tensors": _without(*LORA_TENSORS[:-1]),
-    "no head": _without(HEAD),
-    "one lora_A missing": _without(A),
-    "one lora_B missing": _without(B),
-    "a block missing": _without(*LORA_TENSORS[8:16]),
+    "no LoRA tensors": without(*LORA_TENSORS[:-1]),
+    "no head": without(HEAD),
+    "one lora_A missing": without(A),
+    "one lora_B missing": without(B),
+    "a block missing": without(*LORA_TENSORS[8:16]),
     "names without their prefix": _renamed(lambda name: name.removeprefix(_PREFIX)),
     "names with the adapter's name": _renamed(
         lambda name: name.replace("lora_A", "lora_A.default")
@@ -144,7 +132,6 @@ NAME_DAMAGES: dict[str, Damage] = {
         }.items()
     },
     "a hundred thousand empty tensors": _zero_sized(100_000),
-    "four hundred thousand empty tensors": _zero_sized(400_000),
 }
 
 _VALUES: dict[str, Damage] = {
@@ -162,7 +149,7 @@ _VALUES: dict[str, Damage] = {
     "another's values": _all(lambda values: np.full_like(values, 0.03125), "."),
 }  # fmt: skip
 
-_SHAPES: dict[str, Damage] = {
+SHAPE_DAMAGES: dict[str, Damage] = {
     "a transposed tensor": with_tensor(A, lambda one: one.holding(one.floats().T)),
     "a tensor stated transposed": with_tensor(A, _reshaped(32, 4)),
     "a flattened tensor": with_tensor(A, _reshaped(128)),
@@ -197,82 +184,24 @@ _SHAPES: dict[str, Damage] = {
     ),
 }  # fmt: skip
 
+_OF_A_MODEL = (
+    "a hundred thousand empty tensors",
+    "every tensor in half precision",
+    "rows of the head permuted",
+)
 _OF_OTHER_TOOLS = {"type F16", "type BF16", "every tensor in half precision"}
 """Other tools store adapters in half precision; the shapes alone bind such a file."""
 
 PLAIN_DAMAGES: dict[str, Damage] = {
     **{name: damage for name, damage in _VALUES.items() if "NaN" in name or "infinity" in name},
-    **{
-        name: damage
-        for name, damage in _SHAPES.items()
-        if name not in _OF_OTHER_TOOLS
-    },
+    **{name: damage for name, damage in SHAPE_DAMAGES.items() if name not in _OF_OTHER_TOOLS},
 }
 """What shows without a manifest: names, shapes, types and values that are no numbers."""
 
-
-def _bit_rot() -> dict[str, Damage]:
-    def flipped(place: float) -> Damage:
-        def damage(draft: Draft) -> None:
-            content = bytearray(draft.read(draft.weights))
-            content[int(place * (len(content) - 1))] ^= 16
-            draft.write(draft.weights, bytes(content))
-
-        return damage
-
-    return {
-        f"a bit flipped at {place:.0%} of the tensor file": flipped(place)
-        for place in (0.0, 0.002, 0.05, 0.5, 0.9, 1.0)
-    }
-
-
-_SOME: tuple[tuple[Artifact, str, tuple[int, ...]], ...] = (
-    ("head-only", "transformer.ln_f.weight", (32,)),
-    ("head-only", "transformer.wte.weight", (257, 32)),
-    ("lora-8bit", f"{_PREFIX}transformer.ln_f.weight", (32,)),
-    ("lora-8bit", f"{_PREFIX}transformer.h.0.attn.c_attn.base_layer.SCB", (96,)),
-    ("full", "transformer.h.2.ln_1.weight", (32,)),
-    ("full", "lm_head.weight", (257, 32)),
-    ("full", "transformer.h.0.attn.bias", (1, 1, 64, 64)),
-    ("full", "spare", (2,)),
-)
-_ONE: dict[Artifact, str] = {
-    "head-only": "score.weight",
-    "lora-8bit": A,
-    "full": "transformer.h.0.attn.c_attn.weight",
-}
-
-
-def _of_other_artifacts() -> tuple[Case, ...]:
-    extra = [Case(f"{kind}: extra tensor {name}", kind, _with(name, shape)) for kind, name, shape in _SOME]
-    for kind, name in _ONE.items():
-        extra += cases(
-            kind,
-            {
-                "NaN in a tensor": with_tensor(name, poisoned(np.nan)),
-                "infinity in a tensor": with_tensor(name, poisoned(np.inf)),
-                "a tensor missing": _without(name),
-                "a tensor transposed": with_tensor(name, lambda one: one.holding(one.floats().T)),
-                "a tensor of int64": with_tensor(name, stated_as("I64", 8)),
-                "a tensor of half precision": with_tensor(name, stated_as("F16", 2)),
-                "a tensor doubled": with_tensor(name, lambda one: one.holding(one.floats() * 2)),
-                "a tensor renamed": _renamed(lambda old, name=name: "x" if old == name else old),
-            },
-        )
-    return tuple(extra)
-
-
 TENSOR_CASES: tuple[Case, ...] = (
-    *cases("lora", {**NAME_DAMAGES, **_VALUES, **_SHAPES, **HEADER_DAMAGES}),
-    *cases("lora", _bit_rot(), unsealed=True),
-    *cases("full", _bit_rot(), unsealed=True),
-    *_of_other_artifacts(),
+    *cases("lora", {**NAME_DAMAGES, **_VALUES, **SHAPE_DAMAGES, **HEADER_DAMAGES}),
+    *cases("lora", {"four hundred thousand empty tensors": _zero_sized(400_000)}),
     *cases(
-        "full",
-        {
-            "every tensor in half precision": _SHAPES["every tensor in half precision"],
-            "rows of the head permuted": _VALUES["rows of the head permuted"],
-            "a hundred thousand empty tensors": _zero_sized(100_000),
-        },
+        "full", {name: {**NAME_DAMAGES, **_VALUES, **SHAPE_DAMAGES}[name] for name in _OF_A_MODEL}
     ),
 )

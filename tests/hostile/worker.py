@@ -63,9 +63,7 @@ def _init_from(request: dict[str, Any]) -> str:
 
 def _rescale(request: dict[str, Any]) -> str:
     output = Path(request["folder"]).parent / "rescaled"
-    return str(
-        peftune.rescale(request["folder"], alpha=0.5, output=output, base=request["base"])
-    )
+    return str(peftune.rescale(request["folder"], alpha=0.5, output=output, base=request["base"]))
 
 
 def _verify(request: dict[str, Any]) -> str:
