@@ -21,6 +21,7 @@ from peftune.errors import ArtifactError, UsageError
 from peftune.models.batches import plan_batches
 from peftune.models.parts import trainable_parameters
 from peftune.models.prepare import prepare_model
+from peftune.recipe.save import StoredType
 from peftune.recipe.task import TaskName
 from peftune.serving import ClassifierSet, load_many
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
@@ -41,6 +42,7 @@ def _save(
     max_length: int = 48,
     seed: int = 0,
     thresholds: tuple[float, ...] | None = None,
+    dtype: StoredType = "float32",
 ) -> Path:
     """Prepare a model, move every weight that learns far, and save it."""
     model = prepare_model(
@@ -50,7 +52,13 @@ def _save(
     with torch.no_grad():
         for weight in trainable_parameters(model).values():
             weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-    return save(model, folder, label_thresholds=thresholds)
+    return save(
+        model,
+        folder,
+        label_thresholds=thresholds,
+        dtype=dtype,
+        validation_texts=() if dtype == "float32" else TEXTS,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
             "max_length": 9,
             "seed": 2,
         },
-        "embeddings": {"strategy": LoRA(r=3, target_modules=("wte", "c_attn")), "seed": 3},
+        "embeddings": {
+            "strategy": LoRA(r=3, target_modules=("wte", "c_attn")),
+            "seed": 3,
+            "dtype": "bfloat16",
+        },
         "default": {"strategy": LoRA(r=2, use_dora=True), "seed": 4},
         "head": {"strategy": HeadOnly(), "labels": ("p", "q", "r", "s"), "seed": 5},
         "topics": {
