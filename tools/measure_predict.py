@@ -29,11 +29,14 @@ from peftune.strategies import HeadOnly, LoRA, Strategy
 
 LABELS = ("negative", "neutral", "positive")
 MAX_LENGTH = 128
+SIZES = (8, 32, 128)
+"""Texts in a call that mixes adapters."""
+
 Way = Callable[[], object]
 
 
 def main() -> None:
-    """Measure, and print two tables."""
+    """Measure, and print a table for one adapter, and one for each size of a mixed call."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("base")
     parser.add_argument("texts", type=Path)
@@ -53,7 +56,10 @@ def main() -> None:
             f"a{seed}": _save(arguments.base, Path(home) / f"a{seed}", LoRA(r=8), seed=seed)
             for seed in range(arguments.adapters)
         }
-        _table(_mixed_ways(folders, arguments.base, texts), arguments.rounds, len(texts))
+        if folders:
+            together = peftune.load_many(folders, base=arguments.base, use_cpu=True)
+            for size in SIZES:
+                _table(_mixed_ways(together, texts[:size]), arguments.rounds, size)
 
 
 def _save(base: str, folder: Path, strategy: Strategy, *, seed: int = 0) -> Path:
@@ -79,9 +85,8 @@ def _plain_ways(folder: Path, base: str, texts: Sequence[str]) -> dict[str, Way]
                 found.append(int(model(**batch).logits.argmax()))
         return found
 
-    pipeline: Any = transformers.pipeline(
-        "text-classification", model=model, tokenizer=tokenizer, device="cpu"
-    )
+    build: Any = transformers.pipeline
+    pipeline = build("text-classification", model=model, tokenizer=tokenizer, device="cpu")
 
     def piped(rows: int) -> Way:
         return lambda: pipeline(
@@ -96,36 +101,21 @@ def _plain_ways(folder: Path, base: str, texts: Sequence[str]) -> dict[str, Way]
     }
 
 
-def _mixed_ways(folders: dict[str, Path], base: str, texts: Sequence[str]) -> dict[str, Way]:
+def _mixed_ways(together: peftune.ClassifierSet, texts: Sequence[str]) -> dict[str, Way]:
     """Classify texts that belong to several adapters in turn."""
-    together = peftune.load_many(folders, base=base, use_cpu=True)
     names = [together.names[place % len(together)] for place in range(len(texts))]
+    asked = tuple(dict.fromkeys(names))
 
     def by_adapter() -> None:
-        for name in together.names:
+        for name in asked:
             own = [text for text, other in zip(texts, names, strict=True) if other == name]
             together.predict(own, adapter=name)
 
-    def one_by_one() -> None:
-        for text, name in zip(texts, names, strict=True):
-            together.predict([text], adapter=name)
-
-    def few(count: int) -> Way:
-        def in_requests() -> None:
-            for start in range(0, len(texts), count):
-                end = start + count
-                together.predict(texts[start:end], adapters=names[start:end])
-
-        return in_requests
-
     return {
-        f"one call with `adapters=`, {len(together)} adapters": few(len(texts)),
-        "a call for each adapter": by_adapter,
-        f"a call for every {len(together)} texts, each of another adapter": few(len(together)),
-        "a call for each text": one_by_one,
-        "one call with `adapter=`, the same for all": lambda: together.predict(
-            texts, adapter=names[0]
+        f"{len(texts)} texts of {len(asked)} adapters in one call": lambda: together.predict(
+            texts, adapters=names
         ),
+        "a call for each adapter": by_adapter,
     }
 
 
