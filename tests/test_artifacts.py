@@ -338,25 +338,15 @@ def test_one_flipped_bit_is_refused(name: str, place: float, saved: Saved) -> No
     )
 
 
-def _says_the_same(content: bytes, other: bytes) -> bool:
-    """Say whether two JSON texts differ in layout only, or beyond a number's 53 bits."""
-    try:
-        return bool(json.loads(content) == json.loads(other))
-    except ValueError:
-        return False
-
-
 def test_any_flipped_bit_of_the_manifest_is_refused(saved: Saved) -> None:
-    """All along the file: what is no longer JSON, no manifest, or not the one that was saved."""
+    """All along the file: no JSON, no manifest, another one, or the same in other bytes."""
     path = saved.folder / "peftune.json"
     content = path.read_bytes()
 
     for place in range(0, len(content), 61):
         flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-        if _says_the_same(content, flipped):
-            continue
         path.write_bytes(flipped)
-        assert _refusal(saved).startswith("'adapter/peftune.json' is no")
+        assert _refusal(saved).startswith("'adapter/peftune.json' ")
 
 
 @pytest.mark.parametrize(

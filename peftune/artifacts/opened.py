@@ -17,9 +17,9 @@ from peftune.artifacts.manifest import (
     WEIGHTS,
     Manifest,
     Sha256,
-    read_manifest,
     sha256_of,
 )
+from peftune.artifacts.manifest_file import read_manifest
 from peftune.errors import ArtifactError
 from peftune.files.folder import SharedFolder, local_folder
 from peftune.hub.fetch import fetch

@@ -24,8 +24,8 @@ from peftune.artifacts.manifest import (
     Rescaled,
     StartedFrom,
     sha256_of,
-    write_manifest,
 )
+from peftune.artifacts.manifest_file import write_manifest
 from peftune.artifacts.peft_config import peft_config, written
 from peftune.artifacts.plain_checkpoint import keep_plain
 from peftune.artifacts.tensors import adapter_tensors, check_against_peft
