@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 import peftune
+from peftune.artifacts.rounding import Rounding
 from peftune.diagnosis import (
     PITFALLS,
     Facts,
@@ -526,6 +527,22 @@ def test_seeds_are_unstable_where_the_rows_do_not_explain_the_spread(
     assert (unstable_across_seeds(accuracies, n) is not None) == expected
 
 
+def test_what_bfloat16_would_change_is_said(facts: Facts) -> None:
+    """The file is twice as large as the recipe asks for; where no label changes there is no word."""
+    kept = dataclasses.replace(facts, rounding=Rounding(150, flips=2, largest_difference=0.01))
+    rounded = dataclasses.replace(facts, rounding=Rounding(150, flips=0, largest_difference=0.01))
+
+    assert find_pitfalls(rounded) == []
+    assert find_pitfalls(kept) == [
+        Finding(
+            "kept-float32",
+            "note",
+            "In bfloat16 the labels of 2 of 150 validation rows would change, so the artifact is stored in float32.",
+            "Nothing is lost but bytes; set save.dtype: float32 to ask for no more.",
+        )
+    ]
+
+
 @pytest.mark.parametrize("seeds", [2, 5])
 def test_equal_models_are_rarely_called_unstable(seeds: int) -> None:
     """Simulated: of equally good models on rows of their own, one comparison in a hundred."""
@@ -553,6 +570,7 @@ def test_every_pitfall_is_listed_once_with_its_reason() -> None:
         "class-imbalance",
         "control-failed",
         "forgetting",
+        "kept-float32",
         "learning-rate-at-edge",
         "nothing-learned",
         "over-budget",

@@ -236,7 +236,8 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
 
 def test_the_adapter_page_lists_exactly_the_keys_of_the_manifest() -> None:
     """Every key of `peftune.json` is explained, and no other."""
-    from peftune.artifacts.manifest import CARD, MANIFEST, PEFT_CONFIG, SEAL, WEIGHTS, Manifest
+    from peftune.artifacts.manifest import CARD, MANIFEST, PEFT_CONFIG, WEIGHTS, Manifest
+    from peftune.artifacts.manifest_file import SEAL
 
     files = [WEIGHTS, PEFT_CONFIG, MANIFEST, CARD]
     checkpoint = ["config.json", "model.safetensors", "tokenizer*.json"]

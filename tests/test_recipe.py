@@ -44,7 +44,7 @@ DATA_KEYS = (
     "max_test_examples, max_train_examples, max_validation_examples, revision, seed, splits, template, test_file, "
     "test_split, text_column, text_pair_column, train_examples_per_label, train_file, validation_file, validation_split"
 )
-TOP_KEYS = "compare, data, forgetting, model, name, output_dir, stages, strategy, task, training, tune, version"
+TOP_KEYS = "compare, data, forgetting, model, name, output_dir, save, stages, strategy, task, training, tune, version"
 TRAINING_KEYS = ", ".join(sorted(TrainingSection.model_fields))
 LORA_KEYS = (
     "layers_to_transform, lora_alpha, lora_dropout, r, target_modules, use_dora, use_rslora"

@@ -28,8 +28,8 @@ FLOAT32: Precision = "float32"
 LOAD_TOLERANCES: Mapping[Precision, float] = {FLOAT32: 1e-3, INT8: 0.1}
 """Largest difference that a load lets pass, relative to the largest recorded number (or to 1).
 
-In float32 a hundred times what another processor or another batch makes of the same weights; in
-int8 what rounding to another batch or another kernel can make.
+Wide, for who is refused has no way around it: in float32 a thousand times what another batch makes
+of the same weights, in int8 some times that. `peftune.verify` is stricter.
 """
 
 Numbers = NDArray[np.float32] | Sequence[float]

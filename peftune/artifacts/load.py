@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -170,7 +171,12 @@ def _fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> No
             hub_id=opened.manifest.base.name,
             source=name,
         )
-    insert_tensors(model, contents[opened.weights], source=f"{opened.name}/{opened.weights}")
+    insert_tensors(
+        model,
+        contents[opened.weights],
+        source=f"{opened.name}/{opened.weights}",
+        dtype=getattr(torch, opened.manifest.dtype),
+    )
 
 
 def _check_tokenizer(

@@ -17,6 +17,7 @@ from pydantic import (
 
 from peftune.files.strict_json import refuse_hidden
 from peftune.models.prepare import StartKind
+from peftune.recipe.save import StoredType
 from peftune.recipe.task import TaskName
 
 MANIFEST = "peftune.json"
@@ -38,8 +39,6 @@ MODEL_FILES = frozenset(
 )
 """All that the folder of a whole model may hold; a classifier has no settings for generation."""
 
-MAX_MANIFEST_BYTES = 1 << 20
-SEAL = "sha256"
 FORMAT_VERSION: Literal[2] = 2
 
 MAX_TEXTS = 16
@@ -54,6 +53,9 @@ def _seen(text: str) -> str:
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_seen)]
 """A string that is printed: nothing in it acts on a terminal."""
+
+Kind = Literal["adapter", "model"]
+"""What an artifact is: some weights that belong to a base, or all of a model."""
 
 Precision = Literal["float32", "int8"]
 """How the frozen weights of a base are held."""
@@ -129,7 +131,7 @@ class Manifest(_Part):
 
     format_version: Literal[2] = FORMAT_VERSION
     peftune_version: Name
-    kind: Literal["adapter", "model"]
+    kind: Kind
     strategy: dict[str, Any]
     base: BaseIdentity
     task_name: TaskName = "single-label"
@@ -139,6 +141,7 @@ class Manifest(_Part):
     tokenizer_sha256: Sha256
     pad_token_id: int = Field(ge=0)
     precision: Precision
+    dtype: StoredType = "float32"
     files: dict[Name, Sha256]
     behaviour: Behaviour
     task: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The one spelling of a manifest: written so, and read only where it is so."""
+"""Write `peftune.json`, and read it strictly."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from pydantic import ValidationError
 from peftune.artifacts.manifest import (
     FORMAT_VERSION,
     MANIFEST,
-    MAX_MANIFEST_BYTES,
-    SEAL,
     Manifest,
     Sha256,
     sha256_of,
@@ -23,10 +21,13 @@ from peftune.files.folder import SharedFolder
 from peftune.files.publish import write_file
 from peftune.files.strict_json import parse_json
 
+MAX_MANIFEST_BYTES = 1 << 20
+SEAL = "sha256"
+
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write the manifest of an artifact, sealed with the hash of its own content."""
-    write_file(folder / MANIFEST, _laid_out(manifest))
+    write_file(folder / MANIFEST, laid_out(manifest))
 
 
 def read_manifest(folder: SharedFolder) -> tuple[Manifest, Sha256]:
@@ -75,12 +76,12 @@ def _refuse_other_format(values: Mapping[str, Any], path: str) -> None:
 
 
 def _refuse_other_layout(content: bytes, manifest: Manifest, path: str) -> None:
-    if content != _laid_out(manifest):
+    if content != laid_out(manifest):
         message = f"'{path}' says what a manifest says, but not in the bytes that peftune writes: it was changed. Fetch it again."
         raise ArtifactError(message)
 
 
-def _laid_out(manifest: Manifest) -> bytes:
+def laid_out(manifest: Manifest) -> bytes:
     """Write a manifest with its seal: the same content has one spelling alone."""
     values = manifest.model_dump(mode="json")
     text = json.dumps(

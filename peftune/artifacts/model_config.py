@@ -103,6 +103,7 @@ def _stated(manifest: Manifest) -> dict[str, Any]:
         "label2id": {label: index for index, label in names.items()},
         "pad_token_id": manifest.pad_token_id,
         "problem_type": PROBLEM_TYPES[manifest.task_name],
+        # What plain transformers opens it in, whatever type the file stores.
         "dtype": "float32",
         "use_cache": True,
     }

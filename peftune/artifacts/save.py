@@ -20,6 +20,7 @@ from peftune.artifacts.manifest import (
     PEFT_CONFIG,
     WEIGHTS,
     BaseIdentity,
+    Kind,
     Manifest,
     Rescaled,
     StartedFrom,
@@ -28,6 +29,7 @@ from peftune.artifacts.manifest import (
 from peftune.artifacts.manifest_file import write_manifest
 from peftune.artifacts.peft_config import peft_config, written
 from peftune.artifacts.plain_checkpoint import keep_plain
+from peftune.artifacts.rounding import weights_as_stored
 from peftune.artifacts.tensors import adapter_tensors, check_against_peft
 from peftune.errors import OutputFolderError, TrainingError
 from peftune.files.publish import published, write_file
@@ -36,6 +38,7 @@ from peftune.models.merged import write_classifier
 from peftune.models.parts import is_whole_model, trunk_of, unwrapped
 from peftune.models.prepare import Preparation, Start, preparation_of
 from peftune.models.tokenizer import tokenizer_sha256
+from peftune.recipe.save import StoredType
 from peftune.recipe.task import has_head
 
 
@@ -47,6 +50,8 @@ def save(
     forgetting: Sequence[Mapping[str, Any]] | None = None,
     rescaled: Rescaled | None = None,
     label_thresholds: Sequence[float] | None = None,
+    dtype: StoredType = "float32",
+    validation_texts: Sequence[str] = (),
 ) -> Path:
     """Save the weights that learned, with all that it takes to use them.
 
@@ -61,31 +66,28 @@ def save(
         forgetting: probe results to record.
         rescaled: how it was made out of another artifact, to record.
         label_thresholds: multi-label: probability from which each label is said; 0.5 without.
+        dtype: `bfloat16` halves the file. It is taken only if rounding the learned weights changes
+            no predicted label of the validation texts; otherwise float32 is, and the log says so.
+        validation_texts: read for `bfloat16`, where the weights are not rounded to it already.
 
     Returns:
         The folder.
 
     Raises:
-        UsageError: the model was not made by `peftune.prepare`.
+        UsageError: the model was not made by `peftune.prepare`, or bfloat16 is asked for without
+            labels or texts to see its effect on.
         TrainingError: a weight is not finite.
         OutputFolderError: the folder holds something else.
     """
     target = Path(folder)
     preparation = preparation_of(model)
     _refuse_other_content(target)
-    tensors = {
-        name: weight.detach().cpu().contiguous() for name, weight in adapter_tensors(model).items()
-    }
-    _refuse_not_finite(tensors)
-    with published(target) as staging:
-        if is_whole_model(model):
-            kind = "model"
-            _write_model(model, preparation, staging)
-            if has_head(preparation.task):
-                keep_plain(staging)
-        else:
-            kind = "adapter"
-            _write_adapter(model, preparation, tensors, staging)
+    _refuse_not_finite(adapter_tensors(model))
+    as_stored = weights_as_stored(model, dtype, validation_texts, thresholds=label_thresholds)
+    with as_stored as stored, published(target) as staging:
+        kind: Kind = "model" if is_whole_model(model) else "adapter"
+        write = _write_model if kind == "model" else _write_adapter
+        write(model, preparation, staging, dtype=getattr(torch, stored))
         card = model_card(
             preparation,
             kind=kind,
@@ -101,6 +103,7 @@ def save(
             preparation,
             staging,
             kind=kind,
+            dtype=stored,
             task=task,
             forgetting=forgetting,
             rescaled=rescaled,
@@ -116,21 +119,28 @@ def artifact_bytes(folder: Path) -> int:
 
 
 def _write_adapter(
-    model: nn.Module, preparation: Preparation, tensors: Mapping[str, torch.Tensor], folder: Path
+    model: nn.Module, preparation: Preparation, folder: Path, *, dtype: torch.dtype
 ) -> None:
+    weights = adapter_tensors(model)
     if isinstance(model, PeftModel):
-        check_against_peft(model, tensors)
+        check_against_peft(model, weights)
         values = peft_config(model, task=preparation.task, hub_id=preparation.base.hub_id)
         write_file(folder / PEFT_CONFIG, written(values))
-    write_file(folder / WEIGHTS, safetensors.torch.save(dict(tensors), metadata={"format": "pt"}))
+    tensors = {
+        name: weight.detach().to("cpu", dtype).contiguous() for name, weight in weights.items()
+    }
+    write_file(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 
-def _write_model(model: nn.Module, preparation: Preparation, folder: Path) -> None:
-    if not has_head(preparation.task):
-        weights = {name: weight.detach() for name, weight in trunk_of(model).named_parameters()}
-        write_trunk(model, weights, preparation.tokenizer, folder)
+def _write_model(
+    model: nn.Module, preparation: Preparation, folder: Path, *, dtype: torch.dtype
+) -> None:
+    if has_head(preparation.task):
+        write_classifier(unwrapped(model), preparation.tokenizer, folder, dtype=dtype)
+        keep_plain(folder)
         return
-    write_classifier(unwrapped(model), preparation.tokenizer, folder)
+    weights = {name: weight.detach() for name, weight in trunk_of(model).named_parameters()}
+    write_trunk(model, weights, preparation.tokenizer, folder)
 
 
 def _manifest(
@@ -138,7 +148,8 @@ def _manifest(
     preparation: Preparation,
     folder: Path,
     *,
-    kind: Any,  # noqa: ANN401 - checked by the manifest
+    kind: Kind,
+    dtype: StoredType,
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
     rescaled: Rescaled | None,
@@ -159,6 +170,7 @@ def _manifest(
         tokenizer_sha256=tokenizer_sha256(preparation.tokenizer),
         pad_token_id=preparation.tokenizer.pad_token_id,
         precision=precision_of(model),
+        dtype=dtype,
         files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
         behaviour=record_behaviour(model),
         task=dict(task) if task is not None else None,

@@ -51,7 +51,7 @@ def load_whole_model(
     except Exception as error:
         message = f"'{opened.name}/{MODEL_CONFIG}' describes no model that transformers can build ({type(error).__name__})."
         raise ArtifactError(message) from error
-    specs = specs_of(dict(shell.named_parameters()))
+    specs = specs_of(dict(shell.named_parameters()), dtype=getattr(torch, manifest.dtype))
     source = f"{opened.name}/{opened.weights}"
     contents = opened.contents(limit=largest_file(specs))
     tensors = read_tensors(contents[opened.weights], specs, source=source)
@@ -60,7 +60,7 @@ def load_whole_model(
         model: GPT2ForSequenceClassification = GPT2ForSequenceClassification.from_pretrained(
             None,
             config=config,
-            state_dict=tensors,
+            state_dict={name: tensor.float() for name, tensor in tensors.items()},
             dtype=torch.float32,
             device_map={"": device},
         )

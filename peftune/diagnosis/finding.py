@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from peftune.artifacts.rounding import Rounding
 from peftune.forgetting.results import ProbeResult
 from peftune.recipe import Recipe
 from peftune.tasks.learning import Learning
@@ -83,6 +84,7 @@ class Facts:
         training: how training went, with its curve.
         train_labels: training rows by label, in the order of the labels; 0 where there are none.
         validation_rows: rows of each evaluation in training.
+        rounding: what came of rounding the weights for storage; None where it was not asked for.
     """
 
     recipe: Recipe
@@ -92,6 +94,7 @@ class Facts:
     training: TrainingResult
     train_labels: Mapping[str, int]
     validation_rows: int
+    rounding: Rounding | None = None
 
     @property
     def train_rows(self) -> int:

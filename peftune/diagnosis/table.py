@@ -9,6 +9,7 @@ from peftune.diagnosis import (
     class_imbalance,
     control_failed,
     forgetting,
+    kept_float32,
     learning_rate_edge,
     nothing_learned,
     over_budget,
@@ -33,6 +34,7 @@ _IN_A_RUN: tuple[tuple[Pitfall, Callable[[Facts], Finding | None]], ...] = (
     (small_test_set.PITFALL, small_test_set.find_small_test_set),
     (class_imbalance.PITFALL, class_imbalance.find_class_imbalance),
     (truncation.PITFALL, truncation.find_truncation),
+    (kept_float32.PITFALL, kept_float32.find_kept_float32),
 )
 
 PITFALLS: tuple[Pitfall, ...] = (

@@ -68,13 +68,25 @@ def merged_into_base(model: nn.Module) -> PreTrainedModel:
 
 
 def write_classifier(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a plain classifier with its tokenizer, as `pipeline("text-classification")` opens it."""
+    """Write a plain classifier with its tokenizer, as `pipeline("text-classification")` opens it.
+
+    Args:
+        model: the classifier.
+        tokenizer: its tokenizer.
+        folder: where to.
+        dtype: what the file holds the weights as; transformers opens them in the model's own type.
+    """
+    stored = {name: weight.to(dtype) for name, weight in model.state_dict().items()}
     kept, model.config.use_cache = model.config.use_cache, True
     try:
         with hidden_load_report():
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=stored)
     finally:
         model.config.use_cache = kept
     tokenizer.save_pretrained(folder)

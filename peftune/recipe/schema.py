@@ -8,6 +8,7 @@ from pydantic import Field, InstanceOf, model_validator
 
 from peftune.probes import Probe
 from peftune.recipe.data import DataSection, SplitName
+from peftune.recipe.save import SaveSection, refuse_unlabelled
 from peftune.recipe.section import Section
 from peftune.recipe.stage import Stage
 from peftune.recipe.task import TaskName, refuse_task_mismatch
@@ -24,6 +25,7 @@ __all__ = [
     "ModelSection",
     "PathSection",
     "Recipe",
+    "SaveSection",
     "Section",
     "SplitName",
     "Stage",
@@ -165,6 +167,9 @@ class Recipe(Section):
     forgetting: ForgettingSection = Field(
         default_factory=ForgettingSection, description="The probes."
     )
+    save: SaveSection = Field(
+        default_factory=SaveSection, description="How the artifact is stored."
+    )
     compare: CompareSection = Field(
         default_factory=CompareSection,
         description="Differences between strategies in a comparison.",
@@ -179,6 +184,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _fits_its_task(self) -> Recipe:
         refuse_task_mismatch(self.task, self.data, self.training)
+        refuse_unlabelled(self.save.dtype, self.task)
         names = [stage.name for stage in self.stages]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

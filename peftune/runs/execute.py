@@ -47,7 +47,7 @@ from peftune.runs.path import (
     path_at_strengths,
 )
 from peftune.runs.report import Forgetting, Run
-from peftune.runs.saved import save_artifact
+from peftune.runs.saved import round_for_storage, save_artifact
 from peftune.runs.scored import score
 from peftune.runs.stages import Reached, blamed, run_stages
 from peftune.strategies import Strategy
@@ -153,6 +153,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
+    rounding = round_for_storage(model, recipe, task)
     scored = score(model, task, training, recipe.training)
     learning = scored.learning
     measured = measure_tuned(model, texts, before)
@@ -176,16 +177,18 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         task=task,
         folder=folder,
         thresholds=scored.thresholds,
+        rounding=rounding,
     )
     write_lines(scored.lines, folder / PREDICTIONS)
     write_evidence(judged, texts, measured, folder)
+    facts = facts_of(recipe, task, learning, forgetting, training, rounding=rounding)
     return Run(
         folder=folder,
         run=identity_of(recipe, model, inputs, training),
         learning=learning,
         forgetting=forgetting,
         cost=cost_of(model, training, artifact),
-        findings=find_pitfalls(facts_of(recipe, task, learning, forgetting, training)),
+        findings=find_pitfalls(facts),
         environment=environment_of(task, seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
     )

@@ -6,6 +6,7 @@ from collections import Counter
 
 from torch import nn
 
+from peftune.artifacts.rounding import Rounding
 from peftune.data.task import Task
 from peftune.diagnosis import Facts
 from peftune.models.prepare import preparation_of
@@ -59,6 +60,8 @@ def facts_of(
     learning: Learning,
     forgetting: Forgetting,
     training: TrainingResult,
+    *,
+    rounding: Rounding | None = None,
 ) -> Facts:
     """Gather what the diagnosis looks at."""
     counts = Counter(task.train.labels) if task.kind == "single-label" else Counter()
@@ -70,4 +73,5 @@ def facts_of(
         training=training,
         train_labels={name: counts[index] for index, name in enumerate(task.labels)},
         validation_rows=len(task.validation),
+        rounding=rounding,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from peftune.artifacts.rounding import Rounding, round_weights
 from peftune.artifacts.save import save
 from peftune.bundled import is_bundled
 from peftune.data.task import Task
@@ -16,7 +17,23 @@ from peftune.recipe import Recipe
 from peftune.recipe.schema import DataSection
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting
+from peftune.runs.scored import said_from
 from peftune.tasks.learning import Learning
+
+
+def round_for_storage(model: nn.Module, recipe: Recipe, task: Task) -> Rounding | None:
+    """Round what was learned to the type that a recipe stores it in, if no label minds.
+
+    Before anything is scored, so that every number of a report is of what is shared. The labels
+    that must not change are those of the validation rows.
+
+    Returns:
+        What came of it; None where the recipe stores float32.
+    """
+    if recipe.save.dtype == "float32":
+        return None
+    thresholds = said_from(model, recipe.training, task)
+    return round_weights(model, task.validation.texts, thresholds=thresholds)
 
 
 def save_artifact(
@@ -28,6 +45,7 @@ def save_artifact(
     task: Task,
     folder: Path,
     thresholds: Sequence[float] | None,
+    rounding: Rounding | None,
 ) -> Path:
     """Save what was learned, with its score, into `adapter/` or `model/` of a run folder."""
     name = recipe.data.dataset_name or recipe.data.train_file or ""
@@ -43,6 +61,7 @@ def save_artifact(
         ),
         forgetting=probe_records(forgetting),
         label_thresholds=thresholds,
+        dtype="float32" if rounding is None else rounding.dtype,
     )
 
 

@@ -63,7 +63,7 @@ def score(
         domain = read_domain(model, judged)
         learning = domain_learning(domain, split=split, seed=resampling, curve=curve)
         return Scored(learning, domain_lines(judged, domain))
-    logits, thresholds = _logits(model, judged), _thresholds(model, section, task)
+    logits, thresholds = _logits(model, judged), said_from(model, section, task)
     learning = judge(
         logits,
         judged.labels,
@@ -87,9 +87,7 @@ def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
     )
 
 
-def _thresholds(
-    model: nn.Module, section: TrainingSection, task: Task
-) -> tuple[float, ...] | None:
+def said_from(model: nn.Module, section: TrainingSection, task: Task) -> tuple[float, ...] | None:
     """Return from which probability each label is said; None where labels exclude each other."""
     if task.kind != "multi-label":
         return None

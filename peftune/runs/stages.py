@@ -15,6 +15,7 @@ from peftune.forgetting.intervals import ratio_interval
 from peftune.forgetting.measure import ProbeText
 from peftune.probes import Measurement
 from peftune.recipe import Recipe
+from peftune.recipe.save import SaveSection
 from peftune.recipe.task import TaskName
 from peftune.runs.evidence import DOCUMENTS
 from peftune.runs.measured import Measured
@@ -75,6 +76,7 @@ def run_stages(
                 "training": stage.training,
                 "stages": (),
                 "forgetting": recipe.forgetting.model_copy(update={"path": None}),
+                "save": SaveSection(),
                 "output_dir": str(place),
             }
         )

@@ -170,7 +170,8 @@ def _write(
     dtype: torch.dtype,
 ) -> None:
     if has_head(view):
-        write_classifier(plain.to(dtype), tokenizer, folder)  # type: ignore[arg-type]
+        rounded: PreTrainedModel = plain.to(dtype)  # type: ignore[arg-type]
+        write_classifier(rounded, tokenizer, folder, dtype=dtype)
         return
     trunk = trunk_of(plain)
     weights = {name: weight.detach().to("cpu", dtype) for name, weight in trunk.named_parameters()}

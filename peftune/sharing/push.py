@@ -6,7 +6,8 @@ from pathlib import Path
 
 from peftune.artifacts.behaviour import check_behaviour
 from peftune.artifacts.load import load, load_prepared
-from peftune.artifacts.manifest import MANIFEST, MAX_MANIFEST_BYTES
+from peftune.artifacts.manifest import MANIFEST
+from peftune.artifacts.manifest_file import laid_out
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.errors import UsageError
 from peftune.hub.names import HubName, parse_hub_name
@@ -84,7 +85,6 @@ def _check(opened: Opened, base: str | None, *, use_cpu: bool) -> None:
 
 
 def _contents(opened: Opened) -> dict[str, bytes]:
-    """Read what is pushed; each file is checked against the manifest that was loaded."""
+    """Return what is pushed: the manifest that was checked, and files that have its hashes."""
     weights = opened.folder.entries[opened.weights].stat().st_size
-    manifest = opened.folder.read(MANIFEST, limit=MAX_MANIFEST_BYTES)
-    return {MANIFEST: manifest, **opened.contents(limit=weights)}
+    return {MANIFEST: laid_out(opened.manifest), **opened.contents(limit=weights)}

@@ -26,8 +26,8 @@ from peftune.tasks.decisions import count_flips
 TOLERANCES: Mapping[On, float] = {"fp32": 1e-4, "int8": 0.1, "merged": 1e-4}
 """Largest difference from the record, relative to its largest number (or to 1).
 
-In float32 some ten times the rounding of another processor; int8 kernels round the inputs of
-every layer, and not all of them alike.
+In float32 a hundred times what another batch makes of the same weights; int8 kernels round the
+inputs of every layer, and not all of them alike.
 """
 
 _RECORDS: Mapping[On, Precision] = {"fp32": "float32", "int8": "int8", "merged": "float32"}

@@ -104,8 +104,17 @@ class Audit:
             return
         if writes and not _within(place, ("/dev/null",)):
             self.events.append(f"open for writing {place}")
-        elif not _within(place, (*self._allowed, *_LIBRARIES, self._package, _TESTS)):
+        elif not (
+            _within(place, (*self._allowed, *_LIBRARIES, self._package, _TESTS))
+            or _tells_of_a_package(place)
+        ):
             self.events.append(f"open {place}")
+
+
+def _tells_of_a_package(place: str) -> bool:
+    """Say whether a file is an installed package's own, of one that lies where it is developed."""
+    folder = Path(place).parent
+    return folder.suffix in {".dist-info", ".egg-info"} and str(folder.parent) in sys.path
 
 
 def _within(place: str, folders: tuple[str, ...]) -> bool:

@@ -47,5 +47,5 @@ def merge(
     ]
     if merged.difference.label_flips is not None:
         facts.append(("label flips", f"{merged.difference.label_flips:.2%}"))
-    print_facts(f"{artifact}, merged in {merged.dtype}", facts)
+    print_facts(f"merged in {merged.dtype}", facts)
     typer.echo(f"saved: {merged.folder}")
