@@ -240,7 +240,7 @@ _GUARDS = {
     "peftune.artifacts.load:check_length": "lora: max_length 100",
     "peftune.artifacts.load:_check_tokenizer": "lora: a tokenizer hash of another",
     "peftune.artifacts.load:_refuse_other_precision": "lora: a precision of int8, throughout",
-    "peftune.artifacts.manifest:_refuse_other_layout": "lora: a manifest on one line",
+    "peftune.artifacts.manifest_file:_refuse_other_layout": "lora: a manifest on one line",
     "peftune.artifacts.manifest:refuse_hidden": "lora: a base name with a line separator",
     "peftune.artifacts.model_config:_refuse_unknown": "full: custom pipelines in config.json",
     "peftune.artifacts.whole_model:_refuse_other_strategy": "full: strategy lora",
