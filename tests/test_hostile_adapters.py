@@ -199,7 +199,8 @@ def test_a_hostile_artifact_is_refused_in_one_line(
     assert case.unsealed or not any(words in verdict.message for words in forgotten)
 
 
-_DOORS = ("forget", "init_from", "rescale", "verify", "merge")
+_DOORS = ("forget", "init_from", "rescale", "verify", "merge", "load_many")
+_LOOKS = ("inspect", "diff")
 _SAMPLE = (
     "lora: extra tensor transformer.ln_f.weight",
     "lora: NaN in score.weight",
@@ -230,6 +231,22 @@ def test_every_public_door_refuses_what_load_refuses(
     assert [fault for fault in _faults(verdict) if "seconds" not in fault] == []
     assert not draft.marker.exists()
     assert {path.name for path in workplace.iterdir()} <= {"adapter", "beside"}
+
+
+@pytest.mark.parametrize("door", _LOOKS)
+@pytest.mark.parametrize("name", _SAMPLE)
+def test_what_only_looks_at_an_artifact_comes_to_no_harm(
+    name: str, door: str, good: Good, loader: Loader, workplace: Path
+) -> None:
+    """Without the base not every fault can be seen; what is not seen is not followed either."""
+    verdict, draft = _try(BY_NAME[name], good, loader, workplace, door=door)
+
+    if verdict.outcome == "loaded":  # it was looked at
+        assert not verdict.events
+        assert verdict.megabytes <= MOST_MEGABYTES
+    else:
+        assert [fault for fault in _faults(verdict) if "seconds" not in fault] == []
+    assert not draft.marker.exists()
 
 
 # What comes through where a guard is off
