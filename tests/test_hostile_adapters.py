@@ -199,7 +199,8 @@ def test_a_hostile_artifact_is_refused_in_one_line(
     assert case.unsealed or not any(words in verdict.message for words in forgotten)
 
 
-_DOORS = ("forget", "init_from", "rescale", "verify", "merge")
+_DOORS = ("forget", "init_from", "rescale", "verify", "merge", "load_many")
+_LOOKS = ("inspect", "diff")
 _SAMPLE = (
     "lora: extra tensor transformer.ln_f.weight",
     "lora: NaN in score.weight",
@@ -232,6 +233,22 @@ def test_every_public_door_refuses_what_load_refuses(
     assert {path.name for path in workplace.iterdir()} <= {"adapter", "beside"}
 
 
+@pytest.mark.parametrize("door", _LOOKS)
+@pytest.mark.parametrize("name", _SAMPLE)
+def test_what_only_looks_at_an_artifact_comes_to_no_harm(
+    name: str, door: str, good: Good, loader: Loader, workplace: Path
+) -> None:
+    """Without the base not every fault can be seen; what is not seen is not followed either."""
+    verdict, draft = _try(BY_NAME[name], good, loader, workplace, door=door)
+
+    if verdict.outcome == "loaded":  # it was looked at
+        assert not verdict.events
+        assert verdict.megabytes <= MOST_MEGABYTES
+    else:
+        assert [fault for fault in _faults(verdict) if "seconds" not in fault] == []
+    assert not draft.marker.exists()
+
+
 # What comes through where a guard is off
 
 _GUARDS = {
@@ -240,7 +257,7 @@ _GUARDS = {
     "peftune.artifacts.load:check_length": "lora: max_length 100",
     "peftune.artifacts.load:_check_tokenizer": "lora: a tokenizer hash of another",
     "peftune.artifacts.load:_refuse_other_precision": "lora: a precision of int8, throughout",
-    "peftune.artifacts.manifest:_refuse_other_layout": "lora: a manifest on one line",
+    "peftune.artifacts.manifest_file:_refuse_other_layout": "lora: a manifest on one line",
     "peftune.artifacts.manifest:refuse_hidden": "lora: a base name with a line separator",
     "peftune.artifacts.model_config:_refuse_unknown": "full: custom pipelines in config.json",
     "peftune.artifacts.whole_model:_refuse_other_strategy": "full: strategy lora",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import transformers
@@ -52,14 +54,28 @@ def padded_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash how a tokenizer reads a fixed text and what its vocabulary is."""
+    """Hash what a tokenizer's vocabulary is, what it merges in which order, and a fixed text's ids.
+
+    The text alone would not do: most merges of a vocabulary do not occur in it.
+    """
     digest = hashlib.sha256()
     for token, index in sorted(tokenizer.get_vocab().items()):
         digest.update(f"{index} {token}\n".encode())
+    for merge in _merges(tokenizer):
+        digest.update(f"{merge}\n".encode())
     sample = "Grüße! It's 1,024 tokens\n\n\tdon't—stop… 日本 🙂 <|endoftext|>"
     digest.update(repr(encode_texts(tokenizer, [sample], max_length=None)).encode())
     digest.update(f"{tokenizer.pad_token_id} {tokenizer.eos_token_id}".encode())
     return digest.hexdigest()
+
+
+def _merges(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """List the merges of a byte-pair encoding in their order, whichever way its library writes them."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return []
+    merges = json.loads(backend.to_str())["model"].get("merges", [])
+    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
 def remembered_sha256(tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
@@ -67,7 +83,7 @@ def remembered_sha256(tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
     files = [folder / name for name in _FILES if (folder / name).is_file()]
     if not files:
         return tokenizer_sha256(tokenizer)
-    versions = f"{transformers.__version__} {tokenizers.__version__}"
+    versions = f"{transformers.__version__} {tokenizers.__version__} merges"
     return remembered(
         "tokenizer-hashes", files, lambda: tokenizer_sha256(tokenizer), facts=versions
     )

@@ -29,6 +29,7 @@ REQUIRED = (
     "tokenizer_sha256",
     "pad_token_id",
     "precision",
+    "dtype",
     "files",
     "behaviour",
 )
@@ -68,6 +69,7 @@ _VALUES: dict[str, tuple[object, ...]] = {
     "pad_token_id": ("0", -1, 1, 10**12, False, None),
     "task_name": ("clustering", "regression", "language-modeling", "", None),
     "precision": ("float8", "int8", "", 32, None),
+    "dtype": ("bfloat16", "float16", "int8", "os.system", "", None, 1),
     "files": ([], {}, None, {WEIGHTS: 1}),
 }  # fmt: skip
 _KEYS: dict[str, Damage] = {
@@ -132,6 +134,7 @@ MANIFEST_CASES: tuple[Case, ...] = (
             "labels of another count": edits(labels=["bad", "good"]),
             "labels in another order": edits(labels=["good", "so-so", "bad"]),
             "labels of other names": edits(labels=["a", "b", "c"]),
+            "dtype 'bfloat16'": edits(dtype="bfloat16"),
             "pad_token_id 1": edits(pad_token_id=1),
             "max_length 8": edits(max_length=8),
             "max_length 100": edits(max_length=100),

@@ -200,7 +200,6 @@ PLAIN_DAMAGES: dict[str, Damage] = {
 
 TENSOR_CASES: tuple[Case, ...] = (
     *cases("lora", {**NAME_DAMAGES, **_VALUES, **SHAPE_DAMAGES, **HEADER_DAMAGES}),
-    *cases("lora", {"four hundred thousand empty tensors": _zero_sized(400_000)}),
     *cases(
         "full", {name: {**NAME_DAMAGES, **_VALUES, **SHAPE_DAMAGES}[name] for name in _OF_A_MODEL}
     ),

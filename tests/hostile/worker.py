@@ -75,6 +75,19 @@ def _merge(request: dict[str, Any]) -> str:
     return str(peftune.merge(request["folder"], output, base=request["base"], use_cpu=True))
 
 
+def _load_many(request: dict[str, Any]) -> str:
+    found = peftune.load_many({"a": request["folder"]}, base=request["base"], use_cpu=True)
+    return _digest(found.logits(TEXTS, adapter="a").tobytes())
+
+
+def _inspect(request: dict[str, Any]) -> str:
+    return str(peftune.inspect(request["folder"], base=request["base"], use_cpu=True))
+
+
+def _diff(request: dict[str, Any]) -> str:
+    return str(peftune.diff(request["folder"], request["folder"]))
+
+
 _REMEMBERED: dict[str, Classifier] = {}
 
 
@@ -100,6 +113,9 @@ DOORS: dict[str, Callable[[dict[str, Any]], str]] = {
     "rescale": _rescale,
     "verify": _verify,
     "merge": _merge,
+    "load_many": _load_many,
+    "inspect": _inspect,
+    "diff": _diff,
     "remembered": _remembered,
     "misbehave": _misbehave,
 }
@@ -175,6 +191,9 @@ def _import_heavily() -> None:
     import peftune.artifacts.start
     import peftune.runs.forget
     import peftune.runs.rescale
+    import peftune.serving
+    import peftune.sharing.contents
+    import peftune.sharing.difference
     import peftune.sharing.merge
     import peftune.sharing.verify  # noqa: F401
 
