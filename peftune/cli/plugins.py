@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
-from peftune.plugins import PluginGroup
-
-Plugin = TypeVar("Plugin", bound=BaseModel)
+if TYPE_CHECKING:
+    from peftune.plugins import PluginGroup
 
 
-def plugin_rows(group: PluginGroup[Plugin]) -> list[dict[str, str]]:
+def plugin_rows(group: PluginGroup[Any]) -> list[dict[str, str]]:
     """Describe every plug-in of a group; a broken one by its error."""
     loaded, broken = group.load_all()
     rows = []
