@@ -26,7 +26,7 @@ from peftune.artifacts.manifest import Behaviour, Manifest
 from peftune.artifacts.save import save
 from peftune.errors import ArtifactError
 from peftune.models.guards import logits_of
-from peftune.models.parts import trainable_parameters
+from peftune.models.parts import trainable_parameters, unwrapped
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.tokenizer import encode_texts
@@ -137,21 +137,24 @@ def test_without_a_head_the_texts_own_tokens_are_recorded(base: Path) -> None:
     assert all(row.max() < 0 for row in batched)
 
 
-def test_a_model_that_is_padded_on_the_left_is_refused(tuned: nn.Module) -> None:
-    """The replay is one padded batch: GPT-2 counts positions from the left edge.
+def test_a_model_that_takes_padding_for_text_is_refused(tuned: nn.Module) -> None:
+    """The replay is one padded batch: a wrong pad token shows in no tensor and in no hash.
 
-    What a wrong pad token or a wrong side of padding does shows in no tensor and in no hash.
+    GPT-2's classifier looks for the last token that is no padding; with another pad token it reads
+    the padding of the shorter text.
     """
     recorded = record_behaviour(tuned)
     tokenizer = preparation_of(tuned).tokenizer
+    config = unwrapped(tuned).config
+    kept = config.pad_token_id
 
     check_behaviour(tuned, tokenizer, recorded, max_length=48, source="it")
-    tokenizer.padding_side = "left"
+    config.pad_token_id = int(kept) + 1
     try:
         with pytest.raises(ArtifactError) as caught:
             check_behaviour(tuned, tokenizer, recorded, max_length=48, source="it")
     finally:
-        tokenizer.padding_side = "right"
+        config.pad_token_id = kept
     assert str(caught.value) == (
         "'it' does not reproduce the logits recorded when it was saved; its tensors and its manifest "
         "do not belong together, or library versions differ in what they compute. It is not loaded."
