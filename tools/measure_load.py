@@ -114,12 +114,12 @@ def main() -> None:
 
 def _hashing(base: str) -> float:
     from peftune.models.fingerprint import _hash_trunk
-    from peftune.models.source import find_base, weight_files
+    from peftune.models.source import find_base
 
     folder = find_base(base).folder
     base_fingerprint(folder)
     start = time.perf_counter()
-    _hash_trunk(folder, weight_files(folder))
+    _hash_trunk(folder)
     return time.perf_counter() - start
 
 
