@@ -107,7 +107,7 @@ def test_the_base_that_a_plain_adapter_names_is_not_followed(base: Path, tmp_pat
     with pytest.raises(BaseModelError) as caught:
         peftune.forget(tmp_path / "lora", [probe], use_cpu=True)
     assert str(caught.value) == (
-        f"The base '{base}' of '{tmp_path / 'lora'}' is not on this machine, and no name in an adapter is fetched. "
+        f"The base '{base}' of '{tmp_path / 'lora'}' is not on this machine, and no name in an artifact is fetched. "
         "Say where it lies, or what to fetch: base=… in Python, --base on the command line."
     )
 

@@ -14,14 +14,14 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrai
 from peftune.artifacts.classifier import Classifier
 from peftune.artifacts.foreign_config import lora_config, named_base, read_peft_config
 from peftune.artifacts.manifest import PEFT_CONFIG, WEIGHTS
-from peftune.artifacts.own_base import largest_adapter
-from peftune.artifacts.tensors import ADAPTER_NAME
-from peftune.errors import ArtifactError, BaseModelError, UsageError, first_line
+from peftune.artifacts.own_base import base_named_inside, largest_adapter
+from peftune.artifacts.tensors import ADAPTER_NAME, read_tensors
+from peftune.errors import ArtifactError, UsageError, first_line
 from peftune.files.folder import SharedFolder, local_folder
-from peftune.files.tensor_header import TensorSpec, check_header, read_header
+from peftune.files.tensor_header import TensorSpec, read_header
 from peftune.models.base import hidden_load_report
 from peftune.models.parts import label_count
-from peftune.models.source import BaseSource, find_base, find_local_base
+from peftune.models.source import BaseSource, find_base
 from peftune.models.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,11 @@ def load_foreign_adapter(
     """
     files = folder if isinstance(folder, SharedFolder) else local_folder(folder)
     values = read_peft_config(files)
-    source = find_base(base) if base is not None else _local_base(values, files.name)
+    source = (
+        find_base(base)
+        if base is not None
+        else base_named_inside(named_base(values, files.name), artifact=files.name)
+    )
     if WEIGHTS not in files.entries:
         message = f"'{files.name}' holds no {WEIGHTS}; pickled adapters are never opened. Save it again with safetensors."
         raise ArtifactError(message)
@@ -120,19 +124,10 @@ def load_foreign_adapter(
     wanted = get_peft_model_state_dict(
         model, adapter_name=ADAPTER_NAME, save_embedding_layers=False
     )
-    check_header(found, _as_stored(wanted, found), source=name)
-    tensors = _finite(content, name)
-    insert_into_peft(model, tensors, adapter_name=ADAPTER_NAME)
+    tensors = read_tensors(content, _as_stored(wanted, found), source=name)
+    exact = {key: tensor.to(torch.float32) for key, tensor in tensors.items()}
+    insert_into_peft(model, exact, adapter_name=ADAPTER_NAME)
     return model.eval(), source
-
-
-def _local_base(values: Mapping[str, object], name: str) -> BaseSource:
-    named = named_base(values, name)
-    try:
-        return find_local_base(named)
-    except BaseModelError as error:
-        message = f"The base '{named}' of '{name}' is not on this machine, and no name in an adapter is fetched. Say where it lies, or what to fetch: base=… in Python, --base on the command line."
-        raise BaseModelError(message) from error
 
 
 def _as_stored(
@@ -145,17 +140,6 @@ def _as_stored(
         )
         for name, one in wanted.items()
     }
-
-
-def _finite(content: bytes, source: str) -> dict[str, torch.Tensor]:
-    import safetensors.torch
-
-    tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            message = f"'{source}': tensor '{name}' holds values that are not finite."
-            raise ArtifactError(message)
-    return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
 
 
 def _base_model(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peftune.artifacts.manifest import Manifest
 from peftune.artifacts.opened import Opened
 from peftune.errors import ArtifactError, BaseModelError
 from peftune.models.fingerprint import base_fingerprint
@@ -35,7 +34,9 @@ def base_of(opened: Opened, base: str | None = None) -> BaseSource:
     elif beside is not None:
         source = find_base(str(beside))
     else:
-        source = _by_own_name(manifest, opened.name)
+        source = base_named_inside(
+            manifest.base.name, manifest.base.revision, artifact=opened.name
+        )
     fingerprint = base_fingerprint(source.folder)
     if fingerprint != manifest.base.fingerprint:
         message = (
@@ -63,9 +64,19 @@ def base_beside(opened: Opened) -> Path | None:
     return beside if beside.is_dir() and not beside.is_symlink() else None
 
 
-def _by_own_name(manifest: Manifest, artifact: str) -> BaseSource:
+def base_named_inside(name: str, revision: str | None = None, *, artifact: str) -> BaseSource:
+    """Find a base by the name that an artifact gives, on this machine alone.
+
+    Args:
+        name: bundled, or a hub id that the hub's cache holds.
+        revision: commit of a hub id.
+        artifact: what messages call the artifact.
+
+    Raises:
+        BaseModelError: there is none of that name here.
+    """
     try:
-        return find_local_base(manifest.base.name, manifest.base.revision)
+        return find_local_base(name, revision)
     except BaseModelError as error:
-        message = f"The base '{manifest.base.name}' of '{artifact}' is not on this machine, and no name in an artifact is fetched. Say where it lies, or what to fetch: base=… in Python, --base on the command line."
+        message = f"The base '{name}' of '{artifact}' is not on this machine, and no name in an artifact is fetched. Say where it lies, or what to fetch: base=… in Python, --base on the command line."
         raise BaseModelError(message) from error

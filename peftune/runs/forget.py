@@ -14,7 +14,7 @@ from peftune.artifacts.foreign import base_named_by, is_peft_folder, load_foreig
 from peftune.artifacts.load import load_prepared
 from peftune.artifacts.manifest import MANIFEST, Manifest
 from peftune.artifacts.opened import find_artifact, open_artifact
-from peftune.artifacts.own_base import base_of
+from peftune.artifacts.own_base import base_named_inside, base_of
 from peftune.data.documents import load_documents
 from peftune.errors import ArtifactError, UsageError
 from peftune.files.folder import SharedFolder
@@ -29,7 +29,7 @@ from peftune.forgetting.scorer import LanguageModelScorer, Reference
 from peftune.forgetting.self_test import Check, self_test
 from peftune.models.base import choose_device, load_trunk
 from peftune.models.prepare import prepare_model
-from peftune.models.source import find_base, find_local_base
+from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.runs.forgetting import CONTROL, summarised
@@ -88,7 +88,11 @@ def self_test_of(
     if MANIFEST in folder.entries:
         source = base_of(open_artifact(folder), base)
     else:
-        source = find_base(base) if base is not None else find_local_base(base_named_by(folder))
+        source = (
+            find_base(base)
+            if base is not None
+            else base_named_inside(base_named_by(folder), artifact=folder.name)
+        )
     documents = load_documents(LanguageModelLoss(dataset_name="bundled:general-text"))
     return self_test(
         source,
