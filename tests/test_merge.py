@@ -17,6 +17,7 @@ from bases import write_base
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, GPT2ForSequenceClassification, GPT2LMHeadModel
+from tuned import moved
 
 import peftune
 from peftune.artifacts.load import load_prepared
@@ -26,8 +27,7 @@ from peftune.artifacts.save import save
 from peftune.cli.main import _exit_code
 from peftune.errors import OutputFolderError, PeftuneError, UsageError, VerificationError
 from peftune.models.merged import UNMERGEABLE, merged_into_base, write_classifier
-from peftune.models.parts import trainable_parameters
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.tokenizer import encode_texts
 from peftune.recipe.task import TaskName
@@ -42,27 +42,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
-def _tuned(
-    base: Path,
-    strategy: Strategy,
-    task: TaskName = "single-label",
-    labels: tuple[str, ...] = LABELS,
-) -> nn.Module:
-    """Prepare a model and move every weight that learns, as training would."""
-    model = prepare_model(
-        str(base), strategy, labels=labels, task=task, max_length=48, use_cpu=True
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in trainable_parameters(model).values():
-            weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-    return model
-
-
 @pytest.fixture(scope="module")
 def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a LoRA adapter."""
-    return save(_tuned(base, LoRA(r=4)), tmp_path_factory.mktemp("saved") / "lora")
+    return save(moved(base, LoRA(r=4)), tmp_path_factory.mktemp("saved") / "lora")
 
 
 def _recorded(folder: Path) -> Any:  # noqa: ANN401 - an array
@@ -127,7 +110,7 @@ def test_what_a_merge_says_of_itself_is_true(
     strategy: Strategy, base: Path, tmp_path: Path
 ) -> None:
     """The largest difference is that of the checkpoint on disk, opened by transformers."""
-    folder = save(_tuned(base, strategy), tmp_path / "adapter")
+    folder = save(moved(base, strategy), tmp_path / "adapter")
 
     merged = peftune.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
 
@@ -141,7 +124,7 @@ def test_what_a_merge_says_of_itself_is_true(
 
 def test_an_adapter_of_int8_is_merged_into_the_base_in_float32(base: Path, tmp_path: Path) -> None:
     """Into the base's own weights, and not into what int8 has made of them."""
-    folder = save(_tuned(base, LoRA8bit(r=4)), tmp_path / "adapter")
+    folder = save(moved(base, LoRA8bit(r=4)), tmp_path / "adapter")
 
     merged = peftune.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
 
@@ -187,7 +170,7 @@ def test_an_artifact_of_language_modeling_merges_into_a_language_model(
     strategy: Strategy, base: Path, tmp_path: Path
 ) -> None:
     """It has no head, so there is nothing else to merge it into."""
-    folder = save(_tuned(base, strategy, "language-modeling", ()), tmp_path / "artifact")
+    folder = save(moved(base, strategy, "language-modeling", ()), tmp_path / "artifact")
 
     merged = peftune.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
 
@@ -211,7 +194,7 @@ def test_other_kinds_of_task_keep_their_kind(
     task: TaskName, labels: tuple[str, ...], scores: str, base: Path, tmp_path: Path
 ) -> None:
     """A pipeline gives each label a probability of its own, and a number as it is."""
-    folder = save(_tuned(base, LoRA(r=4), task, labels), tmp_path / "adapter")
+    folder = save(moved(base, LoRA(r=4), task, labels), tmp_path / "adapter")
 
     merged = peftune.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
 
@@ -271,7 +254,7 @@ def test_a_type_that_corrupts_is_refused(
 
 def test_a_base_held_in_integers_is_never_merged_into(base: Path) -> None:
     """Whoever calls: the model is as it was."""
-    model = _tuned(base, LoRA8bit(r=4))
+    model = moved(base, LoRA8bit(r=4))
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
     with pytest.raises(UsageError) as caught:
@@ -290,7 +273,7 @@ def test_the_table_of_methods_names_methods_of_peft() -> None:
 
 def _wrapped(base: Path, config: peft.PeftConfig) -> nn.Module:
     """Wrap a base as a plug-in might, with what `prepare` leaves on it."""
-    plain = _tuned(base, HeadOnly())
+    plain = moved(base, HeadOnly())
     model: nn.Module = peft.get_peft_model(
         GPT2ForSequenceClassification.from_pretrained(base, num_labels=3, pad_token_id=0), config
     )
@@ -321,7 +304,7 @@ def test_a_method_that_no_merge_is_right_of_is_refused_by_name(
 
 def test_weights_beside_those_of_a_gpt2_are_refused(base: Path) -> None:
     """A strategy that adds modules of its own has more to say than a plain GPT-2 can hold."""
-    model = _tuned(base, HeadOnly())
+    model = moved(base, HeadOnly())
     model.get_submodule("transformer.h.0").add_module("extra", nn.Linear(32, 32))
 
     with pytest.raises(UsageError, match="it leaves weights of its own beside them"):

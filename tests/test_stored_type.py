@@ -16,6 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2ForSequenceClassification
+from tuned import moved
 
 import peftune
 from peftune.artifacts.load import load
@@ -24,7 +25,7 @@ from peftune.artifacts.save import artifact_bytes, save
 from peftune.errors import ArtifactError, RecipeError, UsageError
 from peftune.models.inference import predict_logits
 from peftune.models.parts import trainable_parameters
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.recipe import read_recipe
 from peftune.recipe.task import TaskName
@@ -40,26 +41,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
-def _tuned(
-    base: Path,
-    strategy: Strategy,
-    task: TaskName = "single-label",
-    labels: tuple[str, ...] = LABELS,
-) -> nn.Module:
-    """Prepare a model and move every weight that learns, as training would."""
-    model = prepare_model(
-        str(base), strategy, labels=labels, task=task, max_length=48, use_cpu=True
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in trainable_parameters(model).values():
-            weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-    return model.eval()
-
-
 def _tied(base: Path, task: TaskName = "single-label") -> nn.Module:
     """Prepare a model of two labels that are almost as likely: rounding the head decides."""
-    model = _tuned(base, HeadOnly(), task)
+    model = moved(base, HeadOnly(), task)
     with torch.no_grad():
         [head] = trainable_parameters(model).values()
         head[0] = head[1] + 1e-5 * torch.randn(32, generator=torch.Generator().manual_seed(1))
@@ -79,7 +63,7 @@ def test_what_was_stored_in_bfloat16_is_loaded_in_float32_exactly(
     strategy: Strategy, base: Path, tmp_path: Path
 ) -> None:
     """The file holds the rounded weights; in memory they are the same numbers in float32."""
-    model = _tuned(base, strategy)
+    model = moved(base, strategy)
     whole = save(model, tmp_path / "float32")
     folder = save(model, tmp_path / "bfloat16", dtype="bfloat16", validation_texts=TEXTS)
 
@@ -101,7 +85,7 @@ def test_what_was_stored_in_bfloat16_is_loaded_in_float32_exactly(
 
 def test_the_file_is_half_as_large(base: Path, tmp_path: Path) -> None:
     """That is what it is for."""
-    model = _tuned(base, Full())
+    model = moved(base, Full())
     whole = save(model, tmp_path / "float32")
     half = save(model, tmp_path / "bfloat16", dtype="bfloat16", validation_texts=TEXTS)
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
@@ -114,7 +98,7 @@ def test_the_record_is_of_what_is_stored_and_the_model_is_as_it_was(
     base: Path, tmp_path: Path
 ) -> None:
     """Behaviour is that of the rounded weights; training goes on from the others."""
-    model = _tuned(base, LoRA(r=4))
+    model = moved(base, LoRA(r=4))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
 
     folder = save(model, tmp_path / "adapter", dtype="bfloat16", validation_texts=TEXTS)
@@ -186,7 +170,7 @@ def test_rounding_counts_the_labels_that_change(base: Path) -> None:
 
 def test_weights_that_are_rounded_already_need_no_texts(base: Path, tmp_path: Path) -> None:
     """A run has decided before it scored; a loaded artifact can be saved again as it was."""
-    model = _tuned(base, LoRA(r=4))
+    model = moved(base, LoRA(r=4))
     assert round_weights(model, TEXTS).dtype == "bfloat16"
 
     folder = save(model, tmp_path / "adapter", dtype="bfloat16")
@@ -196,10 +180,10 @@ def test_weights_that_are_rounded_already_need_no_texts(base: Path, tmp_path: Pa
 
 def test_bfloat16_without_texts_or_without_labels_is_refused(base: Path, tmp_path: Path) -> None:
     """Nothing could show that it does no harm."""
-    number = _tuned(base, LoRA(r=4), "regression", ("stars",))
+    number = moved(base, LoRA(r=4), "regression", ("stars",))
 
     with pytest.raises(UsageError) as caught:
-        save(_tuned(base, LoRA(r=4)), tmp_path / "adapter", dtype="bfloat16")
+        save(moved(base, LoRA(r=4)), tmp_path / "adapter", dtype="bfloat16")
     assert str(caught.value) == (
         "There are no texts on which to see whether bfloat16 changes a label. "
         "Pass validation_texts=…, or save in float32."
@@ -216,10 +200,10 @@ def test_bfloat16_without_texts_or_without_labels_is_refused(base: Path, tmp_pat
 def test_plain_peft_and_transformers_open_it_as_peftune_does(base: Path, tmp_path: Path) -> None:
     """Both hold the rounded weights in float32."""
     of_adapter = save(
-        _tuned(base, LoRA(r=4)), tmp_path / "adapter", dtype="bfloat16", validation_texts=TEXTS
+        moved(base, LoRA(r=4)), tmp_path / "adapter", dtype="bfloat16", validation_texts=TEXTS
     )
     of_model = save(
-        _tuned(base, Full()), tmp_path / "model", dtype="bfloat16", validation_texts=TEXTS
+        moved(base, Full()), tmp_path / "model", dtype="bfloat16", validation_texts=TEXTS
     )
 
     plain = GPT2ForSequenceClassification.from_pretrained(base, num_labels=3, pad_token_id=0)
@@ -244,7 +228,7 @@ def test_a_file_of_another_type_than_the_manifest_says_is_refused(
     from peftune.artifacts.manifest import Manifest
     from peftune.artifacts.manifest_file import write_manifest
 
-    model = _tuned(base, HeadOnly())
+    model = moved(base, HeadOnly())
     options: dict[str, Any] = (
         {} if says == "bfloat16" else {"dtype": "bfloat16", "validation_texts": TEXTS}
     )
@@ -273,7 +257,7 @@ def test_an_embedding_that_did_not_learn_is_never_saved(
     tmp_path: Path,
 ) -> None:
     """PEFT saves embeddings unasked where one is adapted or has grown; here only updates are."""
-    folder = save(_tuned(base, LoRA(r=2, target_modules=targets)), tmp_path / "adapter")
+    folder = save(moved(base, LoRA(r=2, target_modules=targets)), tmp_path / "adapter")
 
     names = set(load_file(folder / "adapter_model.safetensors"))
     assert all(".lora_" in name or name == "base_model.model.score.weight" for name in names), (
@@ -284,7 +268,7 @@ def test_an_embedding_that_did_not_learn_is_never_saved(
 
 def test_a_frozen_embedding_is_no_part_of_a_half_frozen_model(base: Path, tmp_path: Path) -> None:
     """What learned is saved, and nothing else."""
-    folder = save(_tuned(base, Full(freeze_layers=1)), tmp_path / "adapter")
+    folder = save(moved(base, Full(freeze_layers=1)), tmp_path / "adapter")
 
     names = set(load_file(folder / "adapter_model.safetensors"))
     assert not any("wte" in name or "wpe" in name or ".h.0." in name for name in names)

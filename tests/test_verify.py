@@ -12,6 +12,7 @@ import pytest
 import torch
 from bases import write_base
 from torch import nn
+from tuned import moved
 
 import peftune
 from peftune.artifacts.load import load, load_prepared
@@ -22,8 +23,7 @@ from peftune.cli.main import _exit_code
 from peftune.errors import ArtifactError, PeftuneError, UsageError
 from peftune.models.inference import predict_logits
 from peftune.models.parts import trainable_parameters
-from peftune.models.prepare import preparation_of, prepare_model
-from peftune.recipe.task import TaskName
+from peftune.models.prepare import preparation_of
 from peftune.sharing.verification import On, Verification
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
@@ -39,27 +39,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
-def _tuned(
-    base: Path,
-    strategy: Strategy,
-    task: TaskName = "single-label",
-    labels: tuple[str, ...] = LABELS,
-) -> nn.Module:
-    """Prepare a model and move every weight that learns, as training would."""
-    model = prepare_model(
-        str(base), strategy, labels=labels, task=task, max_length=48, use_cpu=True
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in trainable_parameters(model).values():
-            weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-    return model
-
-
 @pytest.fixture(scope="module")
 def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a LoRA adapter of the base in float32."""
-    return save(_tuned(base, LoRA(r=4)), tmp_path_factory.mktemp("saved") / "lora")
+    return save(moved(base, LoRA(r=4)), tmp_path_factory.mktemp("saved") / "lora")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +50,7 @@ def of_int8(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a LoRA adapter of the base in int8."""
     folder = tmp_path_factory.mktemp("saved")
     shutil.copytree(base, folder / "base")
-    return save(_tuned(base, LoRA8bit(r=4)), folder / "lora-8bit")
+    return save(moved(base, LoRA8bit(r=4)), folder / "lora-8bit")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +79,7 @@ def test_what_was_saved_is_reproduced_exactly_where_it_was_saved(
     strategy: Strategy, base: Path, tmp_path: Path
 ) -> None:
     """Each text alone, as it was recorded: no difference at all; merging makes one of rounding."""
-    folder = save(_tuned(base, strategy), tmp_path / "artifact")
+    folder = save(moved(base, strategy), tmp_path / "artifact")
 
     found = peftune.verify(folder, base=str(base), on=["fp32", "merged"], use_cpu=True)
 
@@ -121,7 +104,7 @@ def test_what_was_saved_is_reproduced_exactly_where_it_was_saved(
 
 def test_a_whole_model_is_verified_without_its_base(base: Path, tmp_path: Path) -> None:
     """It holds every weight and its tokenizer."""
-    folder = save(_tuned(base, Full()), tmp_path / "model")
+    folder = save(moved(base, Full()), tmp_path / "model")
 
     assert peftune.verify(folder, use_cpu=True).passed
 
@@ -232,9 +215,9 @@ def test_regression_and_multi_label_have_differences_of_their_own(
     base: Path, rows: Path, tmp_path: Path
 ) -> None:
     """A number has no label that could flip; of several labels any one may."""
-    number = save(_tuned(base, LoRA8bit(r=4), "regression", ("score",)), tmp_path / "number")
+    number = save(moved(base, LoRA8bit(r=4), "regression", ("score",)), tmp_path / "number")
     several = save(
-        _tuned(base, LoRA8bit(r=4), "multi-label"),
+        moved(base, LoRA8bit(r=4), "multi-label"),
         tmp_path / "several",
         label_thresholds=[0.2, 0.5, 0.7],
     )
@@ -256,7 +239,7 @@ def test_regression_and_multi_label_have_differences_of_their_own(
 
 def test_an_artifact_without_a_head_is_replayed_by_its_tokens(base: Path, tmp_path: Path) -> None:
     """Merged too: what it makes of a text is what its trunk makes of it."""
-    folder = save(_tuned(base, LoRA(r=4), "language-modeling", ()), tmp_path / "language")
+    folder = save(moved(base, LoRA(r=4), "language-modeling", ()), tmp_path / "language")
 
     found = peftune.verify(folder, base=str(base), on=["fp32", "merged"], use_cpu=True)
 
@@ -279,7 +262,7 @@ def test_what_cannot_be_replayed_is_refused_in_a_line(
     """A precision that is unknown or was never recorded, and rows where nothing is said of them."""
     unknown: list[Any] = ["fp31"]
     int8: list[On] = ["int8"]
-    language = save(_tuned(base, LoRA(r=4), "language-modeling", ()), tmp_path / "language")
+    language = save(moved(base, LoRA(r=4), "language-modeling", ()), tmp_path / "language")
     (tmp_path / "empty.txt").write_text("")
 
     assert _refusal(adapter, base=str(base), on=unknown) == (
@@ -299,7 +282,7 @@ def test_what_cannot_be_replayed_is_refused_in_a_line(
 
 def test_logits_that_overflow_are_refused_by_load_and_verify(base: Path, tmp_path: Path) -> None:
     """Finite weights can make numbers that are not; nobody sees a traceback of it."""
-    model = _tuned(base, HeadOnly())
+    model = moved(base, HeadOnly())
     folder = save(model, tmp_path / "adapter")
     values = json.loads((folder / "peftune.json").read_text())
     with torch.no_grad():

@@ -15,6 +15,7 @@ from peftune.models.parts import trainable_parameters
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import LanguageModelLoss, Measurement
+from peftune.recipe.task import TaskName
 from peftune.strategies import Strategy
 
 LABELS = ("bad", "good")
@@ -34,6 +35,23 @@ TEXTS = [ProbeText(PROBE, DOCUMENTS)]
 def prepared(base: Path | str, strategy: Strategy) -> nn.Module:
     """Prepare a base for two labels, on the CPU."""
     return prepare_model(str(base), strategy, labels=LABELS, max_length=32, seed=0, use_cpu=True)
+
+
+def moved(
+    base: Path | str,
+    strategy: Strategy,
+    task: TaskName = "single-label",
+    labels: Sequence[str] = ("bad", "so-so", "good"),
+) -> nn.Module:
+    """Prepare a model, and move every weight that learns, as training would."""
+    model = prepare_model(
+        str(base), strategy, labels=labels, task=task, max_length=48, use_cpu=True
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in trainable_parameters(model).values():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
+    return model
 
 
 def batch(model: nn.Module) -> dict[str, torch.Tensor]:
