@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from peftune.data.task import Task
 from peftune.data.tokens import Tokens
+from peftune.lean.gradients import kept_gradients
 from peftune.lean.held import held_in_bfloat16
 from peftune.lean.maps import Computing
 from peftune.lean.training import lean_training
@@ -145,6 +146,7 @@ def train(
     with (
         held_in_bfloat16(model) if bf16 and alone else contextlib.nullcontext(),
         lean_training(model, computing, dropout=section.trunk_dropout),
+        kept_gradients(model, processes=trainer.args.world_size),
         PeakMemory(device) as memory,
     ):
         trainer.train(resume_from_checkpoint=str(resume) if resume else False)
