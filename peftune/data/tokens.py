@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -42,6 +43,13 @@ class Tokens:
     dataset: Dataset
     truncated: int
     dropped_tokens: int = 0
+
+    @property
+    def mean_length(self) -> float:
+        """Return the mean number of tokens of a row."""
+        if "length" not in self.dataset.column_names:  # windows, all of one length
+            return float(len(self.dataset[0]["input_ids"]))
+        return float(pc.mean(self.dataset.data.column("length")).as_py())
 
 
 def tokenize_rows(rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Tokens:

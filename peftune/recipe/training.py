@@ -121,7 +121,12 @@ class TrainingSection(Section):
         None, gt=0, description="Stop after this many evaluations without a better one."
     )
     bf16: bool | Literal["auto"] = Field(
-        "auto", description="bfloat16 autocast; auto: on a GPU that has it."
+        "auto",
+        description="Compute in bfloat16; auto: on a GPU that has it, and on a CPU that has it for a trunk of 64 million weights or more.",
+    )
+    trunk_dropout: bool = Field(
+        True,
+        description="Drop in the trunk, while training, what the base's configuration says; false: nothing, which is faster.",
     )
     activation_checkpointing: bool = Field(
         False,

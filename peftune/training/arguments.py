@@ -24,6 +24,7 @@ def training_arguments(
     *,
     device: torch.device,
     checkpoints: Path,
+    bf16: bool = False,
     run_name: str = "peftune",
 ) -> TrainingArguments:
     """Translate a resolved `training` section.
@@ -32,6 +33,7 @@ def training_arguments(
         section: with learning rate and weight decay filled in.
         device: where the model lives.
         checkpoints: folder for the training state.
+        bf16: compute in bfloat16, as `uses_bfloat16` decides.
         run_name: what the programs of `report_to` call the run.
     """
     seed = stream_seed(section.seed, "training")
@@ -62,7 +64,7 @@ def training_arguments(
         metric_for_best_model=f"eval_{section.metric_for_best_model}",
         greater_is_better=section.metric_for_best_model not in LOWER_IS_BETTER,
         label_names=["labels"],
-        bf16=_uses_bf16(section, device),
+        bf16=bf16,
         use_cpu=device.type == "cpu",
         dataloader_num_workers=section.dataloader_num_workers,
         ddp_find_unused_parameters=False,
@@ -73,12 +75,6 @@ def training_arguments(
         data_seed=seed,
         **_checkpointing(section),
     )
-
-
-def _uses_bf16(section: TrainingSection, device: torch.device) -> bool:
-    if section.bf16 != "auto":
-        return section.bf16
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def _checkpointing(section: TrainingSection) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from transformers import TrainerCallback
 
 from peftune.data.task import Task
 from peftune.data.tokens import Tokens
+from peftune.lean.held import held_in_bfloat16
+from peftune.lean.maps import Computing
+from peftune.lean.training import lean_training
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
@@ -26,6 +30,7 @@ from peftune.tasks.multi_label import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
+from peftune.training.precision import uses_bfloat16
 from peftune.training.trainer import ClassifierTrainer, Objective
 from peftune.training.ways import way_of
 
@@ -104,6 +109,7 @@ def train(
     """
     preparation = preparation_of(model)
     device = next(model.parameters()).device
+    bf16 = uses_bfloat16(section.bf16, model)
     way = way_of(task.kind)
     learned, chosen_by = (
         way.tokens(rows, preparation.tokenizer, max_length=preparation.max_length)
@@ -112,7 +118,7 @@ def train(
     trainer = way.trainer(
         model=model,
         args=training_arguments(
-            section, device=device, checkpoints=checkpoints, run_name=run_name
+            section, device=device, checkpoints=checkpoints, bf16=bf16, run_name=run_name
         ),
         tokenizer=preparation.tokenizer,
         train=learned.dataset,
@@ -130,8 +136,17 @@ def train(
     resume = latest_whole(checkpoints, run_identity)
     if resume is not None:
         logger.info("resuming from %s", resume.name)
+    # Terms of the loss and callbacks may look at the base, which then stays as it is.
+    alone = not (trainer.regularizers or callbacks)
+    computing = Computing.of(
+        device, bf16=bf16, tokens=learned.mean_length * section.per_device_train_batch_size
+    )
     started = time.perf_counter()
-    with PeakMemory(device) as memory:
+    with (
+        held_in_bfloat16(model) if bf16 and alone else contextlib.nullcontext(),
+        lean_training(model, computing, dropout=section.trunk_dropout),
+        PeakMemory(device) as memory,
+    ):
         trainer.train(resume_from_checkpoint=str(resume) if resume else False)
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -1,0 +1,189 @@
+"""Linear maps of frozen, adapted and learning weights, with backward passes written by hand.
+
+They save what their gradients need and nothing else: a frozen weight saves no input, an adapted one
+its input and the rank-r product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.autograd import Function
+
+from peftune.kernels.noise import Kept, Noise
+from peftune.kernels.products import Product, gradient_of_weight
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """A low-rank update beside a weight.
+
+    Args:
+        down: `A`, (rank, inputs).
+        up: `B`, (outputs, rank).
+        scale: what the update is multiplied by.
+        dropout: share of its inputs that is dropped while training.
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+    dropout: float = 0.0
+
+
+class _Frozen(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        product: Product,
+    ) -> torch.Tensor:
+        ctx.product = product
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return product.forward(x, None if bias is None else bias.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # noqa: ANN401
+        needs_x, needs_bias, _ = ctx.needs_input_grad
+        gradient = gradient.contiguous()
+        back = ctx.product.backward(gradient) if needs_x else None
+        return back, _summed(gradient, ctx.bias_dtype) if needs_bias else None, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    product: Product
+    scale: float
+    kept: Kept | None
+
+
+class _Adapted(Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917 - torch passes tensors by place
+        ctx: Any,  # noqa: ANN401 - torch's context
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        work: _Work,
+    ) -> torch.Tensor:
+        a, b, kept = down.to(x.dtype), up.to(x.dtype), work.kept
+        found = work.product.forward(x, None if bias is None else bias.to(x.dtype))
+        inner = (x if kept is None else x * kept.mask) @ a.t()  # (tokens, rank)
+        ctx.scale = work.scale if kept is None else work.scale * kept.scale
+        found.addmm_(inner, b.t(), alpha=ctx.scale)
+        ctx.save_for_backward(x, inner, a, b, *(() if kept is None else (kept.mask,)))
+        ctx.product = work.product
+        ctx.dtypes = (None if bias is None else bias.dtype, down.dtype, up.dtype)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # noqa: ANN401
+        x, inner, a, b, *masks = ctx.saved_tensors
+        mask = masks[0] if masks else None
+        needs_x, needs_bias, needs_down, needs_up = ctx.needs_input_grad[:4]
+        bias_dtype, down_dtype, up_dtype = ctx.dtypes
+        gradient = gradient.contiguous()
+        towards = gradient @ b  # (tokens, rank)
+        up = (gradient.t() @ inner).to(up_dtype).mul_(ctx.scale) if needs_up else None
+        down = None
+        if needs_down:
+            seen = x if mask is None else x * mask
+            down = (towards.t() @ seen).to(down_dtype).mul_(ctx.scale)
+        back = None
+        if needs_x:
+            back = ctx.product.backward(gradient)
+            if mask is None:
+                back.addmm_(towards, a, alpha=ctx.scale)
+            else:
+                back.add_((towards @ a).mul_(mask), alpha=ctx.scale)
+        bias = _summed(gradient, bias_dtype) if needs_bias else None
+        return back, bias, down, up, None
+
+
+class _Learning(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        product: Product,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.product = product
+        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
+        return product.forward(x, None if bias is None else bias.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # noqa: ANN401
+        (x,) = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        weight_dtype, bias_dtype = ctx.dtypes
+        gradient = gradient.contiguous()
+        back = ctx.product.backward(gradient) if needs_x else None
+        weight = gradient_of_weight(x, gradient).to(weight_dtype) if needs_weight else None
+        bias = _summed(gradient, bias_dtype) if needs_bias else None
+        return back, weight, bias, None
+
+
+def frozen_linear(
+    x: torch.Tensor, product: Product, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return `x W + b` with a weight that gets no gradient; a bias may learn.
+
+    Args:
+        x: (tokens, inputs).
+        product: of the weight.
+        bias: (outputs,).
+    """
+    found: torch.Tensor = _Frozen.apply(x, bias, product)
+    return found
+
+
+def adapted_linear(
+    x: torch.Tensor,
+    product: Product,
+    update: LowRank,
+    *,
+    bias: torch.Tensor | None = None,
+    noise: Noise | None = None,
+) -> torch.Tensor:
+    """Return `x W + b + s dropout(x) Aᵀ Bᵀ` with a frozen weight and a learning update.
+
+    Args:
+        x: (tokens, inputs).
+        product: of the weight.
+        update: what learns.
+        bias: (outputs,).
+        noise: of this pass; None drops nothing.
+
+    References:
+        Hu et al. 2021, LoRA, arXiv:2106.09685, equation 3.
+    """
+    kept = noise.kept(x.shape, update.dropout) if noise and update.dropout > 0 else None
+    work = _Work(product, update.scale, kept)
+    found: torch.Tensor = _Adapted.apply(x, bias, update.down, update.up, work)
+    return found
+
+
+def learning_linear(
+    x: torch.Tensor, weight: torch.Tensor, product: Product, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return `x W + b` with a weight that learns.
+
+    Args:
+        x: (tokens, inputs).
+        weight: (inputs, outputs): who gets the gradient, in its own type.
+        product: of the weight as it is now, in the type of `x`.
+        bias: (outputs,).
+    """
+    found: torch.Tensor = _Learning.apply(x, weight, bias, product)
+    return found
+
+
+def _summed(gradient: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return gradient.sum(0, dtype=dtype)

@@ -1,0 +1,161 @@
+"""A module of a block as one linear map, whatever holds its weight and whatever learns beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
+from peftune.kernels.noise import Noise
+from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn
+
+_WORTH_PACKING = 256
+"""Tokens of a batch from which frozen weights are laid out anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """How products are computed.
+
+    Args:
+        dtype: float32 or bfloat16.
+        device: where.
+        pack: lay frozen weights out anew for a CPU, which takes a copy for each direction.
+        tokens: rows that a product will mostly have.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    pack: bool = False
+    tokens: int = 512
+
+    @classmethod
+    def of(cls, device: torch.device, *, bf16: bool, tokens: float) -> Computing:
+        """Decide for a training.
+
+        Args:
+            device: where.
+            bf16: compute in bfloat16.
+            tokens: of a batch, in the mean. A small batch does not pay for packing: it gains less
+                time, and the copies would be most of its memory.
+        """
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        pack = device.type == "cpu" and tokens >= _WORTH_PACKING and has_onednn()
+        return cls(dtype, device, pack=pack, tokens=round(tokens))
+
+
+class LinearMap:
+    """What a linear module of a block computes.
+
+    A module that is not known, such as a plug-in's, is called as it is.
+
+    Args:
+        module: `Conv1D`, `nn.Linear`, bitsandbytes' `Linear8bitLt`, one of these inside a LoRA
+            layer of PEFT, or any other.
+        computing: how products are computed.
+    """
+
+    def __init__(self, module: nn.Module, computing: Computing) -> None:
+        self._module = module
+        self._computing = computing
+        self._adapter = _plain_lora(module)
+        base: Any = module.base_layer if self._adapter is not None else module
+        self._base = base
+        self._known = _is_known(base) and not (self._adapter and _learns(base))
+        self._product: Product | None = None
+
+    def __call__(self, x: torch.Tensor, noise: Noise | None) -> torch.Tensor:
+        """Map (tokens, inputs) to (tokens, outputs).
+
+        Args:
+            x: in the type that is computed in.
+            noise: of this pass; None drops nothing.
+        """
+        if not self._known or _switched_off(self._module):
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
+                found: torch.Tensor = self._module(x).to(x.dtype)
+            return found
+        bias = self._base.bias
+        if self._adapter is not None:
+            update = _update(self._module, self._adapter)
+            return adapted_linear(x, self._frozen(), update, bias=bias, noise=noise)
+        if _learns(self._base):
+            weight = _oriented(self._base)
+            product = Plain(weight.detach().to(self._computing.dtype))
+            return learning_linear(x, weight, product, bias)
+        return frozen_linear(x, self._frozen(), bias)
+
+    def _frozen(self) -> Product:
+        """Prepare a weight that does not change at its first use."""
+        if self._product is None:
+            self._product = _product(self._base, self._computing)
+        return self._product
+
+
+def is_int8(module: nn.Module) -> bool:
+    """Say whether a module is bitsandbytes' linear map with frozen int8 codes."""
+    kind = type(module)
+    return (
+        kind.__name__ == "Linear8bitLt"
+        and kind.__module__.startswith("bitsandbytes.")
+        and module.weight.dtype == torch.int8
+    )
+
+
+def _is_known(base: nn.Module) -> bool:
+    return type(base) in {Conv1D, nn.Linear} or is_int8(base)
+
+
+def _learns(base: Any) -> bool:  # noqa: ANN401 - a module with a weight
+    return bool(base.weight.requires_grad)
+
+
+def _oriented(base: Any) -> torch.Tensor:  # noqa: ANN401 - a module with a weight
+    """Return a float weight as (inputs, outputs)."""
+    weight: torch.Tensor = base.weight
+    return weight if isinstance(base, Conv1D) else weight.t()
+
+
+def _product(base: Any, computing: Computing) -> Product:  # noqa: ANN401 - a module with a weight
+    if is_int8(base):
+        scale = base.state.SCB if base.weight.SCB is None else base.weight.SCB
+        return Int8(base.weight.data, scale.float() / 127.0)
+    weight = _oriented(base).detach()
+    if computing.pack:
+        return Packed(weight.to(computing.dtype), tokens=computing.tokens)
+    return Plain(weight.to(computing.dtype))
+
+
+def _plain_lora(module: nn.Module) -> str | None:
+    """Name the adapter of a LoRA layer that is nothing but `s B A` beside its weight."""
+    if not isinstance(module, LoraLayer):
+        return None
+    base: Any = module.base_layer
+    is_plain = type(module) is LoraLinear or is_int8(base)
+    names = module.active_adapters
+    if not is_plain or len(names) != 1 or names[0] not in module.lora_A:
+        return None
+    name = str(names[0])
+    alone = getattr(module, "lora_variant", {}).get(name) is None
+    no_bias = getattr(module.lora_B[name], "bias", None) is None
+    return name if alone and no_bias else None
+
+
+def _switched_off(module: Any) -> bool:  # noqa: ANN401 - perhaps a LoRA layer
+    return isinstance(module, LoraLayer) and (module.disable_adapters or module.merged)
+
+
+def _update(module: Any, name: str) -> LowRank:  # noqa: ANN401 - a LoRA layer
+    dropout = module.lora_dropout[name]
+    return LowRank(
+        module.lora_A[name].weight,
+        module.lora_B[name].weight,
+        float(module.scaling[name]),
+        float(dropout.p) if isinstance(dropout, nn.Dropout) else 0.0,
+    )

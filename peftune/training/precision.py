@@ -1,0 +1,48 @@
+"""In which type a training computes."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from peftune.models.parts import trunk_of
+
+_WORTH = 64_000_000
+"""Weights of a trunk from which bfloat16 is chosen on a CPU: a smaller one gains little."""
+
+_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
+"""What Linux calls the instructions of x86 and ARM that multiply bfloat16."""
+
+
+def uses_bfloat16(setting: bool | Literal["auto"], model: nn.Module) -> bool:
+    """Say whether a model is to be trained in bfloat16.
+
+    Args:
+        setting: `bf16` of a recipe. `auto` chooses it on a GPU that has it, and on a CPU that
+            multiplies bfloat16 for a trunk of at least 64 million weights.
+        model: a prepared model.
+    """
+    if setting != "auto":
+        return setting
+    trunk = trunk_of(model)
+    if trunk.wte.weight.device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return multiplies_bfloat16() and sum(w.numel() for w in trunk.parameters()) >= _WORTH
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Say whether this CPU has instructions that multiply bfloat16; as Linux tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    named = (line.partition(":") for line in lines)
+    return any(
+        name.strip() in {"flags", "Features"} and not _FLAGS.isdisjoint(flags.split())
+        for name, _, flags in named
+    )

@@ -1,0 +1,173 @@
+"""The backward passes written by hand are the gradients, and dropout drops what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.nn.functional import scaled_dot_product_attention
+
+from peftune.kernels.attention import causal_attention
+from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
+from peftune.kernels.noise import Noise, dropped_sum
+from peftune.kernels.products import Int8, Packed, Plain, Product, gradient_of_weight
+
+CPU = torch.device("cpu")
+
+
+def doubles(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Draw numbers in double precision that ask for a gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+def reseeded(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Let a function with dropout drop the same at every call."""
+
+    def call(*tensors: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(7)
+        return function(*tensors, Noise(CPU))
+
+    return call
+
+
+def test_gradients_of_a_frozen_linear_map() -> None:
+    """Input and bias get theirs; the weight gets none."""
+    x, bias, weight = doubles(5, 4), doubles(3, seed=1), doubles(4, 3, seed=2)
+
+    assert gradcheck(lambda x, bias: frozen_linear(x, Plain(weight.detach()), bias), (x, bias))
+
+    frozen_linear(x, Plain(weight.detach()), bias).sum().backward()
+    assert weight.grad is None
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_of_an_adapted_linear_map(dropout: float) -> None:
+    """Input, bias and both factors get theirs, of what was not dropped."""
+    weight = doubles(4, 6, seed=4).detach()
+
+    def adapted(
+        x: torch.Tensor, bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, noise: Noise
+    ) -> torch.Tensor:
+        update = LowRank(a, b, 0.5, dropout)
+        return adapted_linear(x, Plain(weight), update, bias=bias, noise=noise)
+
+    tensors = (doubles(5, 4), doubles(6, seed=1), doubles(2, 4, seed=2), doubles(6, 2, seed=3))
+    assert gradcheck(reseeded(adapted), tensors)
+
+
+def test_gradients_of_a_learning_linear_map() -> None:
+    """Input, weight and bias get theirs."""
+    tensors = (doubles(5, 4), doubles(4, 3, seed=1), doubles(3, seed=2))
+
+    assert gradcheck(lambda x, w, b: learning_linear(x, w, Plain(w.detach()), b), tensors)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_of_attention(dropout: float) -> None:
+    """Queries, keys and values get theirs, of what was not dropped."""
+
+    def attended(projected: torch.Tensor, noise: Noise) -> torch.Tensor:
+        return causal_attention(projected, 2, scaling=0.7, noise=noise, dropout=dropout)
+
+    assert gradcheck(reseeded(attended), (doubles(2, 5, 12),))
+
+
+@pytest.mark.parametrize("time", [1, 17, 128, 129])
+def test_attention_is_torchs_own(time: int) -> None:
+    """Short texts go one way and long ones another; both are causal attention."""
+    torch.manual_seed(0)
+    projected = torch.randn(2, time, 3 * 8)
+    query, key, value = projected.view(2, time, 3, 4, 2).permute(2, 0, 3, 1, 4)
+    expected = scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.5)
+
+    found = causal_attention(projected, 4, scaling=0.5)
+
+    assert torch.allclose(found, expected.transpose(1, 2).reshape(2, time, 8), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("make", [Plain, lambda weight: Packed(weight, tokens=7)])
+def test_every_product_is_the_same_product(
+    make: Callable[[torch.Tensor], Product], dtype: torch.dtype
+) -> None:
+    """However a weight is laid out, forwards, backwards and for a weight's gradient."""
+    torch.manual_seed(0)
+    x, weight, bias, back = (
+        torch.randn(shape).to(dtype) for shape in ((7, 24), (24, 40), (40,), (7, 40))
+    )
+    product = make(weight)
+    close = {torch.float32: 1e-5, torch.bfloat16: 0.1}[dtype]
+
+    pairs = (
+        (product.forward(x, bias), x.double() @ weight.double() + bias.double()),
+        (product.forward(x, None), x.double() @ weight.double()),
+        (product.backward(back), back.double() @ weight.double().T),
+        (gradient_of_weight(x, back), x.double().T @ back.double()),
+    )
+    for found, expected in pairs:
+        assert found.dtype == dtype
+        assert torch.allclose(found.double(), expected, atol=close, rtol=close)
+
+
+def test_the_product_of_int8_codes_rounds_no_code() -> None:
+    """In bfloat16 too: it holds whole numbers up to 256, and the scale comes afterwards."""
+    torch.manual_seed(0)
+    codes = torch.randint(-127, 128, (40, 24), dtype=torch.int8)
+    scale = torch.rand(40) / 100
+    x, back = torch.randn(7, 24), torch.randn(7, 40)
+    weight = (codes.double() * scale.double()[:, None]).T
+
+    product = Int8(codes, scale)
+
+    assert torch.allclose(product.forward(x, None).double(), x.double() @ weight, atol=1e-5)
+    assert torch.allclose(product.backward(back).double(), back.double() @ weight.T, atol=1e-5)
+    assert torch.equal(codes.to(torch.bfloat16).to(torch.int8), codes)
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(probability: float) -> None:
+    """Of a million values the share is right to five standard errors, and the mean stays."""
+    torch.manual_seed(0)
+    count = 1_000_003
+    kept = Noise(CPU).kept((count,), probability)
+
+    error = (probability * (1 - probability) / count) ** 0.5
+    assert abs(1 - float(kept.mask.double().mean()) - probability) < 5 * error
+    assert set(kept.mask.unique().tolist()) == {0, 1}
+    assert kept.scale == pytest.approx(1 / (1 - probability), rel=2e-5)
+
+
+def test_dropout_follows_torchs_seed_and_goes_on() -> None:
+    """The same seed drops the same; a second draw of one pass, and another pass, drop otherwise."""
+
+    def masks(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed)
+        first, second = Noise(CPU), Noise(CPU)
+        return [noise.kept((50, 40), 0.5).mask for noise in (first, first, second)]
+
+    first, again, other = masks(0), masks(0), masks(1)
+
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    drawn = [*first, *other]
+    assert not any(torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+
+def test_a_dropped_sum_drops_from_the_update_alone() -> None:
+    """What is dropped leaves the stream as it is; gradients go where values went."""
+    torch.manual_seed(0)
+    stream, update = (
+        torch.zeros(40, 30, requires_grad=True),
+        torch.ones(40, 30, requires_grad=True),
+    )
+
+    found = dropped_sum(stream, update, Noise(CPU), 0.25)
+    found.sum().backward()
+
+    assert update.grad is not None
+    assert stream.grad is not None
+    assert torch.equal(found, update.grad)
+    assert torch.equal(stream.grad, torch.ones(40, 30))
+    assert found.detach().unique().tolist() == pytest.approx([0.0, 4 / 3])
