@@ -58,6 +58,7 @@ def evidence(
                 artifact_bytes=artifact_bytes,
                 examples_seen=examples_seen,
                 steps=examples_seen // 16,
+                train_dtype="float32",
             ),
             findings=(),
             environment={},

@@ -164,7 +164,9 @@ def _run(strategy: str, seed: int, learning: Learning) -> Run:
         ),
         learning=learning,
         forgetting=Forgetting([probe], {"adapter_off_forgetting": 0.0}, probe.verdict, path=path),
-        cost=Cost(12.34 + seed, 99.9, 512 * 1024**2, 131_840, 5_454_080, 537_461, 2400, 150),
+        cost=Cost(
+            12.34 + seed, 99.9, 512 * 1024**2, 131_840, 5_454_080, 537_461, 2400, 150, "float32"
+        ),
         findings=[finding] if strategy == "head-only" else [],
         environment={"versions": {"python": "3.11.7"}, "device": "cpu", "threads": seed + 1},
         checks=_checks(),

@@ -211,6 +211,7 @@ def facts() -> Facts:
         best_step=30,
         best_value=0.9,
         resumed_from=None,
+        bf16=False,
         truncated=0,
     )
     return Facts(

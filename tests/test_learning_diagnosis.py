@@ -287,6 +287,7 @@ def facts() -> Facts:
         best_step=12,
         best_value=0.9,
         resumed_from=None,
+        bf16=False,
         truncated=0,
     )
     recipe = read_recipe("quickstart")

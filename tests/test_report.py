@@ -65,7 +65,7 @@ KEYS = {
     "forgetting.probes[].power": "spread needed_documents enough",
     "forgetting.probes[].details": "nats_per_token_before nats_per_token_after nats_per_token_forgetting perplexity_ratio word_perplexity_before word_perplexity_after base_entropy agreement",
     "forgetting.probes[].protocol": "prefix window windows batch_size batches padding head logits sums aggregation sha256",
-    "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps reason",
+    "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps train_dtype reason",
     "findings[]": "code severity message advice step",
     "checks": "status rows results lengths cleaned leaked_score",
     "checks.results[]": "code status message advice count rows",

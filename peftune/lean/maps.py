@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.layer import LoraLayer
@@ -14,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise
 from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn
+from peftune.models.parts import trunk_of
 
 _WORTH_PACKING = 256
 """Tokens of a batch from which frozen weights are laid out anew."""
@@ -36,17 +38,28 @@ class Computing:
     tokens: int = 512
 
     @classmethod
-    def of(cls, device: torch.device, *, bf16: bool, tokens: float) -> Computing:
+    def of(cls, model: nn.Module, *, bf16: bool, tokens: float) -> Computing:
         """Decide for a training.
 
+        Frozen weights are packed where batches are large enough to gain from it, and where the
+        copies take less than an eighth of the memory that is free. A small batch gains less time,
+        and the copies would be most of its memory.
+
         Args:
-            device: where.
+            model: a prepared model.
             bf16: compute in bfloat16.
-            tokens: of a batch, in the mean. A small batch does not pay for packing: it gains less
-                time, and the copies would be most of its memory.
+            tokens: of a batch, in the mean.
         """
         dtype = torch.bfloat16 if bf16 else torch.float32
-        pack = device.type == "cpu" and tokens >= _WORTH_PACKING and has_onednn()
+        blocks = trunk_of(model).h
+        copies = 2 * dtype.itemsize * sum(w.numel() for w in blocks.parameters())
+        device = next(blocks.parameters()).device
+        pack = (
+            device.type == "cpu"
+            and has_onednn()
+            and tokens >= _WORTH_PACKING
+            and copies < psutil.virtual_memory().available / 8
+        )
         return cls(dtype, device, pack=pack, tokens=round(tokens))
 
 

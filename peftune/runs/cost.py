@@ -42,5 +42,6 @@ def cost_of(model: nn.Module, training: TrainingResult, artifact: Path) -> Cost:
         artifact_bytes=artifact_bytes(artifact),
         examples_seen=training.examples,
         steps=training.steps,
+        train_dtype="bfloat16" if training.bf16 else "float32",
         reason="; ".join(reasons) or None,
     )

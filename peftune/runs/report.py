@@ -165,6 +165,7 @@ class Cost:
         artifact_bytes: size of the artifact folder.
         examples_seen: rows read in training, repeats counted.
         steps: optimizer steps.
+        train_dtype: type that training computed in: float32 or bfloat16.
         reason: why values are None.
     """
 
@@ -176,6 +177,7 @@ class Cost:
     artifact_bytes: int
     examples_seen: int
     steps: int
+    train_dtype: Literal["float32", "bfloat16"]
     reason: str | None = None
 
 

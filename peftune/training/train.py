@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from peftune.data.task import Task
 from peftune.data.tokens import Tokens
+from peftune.lean.gradients import kept_gradients
 from peftune.lean.held import held_in_bfloat16
 from peftune.lean.maps import Computing
 from peftune.lean.training import lean_training
@@ -58,6 +59,7 @@ class TrainingResult:
         best_step: step of the checkpoint that was kept; None if none was scored.
         best_value: its value of the metric that chose it.
         resumed_from: step that training went on from; None if it began at the start.
+        bf16: whether it computed in bfloat16.
         truncated: training texts longer than the limit.
         dropped_tokens: tokens at the end of a packed training text that were too few for a window.
     """
@@ -71,6 +73,7 @@ class TrainingResult:
     best_step: int | None
     best_value: float | None
     resumed_from: int | None
+    bf16: bool
     truncated: int
     dropped_tokens: int = 0
 
@@ -138,13 +141,13 @@ def train(
         logger.info("resuming from %s", resume.name)
     # Terms of the loss and callbacks may look at the base, which then stays as it is.
     alone = not (trainer.regularizers or callbacks)
-    computing = Computing.of(
-        device, bf16=bf16, tokens=learned.mean_length * section.per_device_train_batch_size
-    )
+    tokens = learned.mean_length * section.per_device_train_batch_size
+    computing = Computing.of(model, bf16=bf16, tokens=tokens)
     started = time.perf_counter()
     with (
         held_in_bfloat16(model) if bf16 and alone else contextlib.nullcontext(),
         lean_training(model, computing, dropout=section.trunk_dropout),
+        kept_gradients(model, processes=trainer.args.world_size),
         PeakMemory(device) as memory,
     ):
         trainer.train(resume_from_checkpoint=str(resume) if resume else False)
@@ -173,6 +176,7 @@ def _result(
         best_step=state.best_global_step,
         best_value=state.best_metric,
         resumed_from=None if resume is None else int(resume.name.rpartition("-")[2]),
+        bf16=bool(trainer.args.bf16),
         truncated=learned.truncated,
         dropped_tokens=learned.dropped_tokens,
     )
