@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from counting import walks
 from torch import nn
 
 import peftune
@@ -24,21 +24,6 @@ def model(tiny_base: Path) -> nn.Module:
         str(tiny_base), strategy=peftune.LoRA(r=2), labels=["a", "b"], max_length=16, use_cpu=True
     )
     return model
-
-
-@pytest.fixture
-def walks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Count the modules that are walked through, whatever asks for them."""
-    found = [0]
-    for name in ("named_modules", "named_children"):
-        stock = getattr(nn.Module, name)
-
-        def counted(self: nn.Module, *args: Any, stock: Any = stock, **kwargs: Any) -> Any:  # noqa: ANN401 - torch's signature
-            found[0] += 1
-            return stock(self, *args, **kwargs)
-
-        monkeypatch.setattr(nn.Module, name, counted)
-    return iter([found])
 
 
 def _counts(model: Any) -> list[int]:  # noqa: ANN401 - a model with transformers' methods
@@ -143,17 +128,16 @@ def test_the_model_has_its_own_methods_again_after_a_failure(model: nn.Module) -
     assert not {"train", "parameters", "num_parameters"} & vars(model).keys()
 
 
-def test_a_model_is_walked_once(model: nn.Module, walks: Iterator[list[int]]) -> None:
+def test_a_model_is_walked_once(model: nn.Module) -> None:
     """Asked a hundred times, it is walked as often as the first time."""
-    [count] = walks
     counted: Any = model
 
     def ask() -> int:
-        before = count[0]
-        model.train()
-        model.zero_grad()
-        counted.num_parameters(exclude_embeddings=True)
-        return count[0] - before
+        with walks() as found:
+            model.train()
+            model.zero_grad()
+            counted.num_parameters(exclude_embeddings=True)
+        return found[0]
 
     plainly = ask()
     assert plainly > len(list(model.modules()))
