@@ -183,7 +183,7 @@ class _Operators(TorchDispatchMode):
     def __torch_dispatch__(
         self,
         func: Callable[..., object],
-        types: object,  # noqa: ARG002 - torch's signature
+        types: object,
         args: Sequence[object] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
