@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.parts import RIVALS
+from benchmarks.contenders import RIVALS
 from benchmarks.statistics import accuracy_difference
 
 NOT_MEASURED = "not measured"

@@ -41,9 +41,9 @@ def larger(*figures: int | None) -> int | None:
     return max(known) if known else None
 
 
-def device_peaks() -> dict[str, int] | None:
-    """Return the most device memory allocated and reserved so far; None without CUDA."""
-    if not torch.cuda.is_available():
+def device_peaks(device: str) -> dict[str, int] | None:
+    """Return the most device memory allocated and reserved so far; None on a CPU."""
+    if device != "cuda":
         return None
     return {
         "allocated": int(torch.cuda.max_memory_allocated()),

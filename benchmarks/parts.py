@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.contenders import contender
+from benchmarks.contenders import RIVALS, contender
+from benchmarks.plan import Entry
 from benchmarks.processes import Processes
 from benchmarks.startup import startup as time_starts
 from benchmarks.work import Work, precision_key
-
-RIVALS = {"full": "H", "lora": "H", "lora-8bit": "B+"}
-"""Whom peftune has to agree with, and whose precision is tried before the rounds."""
 
 _PILOT_WARM_UP = 2
 
@@ -25,6 +23,8 @@ def startup(work: Work, processes: Processes) -> dict[str, Any]:
 def precision(work: Work, processes: Processes) -> dict[str, Any]:
     """Find the faster precision of the hand-tuned contenders, for each strategy and batch."""
     settings, tried = work.settings, {}
+    if not settings.sizes.pilot:
+        return {"chosen": {}, "tried": {}}
     steps = settings.sizes.pilot + _PILOT_WARM_UP
     for strategy in settings.strategies:
         name = RIVALS[strategy]
@@ -32,7 +32,7 @@ def precision(work: Work, processes: Processes) -> dict[str, Any]:
             continue
         for batch in settings.batches_of(strategy):
             setup = work.setup(strategy, batch, count=steps * batch, steps=steps)
-            key = precision_key(name, strategy, batch)
+            key = precision_key(Entry(name, strategy, batch))
             tried[key] = processes.run(
                 "pilot",
                 f"precision-{strategy}-{batch}",

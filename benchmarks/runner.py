@@ -77,7 +77,7 @@ def _speed(
     """Go through the rounds, as many as the minutes allow."""
     settings = work.settings
     groups, absent = planned(settings)
-    precision = result["parts"]["precision"]["chosen"]
+    chosen = result["parts"]["precision"]["chosen"]
     found: list[dict[str, Any]] = []
     longest, done = 0.0, 0
     for number in range(settings.rounds):
@@ -86,7 +86,7 @@ def _speed(
             say(f"no time for round {number + 1} of {settings.rounds}")
             break
         for entry in order_of_round(groups, number):
-            measured = _measured(work, processes, entry, number, precision)
+            measured = _measured(work, processes, entry, number, chosen)
             found.append({**dataclasses.asdict(entry), "round": number, **measured})
             say(_line(found[-1]))
         done, longest = number + 1, max(longest, time.perf_counter() - begun_at)
@@ -94,18 +94,15 @@ def _speed(
 
 
 def _measured(
-    work: Work,
-    processes: Processes,
-    entry: Entry,
-    number: int,
-    precision: Mapping[str, str],
+    work: Work, processes: Processes, entry: Entry, number: int, chosen: Mapping[str, str]
 ) -> dict[str, Any]:
+    """Measure one contender once, a hand-tuned one in the precision that was chosen for it."""
     label = f"{entry.contender}-{entry.strategy}-{entry.batch}-{number}"
     if entry.contender == FLOOR:
         return processes.run("rates", label, **work.rates())
-    return processes.run(
-        "speed", label, **work.speed(entry, first=number == 0, precision=precision)
-    )
+    precision = chosen.get(precision_key(entry))
+    arguments = work.speed(entry, first=number == 0, precision=precision or "fp32")
+    return {"precision": precision, **processes.run("speed", label, **arguments)}
 
 
 def _line(run: Mapping[str, Any]) -> str:

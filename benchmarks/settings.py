@@ -26,7 +26,7 @@ class Sizes:
         steps: optimizer steps that count, at a batch below 16, and from 16 on.
         warm_up: steps before them, likewise.
         tutorial: steps of the tutorial that count; one goes before them.
-        pilot: steps in each precision; two go before them.
+        pilot: steps in each precision, two going before them; with 0 all is float32.
         texts: that are classified; the tutorial gets a sixteenth of them.
         documents: that forgetting is measured on.
         seeds: of the trainings to an accuracy.
@@ -43,8 +43,8 @@ class Sizes:
     texts: int = 128
     documents: int = 48
     seeds: tuple[int, ...] = (0, 1, 2)
-    accuracy_steps: int = 600
-    eval_every: int = 50
+    accuracy_steps: int = 160
+    eval_every: int = 20
     repeats: int = 7
     product_seconds: float = 0.03
 
@@ -57,7 +57,7 @@ class Sizes:
 SMALL = Sizes(
     steps=(4, 4),
     warm_up=(1, 1),
-    pilot=2,
+    pilot=0,
     texts=32,
     documents=4,
     seeds=(0,),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import sections
+from benchmarks.page import beside, evidence, training
 
 BEGIN = "<!-- benchmark: written by `python -m benchmarks table`; what stands here is replaced -->"
 END = "<!-- benchmark: end -->"
@@ -30,12 +30,12 @@ def write_table(result: Mapping[str, Any], page: Path) -> None:
 def table_of(result: Mapping[str, Any]) -> str:
     """Make the Markdown of a result: what was measured on, the ratios, and what they are made of."""
     parts = [
-        sections.about(result),
-        sections.ratios(result),
-        sections.speeds(result),
-        sections.memory(result),
-        sections.others(result),
-        sections.accuracies(result),
-        sections.gates(result),
+        evidence.about(result),
+        training.ratios(result),
+        training.speeds(result),
+        training.memory(result),
+        beside.others(result),
+        evidence.accuracies(result),
+        evidence.gates(result),
     ]
     return "\n".join(part for part in parts if part)

@@ -7,34 +7,39 @@ from typing import Any
 
 from benchmarks.contenders.setup import Contender
 
-_FLOAT = ("full", "lora")
-_TABLE: dict[str, tuple[str, dict[str, Any]]] = {
-    "T": ("tutorial:Tutorial", {}),
-    "H": ("hand_tuned:HandTuned", {"title": "H: hand-tuned"}),
+_FLOAT, _INT8 = ("full", "lora"), ("lora-8bit",)
+_TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "T": ("T: tutorial", "tutorial:Tutorial", {}),
+    "H": ("H: hand-tuned", "hand_tuned:HandTuned", {"strategies": _FLOAT}),
     "H-no-dropout": (
+        "H, no trunk dropout",
         "hand_tuned:HandTuned",
-        {"title": "H, no trunk dropout", "trunk_dropout": False},
+        {"strategies": _FLOAT, "trunk_dropout": False},
     ),
-    "B": ("int8:StockInt8", {}),
-    "B+": ("hand_tuned:HandTuned", {"title": "B+: hand-tuned", "strategies": ("lora-8bit",)}),
-    "P": ("peftune_own:Peftune", {"title": "P: peftune"}),
+    "B": ("B: peft + bitsandbytes", "int8:StockInt8", {}),
+    "B+": ("B+: hand-tuned", "hand_tuned:HandTuned", {"strategies": _INT8}),
+    "P": ("P: peftune", "peftune_own:Peftune", {"strategies": (*_FLOAT, *_INT8)}),
     "P-fp32": (
+        "P, `bf16: false`",
         "peftune_own:Peftune",
-        {"title": "P, `bf16: false`", "bf16": False, "strategies": ("lora", "lora-8bit")},
+        {"strategies": ("lora", "lora-8bit"), "bf16": False},
     ),
     "P-no-dropout": (
+        "P, no trunk dropout",
         "peftune_own:Peftune",
-        {"title": "P, no trunk dropout", "trunk_dropout": False, "strategies": _FLOAT},
+        {"strategies": _FLOAT, "trunk_dropout": False},
     ),
 }
 CONTENDERS = tuple(_TABLE)
-CORE = ("T", "H", "B", "B+", "P")
-"""Contenders whose ratios are the headline; the others are measured in fewer rounds."""
+TITLES = {name: title for name, (title, _, _) in _TABLE.items()}
+"""What the table calls each of them."""
+RIVALS = {"full": "H", "lora": "H", "lora-8bit": "B+"}
+"""Whom peftune has to agree with in each strategy, and whose precision is tried before the rounds."""
 
 
 def contender(name: str) -> Contender:
     """Make a contender; what others need is not imported, since it would count as its memory."""
-    place, options = _TABLE[name]
+    _, place, options = _TABLE[name]
     module, _, kind = place.partition(":")
     made: Contender = getattr(import_module(f"{__name__}.{module}"), kind)(**options)
     return made

@@ -27,19 +27,11 @@ class HandTuned(Contender):
     stays. SDPA, fused AdamW and no cache are set by name, though some are defaults by now.
 
     Args:
-        title: what the table calls it.
-        trunk_dropout: keep the base's own dropout, as peftune does unless told otherwise.
         strategies: what this variant is measured on.
+        trunk_dropout: keep the base's own dropout, as peftune does unless told otherwise.
     """
 
-    def __init__(
-        self,
-        title: str,
-        *,
-        trunk_dropout: bool = True,
-        strategies: tuple[str, ...] = ("full", "lora"),
-    ) -> None:
-        self.title = title
+    def __init__(self, *, strategies: tuple[str, ...], trunk_dropout: bool = True) -> None:
         self.strategies = strategies
         self._trunk_dropout = trunk_dropout
 

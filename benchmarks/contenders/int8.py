@@ -40,7 +40,6 @@ class StockInt8(Contender):
     pass. Batches are in random order and padded to their longest text.
     """
 
-    title = "B: peft + bitsandbytes"
     strategies = ("lora-8bit",)
 
     def absent(self, strategy: str) -> str | None:  # noqa: ARG002 - it has one

@@ -25,21 +25,14 @@ class Peftune(Contender):
     """Prepare, train, save and load with peftune's defaults.
 
     Args:
-        title: what the table calls it.
+        strategies: what this variant is measured on.
         bf16: False keeps float32 where the default would not.
         trunk_dropout: False switches the base's own dropout off, which is on by default.
-        strategies: what this variant is measured on.
     """
 
     def __init__(
-        self,
-        title: str,
-        *,
-        bf16: bool = True,
-        trunk_dropout: bool = True,
-        strategies: tuple[str, ...] = ("full", "lora", "lora-8bit"),
+        self, *, strategies: tuple[str, ...], bf16: bool = True, trunk_dropout: bool = True
     ) -> None:
-        self.title = title
         self.strategies = strategies
         self._bf16 = bf16
         self._trunk_dropout = trunk_dropout

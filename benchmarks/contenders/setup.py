@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-from transformers import TrainerCallback
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import TrainerCallback
 
 RANK = 8
 ALPHA = 16
@@ -84,13 +85,11 @@ class Contender(ABC):
     """A way to fine-tune: one class, and an instance for each of its variants.
 
     Attributes:
-        title: what the table calls it.
-        strategies: what it can do.
+        strategies: what it is measured on.
         batch_is_accumulated: it reads one row at a time, so only the smallest batch makes sense.
     """
 
-    title: str
-    strategies: tuple[str, ...] = ("full", "lora", "lora-8bit")
+    strategies: tuple[str, ...]
     batch_is_accumulated: ClassVar[bool] = False
 
     def absent(self, strategy: str) -> str | None:  # noqa: ARG002 - most do not look

@@ -109,6 +109,8 @@ class StockSession(Session):
 
     def classifier(self) -> Classify:
         """Predict with Trainer, tokenizing the texts first."""
+        # Trainer groups by length what it predicts, too, and returns it in that random order.
+        self._trainer.args.train_sampling_strategy = "random"
         return self._classify
 
     def _classify(self, texts: Sequence[str]) -> list[int]:

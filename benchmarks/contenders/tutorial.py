@@ -19,7 +19,6 @@ class Tutorial(Contender):
     the accumulated rows (huggingface/transformers#47688); that changes no second of it.
     """
 
-    title = "T: tutorial"
     strategies = ("full", "lora")
     batch_is_accumulated = True
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import peftune
 from benchmarks.clock import FirstStep
-from benchmarks.contenders import contender
+from benchmarks.contenders import RIVALS, contender
 from benchmarks.contenders.int8 import int8_kwargs
 from benchmarks.contenders.setup import Setup
 from benchmarks.contenders.stock import load_classifier, tokenizer_of
@@ -48,8 +48,7 @@ def run(
         max_grad_norm=_UNCLIPPED,
         log_every_step=True,
     )
-    rival = "B+" if plain.strategy == "lora-8bit" else "H"
-    expected = _first_step(rival, dataclasses.replace(still, precision="fp32"))
+    expected = _first_step(RIVALS[plain.strategy], dataclasses.replace(still, precision="fp32"))
     found = _first_step("P-fp32", still)
     rounded = _first_step("P", still)
     gates = [*_same_step(found, expected), _same_direction(rounded, expected)]

@@ -42,10 +42,10 @@ def run(
     chosen = contender(name)
     imports = resident_bytes()
     session, clock = chosen.build(work), StepClock()
-    loaded, loaded_on_device = peak_bytes(), device_peaks()
+    loaded, loaded_on_device = peak_bytes(), device_peaks(work.device)
     session.train([clock])
     seconds = clock.seconds[warm_up:]
-    peaks = device_peaks()
+    peaks = device_peaks(work.device)
     memory = {
         "imports": imports,
         "peak": larger(loaded, peak_bytes()),
