@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     settings = _settings(_parser().parse_args(given))
     result = run(settings, _say)
-    failed = failures(result)
+    failed = list(failures(result["parts"]))
     for line in failed:
         _say(f"failed: {line}")
     _say(f"written to {settings.out}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from benchmarks import parts
@@ -16,9 +16,11 @@ from benchmarks.result import SCHEMA, Result, begun, stamped, write_result
 from benchmarks.rows import bundled_rows, csv_rows, described, token_lengths, write_rows
 from benchmarks.settings import FLOOR, PARTS, Settings
 from benchmarks.shapes import Base, base_of
-from benchmarks.work import Work
+from benchmarks.work import Work, precision_key
 
 Say = Callable[[str], None]
+
+_WHO = ("contender", "strategy", "batch")
 
 
 def run(settings: Settings, say: Say) -> Result:
@@ -41,12 +43,14 @@ def run(settings: Settings, say: Say) -> Result:
             continue
         say(f"{part} …")
         if part == "speed":
-            found = _speed(work, processes, result, started=started, say=say)
+            chosen = result["parts"]["precision"]["chosen"]
+            growing = _rounds(work, processes, chosen, started=started, say=say)
         else:
-            found = getattr(parts, part)(work, processes)
-        result["parts"][part] = stamped(found, described_machine)
-        result["ratios"] = ratios_of(result, base.shape)
-        write_result(result, settings.out)
+            growing = iter([getattr(parts, part)(work, processes)])
+        for found in growing:
+            result["parts"][part] = stamped(found, described_machine)
+            result["ratios"] = ratios_of(result, base.shape)
+            write_result(result, settings.out)
     return result
 
 
@@ -71,26 +75,30 @@ def _work(settings: Settings, base: Base) -> tuple[Work, Result]:
     return work, about
 
 
-def _speed(
-    work: Work, processes: Processes, result: Mapping[str, Any], *, started: float, say: Say
-) -> dict[str, Any]:
-    """Go through the rounds, as many as the minutes allow."""
+def _rounds(
+    work: Work, processes: Processes, chosen: Mapping[str, str], *, started: float, say: Say
+) -> Iterator[dict[str, Any]]:
+    """Go through the rounds, as many as the minutes allow, and give all that is known after each."""
     settings = work.settings
     groups, absent = planned(settings)
-    chosen = result["parts"]["precision"]["chosen"]
-    found: list[dict[str, Any]] = []
-    longest, done = 0.0, 0
+    runs: list[dict[str, Any]] = []
+    last = 0.0
     for number in range(settings.rounds):
         begun_at = time.perf_counter()
-        if number and begun_at - started + longest > 60 * settings.minutes:
+        if number and begun_at - started + last > 60 * settings.minutes:
             say(f"no time for round {number + 1} of {settings.rounds}")
             break
         for entry in order_of_round(groups, number):
             measured = _measured(work, processes, entry, number, chosen)
-            found.append({**dataclasses.asdict(entry), "round": number, **measured})
-            say(_line(found[-1]))
-        done, longest = number + 1, max(longest, time.perf_counter() - begun_at)
-    return {"rounds": done, "rounds_asked": settings.rounds, "absent": absent, "runs": found}
+            runs.append({**dataclasses.asdict(entry), "round": number, **measured})
+            say(_line(runs[-1]))
+        last = time.perf_counter() - begun_at
+        yield {
+            "rounds": number + 1,
+            "rounds_asked": settings.rounds,
+            "absent": absent,
+            "runs": runs,
+        }
 
 
 def _measured(
@@ -106,7 +114,7 @@ def _measured(
 
 
 def _line(run: Mapping[str, Any]) -> str:
-    name = " ".join(str(run[key]) for key in ("contender", "strategy", "batch") if run[key])
+    name = " ".join(str(run[key]) for key in _WHO if run[key])
     if run["status"] != "measured":
         return f"  round {run['round'] + 1}, {name}: {run['status']}: {run['reason']}"
     if run["contender"] == FLOOR:
@@ -114,6 +122,19 @@ def _line(run: Mapping[str, Any]) -> str:
     return f"  round {run['round'] + 1}, {name}: {run['examples_per_second']:.2f} examples/s"
 
 
-def failures(result: Result) -> Sequence[str]:
-    """List what failed, as against what is absent for a stated reason."""
-    return [_line(run).strip() for run in result["parts"].get("speed", {}).get("runs", []) if run["status"] == "failed"]  # fmt: skip
+def failures(found: object, where: str = "") -> Iterator[str]:
+    """Give what failed in a result, as against what is absent for a stated reason.
+
+    Args:
+        found: a result, or a part of one.
+        where: what it is called.
+    """
+    if isinstance(found, Mapping):
+        if found.get("status") == "failed":
+            name = " ".join(str(found[key]) for key in _WHO if found.get(key)) or where
+            yield f"{name}: {found['reason']}"
+        for name, inner in found.items():
+            yield from failures(inner, str(name))
+    elif isinstance(found, list):
+        for inner in found:
+            yield from failures(inner, where)

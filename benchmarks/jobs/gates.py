@@ -51,7 +51,7 @@ def run(
     expected = _first_step(RIVALS[plain.strategy], dataclasses.replace(still, precision="fp32"))
     found = _first_step("P-fp32", still)
     rounded = _first_step("P", still)
-    gates = [*_same_step(found, expected), _same_direction(rounded, expected)]
+    gates = [*same_step(found, expected), same_direction(rounded, expected)]
     learned = dataclasses.replace(plain, steps=trained_steps, count=trained_steps * plain.batch)
     return {"gates": [*gates, _reloads(learned, texts)]}
 
@@ -79,7 +79,8 @@ def _start_from_the_same_weights(model: nn.Module, *, whole: bool) -> None:
         new[name].copy_(_SCALE * drawn)
 
 
-def _same_step(found: FirstStep, expected: FirstStep) -> list[dict[str, Any]]:
+def same_step(found: FirstStep, expected: FirstStep) -> list[dict[str, Any]]:
+    """Compare two first steps by loss and by all gradients together, relative to the second."""
     if found.gradients.keys() != expected.gradients.keys():
         odd = sorted(found.gradients.keys() ^ expected.gradients.keys())
         return [_gate("gradients", None, passed=False, note=f"other weights learn: {odd[0]}")]
@@ -94,7 +95,7 @@ def _same_step(found: FirstStep, expected: FirstStep) -> list[dict[str, Any]]:
     ]
 
 
-def _same_direction(found: FirstStep, expected: FirstStep) -> dict[str, Any]:
+def same_direction(found: FirstStep, expected: FirstStep) -> dict[str, Any]:
     """Hold peftune's default against float32; where the default is float32, the cosine is 1."""
     name = "gradients in bfloat16"
     if found.gradients.keys() != expected.gradients.keys():
