@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint slow docs example clean
+.PHONY: demo test check lint slow docs example bench bench-smoke clean
 
 demo: $(READY)
 	$(BIN)/peftune compare recipes/quickstart.yaml --strategies full,lora,lora-8bit --seeds 0
@@ -26,6 +26,14 @@ example: $(READY)
 	rm -rf build/example
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/example docs/examples/peftune-bitfit
 	PYTHONPATH=build/example $(BIN)/python -m pytest docs/examples/peftune-bitfit
+
+# About 25 minutes on two cores that do nothing else.
+bench: $(READY)
+	$(BIN)/python -m benchmarks --shape gpt2 --rounds 5 --strategies lora,full,lora-8bit --batch 4,32 --out build/bench/result.json
+	$(BIN)/python -m benchmarks table build/bench/result.json docs/benchmarks.md
+
+bench-smoke: $(READY)
+	$(BIN)/python -m benchmarks --shape tiny --small --rounds 1 --strategies lora --contenders T,H,P,F --only startup,gates,speed --batch 4 --out build/bench/smoke.json
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from peftune.data.growing_table import GrowingTable
 from peftune.data.rows import Labels, Rows
 from peftune.data.saved_datasets import as_dataset
+from peftune.data.token_rows import RightPadding
 from peftune.models.tokenizer import encode_texts
 
 _CHUNK = 1000
@@ -108,6 +109,6 @@ def _stackable(labels: Labels) -> list[Any]:
     ]
 
 
-def padding_collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
+def padding_collator(tokenizer: PreTrainedTokenizerBase) -> RightPadding:
     """Pad each batch on the right to its own longest text."""
-    return DataCollatorWithPadding(tokenizer, padding="longest")
+    return RightPadding(int(tokenizer.pad_token_id))

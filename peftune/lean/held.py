@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 
 import torch
+from peft import PeftModel
 from torch import nn
 
 from peftune.errors import PeftuneError
@@ -22,7 +23,8 @@ def held_in_bfloat16(model: nn.Module) -> Iterator[bool]:
     """Hold the frozen float weights of a trunk in bfloat16 inside: half the bytes.
 
     They are read from the base again afterwards, so they are what they were, to the bit. Where a
-    frozen weight is not the base's, as after a start that rewrites it, nothing is done.
+    frozen weight is not the base's, as after a start that rewrites it, nothing is done; nor where
+    checkpoints hold the frozen weights too, as they do without PEFT.
 
     Args:
         model: a prepared model.
@@ -30,8 +32,10 @@ def held_in_bfloat16(model: nn.Module) -> Iterator[bool]:
     Yields:
         Whether they are held so.
     """
-    if not _set_frozen(model, torch.bfloat16):
-        logger.info("frozen weights stay in float32: they are not those of the base")
+    if not (isinstance(model, PeftModel) and _set_frozen(model, torch.bfloat16)):
+        logger.info(
+            "frozen weights stay in float32: they are not the base's, or are in checkpoints"
+        )
         yield False
         return
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -28,8 +28,10 @@ class HashedOrder:
     def __call__(self, rows: list[Row]) -> Any:  # noqa: ANN401 - a batch of the inner collator
         """Hash each row's tokens and label, and where the batch ends."""
         for row in rows:
-            self._digest.update(array("q", row["input_ids"]).tobytes())
-            self._digest.update(f"={row.get('labels', row.get('label'))};".encode())
+            labels = row.get("labels", row.get("label"))
+            written = labels.tolist() if isinstance(labels, np.ndarray) else labels
+            self._digest.update(np.asarray(row["input_ids"], dtype=np.int64).tobytes())
+            self._digest.update(f"={written};".encode())
         self._digest.update(b"|")
         return self._collate(rows)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,9 @@ _WORTH = 64_000_000
 
 _FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 """What Linux calls the instructions of x86 and ARM that multiply bfloat16."""
+
+_WRAPPERS = ("forward", "_original_forward")
+"""Attributes by which accelerate wraps a model."""
 
 
 def uses_bfloat16(setting: bool | Literal["auto"], model: nn.Module) -> bool:
@@ -32,6 +37,26 @@ def uses_bfloat16(setting: bool | Literal["auto"], model: nn.Module) -> bool:
     if trunk.wte.weight.device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return multiplies_bfloat16() and sum(w.numel() for w in trunk.parameters()) >= _WORTH
+
+
+@contextlib.contextmanager
+def forward_restored(model: nn.Module) -> Iterator[None]:
+    """Take Trainer's autocast off a model afterwards.
+
+    Accelerate puts it around the model's forward and leaves it there: every later score would be
+    computed in bfloat16 too, and bitsandbytes would round the biases of an int8 base for good.
+
+    Args:
+        model: that Trainer trains inside.
+    """
+    own = vars(model)
+    kept = {name: own[name] for name in _WRAPPERS if name in own}
+    try:
+        yield
+    finally:
+        for name in _WRAPPERS:
+            own.pop(name, None)
+        own.update(kept)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from transformers import Trainer
 from peftune.errors import UsageError
 from peftune.regularizers import Penalty, Regularizer
 from peftune.training.trained_model import TrainedClassifier
+from peftune.training.walks import walked_once
 
 
 class RegularizedTrainer(Trainer):
@@ -53,7 +54,10 @@ class RegularizedTrainer(Trainer):
                 self._trained, seed=self._regularizer_seed, task_tokens=self._tokens_of_a_batch
             )
             self._penalties = [(term, term.begin(trained)) for term in self.regularizers]
-        return super().train(*args, **kwargs)
+        if self.args.n_gpu > 1:  # DataParallel copies a model's attributes into each replica
+            return super().train(*args, **kwargs)
+        with walked_once(self._trained):
+            return super().train(*args, **kwargs)
 
     def compute_loss(
         self,

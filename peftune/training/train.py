@@ -31,7 +31,7 @@ from peftune.tasks.multi_label import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
-from peftune.training.precision import uses_bfloat16
+from peftune.training.precision import forward_restored, uses_bfloat16
 from peftune.training.trainer import ClassifierTrainer, Objective
 from peftune.training.ways import way_of
 
@@ -145,6 +145,7 @@ def train(
     computing = Computing.of(model, bf16=bf16, tokens=tokens)
     started = time.perf_counter()
     with (
+        forward_restored(model),
         held_in_bfloat16(model) if bf16 and alone else contextlib.nullcontext(),
         lean_training(model, computing, dropout=section.trunk_dropout),
         kept_gradients(model, processes=trainer.args.world_size),

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from peftune.data.token_rows import TokenRows
 from peftune.data.tokens import padding_collator
 from peftune.recipe.task import TaskName
 from peftune.regularizers import Regularizer
@@ -92,8 +93,8 @@ class ClassifierTrainer(RegularizedTrainer):
             regularizers=regularizers,
             regularizer_seed=regularizer_seed,
             args=args,
-            train_dataset=train,
-            eval_dataset=validation,
+            train_dataset=TokenRows(train),
+            eval_dataset=TokenRows(validation),
             processing_class=tokenizer,
             data_collator=padding_collator(tokenizer),
             compute_metrics=metrics_for_trainer(goal.kind, goal.thresholds),
@@ -104,7 +105,7 @@ class ClassifierTrainer(RegularizedTrainer):
         self.order = HashedOrder(self.data_collator)
         self.keep_checkpoints = keep_checkpoints
         self.seconds_aside = 0.0
-        self._train_sample = train_sample
+        self._train_sample = None if train_sample is None else TokenRows(train_sample)
         self._sample_scores: dict[str, float] = {}
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)

@@ -1,0 +1,133 @@
+"""A training in bfloat16 leaves a model in float32, and the report says what it computed in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bases import write_base
+from torch import nn
+
+from peftune import load, read_recipe, run
+from peftune.data.task import load_task
+from peftune.models.prepare import prepare_model
+from peftune.recipe import Recipe, with_strategy
+from peftune.strategies.lora import LoRA
+from peftune.training import precision
+from peftune.training.precision import forward_restored, multiplies_bfloat16, uses_bfloat16
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write a base whose dropout is on."""
+    return str(write_base(tmp_path_factory.mktemp("precision") / "base"))
+
+
+def recipe_of(base: str, folder: Path, *overrides: str, strategy: str = "lora") -> Recipe:
+    """Make a recipe of a few steps."""
+    recipe = read_recipe(
+        "quickstart",
+        [
+            f"model.name_or_path={base}",
+            "forgetting.probes=[]",
+            "data.max_train_examples=48",
+            "data.max_validation_examples=20",
+            "data.max_test_examples=20",
+            "training.max_steps=4",
+            "training.eval_strategy=steps",
+            "training.eval_steps=2",
+            "training.use_cpu=true",
+            f"output_dir={folder}",
+            *overrides,
+        ],
+    )
+    return with_strategy(recipe, strategy)
+
+
+def report_of(base: str, folder: Path, *overrides: str, strategy: str = "lora") -> dict[str, Any]:
+    """Train, and read what the run says of itself."""
+    result = run(recipe_of(base, folder, *overrides, strategy=strategy))
+    report: dict[str, Any] = json.loads((result.folder / "report.json").read_text())
+    return report
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora", "lora-8bit", "head-only"])
+def test_scores_after_a_training_in_bfloat16_are_those_of_the_artifact(
+    base: str, tmp_path: Path, strategy: str
+) -> None:
+    """Trainer's autocast does not stay on the model: its artifact says the same in float32."""
+    report = report_of(base, tmp_path, "training.bf16=true", strategy=strategy)
+
+    assert report["cost"]["train_dtype"] == "bfloat16"
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    artifact = tmp_path / ("model" if strategy == "full" else "adapter")
+    classifier = load(artifact, base=None if strategy == "full" else base, use_cpu=True)
+    judged = load_task(recipe_of(base, tmp_path).data, "single-label").judged[1]
+    found = classifier.predict(list(judged.texts))
+    for row, prediction in zip(rows, found, strict=True):
+        assert row["probabilities"] == pytest.approx(dict(prediction.probabilities), abs=1e-5)
+
+
+def test_float32_and_bfloat16_train_otherwise(base: str, tmp_path: Path) -> None:
+    """The same recipe in either type learns nearly the same, and not the same bits."""
+    curves = {}
+    for bf16 in ("true", "false"):
+        folder = tmp_path / bf16
+        report = report_of(base, folder, f"training.bf16={bf16}", "training.logging_steps=1")
+        assert report["cost"]["train_dtype"] == {"true": "bfloat16", "false": "float32"}[bf16]
+        curve = report["learning"]["curve"]
+        curves[bf16] = [point["train_loss"] for point in curve if "train_loss" in point]
+
+    assert curves["true"] == pytest.approx(curves["false"], abs=0.05)
+    assert curves["true"] != curves["false"]
+
+
+def test_auto_asks_the_processor_and_the_size(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small trunk stays in float32 everywhere; a large one too, where bfloat16 is not multiplied."""
+    model = prepare_model(base, LoRA(), labels=["a", "b"], max_length=64)
+    for multiplies in (True, False):
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda found=multiplies: found)
+        monkeypatch.setattr(precision, "_WORTH", 64_000_000)
+        assert not uses_bfloat16("auto", model)
+        monkeypatch.setattr(precision, "_WORTH", 1000)
+        assert uses_bfloat16("auto", model) == multiplies
+    assert uses_bfloat16(True, model)
+    assert not uses_bfloat16(False, model)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("processor: 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n", True),
+        ("processor: 0\nFeatures\t: fp asimd bf16\n", True),
+        ("processor: 0\nflags\t\t: fpu avx512f avx512bw\nmodel name: bf16\n", False),
+        ("", False),
+    ],
+)
+def test_instructions_are_read_as_linux_tells_them(
+    text: str, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X86 names them in one line, ARM in another."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    multiplies_bfloat16.cache_clear()
+    try:
+        assert multiplies_bfloat16() is found
+    finally:
+        multiplies_bfloat16.cache_clear()
+
+
+def test_a_forward_that_stood_before_comes_back() -> None:
+    """And none is left where none was."""
+    model = nn.Linear(2, 2)
+    with forward_restored(model):
+        model.forward = torch.zeros_like  # type: ignore[method-assign]
+        model._original_forward = None  # type: ignore[assignment]
+    assert not {"forward", "_original_forward"} & set(vars(model))
+
+    own = model.forward = torch.ones_like  # type: ignore[method-assign]
+    with forward_restored(model):
+        model.forward = torch.zeros_like  # type: ignore[method-assign]
+    assert model.forward is own
