@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from peftune.bundled import MODELS, bundled_folder
 
 END = "<|endoftext|>"
 
@@ -46,6 +49,25 @@ def write_base(folder: Path, *, seed: int = 0, reverse_bytes: bool = False) -> P
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, model_max_length=64
     ).save_pretrained(folder)
+    return folder
+
+
+def write_wide_base(folder: Path) -> Path:
+    """Write a random GPT-2 of 45 million weights in float32, with the bundled tokenizer."""
+    bundled = bundled_folder(f"bundled:{MODELS[0]}", among=MODELS)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=8192,
+        n_positions=256,
+        n_embd=640,
+        n_layer=8,
+        n_head=10,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    for path in bundled.glob("tokenizer*.json"):
+        shutil.copy(path, folder)
     return folder
 
 

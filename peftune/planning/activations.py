@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,26 +72,42 @@ class Passes:
         return self.saved.at(batch) + self.temporary.at(batch)
 
 
-def chosen_blocks(model: nn.Module) -> tuple[list[nn.Module], Counter[int]]:
-    """Choose blocks that stand for all: the first, the last, and one of each kind between them.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Blocks that stand for all: the first, the last, and one of each kind between, in their order.
 
-    Returns:
-        The first and the last block (or the only one); and of the others, by the place of the one
-        that stands for its kind, how many there are.
+    Args:
+        blocks: those.
+        kinds: for each kind that there are more of: the blocks with a second one of it, and how
+            many more there are.
     """
+
+    blocks: Sequence[nn.Module]
+    kinds: Sequence[tuple[Sequence[nn.Module], int]]
+
+
+def sample_of(model: nn.Module) -> Sample:
+    """Choose blocks by what learns in them, and by whether a gradient goes on below them."""
     trunk: Any = trunk_of(model)
     blocks: list[nn.Module] = list(trunk.h)
-    below = any(
-        weight.requires_grad for weight in (*trunk.wte.parameters(), *trunk.wpe.parameters())
-    )
-    kinds: dict[object, int] = {}
-    counts: Counter[int] = Counter()
+    embeddings = (*trunk.wte.parameters(), *trunk.wpe.parameters())
+    below = any(weight.requires_grad for weight in embeddings)
+    places: dict[object, list[int]] = {}
     for place, block in enumerate(blocks):
-        names = tuple((name, w.requires_grad) for name, w in block.named_parameters())
+        learns = tuple((name, weight.requires_grad) for name, weight in block.named_parameters())
         if 0 < place < len(blocks) - 1:
-            counts[kinds.setdefault((names, below), place)] += 1
-        below = below or any(learns for _, learns in names)
-    return blocks[:1] + blocks[1:][-1:], counts
+            places.setdefault((learns, below), []).append(place)
+        below = below or any(of_weight for _, of_weight in learns)
+    ends = {0, len(blocks) - 1}
+    once = sorted(ends | {of_kind[0] for of_kind in places.values()})
+    return Sample(
+        [blocks[place] for place in once],
+        [
+            ([blocks[place] for place in sorted([*once, of_kind[1]])], len(of_kind) - 1)
+            for of_kind in places.values()
+            if len(of_kind) > 1
+        ],
+    )
 
 
 def measure_passes(hollow: Hollow, conditions: Conditions, *, longest: int) -> Passes:
@@ -104,20 +119,21 @@ def measure_passes(hollow: Hollow, conditions: Conditions, *, longest: int) -> P
         longest: tokens of the longest text.
     """
     model = hollow.model
-    blocks = list(trunk_of(model).h)
-    ends, between = chosen_blocks(model)
-    chosen = [*ends, *(blocks[place] for place in between)]
+    sample = sample_of(model)
+    chosen = {id(block): block for blocks, _ in sample.kinds for block in blocks}
+    chosen.update({id(block): block for block in sample.blocks})
     lengths = _SHORT if longest <= _SHORT_UP_TO else _LONG
-    with few_tokens(model), only_blocks(model, chosen), held_so(model, conditions), _frozen():
+    together = list(chosen.values())
+    with few_tokens(model), only_blocks(model, together), held_so(model, conditions), _frozen():
         mapped = bool(mapped_weights(trunk_of(model), hollow.folder))
-        alone = _training(model, ends, conditions, lengths)
-        saved, laid_out = alone.saved, alone.laid_out
-        for place, count in between.items():
-            found = _training(model, [*ends[:1], blocks[place], *ends[1:]], conditions, lengths)
-            saved = saved.plus(found.saved.plus(alone.saved, -1), count)
-            laid_out += count * (found.laid_out - alone.laid_out)
-        evaluation = _evaluation(model, ends, conditions, lengths)
-    return Passes(saved, alone.temporary, evaluation, laid_out, mapped)
+        once = _training(model, sample.blocks, conditions, lengths)
+        saved, laid_out = once.saved, once.laid_out
+        for blocks, more in sample.kinds:
+            twice = _training(model, blocks, conditions, lengths)
+            saved = saved.plus(twice.saved.plus(once.saved, -1), more)
+            laid_out += more * (twice.laid_out - once.laid_out)
+        evaluation = _evaluation(model, sample.blocks, conditions, lengths)
+    return Passes(saved, once.temporary, evaluation, laid_out, mapped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,10 @@ def conditions_of(model: nn.Module, recipe: Recipe, *, tokens: float) -> Conditi
     """
     section = recipe.training
     bf16 = uses_bfloat16(section.bf16, model)
-    watched = recipe.forgetting.during_training or recipe.forgetting.path
-    alone = not (recipe.forgetting.regularizers or watched)
+    terms = any(term.weight > 0 for term in recipe.forgetting.regularizers)
+    path = recipe.forgetting.path
+    watched = recipe.forgetting.during_training or (path is not None and path.checkpoints)
+    alone = not (terms or watched)
     with kept_gradients(model):
         keeps = _keeps_gradients(model)
     return Conditions(

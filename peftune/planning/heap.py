@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +12,14 @@ import psutil
 import torch
 from torch import nn
 
-from peftune.models.parts import trunk_of
+from peftune.models.parts import trainable_parameters, trunk_of
 from peftune.planning.activations import (
     Passes,
-    chosen_blocks,
     evaluate,
     few_tokens,
     held_so,
     only_blocks,
+    sample_of,
     step,
 )
 from peftune.planning.batches import Batch, Batches
@@ -29,13 +29,7 @@ from peftune.training.memory import PeakMemory
 
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 _LENGTHS = 4
-"""Lengths that a mean is taken over: small batches are padded to every fourth one."""
-
-_ENOUGH = 300
-"""Tokens of a pass that is no small batch any more."""
-
-_SETTLING = 16
-"""Tokens of a pass that makes what the first one makes."""
+"""Lengths that a mean is taken over."""
 
 _PRODUCTS = 150e9
 """Multiplications and additions that a machine of two cores does in about a second."""
@@ -97,7 +91,9 @@ class Heap:
     code: int = 0
 
 
-def measure_heap(hollow: Hollow, conditions: Conditions, passes: Passes, batches: Batches) -> Heap:
+def measure_heap(
+    hollow: Hollow, conditions: Conditions, passes: Passes, batches: Batches, *, turn: int
+) -> Heap:
     """Run the largest passes over three blocks, and see what the process grows by.
 
     The C library leaves holes between tensors, into which the next ones do not fit: a forward pass
@@ -108,27 +104,33 @@ def measure_heap(hollow: Hollow, conditions: Conditions, passes: Passes, batches
         conditions: how it computes.
         passes: what passes need.
         batches: what is read.
+        turn: how many strategies were measured before. They share what oneDNN made for them, so
+            that each must be measured on batches of other lengths.
     """
     model = hollow.model
     if trunk_of(model).wte.weight.device.type != "cpu":
         return Heap()
-    ends, between = chosen_blocks(model)
-    everything = list(trunk_of(model).h)
-    blocks = [*ends[:1], *(everything[place] for place in list(between)[:1]), *ends[1:]]
-    share = len(blocks) / len(everything)
+    blocks = sample_of(model).blocks
+    share = len(blocks) / len(trunk_of(model).h)
     trained = _affordable(model, batches.largest, len(blocks))
     evaluated = _affordable(model, batches.evaluation[0], len(blocks))
     with few_tokens(model), only_blocks(model, blocks), held_so(model, conditions):
+        learning = sum(weight.nbytes for weight in trainable_parameters(model).values())
         with training_forward(model, conditions):
-            step(model, Batch(1, _SETTLING))
             needed = passes.saved.at(trained) * share + passes.temporary.at(trained)
-            training = _growth(lambda: step(model, trained)) / max(needed, 1)
-            code = _code(model, batches.largest)
+            training = _growth(lambda: step(model, trained)) / max(needed + learning, 1)
+            code = _code(model, _shorter(trained, turn))
         with training_forward(model, conditions):
-            evaluate(model, Batch(1, _SETTLING))
             evaluation = _growth(lambda: evaluate(model, evaluated))
     live = max(passes.evaluation.at(evaluated), 1)
     return Heap(_likely(training), _likely(evaluation / live), code)
+
+
+def _shorter(batch: Batch, turn: int) -> list[Batch]:
+    """Return a few shorter batches, for each turn others as long as there are any."""
+    lengths = range(batch.time - 1, 1, -1)
+    start = turn * _LENGTHS % max(1, len(lengths) - _LENGTHS)
+    return [Batch(batch.rows, time) for time in lengths[start : start + _LENGTHS]]
 
 
 def _affordable(model: nn.Module, batch: Batch, blocks: int) -> Batch:
@@ -139,7 +141,8 @@ def _affordable(model: nn.Module, batch: Batch, blocks: int) -> Batch:
 
 
 def _growth(act: Callable[[], object]) -> int:
-    """Return the bytes that the process takes from the system while it acts."""
+    """Return the bytes that the process takes from the system when it acts for the second time."""
+    act()
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
     before = resident_bytes()
@@ -153,24 +156,20 @@ def _likely(ratio: float) -> float:
     return min(max(ratio, 1.1), 4.0)
 
 
-def _code(model: nn.Module, batch: Batch) -> int:
+def _code(model: nn.Module, others: Sequence[Batch]) -> int:
     """Measure what the machine code takes that oneDNN makes for each length, and keeps.
 
     Args:
         model: as it trains, of a few blocks.
-        batch: the largest of a training.
+        others: batches of lengths that were not computed yet.
 
     Returns:
         Bytes for each further length; 0 where the C library does not tell.
     """
-    if batch.time <= _LENGTHS:
-        return 0
-    rows = min(batch.rows, -(-_ENOUGH // batch.time))
-    step(model, Batch(rows, batch.time))
     before = _allocated()
-    for shorter in range(1, 1 + _LENGTHS):
-        step(model, Batch(rows, batch.time - shorter))
-    return max(0, _allocated() - before) // _LENGTHS
+    for batch in others:
+        step(model, batch)
+    return max(0, _allocated() - before) // max(1, len(others))
 
 
 def _allocated() -> int:

@@ -157,11 +157,11 @@ def _weights(facts: Facts) -> int:
         if id(weight) in halved:
             found += 2 * weight.numel()
         elif id(weight) not in in_file:
-            found += weight.nbytes + _scales(weight)
+            found += weight.nbytes
     if in_file:
         dtype = getattr(torch, facts.shape.stored_type, torch.float32)
         found += trunk_parameters(facts.shape) * dtype.itemsize
-    return found + sum(buffer.nbytes for buffer in trunk.buffers())
+    return found + _scales(trunk) + sum(buffer.nbytes for buffer in trunk.buffers())
 
 
 def _mapped(facts: Facts) -> set[int]:
@@ -173,10 +173,10 @@ def _mapped(facts: Facts) -> set[int]:
     return found | {id(trunk.wte.weight)} if id(trunk.wpe.weight) in found else found
 
 
-def _scales(weight: nn.Parameter) -> int:
-    """Count what bitsandbytes holds beside integer codes."""
-    scales = getattr(weight, "SCB", None)
-    return 0 if scales is None else int(scales.nbytes)
+def _scales(trunk: nn.Module) -> int:
+    """Count what bitsandbytes holds beside integer codes: a number in float32 for each output."""
+    codes = (weight for weight in trunk.parameters() if weight.dtype == torch.int8)
+    return sum(4 * len(weight) for weight in codes)
 
 
 def trunk_parameters(shape: Shape) -> int:

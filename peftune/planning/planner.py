@@ -156,7 +156,11 @@ class Planner:
                 facts.hollow, facts.conditions, self.machine, self.batches.usual, share=known.share
             )
             known.heap[name] = measure_heap(
-                facts.hollow, facts.conditions, facts.passes, self.batches
+                facts.hollow,
+                facts.conditions,
+                facts.passes,
+                self.batches,
+                turn=len(known.heap),
             )
         memory = memory_of(facts, recipe, self.batches, heap=known.heap[name])
         fits = memory.peak <= self.available

@@ -12,7 +12,7 @@ from torch import nn
 
 from peftune.kernels.products import Plain
 from peftune.models.parts import trunk_of
-from peftune.planning.activations import chosen_blocks, few_tokens, held_so, only_blocks, step
+from peftune.planning.activations import few_tokens, held_so, only_blocks, sample_of, step
 from peftune.planning.batches import Batch
 from peftune.planning.forward import Conditions, training_forward
 from peftune.planning.hollow import Hollow
@@ -108,30 +108,34 @@ def measure_pace(
         share: of the time for blocks.
     """
     model, device = hollow.model, trunk_of(hollow.model).wte.weight.device
-    ends, between = chosen_blocks(model)
-    blocks = list(trunk_of(model).h)
-    middle = blocks[between.most_common(1)[0][0]] if between else blocks[0]
-    longer = [*ends[:1], middle, *ends[1:]]
+    sample = sample_of(model)
+    shorter, (longer, _) = sample.blocks, max(sample.kinds, key=_many, default=(sample.blocks, 0))
     rows = _affordable(hollow, conditions, machine, batch, share)
     shape = Batch(rows, batch.time)
     seconds = []
     with few_tokens(model), only_blocks(model, longer), held_so(model, conditions):
-        for chosen in (ends, longer):
+        for chosen in (shorter, longer):
             with only_blocks(model, chosen), training_forward(model, conditions):
                 budget = share * _BLOCK_SECONDS / 2
                 seconds.append(fastest(lambda: step(model, shape), device, budget=budget))
     scale, width = batch.rows / rows, _width(model)
-    block = max(seconds[1] - seconds[0], 0.0)
+    block = seconds[1] - seconds[0] if sample.kinds else seconds[0] / len(shorter)
+    block = max(block, 0.0)
     bare = _product_seconds(width, batch.tokens, _rate(machine, conditions, width))
+    middle = longer[len(longer) // 2]
     learning = sum(weight.numel() for weight in middle.parameters() if weight.requires_grad)
     return Pace(
         block=block * scale,
-        rest=max(seconds[0] - len(ends) * block, 0.0) * scale,
+        rest=max(seconds[0] - len(shorter) * block, 0.0) * scale,
         # A frozen weight is multiplied forwards and backwards, a learning one once more.
         products=min(bare * (1 + learning / (24 * width * width)), block * scale),
         width=width,
         dtype=_name(conditions.computing.dtype),
     )
+
+
+def _many(kind: tuple[Sequence[nn.Module], int]) -> int:
+    return kind[1]
 
 
 def _affordable(
