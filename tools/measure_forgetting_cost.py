@@ -155,9 +155,12 @@ def counted(model: nn.Module, way: Callable[[], tuple[float, float]]) -> Work:
 @contextmanager
 def counting(model: nn.Module, work: Work) -> Iterator[None]:
     """Count at the token embedding, and where the head is applied."""
+    embedding, embed = trunk_of(model).wte, nn.Embedding.forward
 
-    def embedded(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        work.trunk += arguments[0].numel()
+    def embedded(module: nn.Embedding, tokens: torch.Tensor) -> torch.Tensor:
+        if module is embedding:
+            work.trunk += tokens.numel()
+        return embed(module, tokens)
 
     apply = read_out._log_probabilities  # noqa: SLF001 - there is no other place to count at
 
@@ -165,12 +168,12 @@ def counting(model: nn.Module, work: Work) -> Iterator[None]:
         work.head += len(states)
         return apply(states, *others)
 
-    handle = trunk_of(model).wte.register_forward_pre_hook(embedded)
+    nn.Embedding.forward = embedded  # type: ignore[method-assign]
     read_out._log_probabilities = applied  # noqa: SLF001
     try:
         yield
     finally:
-        handle.remove()
+        nn.Embedding.forward = embed  # type: ignore[method-assign]
         read_out._log_probabilities = apply  # noqa: SLF001
 
 
