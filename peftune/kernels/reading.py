@@ -21,7 +21,7 @@ of a GPT-2 with 124M weights: the batches of a long text would add a gigabyte.
 def product(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return `x W + b`, row by row the same whatever the number of rows.
+    """Return `x W + b`.
 
     Args:
         x: (tokens, inputs).
