@@ -77,7 +77,6 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     model = tuned_model(arguments.base, arguments.strategy)
     text = shortened(probe_text(arguments.text), model, arguments.tokens)
     rounds = []
