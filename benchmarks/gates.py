@@ -9,6 +9,8 @@ from benchmarks.contenders import RIVALS
 from benchmarks.statistics import accuracy_difference
 
 NOT_MEASURED = "not measured"
+_ACCURATE = {"P": "", "P-bf16": " in bfloat16"}
+"""Who has to reach the rival's accuracy: small bases are trained in float32 unless told otherwise."""
 
 
 def gates_of(result: Mapping[str, Any], strategy: str) -> list[dict[str, Any]]:
@@ -23,7 +25,7 @@ def gates_of(result: Mapping[str, Any], strategy: str) -> list[dict[str, Any]]:
         first = list(found["gates"])
     else:
         first = [_gate("first step and artifact", None, passed=False, note=found.get("reason", NOT_MEASURED))]  # fmt: skip
-    return [*first, _accuracy_gate(result, strategy)]
+    return [*first, *(_accuracy_gate(result, strategy, name) for name in _ACCURATE)]
 
 
 def void(result: Mapping[str, Any], strategy: str) -> str | None:
@@ -34,17 +36,17 @@ def void(result: Mapping[str, Any], strategy: str) -> str | None:
     return "; ".join(f"{gate['name']}: {gate['note'] or gate['value']}" for gate in failed)
 
 
-def _accuracy_gate(result: Mapping[str, Any], strategy: str) -> dict[str, Any]:
+def _accuracy_gate(result: Mapping[str, Any], strategy: str, own: str) -> dict[str, Any]:
     """Ask whether peftune's accuracy is at most a standard error below its rival's."""
-    name = "final accuracy"
+    name = f"final accuracy{_ACCURATE[own]}"
     runs = {
         run["contender"]: [seed["right"] for seed in run["seeds"]]
         for run in result["parts"].get("accuracy", {}).get("runs", [])
         if run["strategy"] == strategy and run["status"] == "measured"
     }
-    if not {"P", RIVALS[strategy]} <= runs.keys():
+    if not {own, RIVALS[strategy]} <= runs.keys():
         return _gate(name, None, passed=False, note=NOT_MEASURED)
-    found = accuracy_difference(runs["P"], runs[RIVALS[strategy]])
+    found = accuracy_difference(runs[own], runs[RIVALS[strategy]])
     note = f"{found.value:+.3f}, standard error {found.error:.3f}"
     return _gate(name, found.value, passed=found.value >= -found.error, note=note)
 

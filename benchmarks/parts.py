@@ -66,7 +66,7 @@ def accuracy(work: Work, processes: Processes) -> dict[str, Any]:
     """Train the bundled base to the end, with peftune and its rival; the tutorial once, with LoRA."""
     found = []
     for strategy in work.settings.strategies:
-        names = [RIVALS[strategy], "P", *(["T"] if strategy == "lora" else [])]
+        names = [RIVALS[strategy], "P", "P-bf16", *(["T"] if strategy == "lora" else [])]
         for name in names:
             if name not in work.settings.contenders or contender(name).absent(strategy):
                 continue

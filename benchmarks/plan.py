@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from benchmarks.contenders import CONTENDERS, contender
+from benchmarks.contenders import ACCURACY_ALONE, CONTENDERS, contender
 from benchmarks.settings import EVERY_ROUND, FIRST_ROUNDS, FLOOR, Settings
 
 Item = TypeVar("Item")
@@ -34,7 +34,7 @@ def planned(settings: Settings) -> tuple[list[list[Entry]], list[dict[str, str]]
     for strategy in settings.strategies:
         able = []
         for name in CONTENDERS:
-            if name not in settings.contenders:
+            if name not in settings.contenders or name in ACCURACY_ALONE:
                 continue
             chosen = contender(name)
             if strategy not in chosen.strategies:

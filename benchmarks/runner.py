@@ -42,13 +42,10 @@ def run(settings: Settings, say: Say) -> Result:
         if part not in settings.parts and not needed:
             continue
         say(f"{part} …")
-        if part == "speed":
-            chosen = result["parts"]["precision"]["chosen"]
-            growing = _rounds(work, processes, chosen, started=started, say=say)
-        else:
-            growing = iter([getattr(parts, part)(work, processes)])
-        for found in growing:
-            result["parts"][part] = stamped(found, described_machine)
+        begun_at = time.perf_counter()
+        for found in _growing(part, work, processes, result, started=started, say=say):
+            seconds = round(time.perf_counter() - begun_at)
+            result["parts"][part] = stamped({**found, "seconds": seconds}, described_machine)
             result["ratios"] = ratios_of(result, base.shape)
             write_result(result, settings.out)
     return result
@@ -73,6 +70,23 @@ def _work(settings: Settings, base: Base) -> tuple[Work, Result]:
         },
     }
     return work, about
+
+
+def _growing(
+    part: str,
+    work: Work,
+    processes: Processes,
+    result: Result,
+    *,
+    started: float,
+    say: Say,
+) -> Iterator[dict[str, Any]]:
+    """Measure a part, and give what is known of it whenever that is worth keeping."""
+    if part == "speed":
+        chosen = result["parts"]["precision"]["chosen"]
+        yield from _rounds(work, processes, chosen, started=started, say=say)
+    else:
+        yield getattr(parts, part)(work, processes)
 
 
 def _rounds(
@@ -109,7 +123,7 @@ def _measured(
     if entry.contender == FLOOR:
         return processes.run("rates", label, **work.rates())
     precision = chosen.get(precision_key(entry))
-    arguments = work.speed(entry, first=number == 0, precision=precision or "fp32")
+    arguments = work.speed(entry, number=number, precision=precision or "fp32")
     return {"precision": precision, **processes.run("speed", label, **arguments)}
 
 

@@ -16,6 +16,7 @@ PARTS = ("startup", "precision", "gates", "forgetting", "accuracy", "speed")
 EVERY_ROUND = ("H", "B", "B+", "P", FLOOR)
 """Who is measured in every round; the tutorial, which is slow, and the variants in the first ones."""
 FIRST_ROUNDS = 2
+"""In how many rounds the others are measured, and texts classified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Sizes:
     texts: int = 128
     documents: int = 48
     seeds: tuple[int, ...] = (0, 1, 2)
-    accuracy_steps: int = 160
+    accuracy_steps: int = 140
     eval_every: int = 20
     repeats: int = 7
     product_seconds: float = 0.03

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.contenders.setup import Setup
 from benchmarks.plan import Entry
 from benchmarks.rows import MAX_LENGTH, bundled_rows, read_rows, write_rows
-from benchmarks.settings import Settings
+from benchmarks.settings import FIRST_ROUNDS, Settings
 from benchmarks.shapes import Base
 from peftune.bundled import MODELS, bundled_folder
 
@@ -61,7 +61,7 @@ class Work:
         )
         return dataclasses.asdict(made)
 
-    def speed(self, entry: Entry, *, first: bool, precision: str) -> dict[str, Any]:
+    def speed(self, entry: Entry, *, number: int, precision: str) -> dict[str, Any]:
         """Return what the job `speed` takes.
 
         One pass over the rows counts, so that short and long texts do; as many steps as go before
@@ -69,7 +69,7 @@ class Work:
 
         Args:
             entry: who, and at what.
-            first: whether it is the first round, in which artifacts are saved.
+            number: of the round: artifacts are saved in the first, texts classified in the first ones.
             precision: `fp32` or `bf16`, for a contender that leaves the choice open.
         """
         sizes, batch = self.settings.sizes, entry.batch
@@ -77,6 +77,7 @@ class Work:
         steps, warm_up = sizes.of_batch(batch)
         if tutorial:
             steps, warm_up = sizes.tutorial, _TUTORIAL_WARM_UP
+        classifies = batch == self.settings.batches[0] and number < FIRST_ROUNDS
         texts = sizes.texts // _TUTORIAL_SHARE if tutorial else sizes.texts
         return {
             "name": entry.contender,
@@ -89,8 +90,8 @@ class Work:
             ),
             "warm_up": warm_up,
             "tokens": self.tokens(batch, steps),
-            "texts": self.texts(texts) if batch == self.settings.batches[0] else [],
-            "save": first,
+            "texts": self.texts(texts) if classifies else [],
+            "save": number == 0,
         }
 
     def texts(self, count: int) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from peftune.baselines.prompted import FewShot, fewshot
     from peftune.checks import CheckReport, check
     from peftune.errors import PeftuneError
+    from peftune.planning import Plan, plan
     from peftune.probes import (
         Cloze,
         KLDivergence,
@@ -68,6 +69,7 @@ _HOMES = {
     "MinimalPairs": "peftune.probes",
     "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
+    "Plan": "peftune.planning",
     "Prediction": "peftune.tasks.predictions",
     "Probe": "peftune.probes",
     "Recipe": "peftune.recipe",
@@ -86,6 +88,7 @@ _HOMES = {
     "learning_curve": "peftune.scaling",
     "load": "peftune.artifacts",
     "load_many": "peftune.serving",
+    "plan": "peftune.planning",
     "merge": "peftune.sharing.merge",
     "prepare": "peftune.artifacts",
     "push": "peftune.sharing.push",
@@ -123,6 +126,7 @@ __all__ = [
     "MinimalPairs",
     "MultipleChoice",
     "PeftuneError",
+    "Plan",
     "Prediction",
     "Probe",
     "Recipe",
@@ -143,6 +147,7 @@ __all__ = [
     "load",
     "load_many",
     "merge",
+    "plan",
     "prepare",
     "push",
     "read_recipe",

@@ -40,6 +40,7 @@ FLOORS = {
     "checks": 4,
     "training": 4,
     "diagnosis": 5,
+    "planning": 5,
     "runs": 5,
     "serving": 5,
     "sharing": 5,

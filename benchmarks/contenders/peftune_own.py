@@ -26,12 +26,12 @@ class Peftune(Contender):
 
     Args:
         strategies: what this variant is measured on.
-        bf16: False keeps float32 where the default would not.
+        bf16: whether bfloat16 is computed in; None leaves the choice to peftune.
         trunk_dropout: False switches the base's own dropout off, which is on by default.
     """
 
     def __init__(
-        self, *, strategies: tuple[str, ...], bf16: bool = True, trunk_dropout: bool = True
+        self, *, strategies: tuple[str, ...], bf16: bool | None = None, trunk_dropout: bool = True
     ) -> None:
         self.strategies = strategies
         self._bf16 = bf16
@@ -46,10 +46,10 @@ class Peftune(Contender):
     def build(self, setup: Setup) -> Session:
         """Prepare the base for the strategy."""
         options: dict[str, object] = {}
-        if not self._bf16:
-            options["bf16"] = False
+        if self._bf16 is not None:
+            options["bf16"] = self._bf16
         if not self._trunk_dropout:
-            options[_TRUNK_DROPOUT] = 0.0
+            options[_TRUNK_DROPOUT] = False
         return _PeftuneSession(setup, options)
 
 

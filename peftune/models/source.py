@@ -164,6 +164,19 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _check_files(source: BaseSource) -> None:
+    check_config(source)
+    if (source.folder / _ADAPTER_CONFIG).exists():
+        message = f"'{source.name}' holds an {_ADAPTER_CONFIG}, which transformers would put on it unasked. Name the base's own folder, without an adapter in it."
+        raise BaseModelError(message)
+    weight_files(source.folder)
+
+
+def check_config(source: BaseSource) -> dict[str, Any]:
+    """Return a base's configuration, of a GPT-2 and of nothing else.
+
+    Raises:
+        BaseModelError: there is none, it is of another model, or it steers what is loaded.
+    """
     config = read_config(source.folder)
     model_type = config.get("model_type")
     if model_type != "gpt2":
@@ -172,7 +185,4 @@ def _check_files(source: BaseSource) -> None:
     if steering := [key for key in config if steers_loading(key)]:
         message = f"The config.json of '{source.name}' has the key '{steering[0]}', which makes transformers load other code or other weights than its files. Remove it, or save the model again with save_pretrained."
         raise BaseModelError(message)
-    if (source.folder / _ADAPTER_CONFIG).exists():
-        message = f"'{source.name}' holds an {_ADAPTER_CONFIG}, which transformers would put on it unasked. Name the base's own folder, without an adapter in it."
-        raise BaseModelError(message)
-    weight_files(source.folder)
+    return config

@@ -1,0 +1,234 @@
+"""From measured passes to the peak that a run will report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from torch import nn
+
+from peftune.models.parts import is_whole_model, trainable_parameters, trunk_of
+from peftune.planning.activations import Passes
+from peftune.planning.batches import Batch, Batches
+from peftune.planning.forward import Conditions, held
+from peftune.planning.hollow import Hollow, mapped_weights
+from peftune.planning.shapes import Shape
+from peftune.recipe import Recipe
+from peftune.recipe.task import has_head
+
+_HELD_FREE = 0.25
+"""What the C library keeps free between the tensors of a pass, as a share of them: between a tenth
+and two fifths were measured, for tensors of 64-byte alignment leave holes that the next do not fit."""
+
+_RETURNED = 32 * 2**20
+"""Bytes of a tensor from which its memory goes back to the system at once."""
+
+_KEPT_LENGTHS = 85
+"""Lengths whose machine code oneDNN keeps: 1,024 products, twelve for each length."""
+
+_HELD_LOGITS, _PIECE = 2**24, 256
+"""Language modeling: logits that are held, and tokens that are read at once where there are more."""
+
+_STATE = {
+    "adamw_torch_fused": 8.0,
+    "adamw_torch": 8.0,
+    "adamw_bnb_8bit": 2.0,
+    "adafactor": 0.1,
+    "sgd": 0.0,
+}
+"""Bytes that an optimizer keeps for each learning weight: two moments in float32 for AdamW."""
+
+_FILES = 24_000
+"""Bytes of an artifact's manifest, card and configuration."""
+
+_HEADER = 130
+"""Bytes that a tensor takes in the header of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where the bytes of a peak are.
+
+    Args:
+        process: the resident set of a process with its libraries and data; 0 on CUDA.
+        weights: the base as it is held, and the learning weights.
+        copies: of weights: laid out for products, and as they were before training.
+        gradients: of the learning weights.
+        optimizer: state of the optimizer.
+        activations: most that a forward and backward pass of the training keeps and needs.
+        other: machine code that oneDNN makes, holes of the heap, an evaluation's larger batches,
+            and the best checkpoint when it is read back.
+        peak: most at any time; less than the sum where parts are not there at once.
+    """
+
+    process: int
+    weights: int
+    copies: int
+    gradients: int
+    optimizer: int
+    activations: int
+    other: int
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a strategy on a shape before memory is added up.
+
+    Args:
+        shape: of the base.
+        hollow: the prepared model.
+        conditions: how it computes.
+        passes: what passes need.
+        process_bytes: resident set before anything was loaded.
+    """
+
+    shape: Shape
+    hollow: Hollow
+    conditions: Conditions
+    passes: Passes
+    process_bytes: int
+
+
+def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, code: int) -> Memory:
+    """Add up what a run holds, and when.
+
+    Args:
+        facts: what was measured.
+        recipe: resolved, with this strategy.
+        batches: what is read.
+        code: bytes of machine code for each further length of a batch.
+    """
+    on_cpu = trunk_of(facts.hollow.model).wte.weight.device.type == "cpu"
+    learning = list(trainable_parameters(facts.hollow.model).values())
+    gradients = sum(weight.nbytes for weight in learning)
+    optimizer = round(sum(w.numel() for w in learning) * _STATE[recipe.training.optim])
+    weights = _weights(facts)
+    copies = facts.passes.laid_out + gradients
+    holes = _HELD_FREE if on_cpu else 0.0
+    stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
+
+    def during(batch: Batch) -> int:
+        pass_bytes = round((1 + holes) * _pass_bytes(facts, batch, recipe))
+        return gradients + pass_bytes if stays else max(gradients, pass_bytes)
+
+    first, later = batches.training[0], batches.training[1:]
+    training = max(
+        during(first),
+        gradients + optimizer,
+        optimizer + max((during(batch) for batch in later), default=0),
+    )
+    beyond = _evaluation(facts, batches, recipe, holes=holes)
+    if on_cpu:
+        beyond += _kernels(code, batches) + _read_back(facts.hollow.model)
+    process = facts.process_bytes if on_cpu else 0
+    activations = _pass_bytes(facts, batches.largest, recipe)
+    return Memory(
+        process=process,
+        weights=weights,
+        copies=copies,
+        gradients=gradients,
+        optimizer=optimizer,
+        activations=activations,
+        other=beyond + round(holes * activations),
+        peak=process + weights + copies + training + beyond,
+    )
+
+
+def _pass_bytes(facts: Facts, batch: Batch, recipe: Recipe) -> int:
+    return facts.passes.training(batch) + _logits(facts.shape, batch, recipe)
+
+
+def _logits(shape: Shape, batch: Batch, recipe: Recipe) -> int:
+    """Count logits over the vocabulary, which a task without a head has: with their gradient."""
+    if has_head(recipe.task):
+        return 0
+    everything = batch.tokens * shape.vocabulary
+    if everything <= _HELD_LOGITS:
+        return 8 * everything
+    return 12 * _PIECE * shape.vocabulary
+
+
+def _weights(facts: Facts) -> int:
+    """Count the weights as they are held; of a mapped file all pages were read and stay."""
+    model, trunk = facts.hollow.model, trunk_of(facts.hollow.model)
+    halved = {id(weight) for weight in held(model, facts.conditions).values()}
+    in_file = _mapped(facts)
+    found = 0
+    for weight in model.parameters():
+        if id(weight) in halved:
+            found += 2 * weight.numel()
+        elif id(weight) not in in_file:
+            found += weight.nbytes + _scales(weight)
+    if in_file:
+        dtype = getattr(torch, facts.shape.stored_type, torch.float32)
+        found += trunk_parameters(facts.shape) * dtype.itemsize
+    return found + sum(buffer.nbytes for buffer in trunk.buffers())
+
+
+def _mapped(facts: Facts) -> set[int]:
+    """Find the weights that would lie in the base's file; the hollow embedding stands for one there."""
+    if not facts.passes.mapped:
+        return set()
+    trunk = trunk_of(facts.hollow.model)
+    found = mapped_weights(trunk, facts.hollow.folder)
+    return found | {id(trunk.wte.weight)} if id(trunk.wpe.weight) in found else found
+
+
+def _scales(weight: nn.Parameter) -> int:
+    """Count what bitsandbytes holds beside integer codes."""
+    scales = getattr(weight, "SCB", None)
+    return 0 if scales is None else int(scales.nbytes)
+
+
+def trunk_parameters(shape: Shape) -> int:
+    """Count the weights of a plain GPT-2 without a head."""
+    width, inner = shape.width, shape.inner
+    block = 4 * width * width + 4 * width + 2 * width * inner + inner + width + 4 * width
+    return (shape.vocabulary + shape.positions) * width + shape.blocks * block + 2 * width
+
+
+def _kernels(code: int, batches: Batches) -> int:
+    """Count the machine code for all shapes of batches; an evaluation goes forwards alone."""
+    trained = min(_KEPT_LENGTHS, len({(b.rows, b.time) for b in batches.training}))
+    evaluated = min(_KEPT_LENGTHS, 2 * len({(b.rows, b.time) for b in batches.evaluation}))
+    return code * trained + code * evaluated // 3
+
+
+def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, holes: float) -> int:
+    """Count what an evaluation needs beyond the memory that the training left to the process.
+
+    Tensors larger than those of the training fit into none of the holes that it left; as long as
+    it gives nothing back, they come on top.
+    """
+    largest, trained = batches.evaluation[0], batches.largest
+    needed = facts.passes.evaluation.at(largest) + _logits(facts.shape, largest, recipe)
+    left = round((1 + holes) * _pass_bytes(facts, trained, recipe))
+    size = facts.conditions.computing.dtype.itemsize
+    given_back = trained.tokens * facts.shape.inner * size >= _RETURNED
+    if holes and not given_back and largest.tokens > trained.tokens:
+        return needed
+    return max(0, needed - left)
+
+
+def _read_back(model: nn.Module) -> int:
+    """Count the file of the best checkpoint, which is mapped into memory when it is read."""
+    learning = trainable_parameters(model).values() if isinstance(model, PeftModel) else None
+    return sum(weight.nbytes for weight in learning or model.parameters())
+
+
+def artifact_bytes(model: nn.Module, recipe: Recipe, tokenizer_bytes: int) -> int:
+    """Estimate the bytes of what a run saves: the learning weights, or a plain checkpoint.
+
+    Args:
+        model: prepared, hollow.
+        recipe: says in which type it is stored.
+        tokenizer_bytes: of the base's tokenizer, which a plain checkpoint holds too.
+    """
+    size = 4 if recipe.save.dtype == "float32" else 2
+    whole = is_whole_model(model)
+    stored: Sequence[nn.Parameter] = list(trainable_parameters(model).values())
+    numbers = sum(weight.numel() for weight in stored) * size
+    return numbers + len(stored) * _HEADER + _FILES + (tokenizer_bytes if whole else 0)

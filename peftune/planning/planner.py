@@ -1,0 +1,237 @@
+"""Go through strategies and shapes with one reading of the data and one measurement of the machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from peftune.errors import first_line
+from peftune.models.base import choose_device
+from peftune.models.parts import trainable_parameters
+from peftune.models.source import BaseSource
+from peftune.models.tokenizer import load_tokenizer
+from peftune.planning.activations import few_tokens, measure_passes, step
+from peftune.planning.advice import advise
+from peftune.planning.batches import Batch, Batches, read_batches
+from peftune.planning.forward import conditions_of, training_forward
+from peftune.planning.heap import available_bytes, kernel_bytes, resident_bytes
+from peftune.planning.hollow import one_block, prepare_hollow
+from peftune.planning.memory import Facts, artifact_bytes, memory_of, trunk_parameters
+from peftune.planning.probe import (
+    Machine,
+    Pace,
+    measure_machine,
+    measure_pace,
+    seconds_of_pass,
+    seconds_of_step,
+)
+from peftune.planning.results import Plan, StrategyPlan
+from peftune.planning.shapes import OWN, Shape
+from peftune.recipe import Recipe
+from peftune.strategies import Full
+from peftune.training.precision import multiplies_bfloat16
+
+_TOKENIZER = "tokenizer*.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is learned of each strategy at the recipe's own shape, and holds for the others too.
+
+    Args:
+        share: of the time for blocks that each strategy may take.
+        pace: by strategy.
+        code: bytes of machine code for each further length, by strategy.
+    """
+
+    share: float
+    pace: dict[str, Pace] = field(default_factory=dict)
+    code: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """What is the same for all strategies and shapes.
+
+    Args:
+        recipe: resolved.
+        source: where the base's configuration and tokenizer lie.
+        shapes: the recipe's own first.
+        tokenizer: of the base.
+        device: where a run would train.
+        batches: what it would read.
+        process_bytes: resident set of a process with its libraries and data, and nothing else.
+        available: bytes that a run can have.
+        machine: its rates.
+    """
+
+    recipe: Recipe
+    source: BaseSource
+    shapes: Sequence[Shape]
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    batches: Batches
+    process_bytes: int
+    available: int
+    machine: Machine
+
+    @classmethod
+    def of(cls, recipe: Recipe, source: BaseSource, shapes: Sequence[Shape]) -> Planner:
+        """Read the data, and measure the process and the machine."""
+        tokenizer = load_tokenizer(source.folder)
+        device = choose_device(use_cpu=recipe.training.use_cpu)
+        batches = read_batches(recipe, tokenizer)
+        _page_in(recipe, tokenizer, device)
+        process = resident_bytes()
+        return cls(
+            recipe=recipe,
+            source=source,
+            shapes=shapes,
+            tokenizer=tokenizer,
+            device=device,
+            batches=batches,
+            process_bytes=process,
+            available=available_bytes(device),
+            machine=measure_machine(
+                shapes, _types(recipe, device), tokens=batches.usual.tokens, device=device
+            ),
+        )
+
+    def plan(
+        self, recipes: Mapping[str, Recipe], unplanned: Mapping[str, str], *, shown: Sequence[str]
+    ) -> Plan:
+        """Plan all strategies on all shapes.
+
+        Args:
+            recipes: resolved, by strategy.
+            unplanned: strategies that cannot be planned, with the reason.
+            shown: sizes that were asked for.
+        """
+        plans: list[StrategyPlan] = []
+        faults = dict(unplanned)
+        known = _Known(share=1 / max(1, len(recipes)))
+        for shape in self.shapes:
+            left = {name: one for name, one in recipes.items() if name not in faults}
+            with one_block(shape) as block:
+                for name, recipe in left.items():
+                    try:
+                        plans.append(self._planned(shape, block, recipe, known))
+                    except Exception as error:  # noqa: PERF203 - of any package's strategy; one fault stops no other
+                        own = shape.size == OWN
+                        if own and recipe.strategy == self.recipe.strategy:
+                            raise
+                        faults[name if own else f"{name} on {shape.name}"] = first_line(error)
+        asked = [found for found in plans if found.size in shown]
+        return Plan(
+            recipe=self.recipe.name,
+            device="cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device),
+            threads=self.machine.threads,
+            available_bytes=self.available,
+            products=self.machine.products,
+            copied=self.machine.copied,
+            batch_size=self.recipe.training.per_device_train_batch_size,
+            lengths=self.batches.source,
+            plans=asked,
+            unplanned=faults,
+            advice=advise(
+                asked,
+                available=self.available,
+                checkpointing=self.recipe.training.activation_checkpointing,
+                base=self.source.name,
+            ),
+        )
+
+    def _planned(
+        self, shape: Shape, block: BaseSource, recipe: Recipe, known: _Known
+    ) -> StrategyPlan:
+        section, name = recipe.training, recipe.strategy.name
+        facts = self._facts(shape, block, recipe, checkpointing=section.activation_checkpointing)
+        model, computing = facts.hollow.model, facts.conditions.computing
+        if shape.size == OWN:
+            known.pace[name] = measure_pace(
+                facts.hollow, facts.conditions, self.machine, self.batches.usual, share=known.share
+            )
+            known.code[name] = kernel_bytes(model, facts.conditions, self.batches.largest)
+        memory = memory_of(facts, recipe, self.batches, code=known.code[name])
+        fits = memory.peak <= self.available
+        learning = sum(weight.numel() for weight in trainable_parameters(model).values())
+        saved = artifact_bytes(model, recipe, self._tokenizer_bytes())
+        del model, facts  # a second model need not fit beside it
+        less = None
+        if not (fits or section.activation_checkpointing):
+            again = self._facts(shape, block, recipe, checkpointing=True)
+            less = memory_of(again, recipe, self.batches, code=known.code[name]).peak
+        one = seconds_of_pass(known.pace[name], shape, self.machine, computing.dtype)
+        update = seconds_of_step(learning, self.machine)
+        passes, together = self.batches.epoch, section.gradient_accumulation_steps
+        return StrategyPlan(
+            strategy=name,
+            size=shape.size,
+            base=shape.name,
+            learning_parameters=learning,
+            base_parameters=trunk_parameters(shape),
+            computes_in=str(computing.dtype).removeprefix("torch."),
+            integers=_on_integers(recipe),
+            memory=memory,
+            artifact_bytes=saved,
+            seconds_per_step=together * one + update,
+            seconds_per_epoch=None
+            if passes is None
+            else passes * one + math.ceil(passes / together) * update,
+            fits=fits,
+            checkpointed_peak=less,
+        )
+
+    def _facts(
+        self, shape: Shape, block: BaseSource, recipe: Recipe, *, checkpointing: bool
+    ) -> Facts:
+        hollow = prepare_hollow(
+            shape,
+            block,
+            recipe.strategy,
+            tokenizer=self.tokenizer,
+            labels=self.batches.labels,
+            task=recipe.task,
+            device=self.device,
+            checkpointing=checkpointing,
+        )
+        tokens = self.batches.mean_tokens * recipe.training.per_device_train_batch_size
+        conditions = conditions_of(hollow.model, recipe, tokens=tokens)
+        passes = measure_passes(hollow, conditions, longest=self.batches.largest.time)
+        return Facts(shape, hollow, conditions, passes, self.process_bytes)
+
+    def _tokenizer_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.source.folder.glob(_TOKENIZER))
+
+
+def _on_integers(recipe: Recipe) -> bool:
+    return "quantization_config" in recipe.strategy.load_kwargs()
+
+
+def _types(recipe: Recipe, device: torch.device) -> list[torch.dtype]:
+    """List the types that a strategy may be computed in."""
+    setting = recipe.training.bf16
+    may = setting or device.type == "cuda" or multiplies_bfloat16()
+    return [torch.float32, torch.bfloat16] if setting is not False and may else [torch.float32]
+
+
+def _page_in(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+    """Go through a tiny model once, so that the libraries' code is in memory when it is measured."""
+    shape = Shape("tiny", "tiny", {"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 256})
+    with one_block(shape) as block:
+        hollow = prepare_hollow(
+            shape,
+            block,
+            Full(),
+            tokenizer=tokenizer,
+            labels=("0", "1"),
+            task="single-label",
+            device=device,
+        )
+        conditions = conditions_of(hollow.model, recipe, tokens=64)
+        with few_tokens(hollow.model), training_forward(hollow.model, conditions):
+            step(hollow.model, Batch(2, 16))
