@@ -170,24 +170,15 @@ def _evaluation(
     lengths: tuple[int, int],
 ) -> Formula:
     small, large = Batch(1, lengths[0]), Batch(2, lengths[1])
-    model.eval()
-    try:
-        with (
-            only_blocks(model, blocks),
-            training_forward(model, conditions),
-            torch.no_grad(),
-            LiveBytes(model) as live,
-        ):
-            model(**_inputs(model, small))
-            needed = []
-            for batch in (small, large):
-                before = _settled(live)
-                live.restart()
-                model(**_inputs(model, batch))
-                needed.append(live.peak - before)
-        return _line(small, needed[0], large, needed[1])
-    finally:
-        model.train()
+    with only_blocks(model, blocks), training_forward(model, conditions), LiveBytes(model) as live:
+        evaluate(model, small)
+        needed = []
+        for batch in (small, large):
+            before = _settled(live)
+            live.restart()
+            evaluate(model, batch)
+            needed.append(live.peak - before)
+    return _line(small, needed[0], large, needed[1])
 
 
 def _line(small: Batch, of_small: int, large: Batch, of_large: int) -> Formula:
@@ -270,3 +261,13 @@ def step(model: nn.Module, batch: Batch) -> None:
     """Go forwards and backwards once."""
     loss_of(model, batch).backward()
     model.zero_grad(set_to_none=True)
+
+
+def evaluate(model: nn.Module, batch: Batch) -> None:
+    """Go forwards once as an evaluation does."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(**_inputs(model, batch))
+    finally:
+        model.train()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -10,9 +13,19 @@ import torch
 from torch import nn
 
 from peftune.models.parts import trunk_of
-from peftune.planning.activations import chosen_blocks, few_tokens, held_so, only_blocks, step
-from peftune.planning.batches import Batch
+from peftune.planning.activations import (
+    Passes,
+    chosen_blocks,
+    evaluate,
+    few_tokens,
+    held_so,
+    only_blocks,
+    step,
+)
+from peftune.planning.batches import Batch, Batches
 from peftune.planning.forward import Conditions, training_forward
+from peftune.planning.hollow import Hollow
+from peftune.training.memory import PeakMemory
 
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 _LENGTHS = 4
@@ -20,6 +33,12 @@ _LENGTHS = 4
 
 _ENOUGH = 300
 """Tokens of a pass that is no small batch any more."""
+
+_SETTLING = 16
+"""Tokens of a pass that makes what the first one makes."""
+
+_PRODUCTS = 150e9
+"""Multiplications and additions that a machine of two cores does in about a second."""
 
 
 class _Allocated(ctypes.Structure):
@@ -63,32 +82,95 @@ def available_bytes(device: torch.device) -> int:
         return free
 
 
-def kernel_bytes(model: nn.Module, conditions: Conditions, batch: Batch) -> int:
-    """Measure what the machine code takes that oneDNN makes for each length of a batch, and keeps.
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """How much more than its tensors a process holds.
 
     Args:
-        model: a hollow model.
+        training: memory that a training pass took from the system, for each byte of its tensors.
+        evaluation: the same of an evaluation's pass.
+        code: bytes of machine code for each further length of a batch.
+    """
+
+    training: float = 1.0
+    evaluation: float = 1.0
+    code: int = 0
+
+
+def measure_heap(hollow: Hollow, conditions: Conditions, passes: Passes, batches: Batches) -> Heap:
+    """Run the largest passes over three blocks, and see what the process grows by.
+
+    The C library leaves holes between tensors, into which the next ones do not fit: a forward pass
+    of many small steps holds three times what it needs.
+
+    Args:
+        hollow: of the recipe's own shape.
         conditions: how it computes.
+        passes: what passes need.
+        batches: what is read.
+    """
+    model = hollow.model
+    if trunk_of(model).wte.weight.device.type != "cpu":
+        return Heap()
+    ends, between = chosen_blocks(model)
+    everything = list(trunk_of(model).h)
+    blocks = [*ends[:1], *(everything[place] for place in list(between)[:1]), *ends[1:]]
+    share = len(blocks) / len(everything)
+    trained = _affordable(model, batches.largest, len(blocks))
+    evaluated = _affordable(model, batches.evaluation[0], len(blocks))
+    with few_tokens(model), only_blocks(model, blocks), held_so(model, conditions):
+        with training_forward(model, conditions):
+            step(model, Batch(1, _SETTLING))
+            needed = passes.saved.at(trained) * share + passes.temporary.at(trained)
+            training = _growth(lambda: step(model, trained)) / max(needed, 1)
+            code = _code(model, batches.largest)
+        with training_forward(model, conditions):
+            evaluate(model, Batch(1, _SETTLING))
+            evaluation = _growth(lambda: evaluate(model, evaluated))
+    live = max(passes.evaluation.at(evaluated), 1)
+    return Heap(_likely(training), _likely(evaluation / live), code)
+
+
+def _affordable(model: nn.Module, batch: Batch, blocks: int) -> Batch:
+    """Take as many rows of a batch as are computed in about a second."""
+    weights = 12 * trunk_of(model).config.n_embd ** 2 * blocks
+    rows = int(_PRODUCTS / (6 * weights * batch.time))
+    return Batch(max(1, min(batch.rows, rows)), batch.time)
+
+
+def _growth(act: Callable[[], object]) -> int:
+    """Return the bytes that the process takes from the system while it acts."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    before = resident_bytes()
+    with PeakMemory(torch.device("cpu")) as memory:
+        act()
+    return 0 if memory.peak_bytes is None else memory.peak_bytes - before
+
+
+def _likely(ratio: float) -> float:
+    """Keep a ratio within what was ever seen; small batches fit into memory that is free already."""
+    return min(max(ratio, 1.1), 4.0)
+
+
+def _code(model: nn.Module, batch: Batch) -> int:
+    """Measure what the machine code takes that oneDNN makes for each length, and keeps.
+
+    Args:
+        model: as it trains, of a few blocks.
         batch: the largest of a training.
 
     Returns:
         Bytes for each further length; 0 where the C library does not tell.
     """
-    if trunk_of(model).wte.weight.device.type != "cpu" or batch.time <= _LENGTHS:
+    if batch.time <= _LENGTHS:
         return 0
     rows = min(batch.rows, -(-_ENOUGH // batch.time))
-    ends, _ = chosen_blocks(model)
-    with (
-        few_tokens(model),
-        only_blocks(model, ends),
-        held_so(model, conditions),
-        training_forward(model, conditions),
-    ):
-        step(model, Batch(rows, batch.time))
-        before = _allocated()
-        for shorter in range(1, 1 + _LENGTHS):
-            step(model, Batch(rows, batch.time - shorter))
-        return max(0, _allocated() - before) // _LENGTHS
+    step(model, Batch(rows, batch.time))
+    before = _allocated()
+    for shorter in range(1, 1 + _LENGTHS):
+        step(model, Batch(rows, batch.time - shorter))
+    return max(0, _allocated() - before) // _LENGTHS
 
 
 def _allocated() -> int:

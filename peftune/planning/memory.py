@@ -13,14 +13,11 @@ from peftune.models.parts import is_whole_model, trainable_parameters, trunk_of
 from peftune.planning.activations import Passes
 from peftune.planning.batches import Batch, Batches
 from peftune.planning.forward import Conditions, held
+from peftune.planning.heap import Heap
 from peftune.planning.hollow import Hollow, mapped_weights
 from peftune.planning.shapes import Shape
 from peftune.recipe import Recipe
 from peftune.recipe.task import has_head
-
-_HELD_FREE = 0.25
-"""What the C library keeps free between the tensors of a pass, as a share of them: between a tenth
-and two fifths were measured, for tensors of 64-byte alignment leave holes that the next do not fit."""
 
 _RETURNED = 32 * 2**20
 """Bytes of a tensor from which its memory goes back to the system at once."""
@@ -40,7 +37,7 @@ _STATE = {
 }
 """Bytes that an optimizer keeps for each learning weight: two moments in float32 for AdamW."""
 
-_FILES = 24_000
+_FILES = 9_000
 """Bytes of an artifact's manifest, card and configuration."""
 
 _HEADER = 130
@@ -92,14 +89,14 @@ class Facts:
     process_bytes: int
 
 
-def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, code: int) -> Memory:
+def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, heap: Heap) -> Memory:
     """Add up what a run holds, and when.
 
     Args:
         facts: what was measured.
         recipe: resolved, with this strategy.
         batches: what is read.
-        code: bytes of machine code for each further length of a batch.
+        heap: how much more than its tensors a process holds.
     """
     on_cpu = trunk_of(facts.hollow.model).wte.weight.device.type == "cpu"
     learning = list(trainable_parameters(facts.hollow.model).values())
@@ -107,11 +104,10 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, code: int) -> M
     optimizer = round(sum(w.numel() for w in learning) * _STATE[recipe.training.optim])
     weights = _weights(facts)
     copies = facts.passes.laid_out + gradients
-    holes = _HELD_FREE if on_cpu else 0.0
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
 
     def during(batch: Batch) -> int:
-        pass_bytes = round((1 + holes) * _pass_bytes(facts, batch, recipe))
+        pass_bytes = round(heap.training * _pass_bytes(facts, batch, recipe))
         return gradients + pass_bytes if stays else max(gradients, pass_bytes)
 
     first, later = batches.training[0], batches.training[1:]
@@ -120,9 +116,9 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, code: int) -> M
         gradients + optimizer,
         optimizer + max((during(batch) for batch in later), default=0),
     )
-    beyond = _evaluation(facts, batches, recipe, holes=holes)
+    beyond = _evaluation(facts, batches, recipe, heap=heap)
     if on_cpu:
-        beyond += _kernels(code, batches) + _read_back(facts.hollow.model)
+        beyond += _kernels(heap.code, batches) + _read_back(facts.hollow.model)
     process = facts.process_bytes if on_cpu else 0
     activations = _pass_bytes(facts, batches.largest, recipe)
     return Memory(
@@ -132,7 +128,7 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, code: int) -> M
         gradients=gradients,
         optimizer=optimizer,
         activations=activations,
-        other=beyond + round(holes * activations),
+        other=beyond + round((heap.training - 1) * activations),
         peak=process + weights + copies + training + beyond,
     )
 
@@ -197,7 +193,7 @@ def _kernels(code: int, batches: Batches) -> int:
     return code * trained + code * evaluated // 3
 
 
-def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, holes: float) -> int:
+def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, heap: Heap) -> int:
     """Count what an evaluation needs beyond the memory that the training left to the process.
 
     Tensors larger than those of the training fit into none of the holes that it left; as long as
@@ -205,10 +201,12 @@ def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, holes: float)
     """
     largest, trained = batches.evaluation[0], batches.largest
     needed = facts.passes.evaluation.at(largest) + _logits(facts.shape, largest, recipe)
-    left = round((1 + holes) * _pass_bytes(facts, trained, recipe))
+    needed = round(heap.evaluation * needed)
+    left = round(heap.training * _pass_bytes(facts, trained, recipe))
     size = facts.conditions.computing.dtype.itemsize
     given_back = trained.tokens * facts.shape.inner * size >= _RETURNED
-    if holes and not given_back and largest.tokens > trained.tokens:
+    on_cpu = trunk_of(facts.hollow.model).wte.weight.device.type == "cpu"
+    if on_cpu and not given_back and largest.tokens > trained.tokens:
         return needed
     return max(0, needed - left)
 

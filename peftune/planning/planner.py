@@ -18,7 +18,7 @@ from peftune.planning.activations import few_tokens, measure_passes, step
 from peftune.planning.advice import advise
 from peftune.planning.batches import Batch, Batches, read_batches
 from peftune.planning.forward import conditions_of, training_forward
-from peftune.planning.heap import available_bytes, kernel_bytes, resident_bytes
+from peftune.planning.heap import Heap, available_bytes, measure_heap, resident_bytes
 from peftune.planning.hollow import one_block, prepare_hollow
 from peftune.planning.memory import Facts, artifact_bytes, memory_of, trunk_parameters
 from peftune.planning.probe import (
@@ -45,12 +45,12 @@ class _Known:
     Args:
         share: of the time for blocks that each strategy may take.
         pace: by strategy.
-        code: bytes of machine code for each further length, by strategy.
+        heap: what a process holds beside tensors, by strategy.
     """
 
     share: float
     pace: dict[str, Pace] = field(default_factory=dict)
-    code: dict[str, int] = field(default_factory=dict)
+    heap: dict[str, Heap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +155,10 @@ class Planner:
             known.pace[name] = measure_pace(
                 facts.hollow, facts.conditions, self.machine, self.batches.usual, share=known.share
             )
-            known.code[name] = kernel_bytes(model, facts.conditions, self.batches.largest)
-        memory = memory_of(facts, recipe, self.batches, code=known.code[name])
+            known.heap[name] = measure_heap(
+                facts.hollow, facts.conditions, facts.passes, self.batches
+            )
+        memory = memory_of(facts, recipe, self.batches, heap=known.heap[name])
         fits = memory.peak <= self.available
         learning = sum(weight.numel() for weight in trainable_parameters(model).values())
         saved = artifact_bytes(model, recipe, self._tokenizer_bytes())
@@ -164,7 +166,7 @@ class Planner:
         less = None
         if not (fits or section.activation_checkpointing):
             again = self._facts(shape, block, recipe, checkpointing=True)
-            less = memory_of(again, recipe, self.batches, code=known.code[name]).peak
+            less = memory_of(again, recipe, self.batches, heap=known.heap[name]).peak
         one = seconds_of_pass(known.pace[name], shape, self.machine, computing.dtype)
         update = seconds_of_step(learning, self.machine)
         passes, together = self.batches.epoch, section.gradient_accumulation_steps
