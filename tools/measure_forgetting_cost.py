@@ -7,8 +7,9 @@ that of many scripts, and of peft's method_comparison: each window alone through
 `GPT2LMHeadModel`, with the adapter and without, float32 logits of every position, cross-entropy.
 A run measures the base before training, and afterwards the tuned model beside its base with the
 adapter off, with the divergence between them: `cold` measures the base, `warm` finds its scores in
-the cache. All read the same tokens and take turns in every round, so that a busy machine slows all;
-ratios are medians over the rounds. The ways must agree to 1e-4 nats per token.
+the cache. `point` is a point of a forgetting curve: the tuned model alone, as it is measured at an
+evaluation. All read the same tokens and take turns in every round, so that a busy machine slows all;
+ratios are medians over the rounds. They must agree to 1e-4 nats per token.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import json
 import math
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 import transformers
@@ -32,11 +35,12 @@ from transformers import GPT2LMHeadModel
 
 import peftune
 from peftune.forgetting import read_out
-from peftune.forgetting.measure import ProbeText, read_probe_texts
+from peftune.forgetting.measure import ProbeText, measure_plainly, read_probe_texts
 from peftune.forgetting.windows import Piece, text_pieces
 from peftune.models.parts import evaluating, trainable_parameters, trunk_of
 from peftune.models.prepare import acting_as_base, preparation_of, prepare_model
 from peftune.models.tokenizer import encode_texts
+from peftune.probes import Measurement
 from peftune.runs.measured import measure_before, measure_tuned
 from peftune.strategies import STRATEGIES
 
@@ -73,7 +77,6 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     model = tuned_model(arguments.base, arguments.strategy)
     text = shortened(probe_text(arguments.text), model, arguments.tokens)
     rounds = []
@@ -85,8 +88,7 @@ def main() -> None:
     for name, work in rounds[0].items():
         apart = max(abs(a - b) for a, b in zip(work.nats, naive, strict=True))
         if not apart <= AGREE:
-            message = f"{name} is {apart:.2g} nats per token from the naive way"
-            raise SystemExit(message)
+            sys.exit(f"{name} is {apart:.2g} nats per token from the naive way")
 
 
 def tuned_model(base: str, strategy: str) -> nn.Module:
@@ -139,6 +141,7 @@ def one_round(model: nn.Module, text: ProbeText) -> dict[str, Work]:
             "naive": counted(model, lambda: naive(model, pieces_of(model, text))),
             "cold": counted(model, lambda: as_a_run(model, text)),
             "warm": counted(model, lambda: as_a_run(model, text)),
+            "point": counted(model, lambda: as_a_point(model, text)),
         }
 
 
@@ -155,9 +158,12 @@ def counted(model: nn.Module, way: Callable[[], tuple[float, float]]) -> Work:
 @contextmanager
 def counting(model: nn.Module, work: Work) -> Iterator[None]:
     """Count at the token embedding, and where the head is applied."""
+    embedding, embed = trunk_of(model).wte, nn.Embedding.forward
 
-    def embedded(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        work.trunk += arguments[0].numel()
+    def embedded(module: nn.Embedding, tokens: torch.Tensor) -> torch.Tensor:
+        if module is embedding:
+            work.trunk += tokens.numel()
+        return embed(module, tokens)
 
     apply = read_out._log_probabilities  # noqa: SLF001 - there is no other place to count at
 
@@ -165,13 +171,11 @@ def counting(model: nn.Module, work: Work) -> Iterator[None]:
         work.head += len(states)
         return apply(states, *others)
 
-    handle = trunk_of(model).wte.register_forward_pre_hook(embedded)
-    read_out._log_probabilities = applied  # noqa: SLF001
-    try:
+    with (
+        mock.patch.object(nn.Embedding, "forward", embedded),
+        mock.patch.object(read_out, "_log_probabilities", applied),
+    ):
         yield
-    finally:
-        handle.remove()
-        read_out._log_probabilities = apply  # noqa: SLF001
 
 
 def naive(model: nn.Module, pieces: Sequence[Piece]) -> tuple[float, float]:
@@ -209,13 +213,21 @@ def as_a_run(model: nn.Module, text: ProbeText) -> tuple[float, float]:
         before = measure_before(model, [text])
     measured = measure_tuned(model, [text], before)
     if measured.control != 0.0:
-        message = f"with the adapter off the model is {measured.control} from its base"
-        raise SystemExit(message)
-    nats = [
-        float(found.total.sum()) * math.log(2) / int(found.tokens.sum())
-        for found in (before.measured[0], measured.after[0])
-    ]
-    return nats[0], nats[1]
+        sys.exit(f"with the adapter off the model is {measured.control} from its base")
+    return nats_of(before.measured[0]), nats_of(measured.after[0])
+
+
+def as_a_point(model: nn.Module, text: ProbeText) -> tuple[float, float]:
+    """Measure as `ForgettingCallback` does at an evaluation; the base was measured at the beginning."""
+    with acting_as_base(model):
+        before = measure_before(model, [text])
+    after = measure_plainly(model, preparation_of(model).tokenizer, [text])
+    return nats_of(before.measured[0]), nats_of(after[0])
+
+
+def nats_of(found: Measurement) -> float:
+    """Return nats per token."""
+    return float(found.total.sum()) * math.log(2) / int(found.tokens.sum())
 
 
 def table(rounds: Sequence[dict[str, Work]], *, tokens: int) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from peftune.kernels.reading import product
+
 POSITIONS = 128
 """Positions to which the vocabulary-sized head is applied at a time; bounds memory, not results."""
 
@@ -79,4 +81,4 @@ def read_out(tuned: Output, targets: torch.Tensor, *, base: Output | None = None
 
 def _log_probabilities(states: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     """Apply the head: (positions, hidden) -> (positions, vocabulary), float32."""
-    return torch.log_softmax((states @ head.T).float(), dim=-1)
+    return torch.log_softmax(product(states, head.T).float(), dim=-1)

@@ -18,6 +18,7 @@ from peftune.forgetting.read_out import Output, TokenScores, read_out
 from peftune.forgetting.shared_prefix import SharedPrefix, shared_tokens, without_first
 from peftune.forgetting.windows import Piece, continuation_piece, text_pieces
 from peftune.models.parts import BAR, evaluating, trunk_of
+from peftune.models.reading import reading_fast
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import BaseScores, ContinuationScores, TextScores
 
@@ -193,12 +194,13 @@ def _hidden(
     # Causal attention never looks right, so right padding needs no mask.
     rows, time = inputs.shape
     mask = inputs.new_ones(rows, time + (past.length if past else 0))
-    hidden: torch.Tensor = trunk_of(model)(
-        input_ids=inputs,
-        attention_mask=mask,
-        past_key_values=past.repeated(rows) if past else None,
-        use_cache=past is not None,
-    ).last_hidden_state
+    with reading_fast(model):
+        hidden: torch.Tensor = trunk_of(model)(
+            input_ids=inputs,
+            attention_mask=mask,
+            past_key_values=past.repeated(rows) if past else None,
+            use_cache=past is not None,
+        ).last_hidden_state
     return hidden  # (batch, time, hidden)
 
 

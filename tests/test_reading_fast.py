@@ -1,0 +1,114 @@
+"""Reading with quicker products: the same mathematics, whatever lies around it, and nothing left."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from transformers import GPT2Model
+from transformers.pytorch_utils import Conv1D
+
+from peftune.kernels.products import Plain
+from peftune.kernels.reading import product
+from peftune.models.reading import reading_fast
+
+
+@pytest.fixture
+def trunk(tiny_base: Path) -> GPT2Model:
+    """Load a trunk in eval mode, float32, whose biases are not zero."""
+    trunk: GPT2Model = GPT2Model.from_pretrained(tiny_base, dtype=torch.float32)
+    trunk.eval()
+    generator = torch.Generator().manual_seed(1)
+    for weight in trunk.parameters():
+        if weight.dim() == 1:
+            weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+    return trunk
+
+
+def _tokens(rows: int = 3, time: int = 101) -> torch.Tensor:
+    return torch.randint(8192, (rows, time), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 256, 257, 700])
+def test_a_product_of_many_rows_is_that_of_torch(rows: int) -> None:
+    """However many rows there are, padded or cut: no row is lost, and none is another's."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(rows, 48), torch.randn(48, 80), torch.randn(80)
+
+    torch.testing.assert_close(product(x, weight, bias), torch.addmm(bias, x, weight))
+    torch.testing.assert_close(product(x, weight), x @ weight)
+
+
+def test_products_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OneDNN keeps machine code for each shape, so batches of every size must not have one each."""
+    shapes: set[int] = set()
+    stock = Plain.forward
+
+    def noted(self: Plain, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        shapes.add(len(x))
+        return stock(self, x, bias)
+
+    monkeypatch.setattr(Plain, "forward", noted)
+    weight = torch.randn(8, 8)
+
+    for rows in range(1, 1200, 7):
+        product(torch.randn(rows, 8), weight)
+
+    assert shapes == {64, 128, 192, 256}
+
+
+def test_the_states_are_those_of_transformers(trunk: GPT2Model) -> None:
+    """Up to rounding; and the model has its own forward again afterwards."""
+    tokens = _tokens()
+    with torch.inference_mode():
+        plainly = trunk(tokens, use_cache=False).last_hidden_state
+        with reading_fast(trunk):
+            fast = trunk(tokens, use_cache=False).last_hidden_state
+        again = trunk(tokens, use_cache=False).last_hidden_state
+
+    torch.testing.assert_close(fast, plainly, rtol=1e-4, atol=1e-4)
+    assert torch.equal(again, plainly)
+    assert not any("forward" in vars(module) for module in trunk.modules())
+
+
+@pytest.mark.parametrize("kind", ["lora", "ia3", "none"])
+def test_an_adapter_that_adds_nothing_changes_no_bit(kind: str, trunk: GPT2Model) -> None:
+    """Around each map lies what a strategy put there; switched off or zero, it is the base exactly."""
+    tokens = _tokens()
+    with torch.inference_mode(), reading_fast(trunk):
+        base = trunk(tokens, use_cache=False).last_hidden_state
+    configs: dict[str, Any] = {
+        "lora": peft.LoraConfig(target_modules="all-linear", fan_in_fan_out=True),
+        "ia3": peft.IA3Config(
+            target_modules=["c_attn", "c_fc"], feedforward_modules=["c_fc"], fan_in_fan_out=True
+        ),
+    }
+    model: Any = trunk if kind == "none" else peft.get_peft_model(trunk, configs[kind]).eval()
+
+    with torch.inference_mode(), reading_fast(model):
+        states = model(input_ids=tokens, use_cache=False).last_hidden_state
+        if kind != "none":
+            with model.disable_adapter():
+                off = model(input_ids=tokens, use_cache=False).last_hidden_state
+            assert torch.equal(off, base)
+
+    assert torch.equal(states, base)
+
+
+def test_a_forward_that_was_put_on_a_map_comes_back(trunk: GPT2Model) -> None:
+    """Also inside another reading, and after a failure."""
+    first: Any = next(module for module in trunk.modules() if type(module) is Conv1D)
+    own = vars(first)["forward"] = first.forward
+    with contextlib.suppress(ZeroDivisionError), reading_fast(trunk):
+        inside = vars(first)["forward"]
+        with reading_fast(trunk):
+            pass
+        assert vars(first)["forward"] is inside
+        raise ZeroDivisionError
+
+    assert inside is not own
+    assert vars(first)["forward"] is own
