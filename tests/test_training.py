@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,6 +23,7 @@ from peftune.errors import TrainingError
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
 from peftune.tasks.judge import task_metrics
+from peftune.training.memory import PeakMemory
 from peftune.training.train import TrainingResult, train
 from peftune.training.trainer import ClassifierTrainer
 
@@ -282,3 +284,18 @@ def _flip_a_bit(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
+
+
+def test_a_peak_does_not_count_what_was_freed_before() -> None:
+    """Small tensors that stay keep the C library from giving back what lay between them."""
+    pairs = [(torch.ones(2**14), torch.ones(2**6)) for _ in range(4000)]  # 64 KiB each, 256 B
+    held = psutil.Process().memory_info().rss
+    kept = [small for _, small in pairs]
+    del pairs
+
+    with PeakMemory(torch.device("cpu")) as memory:
+        pass
+
+    assert len(kept) == 4000
+    assert memory.peak_bytes is not None
+    assert held - memory.peak_bytes > 200 * 2**20

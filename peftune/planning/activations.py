@@ -6,7 +6,6 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from peftune.planning.batches import Batch
 from peftune.planning.forward import Conditions, held, training_forward
 from peftune.planning.hollow import Hollow, mapped_weights
 from peftune.planning.live import LiveBytes
+from peftune.planning.sample import only_blocks, sample_of
 
 _FEW = 256
 """Tokens of the vocabulary that are read; the table is cut to them while passes are measured."""
@@ -70,44 +70,6 @@ class Passes:
     def training(self, batch: Batch) -> int:
         """Return the most bytes that a forward and backward pass of a batch needs."""
         return self.saved.at(batch) + self.temporary.at(batch)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Blocks that stand for all: the first, the last, and one of each kind between, in their order.
-
-    Args:
-        blocks: those.
-        kinds: for each kind that there are more of: the blocks with a second one of it, and how
-            many more there are.
-    """
-
-    blocks: Sequence[nn.Module]
-    kinds: Sequence[tuple[Sequence[nn.Module], int]]
-
-
-def sample_of(model: nn.Module) -> Sample:
-    """Choose blocks by what learns in them, and by whether a gradient goes on below them."""
-    trunk: Any = trunk_of(model)
-    blocks: list[nn.Module] = list(trunk.h)
-    embeddings = (*trunk.wte.parameters(), *trunk.wpe.parameters())
-    below = any(weight.requires_grad for weight in embeddings)
-    places: dict[object, list[int]] = {}
-    for place, block in enumerate(blocks):
-        learns = tuple((name, weight.requires_grad) for name, weight in block.named_parameters())
-        if 0 < place < len(blocks) - 1:
-            places.setdefault((learns, below), []).append(place)
-        below = below or any(of_weight for _, of_weight in learns)
-    ends = {0, len(blocks) - 1}
-    once = sorted(ends | {of_kind[0] for of_kind in places.values()})
-    return Sample(
-        [blocks[place] for place in once],
-        [
-            ([blocks[place] for place in sorted([*once, of_kind[1]])], len(of_kind) - 1)
-            for of_kind in places.values()
-            if len(of_kind) > 1
-        ],
-    )
 
 
 def measure_passes(hollow: Hollow, conditions: Conditions, *, longest: int) -> Passes:
@@ -217,18 +179,6 @@ def _frozen() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextlib.contextmanager
-def only_blocks(model: nn.Module, blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Let a trunk consist of some blocks inside."""
-    trunk: Any = trunk_of(model)
-    own = trunk.h
-    trunk.h = nn.ModuleList(blocks)
-    try:
-        yield
-    finally:
-        trunk.h = own
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from peftune.planning.activations import (
     evaluate,
     few_tokens,
     held_so,
-    only_blocks,
-    sample_of,
     step,
 )
 from peftune.planning.batches import Batch, Batches
 from peftune.planning.forward import Conditions, training_forward
 from peftune.planning.hollow import Hollow
-from peftune.training.memory import PeakMemory
+from peftune.planning.sample import only_blocks, sample_of
+from peftune.training.memory import PeakMemory, release_freed
 
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 _LENGTHS = 4
@@ -143,8 +141,7 @@ def _affordable(model: nn.Module, batch: Batch, blocks: int) -> Batch:
 def _growth(act: Callable[[], object]) -> int:
     """Return the bytes that the process takes from the system when it acts for the second time."""
     act()
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
+    release_freed()
     before = resident_bytes()
     with PeakMemory(torch.device("cpu")) as memory:
         act()

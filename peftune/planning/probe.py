@@ -12,10 +12,11 @@ from torch import nn
 
 from peftune.kernels.products import Plain
 from peftune.models.parts import trunk_of
-from peftune.planning.activations import few_tokens, held_so, only_blocks, sample_of, step
+from peftune.planning.activations import few_tokens, held_so, step
 from peftune.planning.batches import Batch
 from peftune.planning.forward import Conditions, training_forward
 from peftune.planning.hollow import Hollow
+from peftune.planning.sample import only_blocks, sample_of
 from peftune.planning.shapes import Shape
 
 _PRODUCT_SECONDS = 0.08
