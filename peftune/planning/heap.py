@@ -22,15 +22,21 @@ from peftune.planning.activations import (
 from peftune.planning.batches import Batch, Batches
 from peftune.planning.forward import Conditions, training_forward
 from peftune.planning.hollow import Hollow
-from peftune.planning.sample import only_blocks, sample_of
+from peftune.planning.sample import only_blocks
 from peftune.training.memory import PeakMemory, release_freed
 
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 _LENGTHS = 4
 """Lengths that a mean is taken over."""
 
-_PRODUCTS = 150e9
-"""Multiplications and additions that a machine of two cores does in about a second."""
+_PRODUCTS = 600e9
+"""Multiplications and additions for one strategy: some seconds of two cores."""
+
+_FEWEST = 3
+"""Blocks at least. The more there are, the more holes an unfused forward pass leaves."""
+
+_SETTLING = 16
+"""Tokens of a pass that makes what the first one makes."""
 
 
 class _Allocated(ctypes.Structure):
@@ -92,10 +98,10 @@ class Heap:
 def measure_heap(
     hollow: Hollow, conditions: Conditions, passes: Passes, batches: Batches, *, turn: int
 ) -> Heap:
-    """Run the largest passes over three blocks, and see what the process grows by.
+    """Run the largest passes, and see what the process grows by.
 
     The C library leaves holes between tensors, into which the next ones do not fit: a forward pass
-    of many small steps holds three times what it needs.
+    of many small steps holds several times what it needs.
 
     Args:
         hollow: of the recipe's own shape.
@@ -108,18 +114,21 @@ def measure_heap(
     model = hollow.model
     if trunk_of(model).wte.weight.device.type != "cpu":
         return Heap()
-    blocks = sample_of(model).blocks
+    trained, evaluated = batches.largest, batches.evaluation[0]
+    blocks = _affordable(model, 3 * trained.tokens + evaluated.tokens)
+    trained, evaluated = (_fewer(model, one, len(blocks)) for one in (trained, evaluated))
     share = len(blocks) / len(trunk_of(model).h)
-    trained = _affordable(model, batches.largest, len(blocks))
-    evaluated = _affordable(model, batches.evaluation[0], len(blocks))
     with few_tokens(model), only_blocks(model, blocks), held_so(model, conditions):
-        learning = sum(weight.nbytes for weight in trainable_parameters(model).values())
+        needed = passes.saved.at(trained) * share + passes.temporary.at(trained)
+        needed += sum(weight.nbytes for weight in trainable_parameters(model).values())
         with training_forward(model, conditions):
-            needed = passes.saved.at(trained) * share + passes.temporary.at(trained)
-            training = _growth(lambda: step(model, trained)) / max(needed + learning, 1)
-            code = _code(model, _shorter(trained, turn))
-        with training_forward(model, conditions):
+            step(model, trained)
+            release_freed()
+            training = _growth(lambda: step(model, trained)) / max(needed, 1)
+            evaluate(model, Batch(1, _SETTLING))
+            # After the training, as in a run: some of what is needed fits into what that left.
             evaluation = _growth(lambda: evaluate(model, evaluated))
+            code = _code(model, _shorter(trained, turn))
     live = max(passes.evaluation.at(evaluated), 1)
     return Heap(_likely(training), _likely(evaluation / live), code)
 
@@ -131,26 +140,36 @@ def _shorter(batch: Batch, turn: int) -> list[Batch]:
     return [Batch(batch.rows, time) for time in lengths[start : start + _LENGTHS]]
 
 
-def _affordable(model: nn.Module, batch: Batch, blocks: int) -> Batch:
-    """Take as many rows of a batch as are computed in about a second."""
-    weights = 12 * trunk_of(model).config.n_embd ** 2 * blocks
-    rows = int(_PRODUCTS / (6 * weights * batch.time))
+def _affordable(model: nn.Module, tokens: int) -> list[nn.Module]:
+    """Take as many blocks, from the first to the last, as are computed in some seconds."""
+    blocks = list(trunk_of(model).h)
+    count = int(_PRODUCTS / (_block_weights(model) * tokens))
+    count = min(len(blocks), max(_FEWEST, count))
+    places = {round(i * (len(blocks) - 1) / max(1, count - 1)) for i in range(count)}
+    return [blocks[place] for place in sorted(places)]
+
+
+def _fewer(model: nn.Module, batch: Batch, blocks: int) -> Batch:
+    """Take as many rows of a batch as are computed in that time, if not all of them."""
+    rows = int(_PRODUCTS / (3 * _block_weights(model) * blocks * batch.time))
     return Batch(max(1, min(batch.rows, rows)), batch.time)
 
 
+def _block_weights(model: nn.Module) -> int:
+    return 12 * int(trunk_of(model).config.n_embd) ** 2
+
+
 def _growth(act: Callable[[], object]) -> int:
-    """Return the bytes that the process takes from the system when it acts for the second time."""
-    act()
-    release_freed()
+    """Return the bytes that the process takes from the system while it acts."""
     before = resident_bytes()
-    with PeakMemory(torch.device("cpu")) as memory:
+    with PeakMemory(torch.device("cpu"), release=False) as memory:
         act()
     return 0 if memory.peak_bytes is None else memory.peak_bytes - before
 
 
 def _likely(ratio: float) -> float:
     """Keep a ratio within what was ever seen; small batches fit into memory that is free already."""
-    return min(max(ratio, 1.1), 4.0)
+    return min(max(ratio, 1.1), 12.0)
 
 
 def _code(model: nn.Module, others: Sequence[Batch]) -> int:
