@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,21 +107,21 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, heap: Heap) -> 
     copies = facts.passes.laid_out + gradients
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
 
+    @functools.cache
     def during(batch: Batch) -> int:
         pass_bytes = round(heap.training * _pass_bytes(facts, batch, recipe))
         return gradients + pass_bytes if stays else max(gradients, pass_bytes)
 
-    first, later = batches.training[0], batches.training[1:]
-    training = max(
-        during(first),
-        gradients + optimizer,
-        optimizer + max((during(batch) for batch in later), default=0),
-    )
+    training = gradients + optimizer
+    for place, (batch, lengths) in enumerate(_with_lengths(batches.training)):
+        state = optimizer if place else 0
+        training = max(training, state + during(batch) + heap.code * lengths)
     beyond = _evaluation(facts, batches, recipe, heap=heap)
     if on_cpu:
-        beyond += _kernels(heap.code, batches) + _read_back(facts.hollow.model)
+        beyond += _read_back(facts.hollow.model)
     process = facts.process_bytes if on_cpu else 0
     activations = _pass_bytes(facts, batches.largest, recipe)
+    holes = round((heap.training - 1) * activations)
     return Memory(
         process=process,
         weights=weights,
@@ -128,9 +129,17 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, heap: Heap) -> 
         gradients=gradients,
         optimizer=optimizer,
         activations=activations,
-        other=beyond + round((heap.training - 1) * activations),
+        other=beyond + holes + heap.code * len({batch.time for batch in batches.training}),
         peak=process + weights + copies + training + beyond,
     )
+
+
+def _with_lengths(batches: Sequence[Batch]) -> Iterator[tuple[Batch, int]]:
+    """Go through batches with the number of lengths so far for which oneDNN keeps machine code."""
+    seen: set[tuple[int, int]] = set()
+    for batch in batches:
+        seen.add((batch.rows, batch.time))
+        yield batch, min(len(seen), _KEPT_LENGTHS)
 
 
 def _pass_bytes(facts: Facts, batch: Batch, recipe: Recipe) -> int:
@@ -186,13 +195,6 @@ def trunk_parameters(shape: Shape) -> int:
     return (shape.vocabulary + shape.positions) * width + shape.blocks * block + 2 * width
 
 
-def _kernels(code: int, batches: Batches) -> int:
-    """Count the machine code for all shapes of batches; an evaluation goes forwards alone."""
-    trained = min(_KEPT_LENGTHS, len({(b.rows, b.time) for b in batches.training}))
-    evaluated = min(_KEPT_LENGTHS, 2 * len({(b.rows, b.time) for b in batches.evaluation}))
-    return code * trained + code * evaluated // 3
-
-
 def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, heap: Heap) -> int:
     """Count what an evaluation needs beyond the memory that the training left to the process.
 
@@ -201,7 +203,9 @@ def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, heap: Heap) -
     """
     largest, trained = batches.evaluation[0], batches.largest
     needed = facts.passes.evaluation.at(largest) + _logits(facts.shape, largest, recipe)
-    needed = round(heap.evaluation * needed)
+    # An evaluation goes forwards alone, over the validation rows and as many training rows.
+    lengths = min(_KEPT_LENGTHS, 2 * len({batch.time for batch in batches.evaluation}))
+    needed = round(heap.evaluation * needed) + heap.code * lengths // 3
     left = round(heap.training * _pass_bytes(facts, trained, recipe))
     size = facts.conditions.computing.dtype.itemsize
     given_back = trained.tokens * facts.shape.inner * size >= _RETURNED
