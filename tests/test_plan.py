@@ -295,7 +295,14 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     for file in bundled_folder(BUNDLED.removeprefix("bundled:"), among=MODELS).glob("*.json"):
         (base / file.name).write_bytes(file.read_bytes())
     recipe = read_recipe(write_recipe(folder, base))
-    return peftune.plan(recipe, strategies=["full", "lora", "lora-8bit"], sizes=["own", "small"])
+    temporary = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        found = peftune.plan(
+            recipe, strategies=["full", "lora", "lora-8bit"], sizes=["own", "small"]
+        )
+    assert not list(temporary.iterdir())
+    return found
 
 
 def test_a_base_is_planned_by_its_description_alone(planned: Plan) -> None:
@@ -305,7 +312,6 @@ def test_a_base_is_planned_by_its_description_alone(planned: Plan) -> None:
     ]
     assert planned.unplanned == {}
     assert planned.of("lora").base == "base"
-    assert not list(Path(tempfile.gettempdir()).glob("peftune-plan-*"))
 
 
 def test_gradients_and_moments_are_those_of_what_learns(planned: Plan) -> None:
