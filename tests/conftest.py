@@ -23,6 +23,21 @@ _CACHE = tempfile.TemporaryDirectory(prefix="peftune-cache-")
 os.environ["PEFTUNE_CACHE"] = _CACHE.name
 
 
+_BEGUN_FIRST = (
+    "test_compare",
+    "test_compare_interrupted",
+    "test_docs",
+    "test_command_line",
+)
+"""Files that take longest, mostly because their tests start processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no core waits for another at the end."""
+    places = {name: place for place, name in enumerate(_BEGUN_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _libraries_out_of_the_collectors_way() -> None:
     """Let a garbage collection look at the objects of the tests alone.
