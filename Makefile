@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/peftune compare recipes/quickstart.yaml --strategies full,lora,lora-8bit --seeds 0
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: lint test docs
 
@@ -20,7 +20,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 slow: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 example: $(READY)
 	rm -rf build/example

@@ -18,7 +18,7 @@ from peftune.runs.budget import check_budget
 RECIPE = """\
 version: 1
 name: grid
-model: {name_or_path: bundled:tiny-gpt2, max_length: 32}
+model: {name_or_path: tiny-base, max_length: 32}
 data:
   dataset_name: bundled:posts
   max_train_examples: 32
@@ -38,9 +38,10 @@ CELLS = ["head-only-seed0", "head-only-seed1", "lora-seed0", "lora-seed1"]
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe whose runs take a second each, beside its probe text."""
+def recipe(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe whose runs take a second each, beside its base and its probe text."""
     folder = tmp_path_factory.mktemp("grid")
+    (folder / "tiny-base").symlink_to(tiny_base)
     (folder / "probe.txt").write_text("The sea was calm.\n\nA cat sat by the fire.\n", "utf-8")
     (folder / "grid.yaml").write_text(RECIPE, encoding="utf-8")
     return folder / "grid.yaml"
@@ -154,7 +155,7 @@ def test_the_table_has_a_column_for_every_strategy(comparison: Comparison) -> No
     shown = {row[""]: row for row in rows}
     frozen = shown["forgetting, probe"]["head-only, 2 seeds"]
     assert frozen.startswith("+0.0000")
-    assert shown["trainable parameters"]["head-only, 2 seeds"] == "768"
+    assert shown["trainable parameters"]["head-only, 2 seeds"] == "192"
     accuracies = [row["accuracy"] for row in ladder_rows(comparison.summary)]
     assert len(accuracies) == 6
     assert all("[" in accuracy for accuracy in accuracies)

@@ -37,8 +37,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
 
 @pytest.fixture(autouse=True)
 def _plugins_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """List the installed packages once, not ten thousand times: it takes most of the time."""
+    """Read what the installed packages say once, not ten thousand times: it takes most of the time."""
     monkeypatch.setattr(plugins, "entry_points", cache(entry_points))
+    monkeypatch.setattr(plugins, "_package", cache(plugins._package))
 
 
 def _place(chance: random.Random, content: bytes) -> int:

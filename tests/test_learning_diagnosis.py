@@ -197,7 +197,7 @@ def test_an_overfitted_run_says_where_it_began_and_its_plot_marks_it(by_heart: R
     assert began["validation_loss"] == min(point["validation_loss"] for point in points)
     assert points[-1]["validation_loss"] > began["validation_loss"] + 0.1
     assert points[-1]["train_sample_loss"] < began["train_sample_loss"]
-    assert points[-1]["train_sample_accuracy"] > 0.9
+    assert points[-1]["train_sample_accuracy"] > 0.85
     assert f"Marked: overfitting from step {found.step}." in page
     assert "training rows from" in page
     assert "validation rows from" in page

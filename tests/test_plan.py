@@ -295,11 +295,13 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     for file in bundled_folder(BUNDLED.removeprefix("bundled:"), among=MODELS).glob("*.json"):
         (base / file.name).write_bytes(file.read_bytes())
     recipe = read_recipe(write_recipe(folder, base))
-    names = ["full", "lora", "lora-8bit"]
+    temporary = tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(folder))
-        found = peftune.plan(recipe, strategies=names, sizes=["own", "small"])
-    assert not list(folder.glob("peftune-plan-*"))
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        found = peftune.plan(
+            recipe, strategies=["full", "lora", "lora-8bit"], sizes=["own", "small"]
+        )
+    assert not list(temporary.iterdir())
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerBase
 
 from peftune.models.base import load_classifier
@@ -110,10 +111,10 @@ def prepare_hollow(
     )
     trunk: Any = model.transformer
     trunk.h.extend(_twin(trunk.h[0], index) for index in range(1, shape.blocks))
-    trunk.wte = nn.Embedding.from_pretrained(
-        torch.zeros(shape.vocabulary, shape.width, dtype=trunk.wte.weight.dtype, device=device),
-        freeze=False,
-    )
+    kind = trunk.wte.weight.dtype
+    trunk.wte = skip_init(nn.Embedding, 1, shape.width, dtype=kind, device=device)
+    trunk.wte.weight.data = torch.zeros(shape.vocabulary, shape.width, dtype=kind, device=device)
+    trunk.wte.num_embeddings = shape.vocabulary
     model.config.n_layer, model.config.vocab_size = shape.blocks, shape.vocabulary
     model.config.pad_token_id = 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
