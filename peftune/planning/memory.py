@@ -11,20 +11,17 @@ from peft import PeftModel
 from torch import nn
 
 from peftune.models.parts import is_whole_model, trainable_parameters, trunk_of
-from peftune.planning.activations import Passes
 from peftune.planning.batches import Batch, Batches
 from peftune.planning.forward import Conditions, held
-from peftune.planning.heap import Heap
+from peftune.planning.heap import CODE, HOLES, MOST_PRODUCTS
 from peftune.planning.hollow import Hollow, mapped_weights
+from peftune.planning.passes import Passes
 from peftune.planning.shapes import Shape
 from peftune.recipe import Recipe
 from peftune.recipe.task import has_head
 
 _RETURNED = 32 * 2**20
 """Bytes of a tensor from which its memory goes back to the system at once."""
-
-_KEPT_LENGTHS = 85
-"""Lengths whose machine code oneDNN keeps: 1,024 products, twelve for each length."""
 
 _HELD_LOGITS, _PIECE = 2**24, 256
 """Language modeling: logits that are held, and tokens that are read at once where there are more."""
@@ -89,39 +86,44 @@ class Facts:
     passes: Passes
     process_bytes: int
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it trains on a CPU."""
+        return bool(trunk_of(self.hollow.model).wte.weight.device.type == "cpu")
 
-def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, heap: Heap) -> Memory:
+
+def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
     """Add up what a run holds, and when.
 
     Args:
         facts: what was measured.
         recipe: resolved, with this strategy.
         batches: what is read.
-        heap: how much more than its tensors a process holds.
     """
-    on_cpu = trunk_of(facts.hollow.model).wte.weight.device.type == "cpu"
-    learning = list(trainable_parameters(facts.hollow.model).values())
+    model, products = facts.hollow.model, facts.passes.training.products
+    learning = list(trainable_parameters(model).values())
     gradients = sum(weight.nbytes for weight in learning)
     optimizer = round(sum(w.numel() for w in learning) * _STATE[recipe.training.optim])
     weights = _weights(facts)
-    copies = facts.passes.laid_out + gradients
+    copies = facts.passes.training.laid_out + gradients
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
+    holes = HOLES if facts.on_cpu else 1.0
 
     @functools.cache
     def during(batch: Batch) -> int:
-        pass_bytes = round(heap.training * _pass_bytes(facts, batch, recipe))
-        return gradients + pass_bytes if stays else max(gradients, pass_bytes)
+        taken = round(holes * _pass_bytes(facts, batch, recipe))
+        return gradients + taken if stays else max(gradients, taken)
 
-    training = gradients + optimizer
+    most = gradients + optimizer
     for place, (batch, lengths) in enumerate(_with_lengths(batches.training)):
         state = optimizer if place else 0
-        training = max(training, state + during(batch) + heap.code * lengths)
-    beyond = _evaluation(facts, batches, recipe, heap=heap)
-    if on_cpu:
-        beyond += _read_back(facts.hollow.model)
-    process = facts.process_bytes if on_cpu else 0
+        most = max(most, state + during(batch) + _code(products * lengths))
     activations = _pass_bytes(facts, batches.largest, recipe)
-    holes = round((heap.training - 1) * activations)
+    beyond = _evaluation(facts, batches, recipe, left=round(holes * activations))
+    if facts.on_cpu:
+        beyond += _read_back(model)
+    process = facts.process_bytes if facts.on_cpu else 0
+    code = _code(products * len({batch.time for batch in batches.training}))
     return Memory(
         process=process,
         weights=weights,
@@ -129,21 +131,25 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, heap: Heap) -> 
         gradients=gradients,
         optimizer=optimizer,
         activations=activations,
-        other=beyond + holes + heap.code * len({batch.time for batch in batches.training}),
-        peak=process + weights + copies + training + beyond,
+        other=beyond + round((holes - 1) * activations) + code,
+        peak=process + weights + copies + most + beyond,
     )
 
 
 def _with_lengths(batches: Sequence[Batch]) -> Iterator[tuple[Batch, int]]:
-    """Go through batches with the number of lengths so far for which oneDNN keeps machine code."""
-    seen: set[tuple[int, int]] = set()
+    """Go through batches with the number of different ones so far."""
+    seen: set[Batch] = set()
     for batch in batches:
-        seen.add((batch.rows, batch.time))
-        yield batch, min(len(seen), _KEPT_LENGTHS)
+        seen.add(batch)
+        yield batch, len(seen)
+
+
+def _code(products: int) -> int:
+    return CODE * min(products, MOST_PRODUCTS)
 
 
 def _pass_bytes(facts: Facts, batch: Batch, recipe: Recipe) -> int:
-    return facts.passes.training(batch) + _logits(facts.shape, batch, recipe)
+    return facts.passes.training.at(batch) + _logits(facts.shape, batch, recipe)
 
 
 def _logits(shape: Shape, batch: Batch, recipe: Recipe) -> int:
@@ -175,11 +181,11 @@ def _weights(facts: Facts) -> int:
 
 def _mapped(facts: Facts) -> set[int]:
     """Find the weights that would lie in the base's file; the hollow embedding stands for one there."""
-    if not facts.passes.mapped:
-        return set()
     trunk = trunk_of(facts.hollow.model)
     found = mapped_weights(trunk, facts.hollow.folder)
-    return found | {id(trunk.wte.weight)} if id(trunk.wpe.weight) in found else found
+    if id(trunk.wpe.weight) in found:
+        found.add(id(trunk.wte.weight))
+    return found - {id(weight) for weight in held(facts.hollow.model, facts.conditions).values()}
 
 
 def _scales(trunk: nn.Module) -> int:
@@ -195,22 +201,22 @@ def trunk_parameters(shape: Shape) -> int:
     return (shape.vocabulary + shape.positions) * width + shape.blocks * block + 2 * width
 
 
-def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, heap: Heap) -> int:
+def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, left: int) -> int:
     """Count what an evaluation needs beyond the memory that the training left to the process.
 
     Tensors larger than those of the training fit into none of the holes that it left; as long as
     it gives nothing back, they come on top.
     """
-    largest, trained = batches.evaluation[0], batches.largest
-    needed = facts.passes.evaluation.at(largest) + _logits(facts.shape, largest, recipe)
-    # An evaluation goes forwards alone, over the validation rows and as many training rows.
-    lengths = min(_KEPT_LENGTHS, 2 * len({batch.time for batch in batches.evaluation}))
-    needed = round(heap.evaluation * needed) + heap.code * lengths // 3
-    left = round(heap.training * _pass_bytes(facts, trained, recipe))
+    largest, trained, evaluation = batches.evaluation[0], batches.largest, facts.passes.evaluation
+    needed = evaluation.temporary.at(largest) + _logits(facts.shape, largest, recipe)
+    if not facts.on_cpu:
+        return max(0, needed - left)
+    # It goes over the validation rows and as many training rows.
+    lengths = 2 * len({batch.time for batch in batches.evaluation})
+    needed = round(HOLES * needed) + _code(evaluation.products * lengths)
     size = facts.conditions.computing.dtype.itemsize
     given_back = trained.tokens * facts.shape.inner * size >= _RETURNED
-    on_cpu = trunk_of(facts.hollow.model).wte.weight.device.type == "cpu"
-    if on_cpu and not given_back and largest.tokens > trained.tokens:
+    if not given_back and largest.tokens > trained.tokens:
         return needed
     return max(0, needed - left)
 
