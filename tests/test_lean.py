@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 import peftune
 from peftune.errors import GuardError
+from peftune.lean import maps
 from peftune.lean.held import held_in_bfloat16
 from peftune.lean.maps import Computing, LinearMap
 from peftune.lean.training import lean_training
@@ -343,6 +344,29 @@ def test_a_frozen_weight_saves_no_input(base: str) -> None:
 
     with lean_training(model, FLOAT):
         assert saved(model) < before / 3
+
+
+def test_a_frozen_base_leaves_memory_where_copies_of_it_are_computed_with(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are read once for the copies, and not held twice."""
+    released: list[torch.Tensor] = []
+    monkeypatch.setattr(maps, "release_mapped", released.extend)
+    model = prepared(base, STRATEGIES["lora"])
+    frozen = {
+        weight.data_ptr()
+        for name, weight in model.named_parameters()
+        if weight.ndim == 2 and ".h." in name and not weight.requires_grad
+    }
+
+    with lean_training(model, FLOAT):
+        step(without_dropout(model))
+    assert not released
+    with lean_training(model, Computing(torch.bfloat16, CPU)):
+        step(without_dropout(model))
+
+    assert {weight.data_ptr() for weight in released} == frozen
+    assert len(released) == len(frozen)
 
 
 def test_held_weights_are_bfloat16_inside_and_the_same_bits_afterwards(base: str) -> None:

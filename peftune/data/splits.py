@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from peftune.data.kept_together import units_of
 from peftune.data.rows import Rows
@@ -47,6 +46,8 @@ def hold_out(rows: Rows, share: float, *, seed: int, key: str) -> tuple[Rows, Ro
 
 def _held_rows(rows: Rows, share: float, seed: int) -> NDArray[np.bool_]:
     """Choose among rows that are all free to be on either side."""
+    from sklearn.model_selection import train_test_split
+
     _, chosen = train_test_split(
         np.arange(len(rows)), test_size=share, stratify=classes_of(rows), random_state=seed
     )

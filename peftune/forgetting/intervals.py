@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from peftune.probes import Measurement
 
@@ -98,6 +97,8 @@ def _bootstrap(
     confidence: float,
     method: Literal["percentile", "BCa"],
 ) -> Interval:
+    from scipy import stats
+
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         # A constant sample has a zero-width interval; scipy warns that it is degenerate, and its
         # BCa divides zero by zero on the way there.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from peftune.probes import Measurement
 
@@ -51,6 +50,8 @@ def mcnemar(before: NDArray[np.float64], after: NDArray[np.float64]) -> McNemar:
     References:
         McNemar 1947, Note on the sampling error of the difference between correlated proportions.
     """
+    from scipy import stats
+
     n10 = int(((before > 0) & (after == 0)).sum())
     n01 = int(((before == 0) & (after > 0)).sum())
     changed = n10 + n01

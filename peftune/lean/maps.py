@@ -15,9 +15,10 @@ from transformers.pytorch_utils import Conv1D
 from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise
 from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn
+from peftune.models.mapped import release_mapped
 from peftune.models.parts import trunk_of
 
-_WORTH_PACKING = 256
+_WORTH_PACKING = 48
 """Tokens of a batch from which frozen weights are laid out anew."""
 
 
@@ -42,8 +43,7 @@ class Computing:
         """Decide for a training.
 
         Frozen weights are packed where batches are large enough to gain from it, and where the
-        copies take less than an eighth of the memory that is free. A small batch gains less time,
-        and the copies would be most of its memory.
+        copies take less than an eighth of the memory that is free.
 
         Args:
             model: a prepared model.
@@ -61,6 +61,10 @@ class Computing:
             and copies < psutil.virtual_memory().available / 8
         )
         return cls(dtype, device, pack=pack, tokens=round(tokens))
+
+    def copies(self, weight: torch.Tensor) -> bool:
+        """Say whether a frozen weight is computed with from a copy, and is not read itself."""
+        return weight.is_floating_point() and (self.pack or weight.dtype != self.dtype)
 
 
 class LinearMap:
@@ -108,6 +112,8 @@ class LinearMap:
         """Prepare a weight that does not change at its first use."""
         if self._product is None:
             self._product = _product(self._base, self._computing)
+            if self._computing.copies(self._base.weight):
+                release_mapped([self._base.weight])
         return self._product
 
 

@@ -16,6 +16,7 @@ from peftune.errors import GuardError, UsageError
 from peftune.models.base import choose_device, load_classifier
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
+from peftune.models.mapped import release_mapped
 from peftune.models.parts import head_of, trainable_parameters
 from peftune.models.reference import at_strength, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
@@ -154,6 +155,7 @@ def prepare_model(
         task=task,
     )
     setattr(prepared, _ATTRIBUTE, preparation)
+    release_mapped(prepared.parameters())  # the checks have read all of them
     return prepared.train()
 
 

@@ -9,8 +9,12 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from peftune.models.mapped import release_mapped
 from peftune.models.parts import trainable_parameters
 from peftune.models.strength import Strength, weights_at
+
+_READ_AT_ONCE = 64 * 2**20
+"""Bytes of a mapped base that are in memory at a time while it is hashed."""
 
 
 def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
@@ -20,9 +24,14 @@ def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
         model: a prepared model.
         before: the weights that learn, from `snapshot`; they are left out.
     """
-    digest = hashlib.sha256()
+    release_mapped(model.parameters())
+    digest, read = hashlib.sha256(), 0
     for name, weight in model.named_parameters():
         if name not in before:
+            read += weight.nbytes
+            if read > _READ_AT_ONCE:
+                release_mapped(model.parameters())
+                read = weight.nbytes
             values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
             digest.update(values.numpy().data)

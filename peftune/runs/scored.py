@@ -24,8 +24,9 @@ from peftune.runs.path import without_path
 from peftune.seeds import stream_seed
 from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning
-from peftune.tasks.multi_label import best_thresholds, fixed_thresholds
+from peftune.tasks.multi_label import best_thresholds
 from peftune.tasks.predictions import Prediction, predictions_of, scored_row
+from peftune.tasks.thresholds import fixed_thresholds
 from peftune.training.train import TrainingResult
 
 

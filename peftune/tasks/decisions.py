@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from peftune.recipe.task import CLASSIFICATION, TaskName
-from peftune.tasks.multi_label import DEFAULT_THRESHOLD
+from peftune.tasks.thresholds import DEFAULT_THRESHOLD
 
 Logits = NDArray[np.floating[Any]]
 

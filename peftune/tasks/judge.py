@@ -1,4 +1,4 @@
-"""Score a model's outputs by the kind of its task."""
+"""Score a model's outputs by the kind of its task; scikit-learn and evaluate come with the first score."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from peftune.data.rows import Labels
 from peftune.data.tokens import NOT_KNOWN
 from peftune.recipe.task import TaskName
 from peftune.tasks.learning import Learning
-from peftune.tasks.metrics import class_metrics
-from peftune.tasks.multi_label import judged_labels, labels_metrics
-from peftune.tasks.regression import judged_numbers, number_metrics
-from peftune.tasks.single_label import judged_classes
 
 LOWER_IS_BETTER = ("loss", "log_loss", "mse", "mae")
 
@@ -51,12 +47,18 @@ def judge(
         TrainingError: a logit is not finite.
     """
     if kind == "regression":
+        from peftune.tasks.regression import judged_numbers
+
         learning = judged_numbers(logits, labels, split=split, seed=seed)
     elif kind == "multi-label":
+        from peftune.tasks.multi_label import judged_labels
+
         learning = judged_labels(
             logits, labels, names=names, split=split, seed=seed, thresholds=thresholds
         )
     else:
+        from peftune.tasks.single_label import judged_classes
+
         learning = judged_classes(logits, labels, names=names, split=split, seed=seed)
     return dataclasses.replace(learning, baselines=baselines or {}, curve=curve)
 
@@ -79,9 +81,15 @@ def task_metrics(
         TrainingError: a logit is not finite.
     """
     if kind == "regression":
+        from peftune.tasks.regression import number_metrics
+
         return number_metrics(logits, labels)
     if kind == "multi-label":
+        from peftune.tasks.multi_label import labels_metrics
+
         return labels_metrics(logits, labels, thresholds)
+    from peftune.tasks.metrics import class_metrics
+
     return class_metrics(logits, labels)
 
 

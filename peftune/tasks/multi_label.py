@@ -11,12 +11,10 @@ from scipy.special import expit
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_auc_score
 
 from peftune.data.rows import Labels
-from peftune.errors import DataError
 from peftune.forgetting.intervals import row_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import refuse_not_finite
-
-DEFAULT_THRESHOLD = 0.5
+from peftune.tasks.thresholds import DEFAULT_THRESHOLD
 
 Floats = NDArray[np.float64]
 
@@ -104,23 +102,6 @@ def judged_labels(
         else None,
         task="multi-label",
     )
-
-
-def fixed_thresholds(
-    given: float | Sequence[float] | str, labels: int
-) -> tuple[float, ...] | None:
-    """Return one threshold a label, as a recipe fixes them; None where validation rows decide.
-
-    Raises:
-        DataError: there are not as many as labels.
-    """
-    if isinstance(given, str):
-        return None
-    limits = (given,) * labels if isinstance(given, float) else tuple(given)
-    if len(limits) != labels:
-        message = f"training.label_threshold has {len(limits)} numbers for {labels} labels. Give one for all, or one a label."
-        raise DataError(message)
-    return limits
 
 
 def best_thresholds(logits: NDArray[np.floating[Any]], labels: Labels) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from peftune.recipe.task import TaskName
-from peftune.tasks.multi_label import DEFAULT_THRESHOLD
+from peftune.tasks.thresholds import DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,13 @@ from peftune.lean.gradients import kept_gradients
 from peftune.lean.held import held_in_bfloat16
 from peftune.lean.maps import Computing
 from peftune.lean.training import lean_training
+from peftune.models.mapped import release_mapped
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import stream_seed
 from peftune.tasks.loss import loss_of
-from peftune.tasks.multi_label import fixed_thresholds
+from peftune.tasks.thresholds import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
@@ -139,14 +140,13 @@ def train(
     resume = latest_whole(checkpoints, run_identity)
     if resume is not None:
         logger.info("resuming from %s", resume.name)
-    # Terms of the loss and callbacks may look at the base, which then stays as it is.
-    alone = not (trainer.regularizers or callbacks)
     tokens = learned.mean_length * section.per_device_train_batch_size
     computing = Computing.of(model, bf16=bf16, tokens=tokens)
+    release_mapped(weight for weight in model.parameters() if not weight.requires_grad)
     started = time.perf_counter()
     with (
         forward_restored(model),
-        held_in_bfloat16(model) if bf16 and alone else contextlib.nullcontext(),
+        _held(model, trainer, callbacks) if bf16 else contextlib.nullcontext(),
         lean_training(model, computing, dropout=section.trunk_dropout),
         kept_gradients(model, processes=trainer.args.world_size),
         PeakMemory(device) as memory,
@@ -157,6 +157,19 @@ def train(
     seconds = time.perf_counter() - started - trainer.seconds_aside
     model.eval()
     return _result(trainer, learned, None if resume else seconds, memory.peak_bytes, resume)
+
+
+def _held(
+    model: nn.Module, trainer: ClassifierTrainer, callbacks: Sequence[TrainerCallback]
+) -> contextlib.AbstractContextManager[object]:
+    """Hold the frozen trunk once, in bfloat16, where it takes a GPU's memory.
+
+    On a CPU it stays mapped into memory, which it takes where it is read. Terms of the loss and
+    callbacks may look at the base, which then stays as it is.
+    """
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    alone = not (trainer.regularizers or callbacks)
+    return held_in_bfloat16(model) if alone and not on_cpu else contextlib.nullcontext()
 
 
 def _result(

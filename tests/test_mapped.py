@@ -1,0 +1,72 @@
+"""Memory of weights that lie in a mapped checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from peftune.models.mapped import release_mapped
+
+MIB = 2**20
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what is resident")
+
+
+def resident() -> int:
+    """Return the bytes of mapped files that this process has in memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [kilobytes] = [line.split()[1] for line in lines if line.startswith("RssFile:")]
+    return int(kilobytes) * 1024
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> torch.Tensor:
+    """A weight of 64 MiB that lies in a file."""
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.arange(16 * MIB, dtype=torch.float32)}, path)
+    return load_file(path)["weight"]
+
+
+def test_what_was_read_is_released_and_read_again(mapped: torch.Tensor) -> None:
+    """Reading costs memory until it is released, and the values are the file's again."""
+    unread = resident()
+    total = float(mapped.double().sum())
+    read = resident()
+    assert read - unread > 60 * MIB
+
+    release_mapped([mapped])
+
+    assert read - resident() > 60 * MIB
+    assert float(mapped.double().sum()) == total
+
+
+def test_what_was_written_is_kept(mapped: torch.Tensor) -> None:
+    """A page that differs from the file cannot be read again, so it stays."""
+    mapped[5] = -1.0
+    mapped.view(2, -1)[1].mul_(2.0)
+
+    release_mapped([mapped])
+
+    assert mapped[4:7].tolist() == [4.0, -1.0, 6.0]
+    assert mapped[-1].item() == 2.0 * (16 * MIB - 1)
+
+
+def test_part_of_a_weight_is_released_alone(mapped: torch.Tensor) -> None:
+    """A view is its own range of the file."""
+    mapped.sum()
+    read = resident()
+
+    release_mapped([mapped[: 4 * MIB]])
+
+    assert 12 * MIB < read - resident() < 24 * MIB
+
+
+def test_ordinary_memory_is_left_alone() -> None:
+    """Nothing there could be read again."""
+    weight = torch.ones(4 * MIB)
+    release_mapped([weight, torch.empty(0), torch.empty(3, device="meta")])
+    assert float(weight.sum()) == 4 * MIB
