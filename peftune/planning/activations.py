@@ -11,7 +11,7 @@ from torch import nn
 
 from peftune.models.parts import head_of, trunk_of
 from peftune.planning.batches import Batch
-from peftune.planning.forward import Conditions, held, training_forward
+from peftune.planning.forward import Conditions, calls_of_trunk, held, training_forward
 from peftune.planning.live import LiveBytes
 from peftune.planning.passes import Evaluation, Formula, Sampled, Training
 from peftune.planning.sample import Sample, only_blocks
@@ -62,7 +62,12 @@ def _training(
 ) -> Training:
     short, long = lengths
     batches = (Batch(1, short), Batch(1, long), Batch(2, long))
-    with only_blocks(model, blocks), training_forward(model, conditions), LiveBytes(model) as live:
+    with (
+        only_blocks(model, blocks),
+        training_forward(model, conditions),
+        calls_of_trunk(model) as calls,
+        LiveBytes(model) as live,
+    ):
         step(model, batches[0])
         laid_out, known = _settled(live), len(live.products)
         one = _pass(model, batches[0], live)
@@ -78,6 +83,7 @@ def _training(
         temporary=_line(batches[0], one[1], batches[2], two[1]),
         laid_out=laid_out,
         products=products,
+        lean=not calls,
     )
 
 
@@ -104,7 +110,12 @@ def _evaluation(
     lengths: tuple[int, int],
 ) -> Evaluation:
     small, large = Batch(2, lengths[0]), Batch(2, lengths[1])
-    with only_blocks(model, blocks), training_forward(model, conditions), LiveBytes(model) as live:
+    with (
+        only_blocks(model, blocks),
+        training_forward(model, conditions),
+        calls_of_trunk(model) as calls,
+        LiveBytes(model) as live,
+    ):
         evaluate(model, small)
         known = len(live.products)
         needed = []
@@ -114,7 +125,9 @@ def _evaluation(
             evaluate(model, batch)
             needed.append(live.peak - before)
     return Evaluation(
-        _line(small, needed[0], large, needed[1]), products=len(live.products) - known
+        _line(small, needed[0], large, needed[1]),
+        products=len(live.products) - known,
+        lean=not calls,
     )
 
 

@@ -13,9 +13,15 @@ from torch import nn
 from peftune.models.parts import is_whole_model, trainable_parameters, trunk_of
 from peftune.planning.batches import Batch, Batches
 from peftune.planning.forward import Conditions, held
-from peftune.planning.heap import CODE, HOLES, MOST_PRODUCTS
 from peftune.planning.hollow import Hollow, mapped_weights
-from peftune.planning.passes import Passes
+from peftune.planning.passes import Evaluation, Passes, Training
+from peftune.planning.process import (
+    CODE,
+    HOLES,
+    HOLES_OF_INTEGERS,
+    HOLES_OF_MODEL,
+    MOST_PRODUCTS,
+)
 from peftune.planning.shapes import Shape
 from peftune.recipe import Recipe
 from peftune.recipe.task import has_head
@@ -107,7 +113,7 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
     weights = _weights(facts)
     copies = facts.passes.training.laid_out + gradients
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
-    holes = HOLES if facts.on_cpu else 1.0
+    holes = _holes(facts, facts.passes.training)
 
     @functools.cache
     def during(batch: Batch) -> int:
@@ -144,6 +150,15 @@ def _with_lengths(batches: Sequence[Batch]) -> Iterator[tuple[Batch, int]]:
         yield batch, len(seen)
 
 
+def _holes(facts: Facts, passes: Training | Evaluation) -> float:
+    if not facts.on_cpu:
+        return 1.0
+    if passes.lean:
+        return HOLES
+    integers = isinstance(passes, Evaluation) and _codes(facts.hollow.model)
+    return HOLES_OF_INTEGERS if integers else HOLES_OF_MODEL
+
+
 def _code(products: int) -> int:
     return CODE * min(products, MOST_PRODUCTS)
 
@@ -163,35 +178,50 @@ def _logits(shape: Shape, batch: Batch, recipe: Recipe) -> int:
 
 
 def _weights(facts: Facts) -> int:
-    """Count the weights as they are held; of a mapped file all pages were read and stay."""
+    """Count the weights as they are held: of a mapped file the pages that stay after they were read."""
     model, trunk = facts.hollow.model, trunk_of(facts.hollow.model)
     halved = {id(weight) for weight in held(model, facts.conditions).values()}
-    in_file = _mapped(facts)
-    found = 0
+    released, codes = _released(facts), _codes(model)
+    found = sum(buffer.nbytes for buffer in trunk.buffers())
     for weight in model.parameters():
         if id(weight) in halved:
             found += 2 * weight.numel()
-        elif id(weight) not in in_file:
+        elif id(weight) not in released:
             found += weight.nbytes
-    if in_file:
-        dtype = getattr(torch, facts.shape.stored_type, torch.float32)
-        found += trunk_parameters(facts.shape) * dtype.itemsize
-    return found + _scales(trunk) + sum(buffer.nbytes for buffer in trunk.buffers())
+    if codes and _in_file(facts):  # what they were made of was read from the file
+        found += sum(weight.numel() for weight in codes) * _stored(facts.shape).itemsize
+    return found + sum(4 * len(weight) for weight in codes)  # a scale for each output
 
 
-def _mapped(facts: Facts) -> set[int]:
-    """Find the weights that would lie in the base's file; the hollow embedding stands for one there."""
-    trunk = trunk_of(facts.hollow.model)
-    found = mapped_weights(trunk, facts.hollow.folder)
-    if id(trunk.wpe.weight) in found:
-        found.add(id(trunk.wte.weight))
-    return found - {id(weight) for weight in held(facts.hollow.model, facts.conditions).values()}
+def _stored(shape: Shape) -> torch.dtype:
+    found: torch.dtype = getattr(torch, shape.stored_type, torch.float32)
+    return found
 
 
-def _scales(trunk: nn.Module) -> int:
-    """Count what bitsandbytes holds beside integer codes: a number in float32 for each output."""
-    codes = (weight for weight in trunk.parameters() if weight.dtype == torch.int8)
-    return sum(4 * len(weight) for weight in codes)
+def _in_file(facts: Facts) -> set[int]:
+    """Find the weights that lie in the base's file, mapped into memory."""
+    return mapped_weights(trunk_of(facts.hollow.model), facts.hollow.folder)
+
+
+def _released(facts: Facts) -> set[int]:
+    """Find the mapped weights that are computed with from copies; their own pages are given back.
+
+    Where checkpoints hold all weights, reading the best one back writes to them, so that they stay.
+    """
+    if not (isinstance(facts.hollow.model, PeftModel) and facts.passes.training.lean):
+        return set()
+    in_file, computing = _in_file(facts), facts.conditions.computing
+    blocks: nn.Module = trunk_of(facts.hollow.model).h
+    return {
+        id(weight)
+        for weight in blocks.parameters()
+        if id(weight) in in_file and weight.dim() > 1 and computing.copies(weight)
+    }
+
+
+def _codes(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights that bitsandbytes holds as integers."""
+    return [weight for weight in model.parameters() if weight.dtype == torch.int8]
 
 
 def trunk_parameters(shape: Shape) -> int:
@@ -213,7 +243,7 @@ def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, left: int) ->
         return max(0, needed - left)
     # It goes over the validation rows and as many training rows.
     lengths = 2 * len({batch.time for batch in batches.evaluation})
-    needed = round(HOLES * needed) + _code(evaluation.products * lengths)
+    needed = round(_holes(facts, evaluation) * needed) + _code(evaluation.products * lengths)
     size = facts.conditions.computing.dtype.itemsize
     given_back = trained.tokens * facts.shape.inner * size >= _RETURNED
     if not given_back and largest.tokens > trained.tokens:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,12 +48,14 @@ class Training:
         temporary: bytes that are needed for a moment on top of that.
         laid_out: bytes of copies of weights that are made at the first pass and stay.
         products: for which oneDNN makes machine code at each length.
+        lean: whether peftune computes it, and not the model's own forward.
     """
 
     saved: Formula
     temporary: Formula
     laid_out: int
     products: int
+    lean: bool
 
     def at(self, batch: Batch) -> int:
         """Return the most bytes that a pass of a batch needs."""
@@ -66,10 +69,12 @@ class Evaluation:
     Args:
         temporary: bytes that are needed for a moment.
         products: for which oneDNN makes machine code at each length.
+        lean: whether peftune computes it, and not the model's own forward.
     """
 
     temporary: Formula
     products: int
+    lean: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +111,11 @@ class Sampled:
             saved = saved.plus(pair.saved.plus(self.once.saved, -1), times)
             laid_out += times * (pair.laid_out - self.once.laid_out)
         return Passes(
-            Training(
+            dataclasses.replace(
+                self.once,
                 saved=saved.wider(wider),
                 temporary=self.once.temporary.wider(wider),
                 laid_out=round(laid_out * wider**2),
-                products=self.once.products,
             ),
-            Evaluation(self.evaluation.temporary.wider(wider), self.evaluation.products),
+            dataclasses.replace(self.evaluation, temporary=self.evaluation.temporary.wider(wider)),
         )

@@ -14,11 +14,10 @@ from peftune.models.base import choose_device
 from peftune.models.parts import trainable_parameters
 from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer
-from peftune.planning.activations import few_tokens, little_to_collect, measure_passes, step
+from peftune.planning.activations import little_to_collect, measure_passes
 from peftune.planning.advice import advise
-from peftune.planning.batches import Batch, Batches, read_batches
-from peftune.planning.forward import conditions_of, training_forward
-from peftune.planning.heap import available_bytes, resident_bytes
+from peftune.planning.batches import Batches, read_batches
+from peftune.planning.forward import conditions_of
 from peftune.planning.hollow import Hollow, one_block, prepare_hollow
 from peftune.planning.memory import Facts, artifact_bytes, memory_of, trunk_parameters
 from peftune.planning.passes import Sampled
@@ -30,11 +29,11 @@ from peftune.planning.probe import (
     seconds_of_pass,
     seconds_of_step,
 )
+from peftune.planning.process import available_bytes, page_in, resident_bytes
 from peftune.planning.results import Plan, StrategyPlan
 from peftune.planning.sample import sample_of
 from peftune.planning.shapes import OWN, Shape
 from peftune.recipe import Recipe
-from peftune.strategies import Full
 from peftune.training.precision import multiplies_bfloat16
 
 _TOKENIZER = "tokenizer*.json"
@@ -87,7 +86,7 @@ class Planner:
         tokenizer = load_tokenizer(source.folder)
         device = choose_device(use_cpu=recipe.training.use_cpu)
         batches = read_batches(recipe, tokenizer)
-        _page_in(recipe, tokenizer, device)
+        page_in(recipe, tokenizer, device)
         process = resident_bytes()
         return cls(
             recipe=recipe,
@@ -244,21 +243,3 @@ def _types(recipe: Recipe, device: torch.device) -> list[torch.dtype]:
     setting = recipe.training.bf16
     may = setting or device.type == "cuda" or multiplies_bfloat16()
     return [torch.float32, torch.bfloat16] if setting is not False and may else [torch.float32]
-
-
-def _page_in(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
-    """Go through a tiny model once, so that the libraries' code is in memory when it is measured."""
-    shape = Shape("tiny", "tiny", {"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 256})
-    with one_block(shape) as block:
-        hollow = prepare_hollow(
-            shape,
-            block,
-            Full(),
-            tokenizer=tokenizer,
-            labels=("0", "1"),
-            task="single-label",
-            device=device,
-        )
-        conditions = conditions_of(hollow.model, recipe, tokens=64)
-        with few_tokens(hollow.model), training_forward(hollow.model, conditions):
-            step(hollow.model, Batch(2, 16))
