@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 _ONEDNN = "mkldnn::_linear_pointwise"
-_PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"}
+_PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_")}
 """Products that are oneDNN's on a CPU: the first always, the others in bfloat16 (in float32 they are MKL's)."""
 
 

@@ -181,37 +181,27 @@ def _weights(facts: Facts) -> int:
     """Count the weights as they are held: of a mapped file the pages that stay after they were read."""
     model, trunk = facts.hollow.model, trunk_of(facts.hollow.model)
     halved = {id(weight) for weight in held(model, facts.conditions).values()}
-    released, codes = _released(facts), _codes(model)
+    codes, in_file = _codes(model), mapped_weights(trunk, facts.hollow.folder)
+    released = _released(facts, in_file)
     found = sum(buffer.nbytes for buffer in trunk.buffers())
     for weight in model.parameters():
         if id(weight) in halved:
             found += 2 * weight.numel()
         elif id(weight) not in released:
             found += weight.nbytes
-    if codes and _in_file(facts):  # what they were made of was read from the file
-        found += sum(weight.numel() for weight in codes) * _stored(facts.shape).itemsize
+    if codes and in_file:  # what they were made of was read from the file
+        found += sum(weight.numel() for weight in codes) * facts.shape.stored_type.itemsize
     return found + sum(4 * len(weight) for weight in codes)  # a scale for each output
 
 
-def _stored(shape: Shape) -> torch.dtype:
-    found: torch.dtype = getattr(torch, shape.stored_type, torch.float32)
-    return found
-
-
-def _in_file(facts: Facts) -> set[int]:
-    """Find the weights that lie in the base's file, mapped into memory."""
-    return mapped_weights(trunk_of(facts.hollow.model), facts.hollow.folder)
-
-
-def _released(facts: Facts) -> set[int]:
+def _released(facts: Facts, in_file: set[int]) -> set[int]:
     """Find the mapped weights that are computed with from copies; their own pages are given back.
 
     Where checkpoints hold all weights, reading the best one back writes to them, so that they stay.
     """
     if not (isinstance(facts.hollow.model, PeftModel) and facts.passes.training.lean):
         return set()
-    in_file, computing = _in_file(facts), facts.conditions.computing
-    blocks: nn.Module = trunk_of(facts.hollow.model).h
+    computing, blocks = facts.conditions.computing, trunk_of(facts.hollow.model).h
     return {
         id(weight)
         for weight in blocks.parameters()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from peftune.bundled import MODELS, bundled_folder, is_bundled
 from peftune.errors import BaseModelError, UsageError, suggestion
 from peftune.models.source import BaseSource, check_config, find_base
@@ -87,10 +89,11 @@ class Shape:
         return self._count("vocab_size")
 
     @property
-    def stored_type(self) -> str:
+    def stored_type(self) -> torch.dtype:
         """In which type the checkpoint holds its weights, as far as the configuration tells."""
-        found = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
-        return str(found).removeprefix("torch.")
+        name = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
+        found: torch.dtype = getattr(torch, str(name).removeprefix("torch."), torch.float32)
+        return found
 
     def narrowed(self) -> Shape:
         """Return the same shape with a few of its heads, and with so much of its width."""
