@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from peft import PeftModel
 from torch import nn
 
 from peftune.models.parts import is_whole_model, trainable_parameters, trunk_of
 from peftune.planning.batches import Batch, Batches
-from peftune.planning.forward import Conditions, held
-from peftune.planning.hollow import Hollow, mapped_weights
-from peftune.planning.passes import Evaluation, Passes, Training
-from peftune.planning.process import (
-    CODE,
-    HOLES,
-    HOLES_OF_INTEGERS,
-    HOLES_OF_MODEL,
-    MOST_PRODUCTS,
-)
+from peftune.planning.forward import Conditions
+from peftune.planning.heap import code_bytes, holes, holes_of_evaluation
+from peftune.planning.hollow import Hollow
+from peftune.planning.passes import Passes
 from peftune.planning.shapes import Shape
+from peftune.planning.weights import integer_weights, weight_bytes
 from peftune.recipe import Recipe
 from peftune.recipe.task import has_head
 
@@ -106,30 +99,28 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
         recipe: resolved, with this strategy.
         batches: what is read.
     """
-    model, products = facts.hollow.model, facts.passes.training.products
+    model, training = facts.hollow.model, facts.passes.training
     learning = list(trainable_parameters(model).values())
     gradients = sum(weight.nbytes for weight in learning)
     optimizer = round(sum(w.numel() for w in learning) * _STATE[recipe.training.optim])
-    weights = _weights(facts)
-    copies = facts.passes.training.laid_out + gradients
+    weights = weight_bytes(facts.shape, facts.hollow, facts.conditions, lean=training.lean)
+    copies = training.laid_out + gradients
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
-    holes = _holes(facts, facts.passes.training)
 
-    @functools.cache
-    def during(batch: Batch) -> int:
-        taken = round(holes * _pass_bytes(facts, batch, recipe))
-        return gradients + taken if stays else max(gradients, taken)
+    def at(batch: Batch, lengths: int) -> int:
+        share = holes(lean=training.lean, lengths=lengths) if facts.on_cpu else 1.0
+        taken = round(share * _pass_bytes(facts, batch, recipe))
+        during = gradients + taken if stays else max(gradients, taken)
+        return during + code_bytes(training.products * lengths)
 
-    most = gradients + optimizer
-    for place, (batch, lengths) in enumerate(_with_lengths(batches.training)):
-        state = optimizer if place else 0
-        most = max(most, state + during(batch) + _code(products * lengths))
-    activations = _pass_bytes(facts, batches.largest, recipe)
-    beyond = _evaluation(facts, batches, recipe, left=round(holes * activations))
+    lengths = _lengths(batches.training)
+    later = [optimizer + at(batch, count) for batch, count in lengths.items()]
+    most = max(gradients + optimizer, at(batches.training[0], 1), *later)
+    beyond = _evaluation(facts, batches, recipe)
     if facts.on_cpu:
         beyond += _read_back(model)
     process = facts.process_bytes if facts.on_cpu else 0
-    code = _code(products * len({batch.time for batch in batches.training}))
+    activations = _pass_bytes(facts, batches.largest, recipe)
     return Memory(
         process=process,
         weights=weights,
@@ -137,30 +128,18 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
         gradients=gradients,
         optimizer=optimizer,
         activations=activations,
-        other=beyond + round((holes - 1) * activations) + code,
+        other=beyond + max(0, most - gradients - optimizer - activations),
         peak=process + weights + copies + most + beyond,
     )
 
 
-def _with_lengths(batches: Sequence[Batch]) -> Iterator[tuple[Batch, int]]:
-    """Go through batches with the number of different ones so far."""
-    seen: set[Batch] = set()
-    for batch in batches:
+def _lengths(batches: Sequence[Batch]) -> dict[Batch, int]:
+    """Return how many different batches were read when each was read last, after the first one."""
+    seen, found = {batches[0]}, {}
+    for batch in batches[1:]:
         seen.add(batch)
-        yield batch, len(seen)
-
-
-def _holes(facts: Facts, passes: Training | Evaluation) -> float:
-    if not facts.on_cpu:
-        return 1.0
-    if passes.lean:
-        return HOLES
-    integers = isinstance(passes, Evaluation) and _codes(facts.hollow.model)
-    return HOLES_OF_INTEGERS if integers else HOLES_OF_MODEL
-
-
-def _code(products: int) -> int:
-    return CODE * min(products, MOST_PRODUCTS)
+        found[batch] = len(seen)
+    return found
 
 
 def _pass_bytes(facts: Facts, batch: Batch, recipe: Recipe) -> int:
@@ -177,51 +156,7 @@ def _logits(shape: Shape, batch: Batch, recipe: Recipe) -> int:
     return 12 * _PIECE * shape.vocabulary
 
 
-def _weights(facts: Facts) -> int:
-    """Count the weights as they are held: of a mapped file the pages that stay after they were read."""
-    model, trunk = facts.hollow.model, trunk_of(facts.hollow.model)
-    halved = {id(weight) for weight in held(model, facts.conditions).values()}
-    codes, in_file = _codes(model), mapped_weights(trunk, facts.hollow.folder)
-    released = _released(facts, in_file)
-    found = sum(buffer.nbytes for buffer in trunk.buffers())
-    for weight in model.parameters():
-        if id(weight) in halved:
-            found += 2 * weight.numel()
-        elif id(weight) not in released:
-            found += weight.nbytes
-    if codes and in_file:  # what they were made of was read from the file
-        found += sum(weight.numel() for weight in codes) * facts.shape.stored_type.itemsize
-    return found + sum(4 * len(weight) for weight in codes)  # a scale for each output
-
-
-def _released(facts: Facts, in_file: set[int]) -> set[int]:
-    """Find the mapped weights that are computed with from copies; their own pages are given back.
-
-    Where checkpoints hold all weights, reading the best one back writes to them, so that they stay.
-    """
-    if not (isinstance(facts.hollow.model, PeftModel) and facts.passes.training.lean):
-        return set()
-    computing, blocks = facts.conditions.computing, trunk_of(facts.hollow.model).h
-    return {
-        id(weight)
-        for weight in blocks.parameters()
-        if id(weight) in in_file and weight.dim() > 1 and computing.copies(weight)
-    }
-
-
-def _codes(model: nn.Module) -> list[nn.Parameter]:
-    """Return the weights that bitsandbytes holds as integers."""
-    return [weight for weight in model.parameters() if weight.dtype == torch.int8]
-
-
-def trunk_parameters(shape: Shape) -> int:
-    """Count the weights of a plain GPT-2 without a head."""
-    width, inner = shape.width, shape.inner
-    block = 4 * width * width + 4 * width + 2 * width * inner + inner + width + 4 * width
-    return (shape.vocabulary + shape.positions) * width + shape.blocks * block + 2 * width
-
-
-def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, left: int) -> int:
+def _evaluation(facts: Facts, batches: Batches, recipe: Recipe) -> int:
     """Count what an evaluation needs beyond the memory that the training left to the process.
 
     Tensors larger than those of the training fit into none of the holes that it left; as long as
@@ -229,11 +164,14 @@ def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, left: int) ->
     """
     largest, trained, evaluation = batches.evaluation[0], batches.largest, facts.passes.evaluation
     needed = evaluation.temporary.at(largest) + _logits(facts.shape, largest, recipe)
+    left = _pass_bytes(facts, trained, recipe)
     if not facts.on_cpu:
         return max(0, needed - left)
+    integers = bool(integer_weights(facts.hollow.model))
+    needed = round(holes_of_evaluation(lean=evaluation.lean, integers=integers) * needed)
     # It goes over the validation rows and as many training rows.
     lengths = 2 * len({batch.time for batch in batches.evaluation})
-    needed = round(_holes(facts, evaluation) * needed) + _code(evaluation.products * lengths)
+    needed += code_bytes(evaluation.products * lengths)
     size = facts.conditions.computing.dtype.itemsize
     given_back = trained.tokens * facts.shape.inner * size >= _RETURNED
     if not given_back and largest.tokens > trained.tokens:

@@ -19,7 +19,7 @@ from peftune.planning.advice import advise
 from peftune.planning.batches import Batches, read_batches
 from peftune.planning.forward import conditions_of
 from peftune.planning.hollow import Hollow, one_block, prepare_hollow
-from peftune.planning.memory import Facts, artifact_bytes, memory_of, trunk_parameters
+from peftune.planning.memory import Facts, artifact_bytes, memory_of
 from peftune.planning.passes import Sampled
 from peftune.planning.probe import (
     Machine,
@@ -33,6 +33,7 @@ from peftune.planning.process import available_bytes, page_in, resident_bytes
 from peftune.planning.results import Plan, StrategyPlan
 from peftune.planning.sample import sample_of
 from peftune.planning.shapes import OWN, Shape
+from peftune.planning.weights import trunk_parameters
 from peftune.recipe import Recipe
 from peftune.training.precision import multiplies_bfloat16
 

@@ -18,20 +18,6 @@ from peftune.recipe import Recipe
 from peftune.strategies import Full
 from peftune.tasks.judge import task_metrics
 
-HOLES, HOLES_OF_MODEL, HOLES_OF_INTEGERS = 1.25, 2.0, 3.0
-"""Memory that passes take from the system for each byte that their tensors need at once: where they
-are peftune's own, where they are the model's, and where bitsandbytes evaluates a model of integers.
-The C library cannot always reuse what a tensor left. From runs on bases of 5, 45 and 124 million
-weights: peaks of their training and evaluation, less what else was there."""
-
-CODE = 575_000
-"""Bytes of machine code that oneDNN makes for a product of sizes that it has not met, and keeps.
-Measured as the growth of the heap's allocations: 540,000 to 590,000 at widths of 256 to 3,072, in
-float32 and bfloat16."""
-
-MOST_PRODUCTS = 1024
-"""Products whose machine code oneDNN keeps."""
-
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
