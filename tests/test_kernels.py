@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch.autograd import gradcheck
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.activations import NewGELUActivation
 
+from peftune.kernels.activation import gelu
 from peftune.kernels.attention import causal_attention
 from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise, dropped_sum
@@ -127,32 +130,77 @@ def test_the_product_of_int8_codes_rounds_no_code() -> None:
     assert torch.equal(codes.to(torch.bfloat16).to(torch.int8), codes)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("probability", [0.05, 0.1, 0.5])
-def test_dropout_drops_its_share_and_keeps_the_mean(probability: float) -> None:
-    """Of a million values the share is right to five standard errors, and the mean stays."""
+def test_dropout_drops_its_share_and_keeps_the_mean(
+    probability: float, dtype: torch.dtype
+) -> None:
+    """Over many passes the share is right to five standard errors, and in each the mean stays."""
     torch.manual_seed(0)
-    count = 1_000_003
-    kept = Noise(CPU).kept((count,), probability)
+    draws, count = 300, 5_003
+    drawn = [Noise(CPU).kept((count,), probability, dtype) for _ in range(draws)]
+    shares = torch.tensor([1.0 / kept.scale for kept in drawn]).double()
+    stay = torch.stack([kept.of(torch.ones(count, dtype=dtype)) for kept in drawn]).double()
 
-    error = (probability * (1 - probability) / count) ** 0.5
-    assert abs(1 - float(kept.mask.double().mean()) - probability) < 5 * error
-    assert set(kept.mask.unique().tolist()) == {0, 1}
-    assert kept.scale == pytest.approx(1 / (1 - probability), rel=2e-5)
+    assert set(stay.unique().tolist()) == {0.0, 1.0}
+    chance = probability * (1 - probability)
+    assert abs(stay.mean() - shares.mean()) < 5 * (chance / draws / count) ** 0.5
+    rounding = 0.25 / 256**2 / draws
+    assert abs(float(shares.mean()) - (1 - probability)) <= 5 * rounding**0.5
+    assert set((256 * shares).round().tolist()) <= {
+        float(math.floor(256 * (1 - probability))),
+        float(math.ceil(256 * (1 - probability))),
+    }
+
+
+def test_what_stays_is_as_it_was() -> None:
+    """To the bit, in every type, and in any order of memory."""
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        values = torch.randn(30, 20, generator=torch.Generator().manual_seed(0)).to(dtype).t()
+        kept = Noise(CPU).kept(values.shape, 0.5, dtype)
+        found = kept.of(values)
+        assert torch.equal(found[found != 0], values[found != 0])
+        assert 200 < int((found == 0).sum()) < 400
 
 
 def test_dropout_follows_torchs_seed_and_goes_on() -> None:
     """The same seed drops the same; a second draw of one pass, and another pass, drop otherwise."""
 
-    def masks(seed: int) -> list[torch.Tensor]:
+    def drawn(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
         first, second = Noise(CPU), Noise(CPU)
-        return [noise.kept((50, 40), 0.5).mask for noise in (first, first, second)]
+        return [noise.kept((50, 40), 0.5, torch.float32).bits for noise in (first, first, second)]
 
-    first, again, other = masks(0), masks(0), masks(1)
+    first, again, other = drawn(0), drawn(0), drawn(1)
 
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
-    drawn = [*first, *other]
-    assert not any(torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+    every = [*first, *other]
+    assert not any(torch.equal(a, b) for i, a in enumerate(every) for b in every[:i])
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (200, 64)])
+def test_the_activation_is_gpt2s_in_bfloat16_too(shape: tuple[int, int]) -> None:
+    """As near to the exact one as the eight steps of transformers are, and so is its gradient."""
+    x = (2.0 * torch.randn(shape, generator=torch.Generator().manual_seed(0))).bfloat16()
+
+    def off(function: Callable[[torch.Tensor], torch.Tensor]) -> tuple[float, float]:
+        own, exact = (x.clone().to(t).requires_grad_() for t in (torch.bfloat16, torch.float64))
+        found, wanted = function(own), torch.nn.functional.gelu(exact, approximate="tanh")
+        found.sum().backward()
+        wanted.sum().backward()
+        assert own.grad is not None
+        assert exact.grad is not None
+        apart = (found.detach().double() - wanted.detach(), own.grad.double() - exact.grad)
+        return float(apart[0].abs().mean()), float(apart[1].abs().mean())
+
+    for ours, stock in zip(off(gelu), off(NewGELUActivation()), strict=True):
+        assert ours < 1.05 * stock
+
+
+def test_the_activation_is_torchs_in_float32() -> None:
+    """Where torch's own is exact it is called."""
+    x = torch.linspace(-6, 6, 101)
+    assert torch.equal(gelu(x), torch.nn.functional.gelu(x, approximate="tanh"))
 
 
 def test_a_dropped_sum_drops_from_the_update_alone() -> None:

@@ -32,27 +32,28 @@ class _ShortAttention(Function):
         future = torch.full((time, time), float("-inf"), dtype=parts.dtype, device=parts.device)
         scores = torch.baddbmm(future.triu_(1), query, key.transpose(1, 2), alpha=scaling)
         shares = torch.softmax(scores, -1)
-        states = torch.bmm(shares if kept is None else shares * kept.mask, value)
+        states = torch.bmm(shares if kept is None else kept.of(shares), value)
         if kept is not None:
             states.mul_(kept.scale)
-        ctx.save_for_backward(parts, shares, *(() if kept is None else (kept.mask,)))
+        ctx.save_for_backward(parts, shares, *(() if kept is None else (kept.bits,)))
         ctx.heads, ctx.scaling = heads, scaling
         ctx.kept_by = 1.0 if kept is None else kept.scale
         return states.view(rows, heads, time, -1).transpose(1, 2).reshape(rows, time, width)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # noqa: ANN401
-        parts, shares, *masks = ctx.saved_tensors
+        parts, shares, *bits = ctx.saved_tensors
         query, key, value = parts.unbind(0)
         rows, time, width = gradient.shape
         split = gradient.view(rows, time, ctx.heads, -1).transpose(1, 2)
         towards = split.reshape(rows * ctx.heads, time, -1)
         back = torch.empty_like(parts)
         by_share = torch.bmm(towards, value.transpose(1, 2))
-        if masks:
-            towards = towards * ctx.kept_by
-            by_share.mul_(masks[0]).mul_(ctx.kept_by)
-            torch.bmm((shares * masks[0]).transpose(1, 2), towards, out=back[2])
+        if bits:
+            kept = Kept(bits[0], ctx.kept_by)
+            towards = towards * kept.scale
+            by_share = kept.of(by_share).mul_(kept.scale)
+            torch.bmm(kept.of(shares).transpose(1, 2), towards, out=back[2])
         else:
             torch.bmm(shares.transpose(1, 2), towards, out=back[2])
         by_score = torch._softmax_backward_data(by_share, shares, -1, shares.dtype)  # noqa: SLF001
@@ -87,7 +88,7 @@ def causal_attention(
     dropout = 0.0 if noise is None else dropout
     if projected.device.type == "cpu" and time <= _SHORT:
         shape = (rows * heads, time, time)
-        kept = noise.kept(shape, dropout) if noise and dropout > 0 else None
+        kept = noise.kept(shape, dropout, projected.dtype) if noise and dropout > 0 else None
         found: torch.Tensor = _ShortAttention.apply(projected, heads, scaling, kept)
         return found
     query, key, value = projected.view(rows, time, 3, heads, -1).permute(2, 0, 3, 1, 4)

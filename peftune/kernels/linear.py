@@ -72,18 +72,18 @@ class _Adapted(Function):
     ) -> torch.Tensor:
         a, b, kept = down.to(x.dtype), up.to(x.dtype), work.kept
         found = work.product.forward(x, None if bias is None else bias.to(x.dtype))
-        inner = (x if kept is None else x * kept.mask) @ a.t()  # (tokens, rank)
+        inner = (x if kept is None else kept.of(x)) @ a.t()  # (tokens, rank)
         ctx.scale = work.scale if kept is None else work.scale * kept.scale
         found.addmm_(inner, b.t(), alpha=ctx.scale)
-        ctx.save_for_backward(x, inner, a, b, *(() if kept is None else (kept.mask,)))
+        ctx.save_for_backward(x, inner, a, b, *(() if kept is None else (kept.bits,)))
         ctx.product = work.product
         ctx.dtypes = (None if bias is None else bias.dtype, down.dtype, up.dtype)
         return found
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # noqa: ANN401
-        x, inner, a, b, *masks = ctx.saved_tensors
-        mask = masks[0] if masks else None
+        x, inner, a, b, *bits = ctx.saved_tensors
+        kept = Kept(bits[0], ctx.scale) if bits else None
         needs_x, needs_bias, needs_down, needs_up = ctx.needs_input_grad[:4]
         bias_dtype, down_dtype, up_dtype = ctx.dtypes
         gradient = gradient.contiguous()
@@ -91,15 +91,15 @@ class _Adapted(Function):
         up = (gradient.t() @ inner).to(up_dtype).mul_(ctx.scale) if needs_up else None
         down = None
         if needs_down:
-            seen = x if mask is None else x * mask
+            seen = x if kept is None else kept.of(x)
             down = (towards.t() @ seen).to(down_dtype).mul_(ctx.scale)
         back = None
         if needs_x:
             back = ctx.product.backward(gradient)
-            if mask is None:
+            if kept is None:
                 back.addmm_(towards, a, alpha=ctx.scale)
             else:
-                back.add_((towards @ a).mul_(mask), alpha=ctx.scale)
+                back.add_(kept.of(towards @ a), alpha=ctx.scale)
         bias = _summed(gradient, bias_dtype) if needs_bias else None
         return back, bias, down, up, None
 
@@ -164,7 +164,8 @@ def adapted_linear(
     References:
         Hu et al. 2021, LoRA, arXiv:2106.09685, equation 3.
     """
-    kept = noise.kept(x.shape, update.dropout) if noise and update.dropout > 0 else None
+    dropped = update.dropout if noise else 0.0
+    kept = noise.kept(x.shape, dropped, x.dtype) if noise and dropped > 0 else None
     work = _Work(product, update.scale, kept)
     found: torch.Tensor = _Adapted.apply(x, bias, update.down, update.up, work)
     return found

@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers import GPT2Model
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block
 
+from peftune.kernels.activation import gelu
 from peftune.kernels.attention import causal_attention
 from peftune.kernels.noise import Noise, dropped_sum
 from peftune.lean.maps import Computing, LinearMap
@@ -103,7 +104,7 @@ class _Block:
         update = self._attended(attended, noise)
         states = dropped_sum(states, update, noise, self._after_attention)
         seen = normalised(self._block.ln_2, states, self._dtype)
-        wide = functional.gelu(self._widened(seen, noise), approximate="tanh")
+        wide = gelu(self._widened(seen, noise))
         return dropped_sum(states, self._narrowed(wide, noise), noise, self._after_mlp)
 
 
