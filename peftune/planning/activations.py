@@ -137,20 +137,27 @@ def _line(small: Batch, of_small: int, large: Batch, of_large: int) -> Formula:
 
 
 def _settled(live: LiveBytes) -> int:
-    """Collect what only a cycle of references keeps, and count what is left."""
-    gc.collect()
+    """Collect what only a cycle of references keeps of the last pass, and count what is left."""
+    gc.collect(1)
     return live.now
 
 
 @contextlib.contextmanager
 def little_to_collect() -> Iterator[None]:
-    """Let collections inside look at new objects alone: there are a million older ones."""
+    """Let collections inside look at new objects alone, and happen where they are asked for.
+
+    There are a million older ones, in which looking for garbage takes longer than a pass.
+    """
+    collects = gc.isenabled()
     gc.collect()
     gc.freeze()
+    gc.disable()
     try:
         yield
     finally:
         gc.unfreeze()
+        if collects:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -203,6 +204,7 @@ class Planner:
         *,
         checkpointing: bool,
     ) -> Facts:
+        gc.collect()  # the model before refers to itself
         hollow = self._hollow(shape, block, recipe, checkpointing=checkpointing)
         tokens = self.batches.mean_tokens * recipe.training.per_device_train_batch_size
         conditions = conditions_of(hollow.model, recipe, tokens=tokens)

@@ -19,9 +19,9 @@ from peftune.planning.hollow import Hollow
 from peftune.planning.sample import only_blocks, sample_of
 from peftune.planning.shapes import Shape
 
-_PRODUCT_SECONDS = 0.08
+_PRODUCT_SECONDS = 0.05
 _COPY_SECONDS = 0.1
-_BLOCK_SECONDS = 2.0
+_BLOCK_SECONDS = 1.2
 """How long is measured: each width, the copying, and the blocks of all strategies together."""
 
 _COPIED = 64 * 2**20
