@@ -37,8 +37,8 @@ class Sizes:
         product_seconds: of one measurement of a product.
     """
 
-    steps: tuple[int, int] = (20, 12)
-    warm_up: tuple[int, int] = (4, 2)
+    steps: tuple[int, int] = (60, 16)
+    warm_up: tuple[int, int] = (8, 2)
     tutorial: int = 1
     pilot: int = 6
     texts: int = 128

@@ -24,7 +24,7 @@ from benchmarks.jobs.gates import LIMITS, same_direction, same_step
 from benchmarks.memory import bytes_of
 from benchmarks.plan import order_of_round, planned
 from benchmarks.processes import Processes
-from benchmarks.ratios import AIMS, SPEED, ratios_of
+from benchmarks.ratios import AIMS, FORGETTING_WAYS, SPEED, ratios_of
 from benchmarks.result import begun, read_result, stamped, write_result
 from benchmarks.rows import Row, csv_rows, read_rows, write_rows
 from benchmarks.runner import failures
@@ -283,7 +283,7 @@ def _run(name: str, speed: float, number: int = 0) -> dict[str, Any]:
 
 def test_aims_name_contenders_and_strategies_that_exist() -> None:
     """An aim with a slip in its name would never be set against anything."""
-    known = {*CONTENDERS, FLOOR, "naive"}
+    known = {*CONTENDERS, FLOOR, *(name for pair in FORGETTING_WAYS for name in pair.split("/"))}
 
     for _, pair, strategy, _ in AIMS:
         assert set(pair.split("/")) <= known

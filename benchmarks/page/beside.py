@@ -31,6 +31,10 @@ def _forgetting(result: Result) -> Iterator[str]:
             ["the base, before", number(found["base_seconds"])],
             ["the base, from the cache", number(found["cached_base_seconds"])],
             ["the tuned model, its base beside it", number(found["tuned_seconds"])],
+            [
+                "the tuned model alone, a point of a forgetting curve",
+                number(found["tuned_alone_seconds"]),
+            ],
             ["two plain passes over all logits", number(found["naive_seconds"])],
         ]
         agrees = f"largest difference of a document {found['difference']:.1e}"
