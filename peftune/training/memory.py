@@ -23,22 +23,19 @@ class PeakMemory:
 
     Args:
         device: where the work happens.
-        release: on a CPU, give back first what earlier work has freed.
     """
 
-    def __init__(self, device: torch.device, *, release: bool = True) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._release = release
         self.peak_bytes: int | None = None
         self._resettable = False
 
     def __enter__(self) -> Self:
-        """Forget earlier peaks."""
+        """Forget earlier peaks, and give back what earlier work has freed."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            if self._release:
-                release_freed()
+            release_freed()
             with contextlib.suppress(OSError):
                 _CLEAR.write_text(_RESET_PEAK)
                 self._resettable = True
