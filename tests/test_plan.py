@@ -25,6 +25,7 @@ from peftune.errors import BaseModelError, PluginError, UsageError
 from peftune.models.parts import trainable_parameters, trunk_of
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
+from peftune.planning import activations, planner
 from peftune.planning.activations import (
     few_tokens,
     loss_of,
@@ -33,12 +34,15 @@ from peftune.planning.activations import (
 )
 from peftune.planning.advice import advise
 from peftune.planning.batches import Batch, read_batches
-from peftune.planning.forward import conditions_of, training_forward
+from peftune.planning.forward import Conditions, conditions_of, training_forward
 from peftune.planning.hollow import Hollow, one_block, prepare_hollow
 from peftune.planning.live import LiveBytes
-from peftune.planning.memory import Memory, trunk_parameters
+from peftune.planning.memory import Memory
+from peftune.planning.passes import Passes
 from peftune.planning.results import StrategyPlan
+from peftune.planning.sample import sample_of
 from peftune.planning.shapes import OWN, SIZES, Shape, describe_base, shapes_of
+from peftune.planning.weights import trunk_parameters
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.reporting.numbers import size
 from peftune.strategies import STRATEGIES, Full, LoRA, LoRA8bit, Strategy
@@ -85,6 +89,13 @@ def hollow_of(shape: Shape, folder: Path, strategy: Strategy) -> Hollow:
             task="single-label",
             device=CPU,
         )
+
+
+def passes_of(hollow: Hollow, conditions: Conditions, batch: Batch) -> Passes:
+    """Measure passes of a shape at its own width."""
+    sample = sample_of(hollow.model)
+    measured = measure_passes(hollow.model, sample, conditions, longest=batch.time)
+    return measured.of(sample.more, wider=1.0)
 
 
 # The estimate and the run, each in a process of its own.
@@ -201,17 +212,7 @@ def test_what_a_pass_keeps_is_what_the_whole_model_keeps(
     real = prepare_model(BUNDLED, strategy, labels=("a", "b", "c"), max_length=64)
     chosen = recipe.model_copy(update={"strategy": strategy})
     conditions = conditions_of(real, chosen, tokens=300)
-    with one_block(shape) as block:
-        hollow = prepare_hollow(
-            shape,
-            block,
-            strategy,
-            tokenizer=load_tokenizer(source.folder),
-            labels=("a", "b", "c"),
-            task="single-label",
-            device=CPU,
-        )
-        passes = measure_passes(hollow, conditions, longest=batch.time)
+    passes = passes_of(hollow_of(shape, source.folder, strategy), conditions, batch)
 
     with few_tokens(real), training_forward(real, conditions), LiveBytes(real) as live:
         step(real, batch)
@@ -220,8 +221,70 @@ def test_what_a_pass_keeps_is_what_the_whole_model_keeps(
         kept = live.now - laid_out
 
     assert loss.requires_grad
-    assert passes.saved.at(batch) == pytest.approx(kept, rel=0.01)
-    assert passes.laid_out == pytest.approx(laid_out, abs=4096)
+    assert passes.training.saved.at(batch) == pytest.approx(kept, rel=0.01)
+    assert passes.training.laid_out == pytest.approx(laid_out, abs=4096)
+
+
+@pytest.mark.parametrize("strategy", [Full(), LoRA(r=8), LoRA8bit(r=8)], ids=str)
+def test_what_a_wide_shape_needs_follows_from_a_narrow_one(
+    strategy: Strategy, recipe: Recipe
+) -> None:
+    """GPT-2 small in the depth of the bundled base: three times as wide as what is measured for it."""
+    source, batch = describe_base(BUNDLED), Batch(16, 40)
+    shape = Shape("small", "small", {"n_layer": 4, "n_embd": 768, "n_head": 12})
+    wide = hollow_of(shape, source.folder, strategy)
+    narrow = hollow_of(shape.narrowed(), source.folder, strategy)
+    chosen = recipe.model_copy(update={"strategy": strategy})
+    conditions = conditions_of(wide.model, chosen, tokens=300)
+    sample = sample_of(narrow.model)
+
+    carried = measure_passes(narrow.model, sample, conditions, longest=batch.time).of(
+        sample.more, wider=768 / 256
+    )
+
+    measured = passes_of(wide, conditions, batch)
+    assert sample.pattern == sample_of(wide.model).pattern
+    assert carried.training.at(batch) == pytest.approx(measured.training.at(batch), rel=0.05)
+    assert carried.training.laid_out == pytest.approx(
+        measured.training.laid_out, rel=0.1, abs=2**20
+    )
+    assert carried.training.products == measured.training.products
+    assert carried.evaluation.temporary.at(batch) == pytest.approx(
+        measured.evaluation.temporary.at(batch), rel=0.05
+    )
+
+
+def test_all_published_sizes_are_planned_from_the_same_few_passes(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many sizes there are: passes at the own shape, and at four heads of the published ones.
+
+    Those are measured again where they are too large for weights to be laid out anew.
+    """
+    widths: list[int] = []
+    passes: list[Batch] = []
+
+    def measured(model: torch.nn.Module, *args: object, **kwargs: object) -> object:
+        widths.append(trunk_of(model).config.n_embd)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(activations, "loss_of", lost)
+            return measure_passes(model, *args, **kwargs)  # type: ignore[arg-type]
+
+    def lost(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        passes.append(batch)
+        return loss_of(model, batch)
+
+    monkeypatch.setattr(planner, "measure_passes", measured)
+
+    found = peftune.plan(recipe, strategies=["lora"])
+
+    assert [one.size for one in found.plans] == list(SIZES)
+    assert len(widths) in {2, 3}
+    assert set(widths) == {256}
+    assert (
+        len(passes) == len(widths) * 2 * 4
+    )  # with and without a further block: a first, then three
+    assert sum(batch.tokens for batch in passes) < 2000
 
 
 def test_live_bytes_are_those_of_tensors_that_something_still_refers_to() -> None:
@@ -237,6 +300,20 @@ def test_live_bytes_are_those_of_tensors_that_something_still_refers_to() -> Non
     assert live.peak == 3 * 4096
     del doubled, found
     assert live.now == 0
+
+
+def test_products_are_counted_by_what_onednn_makes_code_for() -> None:
+    """Once for all of the same sizes and strides; those in float32 that MKL takes are not counted."""
+    x, weight = torch.ones(32, 16), torch.ones(16, 8)
+    with LiveBytes(torch.nn.Linear(1, 1)) as live:
+        x @ weight
+        assert len(live.products) == 0
+        for _ in range(3):
+            x.bfloat16() @ weight.bfloat16()
+        assert len(live.products) == 1
+        x.bfloat16()[:24] @ weight.bfloat16()
+
+    assert len(live.products) == 2
 
 
 # What is read, and how.

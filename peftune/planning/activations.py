@@ -1,21 +1,20 @@
-"""What one forward and backward pass needs beside the weights: measured on some blocks, added up for all."""
+"""What one forward and backward pass needs beside the weights: measured on some narrow blocks."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from peftune.models.parts import head_of, trunk_of
 from peftune.planning.batches import Batch
-from peftune.planning.forward import Conditions, held, training_forward
-from peftune.planning.hollow import Hollow, mapped_weights
+from peftune.planning.forward import Conditions, calls_of_trunk, held, training_forward
 from peftune.planning.live import LiveBytes
-from peftune.planning.sample import only_blocks, sample_of
+from peftune.planning.passes import Evaluation, Formula, Sampled, Training
+from peftune.planning.sample import Sample, only_blocks
 
 _FEW = 256
 """Tokens of the vocabulary that are read; the table is cut to them while passes are measured."""
@@ -27,82 +26,32 @@ so that two tell the rest; texts beyond 128 tokens take another path through att
 _SHORT_UP_TO = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Formula:
-    """Bytes of a batch: `fixed + tokens * linear + tokens * time * square`."""
-
-    fixed: float
-    linear: float
-    square: float = 0.0
-
-    def at(self, batch: Batch) -> int:
-        """Return the bytes of a batch."""
-        each = self.linear + self.square * batch.time
-        return max(0, round(self.fixed + batch.tokens * each))
-
-    def plus(self, other: Formula, times: int) -> Formula:
-        """Add another one, several times."""
-        return Formula(
-            self.fixed + times * other.fixed,
-            self.linear + times * other.linear,
-            self.square + times * other.square,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Passes:
-    """What passes need beside the weights and gradients, in bytes.
+def measure_passes(
+    model: nn.Module, sample: Sample, conditions: Conditions, *, longest: int
+) -> Sampled:
+    """Run passes of few tokens over few blocks, and count the bytes of their tensors.
 
     Args:
-        saved: what the forward pass of a training keeps for the backward pass.
-        temporary: what is needed for a moment on top of that.
-        evaluation: what a forward pass without gradients needs for a moment.
-        laid_out: copies of weights that are made at the first pass and stay.
-        mapped: whether weights still lie in the checkpoint's own file then.
-    """
-
-    saved: Formula
-    temporary: Formula
-    evaluation: Formula
-    laid_out: int
-    mapped: bool
-
-    def training(self, batch: Batch) -> int:
-        """Return the most bytes that a forward and backward pass of a batch needs."""
-        return self.saved.at(batch) + self.temporary.at(batch)
-
-
-def measure_passes(hollow: Hollow, conditions: Conditions, *, longest: int) -> Passes:
-    """Run passes of few tokens over few blocks, and work out those of any batch over all of them.
-
-    Args:
-        hollow: from `prepare_hollow`; its embedding is cut and its blocks change while this runs.
+        model: hollow, of a narrow shape; its embedding is cut and its blocks change while this runs.
+        sample: of its blocks.
         conditions: how it computes.
         longest: tokens of the longest text.
     """
-    model = hollow.model
-    sample = sample_of(model)
-    chosen = {id(block): block for blocks, _ in sample.kinds for block in blocks}
+    chosen = {id(block): block for blocks in sample.pairs for block in blocks}
     chosen.update({id(block): block for block in sample.blocks})
     lengths = _SHORT if longest <= _SHORT_UP_TO else _LONG
     together = list(chosen.values())
-    with few_tokens(model), only_blocks(model, together), held_so(model, conditions), _frozen():
-        mapped = bool(mapped_weights(trunk_of(model), hollow.folder))
-        once = _training(model, sample.blocks, conditions, lengths)
-        saved, laid_out = once.saved, once.laid_out
-        for blocks, more in sample.kinds:
-            twice = _training(model, blocks, conditions, lengths)
-            saved = saved.plus(twice.saved.plus(once.saved, -1), more)
-            laid_out += more * (twice.laid_out - once.laid_out)
-        evaluation = _evaluation(model, sample.blocks, conditions, lengths)
-    return Passes(saved, once.temporary, evaluation, laid_out, mapped)
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    saved: Formula
-    temporary: Formula
-    laid_out: int
+    with (
+        few_tokens(model),
+        only_blocks(model, together),
+        held_so(model, conditions),
+        _one_thread(),
+    ):
+        return Sampled(
+            once=_training(model, sample.blocks, conditions, lengths),
+            pairs=[_training(model, blocks, conditions, lengths) for blocks in sample.pairs],
+            evaluation=_evaluation(model, sample.blocks, conditions, lengths),
+        )
 
 
 def _training(
@@ -110,19 +59,32 @@ def _training(
     blocks: Sequence[nn.Module],
     conditions: Conditions,
     lengths: tuple[int, int],
-) -> _Measured:
+) -> Training:
     short, long = lengths
     batches = (Batch(1, short), Batch(1, long), Batch(2, long))
-    with only_blocks(model, blocks), training_forward(model, conditions), LiveBytes(model) as live:
+    with (
+        only_blocks(model, blocks),
+        training_forward(model, conditions),
+        calls_of_trunk(model) as calls,
+        LiveBytes(model) as live,
+    ):
         step(model, batches[0])
-        laid_out = _settled(live)
-        one, longer, two = (_pass(model, batch, live) for batch in batches)
+        laid_out, known = _settled(live), len(live.products)
+        one = _pass(model, batches[0], live)
+        longer = _pass(model, batches[1], live)
+        products = len(live.products) - known
+        two = _pass(model, batches[2], live)
     # What is saved is a fixed part, and of each row one by its length and one by the square of it.
     row = two[0] - longer[0]
     fixed = longer[0] - row
     square = (row / long - (one[0] - fixed) / short) / (long - short)
-    saved = Formula(fixed, row / long - square * long, square)
-    return _Measured(saved, _line(batches[0], one[1], batches[2], two[1]), laid_out)
+    return Training(
+        saved=Formula(fixed, row / long - square * long, square),
+        temporary=_line(batches[0], one[1], batches[2], two[1]),
+        laid_out=laid_out,
+        products=products,
+        lean=not calls,
+    )
 
 
 def _pass(model: nn.Module, batch: Batch, live: LiveBytes) -> tuple[int, int]:
@@ -146,17 +108,27 @@ def _evaluation(
     blocks: Sequence[nn.Module],
     conditions: Conditions,
     lengths: tuple[int, int],
-) -> Formula:
-    small, large = Batch(1, lengths[0]), Batch(2, lengths[1])
-    with only_blocks(model, blocks), training_forward(model, conditions), LiveBytes(model) as live:
+) -> Evaluation:
+    small, large = Batch(2, lengths[0]), Batch(2, lengths[1])
+    with (
+        only_blocks(model, blocks),
+        training_forward(model, conditions),
+        calls_of_trunk(model) as calls,
+        LiveBytes(model) as live,
+    ):
         evaluate(model, small)
+        known = len(live.products)
         needed = []
         for batch in (small, large):
             before = _settled(live)
             live.restart()
             evaluate(model, batch)
             needed.append(live.peak - before)
-    return _line(small, needed[0], large, needed[1])
+    return Evaluation(
+        _line(small, needed[0], large, needed[1]),
+        products=len(live.products) - known,
+        lean=not calls,
+    )
 
 
 def _line(small: Batch, of_small: int, large: Batch, of_large: int) -> Formula:
@@ -165,20 +137,38 @@ def _line(small: Batch, of_small: int, large: Batch, of_large: int) -> Formula:
 
 
 def _settled(live: LiveBytes) -> int:
-    """Collect what only a cycle of references keeps, and count what is left."""
-    gc.collect()
+    """Collect what only a cycle of references keeps of the last pass, and count what is left."""
+    gc.collect(1)
     return live.now
 
 
 @contextlib.contextmanager
-def _frozen() -> Iterator[None]:
-    """Let collections inside look at new objects alone: there are a million older ones."""
+def little_to_collect() -> Iterator[None]:
+    """Let collections inside look at new objects alone, and happen where they are asked for.
+
+    There are a million older ones, in which looking for garbage takes longer than a pass.
+    """
+    collects = gc.isenabled()
     gc.collect()
     gc.freeze()
+    gc.disable()
     try:
         yield
     finally:
         gc.unfreeze()
+        if collects:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread inside: there is little to do, and on a busy machine two wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

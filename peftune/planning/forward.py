@@ -52,13 +52,14 @@ def conditions_of(model: nn.Module, recipe: Recipe, *, tokens: float) -> Conditi
     path = recipe.forgetting.path
     watched = recipe.forgetting.during_training or (path is not None and path.checkpoints)
     alone = not (terms or watched)
+    on_cpu = trunk_of(model).wte.weight.device.type == "cpu"
     with kept_gradients(model):
         keeps = _keeps_gradients(model)
     return Conditions(
         computing=Computing.of(model, bf16=bf16, tokens=tokens),
         dropout=section.trunk_dropout,
         bf16=bf16,
-        holds_bfloat16=bf16 and alone and isinstance(model, PeftModel),
+        holds_bfloat16=bf16 and alone and not on_cpu and isinstance(model, PeftModel),
         keeps_gradients=keeps,
     )
 
@@ -94,6 +95,18 @@ def training_forward(model: nn.Module, conditions: Conditions) -> Iterator[nn.Mo
         torch.autocast(device, torch.bfloat16, enabled=conditions.bf16),
     ):
         yield model
+
+
+@contextlib.contextmanager
+def calls_of_trunk(model: nn.Module) -> Iterator[list[object]]:
+    """Collect the calls of a trunk's own forward inside: the lean one, where it is used, makes none."""
+    calls: list[object] = []
+    trunk = trunk_of(model)
+    handle = trunk.register_forward_hook(lambda *_: calls.append(None))
+    try:
+        yield calls
+    finally:
+        handle.remove()
 
 
 @contextlib.contextmanager

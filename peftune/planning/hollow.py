@@ -54,9 +54,8 @@ def one_block(shape: Shape) -> Iterator[BaseSource]:
         config.save_pretrained(folder)
         with torch.device("meta"):
             empty = GPT2ForSequenceClassification(config)
-        dtype = getattr(torch, shape.stored_type, torch.float32)
         weights = {
-            name: _noise(weight.shape).to(dtype)
+            name: _noise(weight.shape).to(shape.stored_type)
             for name, weight in empty.transformer.state_dict(prefix="transformer.").items()
         }
         file = folder / "model.safetensors"
@@ -113,7 +112,9 @@ def prepare_hollow(
     trunk.h.extend(_twin(trunk.h[0], index) for index in range(1, shape.blocks))
     kind = trunk.wte.weight.dtype
     trunk.wte = skip_init(nn.Embedding, 1, shape.width, dtype=kind, device=device)
-    trunk.wte.weight.data = torch.zeros(shape.vocabulary, shape.width, dtype=kind, device=device)
+    # Memory that nobody writes to is not there: a table of all tokens costs nothing.
+    trunk.wte.weight.data = torch.empty(shape.vocabulary, shape.width, dtype=kind, device=device)
+    trunk.wte.weight.data[:_VOCABULARY].zero_()
     trunk.wte.num_embeddings = shape.vocabulary
     model.config.n_layer, model.config.vocab_size = shape.blocks, shape.vocabulary
     model.config.pad_token_id = 0

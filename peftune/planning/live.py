@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+_ONEDNN = "mkldnn::_linear_pointwise"
+_PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_")}
+"""Products that are oneDNN's on a CPU: the first always, the others in bfloat16 (in float32 they are MKL's)."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -24,12 +28,15 @@ class LiveBytes(TorchDispatchMode):
     Attributes:
         now: bytes that are alive.
         peak: most bytes that were alive since `restart`.
+        products: different products for which oneDNN makes machine code on a CPU: by operator,
+            sizes and strides.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.now = 0
         self.peak = 0
+        self.products: set[Hashable] = set()
         self._known = {_key(tensor) for tensor in _tensors_of(model)}
 
     def restart(self) -> None:
@@ -45,6 +52,8 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:  # noqa: ANN401 - what the operator returns
         """Run an operator and count what it made."""
         found = func(*args, **(kwargs or {}))
+        if _is_onednn(func.name(), found):
+            self.products.add((func, *map(_layout, args)))
         for leaf in tree_leaves(found):
             if isinstance(leaf, torch.Tensor):
                 self._count(leaf)
@@ -62,6 +71,17 @@ class LiveBytes(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
+
+
+def _is_onednn(name: str, found: torch.Tensor) -> bool:
+    halved = name in _PRODUCTS and found.dtype == torch.bfloat16
+    return found.device.type == "cpu" if name == _ONEDNN or halved else False
+
+
+def _layout(argument: object) -> Hashable:
+    if not isinstance(argument, torch.Tensor):
+        return None
+    return argument.shape, None if argument.is_mkldnn else argument.stride()
 
 
 def _tensors_of(model: nn.Module) -> Iterable[torch.Tensor]:

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from peft import PeftModel
 from torch import nn
 
 from peftune.models.parts import is_whole_model, trainable_parameters, trunk_of
-from peftune.planning.activations import Passes
 from peftune.planning.batches import Batch, Batches
-from peftune.planning.forward import Conditions, held
-from peftune.planning.heap import Heap
-from peftune.planning.hollow import Hollow, mapped_weights
+from peftune.planning.forward import Conditions
+from peftune.planning.heap import code_bytes, holes, holes_of_evaluation
+from peftune.planning.hollow import Hollow
+from peftune.planning.passes import Passes
 from peftune.planning.shapes import Shape
+from peftune.planning.weights import integer_weights, weight_bytes
 from peftune.recipe import Recipe
 from peftune.recipe.task import has_head
 
 _RETURNED = 32 * 2**20
 """Bytes of a tensor from which its memory goes back to the system at once."""
-
-_KEPT_LENGTHS = 85
-"""Lengths whose machine code oneDNN keeps: 1,024 products, twelve for each length."""
 
 _HELD_LOGITS, _PIECE = 2**24, 256
 """Language modeling: logits that are held, and tokens that are read at once where there are more."""
@@ -88,38 +85,41 @@ class Facts:
     passes: Passes
     process_bytes: int
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it trains on a CPU."""
+        return bool(trunk_of(self.hollow.model).wte.weight.device.type == "cpu")
 
-def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, heap: Heap) -> Memory:
+
+def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
     """Add up what a run holds, and when.
 
     Args:
         facts: what was measured.
         recipe: resolved, with this strategy.
         batches: what is read.
-        heap: how much more than its tensors a process holds.
     """
-    on_cpu = trunk_of(facts.hollow.model).wte.weight.device.type == "cpu"
-    learning = list(trainable_parameters(facts.hollow.model).values())
+    model, training = facts.hollow.model, facts.passes.training
+    learning = list(trainable_parameters(model).values())
     gradients = sum(weight.nbytes for weight in learning)
     optimizer = round(sum(w.numel() for w in learning) * _STATE[recipe.training.optim])
-    weights = _weights(facts)
-    copies = facts.passes.laid_out + gradients
+    weights = weight_bytes(facts.shape, facts.hollow, facts.conditions, lean=training.lean)
+    copies = training.laid_out + gradients
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
 
-    def during(batch: Batch) -> int:
-        pass_bytes = round(heap.training * _pass_bytes(facts, batch, recipe))
-        return gradients + pass_bytes if stays else max(gradients, pass_bytes)
+    def at(batch: Batch, lengths: int) -> int:
+        share = holes(lean=training.lean, lengths=lengths) if facts.on_cpu else 1.0
+        taken = round(share * _pass_bytes(facts, batch, recipe))
+        during = gradients + taken if stays else max(gradients, taken)
+        return during + code_bytes(training.products * lengths)
 
-    first, later = batches.training[0], batches.training[1:]
-    training = max(
-        during(first),
-        gradients + optimizer,
-        optimizer + max((during(batch) for batch in later), default=0),
-    )
-    beyond = _evaluation(facts, batches, recipe, heap=heap)
-    if on_cpu:
-        beyond += _kernels(heap.code, batches) + _read_back(facts.hollow.model)
-    process = facts.process_bytes if on_cpu else 0
+    lengths = _lengths(batches.training)
+    later = [optimizer + at(batch, count) for batch, count in lengths.items()]
+    most = max(gradients + optimizer, at(batches.training[0], 1), *later)
+    beyond = _evaluation(facts, batches, recipe)
+    if facts.on_cpu:
+        beyond += _read_back(model)
+    process = facts.process_bytes if facts.on_cpu else 0
     activations = _pass_bytes(facts, batches.largest, recipe)
     return Memory(
         process=process,
@@ -128,13 +128,22 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches, *, heap: Heap) -> 
         gradients=gradients,
         optimizer=optimizer,
         activations=activations,
-        other=beyond + round((heap.training - 1) * activations),
-        peak=process + weights + copies + training + beyond,
+        other=beyond + max(0, most - gradients - optimizer - activations),
+        peak=process + weights + copies + most + beyond,
     )
 
 
+def _lengths(batches: Sequence[Batch]) -> dict[Batch, int]:
+    """Return how many different batches were read when each was read last, after the first one."""
+    seen, found = {batches[0]}, {}
+    for batch in batches[1:]:
+        seen.add(batch)
+        found[batch] = len(seen)
+    return found
+
+
 def _pass_bytes(facts: Facts, batch: Batch, recipe: Recipe) -> int:
-    return facts.passes.training(batch) + _logits(facts.shape, batch, recipe)
+    return facts.passes.training.at(batch) + _logits(facts.shape, batch, recipe)
 
 
 def _logits(shape: Shape, batch: Batch, recipe: Recipe) -> int:
@@ -147,66 +156,25 @@ def _logits(shape: Shape, batch: Batch, recipe: Recipe) -> int:
     return 12 * _PIECE * shape.vocabulary
 
 
-def _weights(facts: Facts) -> int:
-    """Count the weights as they are held; of a mapped file all pages were read and stay."""
-    model, trunk = facts.hollow.model, trunk_of(facts.hollow.model)
-    halved = {id(weight) for weight in held(model, facts.conditions).values()}
-    in_file = _mapped(facts)
-    found = 0
-    for weight in model.parameters():
-        if id(weight) in halved:
-            found += 2 * weight.numel()
-        elif id(weight) not in in_file:
-            found += weight.nbytes
-    if in_file:
-        dtype = getattr(torch, facts.shape.stored_type, torch.float32)
-        found += trunk_parameters(facts.shape) * dtype.itemsize
-    return found + _scales(trunk) + sum(buffer.nbytes for buffer in trunk.buffers())
-
-
-def _mapped(facts: Facts) -> set[int]:
-    """Find the weights that would lie in the base's file; the hollow embedding stands for one there."""
-    if not facts.passes.mapped:
-        return set()
-    trunk = trunk_of(facts.hollow.model)
-    found = mapped_weights(trunk, facts.hollow.folder)
-    return found | {id(trunk.wte.weight)} if id(trunk.wpe.weight) in found else found
-
-
-def _scales(trunk: nn.Module) -> int:
-    """Count what bitsandbytes holds beside integer codes: a number in float32 for each output."""
-    codes = (weight for weight in trunk.parameters() if weight.dtype == torch.int8)
-    return sum(4 * len(weight) for weight in codes)
-
-
-def trunk_parameters(shape: Shape) -> int:
-    """Count the weights of a plain GPT-2 without a head."""
-    width, inner = shape.width, shape.inner
-    block = 4 * width * width + 4 * width + 2 * width * inner + inner + width + 4 * width
-    return (shape.vocabulary + shape.positions) * width + shape.blocks * block + 2 * width
-
-
-def _kernels(code: int, batches: Batches) -> int:
-    """Count the machine code for all shapes of batches; an evaluation goes forwards alone."""
-    trained = min(_KEPT_LENGTHS, len({(b.rows, b.time) for b in batches.training}))
-    evaluated = min(_KEPT_LENGTHS, 2 * len({(b.rows, b.time) for b in batches.evaluation}))
-    return code * trained + code * evaluated // 3
-
-
-def _evaluation(facts: Facts, batches: Batches, recipe: Recipe, *, heap: Heap) -> int:
+def _evaluation(facts: Facts, batches: Batches, recipe: Recipe) -> int:
     """Count what an evaluation needs beyond the memory that the training left to the process.
 
     Tensors larger than those of the training fit into none of the holes that it left; as long as
     it gives nothing back, they come on top.
     """
-    largest, trained = batches.evaluation[0], batches.largest
-    needed = facts.passes.evaluation.at(largest) + _logits(facts.shape, largest, recipe)
-    needed = round(heap.evaluation * needed)
-    left = round(heap.training * _pass_bytes(facts, trained, recipe))
+    largest, trained, evaluation = batches.evaluation[0], batches.largest, facts.passes.evaluation
+    needed = evaluation.temporary.at(largest) + _logits(facts.shape, largest, recipe)
+    left = _pass_bytes(facts, trained, recipe)
+    if not facts.on_cpu:
+        return max(0, needed - left)
+    integers = bool(integer_weights(facts.hollow.model))
+    needed = round(holes_of_evaluation(lean=evaluation.lean, integers=integers) * needed)
+    # It goes over the validation rows and as many training rows.
+    lengths = 2 * len({batch.time for batch in batches.evaluation})
+    needed += code_bytes(evaluation.products * lengths)
     size = facts.conditions.computing.dtype.itemsize
     given_back = trained.tokens * facts.shape.inner * size >= _RETURNED
-    on_cpu = trunk_of(facts.hollow.model).wte.weight.device.type == "cpu"
-    if on_cpu and not given_back and largest.tokens > trained.tokens:
+    if not given_back and largest.tokens > trained.tokens:
         return needed
     return max(0, needed - left)
 

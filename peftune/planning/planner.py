@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,13 +15,13 @@ from peftune.models.base import choose_device
 from peftune.models.parts import trainable_parameters
 from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer
-from peftune.planning.activations import few_tokens, measure_passes, step
+from peftune.planning.activations import little_to_collect, measure_passes
 from peftune.planning.advice import advise
-from peftune.planning.batches import Batch, Batches, read_batches
-from peftune.planning.forward import conditions_of, training_forward
-from peftune.planning.heap import Heap, available_bytes, measure_heap, resident_bytes
-from peftune.planning.hollow import one_block, prepare_hollow
-from peftune.planning.memory import Facts, artifact_bytes, memory_of, trunk_parameters
+from peftune.planning.batches import Batches, read_batches
+from peftune.planning.forward import conditions_of
+from peftune.planning.hollow import Hollow, one_block, prepare_hollow
+from peftune.planning.memory import Facts, artifact_bytes, memory_of
+from peftune.planning.passes import Sampled
 from peftune.planning.probe import (
     Machine,
     Pace,
@@ -29,10 +30,12 @@ from peftune.planning.probe import (
     seconds_of_pass,
     seconds_of_step,
 )
+from peftune.planning.process import available_bytes, page_in, resident_bytes
 from peftune.planning.results import Plan, StrategyPlan
+from peftune.planning.sample import sample_of
 from peftune.planning.shapes import OWN, Shape
+from peftune.planning.weights import trunk_parameters
 from peftune.recipe import Recipe
-from peftune.strategies import Full
 from peftune.training.precision import multiplies_bfloat16
 
 _TOKENIZER = "tokenizer*.json"
@@ -40,17 +43,17 @@ _TOKENIZER = "tokenizer*.json"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is learned of each strategy at the recipe's own shape, and holds for the others too.
+    """What was measured for one strategy and shape, and holds for others too.
 
     Args:
         share: of the time for blocks that each strategy may take.
-        pace: by strategy.
-        heap: what a process holds beside tensors, by strategy.
+        pace: at the recipe's own shape, by strategy.
+        passes: of narrow shapes, by all that they depend on.
     """
 
     share: float
     pace: dict[str, Pace] = field(default_factory=dict)
-    heap: dict[str, Heap] = field(default_factory=dict)
+    passes: dict[Hashable, Sampled] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Planner:
         tokenizer = load_tokenizer(source.folder)
         device = choose_device(use_cpu=recipe.training.use_cpu)
         batches = read_batches(recipe, tokenizer)
-        _page_in(recipe, tokenizer, device)
+        page_in(recipe, tokenizer, device)
         process = resident_bytes()
         return cls(
             recipe=recipe,
@@ -111,20 +114,9 @@ class Planner:
             unplanned: strategies that cannot be planned, with the reason.
             shown: sizes that were asked for.
         """
-        plans: list[StrategyPlan] = []
         faults = dict(unplanned)
-        known = _Known(share=1 / max(1, len(recipes)))
-        for shape in self.shapes:
-            left = {name: one for name, one in recipes.items() if name not in faults}
-            with one_block(shape) as block:
-                for name, recipe in left.items():
-                    try:
-                        plans.append(self._planned(shape, block, recipe, known))
-                    except Exception as error:  # noqa: PERF203 - of any package's strategy; one fault stops no other
-                        own = shape.size == OWN
-                        if own and recipe.strategy == self.recipe.strategy:
-                            raise
-                        faults[name if own else f"{name} on {shape.name}"] = first_line(error)
+        with little_to_collect():
+            plans = self._plans(recipes, faults)
         asked = [found for found in plans if found.size in shown]
         return Plan(
             recipe=self.recipe.name,
@@ -145,32 +137,43 @@ class Planner:
             ),
         )
 
+    def _plans(self, recipes: Mapping[str, Recipe], faults: dict[str, str]) -> list[StrategyPlan]:
+        """Plan what can be planned; what cannot is put into the faults."""
+        plans: list[StrategyPlan] = []
+        known = _Known(share=1 / max(1, len(recipes)))
+        for shape in self.shapes:
+            left = {name: one for name, one in recipes.items() if name not in faults}
+            with one_block(shape) as block:
+                for name, recipe in left.items():
+                    try:
+                        plans.append(self._planned(shape, block, recipe, known))
+                    except Exception as error:  # noqa: PERF203 - of any package's strategy; one fault stops no other
+                        own = shape.size == OWN
+                        if own and recipe.strategy == self.recipe.strategy:
+                            raise
+                        faults[name if own else f"{name} on {shape.name}"] = first_line(error)
+        return plans
+
     def _planned(
         self, shape: Shape, block: BaseSource, recipe: Recipe, known: _Known
     ) -> StrategyPlan:
         section, name = recipe.training, recipe.strategy.name
-        facts = self._facts(shape, block, recipe, checkpointing=section.activation_checkpointing)
+        checkpointing = section.activation_checkpointing
+        facts = self._facts(shape, block, recipe, known, checkpointing=checkpointing)
         model, computing = facts.hollow.model, facts.conditions.computing
         if shape.size == OWN:
             known.pace[name] = measure_pace(
                 facts.hollow, facts.conditions, self.machine, self.batches.usual, share=known.share
             )
-            known.heap[name] = measure_heap(
-                facts.hollow,
-                facts.conditions,
-                facts.passes,
-                self.batches,
-                turn=len(known.heap),
-            )
-        memory = memory_of(facts, recipe, self.batches, heap=known.heap[name])
+        memory = memory_of(facts, recipe, self.batches)
         fits = memory.peak <= self.available
         learning = sum(weight.numel() for weight in trainable_parameters(model).values())
         saved = artifact_bytes(model, recipe, self._tokenizer_bytes())
         del model, facts  # a second model need not fit beside it
         less = None
-        if not (fits or section.activation_checkpointing):
-            again = self._facts(shape, block, recipe, checkpointing=True)
-            less = memory_of(again, recipe, self.batches, heap=known.heap[name]).peak
+        if not (fits or checkpointing):
+            again = self._facts(shape, block, recipe, known, checkpointing=True)
+            less = memory_of(again, recipe, self.batches).peak
         one = seconds_of_pass(known.pace[name], shape, self.machine, computing.dtype)
         update = seconds_of_step(learning, self.machine)
         passes, together = self.batches.epoch, section.gradient_accumulation_steps
@@ -193,9 +196,33 @@ class Planner:
         )
 
     def _facts(
-        self, shape: Shape, block: BaseSource, recipe: Recipe, *, checkpointing: bool
+        self,
+        shape: Shape,
+        block: BaseSource,
+        recipe: Recipe,
+        known: _Known,
+        *,
+        checkpointing: bool,
     ) -> Facts:
-        hollow = prepare_hollow(
+        gc.collect()  # the model before refers to itself
+        hollow = self._hollow(shape, block, recipe, checkpointing=checkpointing)
+        tokens = self.batches.mean_tokens * recipe.training.per_device_train_batch_size
+        conditions = conditions_of(hollow.model, recipe, tokens=tokens)
+        narrow, sample = shape.narrowed(), sample_of(hollow.model)
+        alike = (recipe.strategy.name, checkpointing, conditions, narrow.alike, sample.pattern)
+        if alike not in known.passes:
+            with one_block(narrow) as few:
+                model = self._hollow(narrow, few, recipe, checkpointing=checkpointing).model
+                known.passes[alike] = measure_passes(
+                    model, sample_of(model), conditions, longest=self.batches.largest.time
+                )
+        passes = known.passes[alike].of(sample.more, wider=shape.width / narrow.width)
+        return Facts(shape, hollow, conditions, passes, self.process_bytes)
+
+    def _hollow(
+        self, shape: Shape, block: BaseSource, recipe: Recipe, *, checkpointing: bool
+    ) -> Hollow:
+        return prepare_hollow(
             shape,
             block,
             recipe.strategy,
@@ -205,10 +232,6 @@ class Planner:
             device=self.device,
             checkpointing=checkpointing,
         )
-        tokens = self.batches.mean_tokens * recipe.training.per_device_train_batch_size
-        conditions = conditions_of(hollow.model, recipe, tokens=tokens)
-        passes = measure_passes(hollow, conditions, longest=self.batches.largest.time)
-        return Facts(shape, hollow, conditions, passes, self.process_bytes)
 
     def _tokenizer_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.source.folder.glob(_TOKENIZER))
@@ -223,21 +246,3 @@ def _types(recipe: Recipe, device: torch.device) -> list[torch.dtype]:
     setting = recipe.training.bf16
     may = setting or device.type == "cuda" or multiplies_bfloat16()
     return [torch.float32, torch.bfloat16] if setting is not False and may else [torch.float32]
-
-
-def _page_in(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
-    """Go through a tiny model once, so that the libraries' code is in memory when it is measured."""
-    shape = Shape("tiny", "tiny", {"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 256})
-    with one_block(shape) as block:
-        hollow = prepare_hollow(
-            shape,
-            block,
-            Full(),
-            tokenizer=tokenizer,
-            labels=("0", "1"),
-            task="single-label",
-            device=device,
-        )
-        conditions = conditions_of(hollow.model, recipe, tokens=64)
-        with few_tokens(hollow.model), training_forward(hollow.model, conditions):
-            step(hollow.model, Batch(2, 16))

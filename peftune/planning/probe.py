@@ -19,9 +19,9 @@ from peftune.planning.hollow import Hollow
 from peftune.planning.sample import only_blocks, sample_of
 from peftune.planning.shapes import Shape
 
-_PRODUCT_SECONDS = 0.08
+_PRODUCT_SECONDS = 0.05
 _COPY_SECONDS = 0.1
-_BLOCK_SECONDS = 2.0
+_BLOCK_SECONDS = 1.2
 """How long is measured: each width, the copying, and the blocks of all strategies together."""
 
 _COPIED = 64 * 2**20
@@ -110,7 +110,9 @@ def measure_pace(
     """
     model, device = hollow.model, trunk_of(hollow.model).wte.weight.device
     sample = sample_of(model)
-    shorter, (longer, _) = sample.blocks, max(sample.kinds, key=_many, default=(sample.blocks, 0))
+    shorter, longer = sample.blocks, sample.blocks
+    if sample.pairs:
+        longer = sample.pairs[sample.more.index(max(sample.more))]
     rows = _affordable(hollow, conditions, machine, batch, share)
     shape = Batch(rows, batch.time)
     seconds = []
@@ -120,7 +122,7 @@ def measure_pace(
                 budget = share * _BLOCK_SECONDS / 2
                 seconds.append(fastest(lambda: step(model, shape), device, budget=budget))
     scale, width = batch.rows / rows, _width(model)
-    block = seconds[1] - seconds[0] if sample.kinds else seconds[0] / len(shorter)
+    block = seconds[1] - seconds[0] if sample.pairs else seconds[0] / len(shorter)
     block = max(block, 0.0)
     bare = _product_seconds(width, batch.tokens, _rate(machine, conditions, width))
     middle = longer[len(longer) // 2]
@@ -133,10 +135,6 @@ def measure_pace(
         width=width,
         dtype=_name(conditions.computing.dtype),
     )
-
-
-def _many(kind: tuple[Sequence[nn.Module], int]) -> int:
-    return kind[1]
 
 
 def _affordable(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,15 @@ class Sample:
 
     Args:
         blocks: those.
-        kinds: for each kind that there are more of: the blocks with a second one of it, and how
-            many more there are.
+        pairs: for each kind that there are more of: the blocks with a second one of it.
+        more: for each of these kinds, how many more than one there are.
+        pattern: the same of models that differ only in width and in `more`.
     """
 
     blocks: Sequence[nn.Module]
-    kinds: Sequence[tuple[Sequence[nn.Module], int]]
+    pairs: Sequence[Sequence[nn.Module]]
+    more: Sequence[int]
+    pattern: Hashable
 
 
 def sample_of(model: nn.Module) -> Sample:
@@ -32,21 +35,21 @@ def sample_of(model: nn.Module) -> Sample:
     blocks: list[nn.Module] = list(trunk.h)
     embeddings = (*trunk.wte.parameters(), *trunk.wpe.parameters())
     below = any(weight.requires_grad for weight in embeddings)
-    places: dict[object, list[int]] = {}
+    kinds: list[Hashable] = []
+    places: dict[Hashable, list[int]] = {}
     for place, block in enumerate(blocks):
         learns = tuple((name, weight.requires_grad) for name, weight in block.named_parameters())
+        kinds.append((learns, below))
         if 0 < place < len(blocks) - 1:
-            places.setdefault((learns, below), []).append(place)
+            places.setdefault(kinds[-1], []).append(place)
         below = below or any(of_weight for _, of_weight in learns)
-    ends = {0, len(blocks) - 1}
-    once = sorted(ends | {of_kind[0] for of_kind in places.values()})
+    once = sorted({0, len(blocks) - 1} | {of_kind[0] for of_kind in places.values()})
+    several = [of_kind for of_kind in places.values() if len(of_kind) > 1]
     return Sample(
-        [blocks[place] for place in once],
-        [
-            ([blocks[place] for place in sorted([*once, of_kind[1]])], len(of_kind) - 1)
-            for of_kind in places.values()
-            if len(of_kind) > 1
-        ],
+        blocks=[blocks[place] for place in once],
+        pairs=[[blocks[place] for place in sorted([*once, of_kind[1]])] for of_kind in several],
+        more=[len(of_kind) - 1 for of_kind in several],
+        pattern=(*(kinds[place] for place in once), *(kinds[of_kind[0]] for of_kind in several)),
     )
 
 

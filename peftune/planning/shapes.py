@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from peftune.bundled import MODELS, bundled_folder, is_bundled
 from peftune.errors import BaseModelError, UsageError, suggestion
@@ -37,6 +40,9 @@ _COUNTS = {
 }
 """Numbers of a configuration that make a shape, with what transformers takes where one is missing."""
 
+_FEW_HEADS = 4
+"""Heads of a shape on which passes are measured: what they need grows with the number of heads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -63,6 +69,11 @@ class Shape:
         return self._count("n_embd")
 
     @property
+    def heads(self) -> int:
+        """How many heads attention has."""
+        return self._count("n_head")
+
+    @property
     def inner(self) -> int:
         """How wide the hidden states inside an MLP are."""
         return int(self.config.get("n_inner") or 4 * self.width)
@@ -78,10 +89,24 @@ class Shape:
         return self._count("vocab_size")
 
     @property
-    def stored_type(self) -> str:
+    def stored_type(self) -> torch.dtype:
         """In which type the checkpoint holds its weights, as far as the configuration tells."""
-        found = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
-        return str(found).removeprefix("torch.")
+        name = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
+        found: torch.dtype = getattr(torch, str(name).removeprefix("torch."), torch.float32)
+        return found
+
+    def narrowed(self) -> Shape:
+        """Return the same shape with a few of its heads, and with so much of its width."""
+        heads = min(self.heads, _FEW_HEADS)
+        size = {"n_head": heads, "n_embd": self.width * heads // self.heads}
+        if self.config.get("n_inner"):
+            size["n_inner"] = max(1, self.inner * heads // self.heads)
+        return Shape(self.size, self.name, {**self.config, **size})
+
+    @property
+    def alike(self) -> str:
+        """What shapes have in common that differ in depth alone."""
+        return json.dumps({**self.config, "n_layer": None}, sort_keys=True)
 
     def _count(self, key: str) -> int:
         return int(self.config.get(key, _COUNTS[key]))
