@@ -70,3 +70,19 @@ def test_ordinary_memory_is_left_alone() -> None:
     weight = torch.ones(4 * MIB)
     release_mapped([weight, torch.empty(0), torch.empty(3, device="meta")])
     assert float(weight.sum()) == 4 * MIB
+
+
+def test_all_of_the_files_is_released_where_it_is_asked_for(tmp_path: Path) -> None:
+    """Also what no weight lies in any more, such as what integers were made of."""
+    path = tmp_path / "model.safetensors"
+    save_file({name: torch.ones(8 * MIB, dtype=torch.float32) for name in "ab"}, path)
+    weights = load_file(path)
+    weights["a"].sum(), weights.pop("b").sum()
+    read = resident()
+
+    release_mapped([weights["a"]])
+    own = resident()
+    release_mapped([weights["a"], torch.ones(3)], whole_files=True)
+
+    assert 28 * MIB < read - own < 44 * MIB
+    assert own - resident() > 28 * MIB

@@ -18,6 +18,19 @@ from peftune.models.prepare import preparation_of
 logger = logging.getLogger(__name__)
 
 
+def worth_holding(model: nn.Module, *, looked_at: bool) -> bool:
+    """Say whether a training in bfloat16 holds the frozen trunk in it.
+
+    It does where the trunk takes a GPU's memory: on a CPU it stays mapped, and its pages come and go.
+
+    Args:
+        model: a prepared model.
+        looked_at: whether terms of the loss or callbacks may look at the base, which then stays.
+    """
+    on_cpu = trunk_of(model).wte.weight.device.type == "cpu"
+    return isinstance(model, PeftModel) and not (on_cpu or looked_at)
+
+
 @contextlib.contextmanager
 def held_in_bfloat16(model: nn.Module) -> Iterator[bool]:
     """Hold the frozen float weights of a trunk in bfloat16 inside: half the bytes.

@@ -16,8 +16,11 @@ _PAGE_OUT = 21
 
 Range = tuple[int, int]
 
+_seen: list[Range] = []
+"""Where files were mapped when it was last asked; asking takes milliseconds."""
 
-def release_mapped(weights: Iterable[torch.Tensor]) -> None:
+
+def release_mapped(weights: Iterable[torch.Tensor], *, whole_files: bool = False) -> None:
     """Let the system take back the memory of weights that can be read from their file again.
 
     Safetensors maps a checkpoint into memory: a weight's pages come in when it is read first, and
@@ -27,22 +30,26 @@ def release_mapped(weights: Iterable[torch.Tensor]) -> None:
 
     Args:
         weights: on any device.
+        whole_files: release all that is mapped of the files in which they lie, such as what an int8
+            base was made of.
     """
     held = [weight for weight in weights if weight.device.type == "cpu" and weight.nbytes]
-    files = _mapped_files() if held else []
-    for weight in held:
-        begin = weight.data_ptr()
-        _page_out(begin, begin + weight.nbytes, files)
+    if not all(_among(_seen, weight) for weight in held):
+        _seen[:] = _mapped_files()
+    around = {_range(weight): _among(_seen, weight) for weight in held}
+    found = {file if whole_files else own for own, file in around.items() if file}
+    for begin, end in sorted(found):
+        start = begin - begin % mmap.PAGESIZE
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _PAGE_OUT)
 
 
-def _page_out(begin: int, end: int, files: Iterable[Range]) -> None:
-    for first, last in files:
-        if first <= begin and end <= last:
-            start = begin - begin % mmap.PAGESIZE
-            ctypes.CDLL(None).madvise(
-                ctypes.c_void_p(start), ctypes.c_size_t(end - start), _PAGE_OUT
-            )
-            return
+def _among(files: Iterable[Range], weight: torch.Tensor) -> Range | None:
+    begin, end = _range(weight)
+    return next((file for file in files if file[0] <= begin and end <= file[1]), None)
+
+
+def _range(weight: torch.Tensor) -> Range:
+    return weight.data_ptr(), weight.data_ptr() + weight.nbytes
 
 
 def _mapped_files() -> list[Range]:

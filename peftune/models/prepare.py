@@ -155,7 +155,7 @@ def prepare_model(
         task=task,
     )
     setattr(prepared, _ATTRIBUTE, preparation)
-    release_mapped(prepared.parameters())  # the checks have read all of them
+    release_mapped(prepared.parameters(), whole_files=True)  # the checks have read all of them
     return prepared.train()
 
 

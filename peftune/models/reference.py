@@ -24,13 +24,13 @@ def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
         model: a prepared model.
         before: the weights that learn, from `snapshot`; they are left out.
     """
-    release_mapped(model.parameters())
+    release_mapped(model.parameters(), whole_files=True)
     digest, read = hashlib.sha256(), 0
     for name, weight in model.named_parameters():
         if name not in before:
             read += weight.nbytes
             if read > _READ_AT_ONCE:
-                release_mapped(model.parameters())
+                release_mapped(model.parameters(), whole_files=True)
                 read = weight.nbytes
             values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())

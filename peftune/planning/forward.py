@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from peft import PeftModel
 from torch import nn
 
 from peftune.lean.gradients import kept_gradients
+from peftune.lean.held import worth_holding
 from peftune.lean.maps import Computing
 from peftune.lean.training import lean_training
 from peftune.models.parts import trainable_parameters, trunk_of
@@ -51,15 +51,13 @@ def conditions_of(model: nn.Module, recipe: Recipe, *, tokens: float) -> Conditi
     terms = any(term.weight > 0 for term in recipe.forgetting.regularizers)
     path = recipe.forgetting.path
     watched = recipe.forgetting.during_training or (path is not None and path.checkpoints)
-    alone = not (terms or watched)
-    on_cpu = trunk_of(model).wte.weight.device.type == "cpu"
     with kept_gradients(model):
         keeps = _keeps_gradients(model)
     return Conditions(
         computing=Computing.of(model, bf16=bf16, tokens=tokens),
         dropout=section.trunk_dropout,
         bf16=bf16,
-        holds_bfloat16=bf16 and alone and not on_cpu and isinstance(model, PeftModel),
+        holds_bfloat16=bf16 and worth_holding(model, looked_at=bool(terms or watched)),
         keeps_gradients=keeps,
     )
 

@@ -103,7 +103,7 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
     learning = list(trainable_parameters(model).values())
     gradients = sum(weight.nbytes for weight in learning)
     optimizer = round(sum(w.numel() for w in learning) * _STATE[recipe.training.optim])
-    weights = weight_bytes(facts.shape, facts.hollow, facts.conditions, lean=training.lean)
+    weights = weight_bytes(facts.hollow, facts.conditions, lean=training.lean)
     copies = training.laid_out + gradients
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
 

@@ -12,11 +12,10 @@ from peftune.planning.hollow import Hollow, mapped_weights
 from peftune.planning.shapes import Shape
 
 
-def weight_bytes(shape: Shape, hollow: Hollow, conditions: Conditions, *, lean: bool) -> int:
+def weight_bytes(hollow: Hollow, conditions: Conditions, *, lean: bool) -> int:
     """Count the weights as they are held: of a mapped file the pages that stay after they were read.
 
     Args:
-        shape: of the base.
         hollow: the prepared model.
         conditions: how it computes.
         lean: whether peftune computes, and not the model's own forward.
@@ -31,8 +30,6 @@ def weight_bytes(shape: Shape, hollow: Hollow, conditions: Conditions, *, lean: 
             found += 2 * weight.numel()
         elif id(weight) not in released:
             found += weight.nbytes
-    if codes and in_file:  # what they were made of was read from the file
-        found += sum(weight.numel() for weight in codes) * shape.stored_type.itemsize
     return found + sum(4 * len(weight) for weight in codes)  # a scale for each output
 
 

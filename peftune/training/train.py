@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from peftune.data.task import Task
 from peftune.data.tokens import Tokens
 from peftune.lean.gradients import kept_gradients
-from peftune.lean.held import held_in_bfloat16
+from peftune.lean.held import held_in_bfloat16, worth_holding
 from peftune.lean.maps import Computing
 from peftune.lean.training import lean_training
 from peftune.models.mapped import release_mapped
@@ -142,11 +142,13 @@ def train(
         logger.info("resuming from %s", resume.name)
     tokens = learned.mean_length * section.per_device_train_batch_size
     computing = Computing.of(model, bf16=bf16, tokens=tokens)
-    release_mapped(weight for weight in model.parameters() if not weight.requires_grad)
+    looked_at = bool(trainer.regularizers or callbacks)
+    holds = bf16 and worth_holding(model, looked_at=looked_at)
+    release_mapped(model.parameters(), whole_files=True)
     started = time.perf_counter()
     with (
         forward_restored(model),
-        _held(model, trainer, callbacks) if bf16 else contextlib.nullcontext(),
+        held_in_bfloat16(model) if holds else contextlib.nullcontext(),
         lean_training(model, computing, dropout=section.trunk_dropout),
         kept_gradients(model, processes=trainer.args.world_size),
         PeakMemory(device) as memory,
@@ -157,19 +159,6 @@ def train(
     seconds = time.perf_counter() - started - trainer.seconds_aside
     model.eval()
     return _result(trainer, learned, None if resume else seconds, memory.peak_bytes, resume)
-
-
-def _held(
-    model: nn.Module, trainer: ClassifierTrainer, callbacks: Sequence[TrainerCallback]
-) -> contextlib.AbstractContextManager[object]:
-    """Hold the frozen trunk once, in bfloat16, where it takes a GPU's memory.
-
-    On a CPU it stays mapped into memory, which it takes where it is read. Terms of the loss and
-    callbacks may look at the base, which then stays as it is.
-    """
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    alone = not (trainer.regularizers or callbacks)
-    return held_in_bfloat16(model) if alone and not on_cpu else contextlib.nullcontext()
 
 
 def _result(
