@@ -142,8 +142,7 @@ def train(
         logger.info("resuming from %s", resume.name)
     tokens = learned.mean_length * section.per_device_train_batch_size
     computing = Computing.of(model, bf16=bf16, tokens=tokens)
-    looked_at = bool(trainer.regularizers or callbacks)
-    holds = bf16 and worth_holding(model, looked_at=looked_at)
+    holds = bf16 and worth_holding(model, looked_at=bool(trainer.regularizers or callbacks))
     release_mapped(model.parameters(), whole_files=True)
     started = time.perf_counter()
     with (
