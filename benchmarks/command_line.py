@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=0, help="of each process; 0 is the default")
-    parser.add_argument("--minutes", type=float, default=25.0, help="no round ends much later")
+    parser.add_argument("--minutes", type=float, default=60.0, help="no round ends much later")
     parser.add_argument("--small", action="store_true", help="few steps: does everything work?")
     parser.add_argument("--out", type=Path, default=Path("build/bench/result.json"))
     return parser

@@ -105,7 +105,7 @@ class Settings:
     parts: Sequence[str] = PARTS
     device: str = "cpu"
     threads: int = 0
-    minutes: float = 25.0
+    minutes: float = 60.0
     sizes: Sizes = Sizes()
 
     def batches_of(self, strategy: str) -> Sequence[int]:

@@ -19,7 +19,7 @@ from benchmarks.page.runs import (
     title,
     works,
 )
-from benchmarks.ratios import SHARE, SPEED, floors_by_round
+from benchmarks.ratios import FORGETTING, SHARE, SPEED, floors_by_round
 
 
 def ratios(result: Result) -> str:
@@ -45,7 +45,7 @@ def ratios(result: Result) -> str:
 
 def _shown(ratio: Mapping[str, Any]) -> bool:
     """Leave out shares, which stand beside the speeds, and memory of others than peftune."""
-    return ratio["what"] == SPEED or (
+    return ratio["what"] in {SPEED, FORGETTING} or (
         ratio["what"] != SHARE and str(ratio["pair"]).startswith("P/")
     )
 
