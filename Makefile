@@ -27,7 +27,7 @@ example: $(READY)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/example docs/examples/peftune-bitfit
 	PYTHONPATH=build/example $(BIN)/python -m pytest docs/examples/peftune-bitfit
 
-# About 50 minutes on two cores that do nothing else.
+# Most of an hour on two cores that do nothing else.
 bench: $(READY)
 	$(BIN)/python -m benchmarks --shape gpt2 --rounds 5 --strategies lora,full,lora-8bit --batch 4,32 --out build/bench/result.json
 	$(BIN)/python -m benchmarks table build/bench/result.json docs/benchmarks.md

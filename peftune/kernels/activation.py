@@ -37,8 +37,8 @@ class _Activated(Function):
 def gelu(x: torch.Tensor) -> torch.Tensor:
     """Return `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
 
-    In bfloat16 on a CPU torch's own function takes the time of a third of a product, and again on
-    the way back. Here it is made of quick steps, each rounded to bfloat16 as transformers' own
+    In bfloat16 on a CPU torch's own function takes two fifths of the time of the product before it
+    (at GPT-2's 124M shape), and again on the way back. Here it is made of quick steps, each rounded to bfloat16 as transformers' own
     steps are, and what is kept for the way back is the derivative.
 
     Args:

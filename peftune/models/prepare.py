@@ -151,7 +151,7 @@ def prepare_model(
         labels=tuple(labels),
         max_length=max_length,
         before=before,
-        frozen_sha256=frozen_sha256(prepared, before),
+        frozen_sha256=frozen_sha256(prepared, before, release=True),
         task=task,
     )
     setattr(prepared, _ATTRIBUTE, preparation)

@@ -17,19 +17,22 @@ _READ_AT_ONCE = 64 * 2**20
 """Bytes of a mapped base that are in memory at a time while it is hashed."""
 
 
-def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
+def frozen_sha256(
+    model: nn.Module, before: Mapping[str, torch.Tensor], *, release: bool = False
+) -> str:
     """Hash the weights that do not learn: what the reference rests on.
 
     Args:
         model: a prepared model.
         before: the weights that learn, from `snapshot`; they are left out.
+        release: give the memory of a mapped base back on the way; it is read from its file again
+            when it is needed.
     """
-    release_mapped(model.parameters(), whole_files=True)
-    digest, read = hashlib.sha256(), 0
+    digest, read = hashlib.sha256(), _READ_AT_ONCE
     for name, weight in model.named_parameters():
         if name not in before:
             read += weight.nbytes
-            if read > _READ_AT_ONCE:
+            if release and read > _READ_AT_ONCE:
                 release_mapped(model.parameters(), whole_files=True)
                 read = weight.nbytes
             values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
