@@ -42,7 +42,7 @@ class Sizes:
     tutorial: int = 1
     pilot: int = 6
     texts: int = 128
-    documents: int = 48
+    documents: int = 168
     seeds: tuple[int, ...] = (0, 1, 2)
     accuracy_steps: int = 140
     eval_every: int = 20

@@ -692,9 +692,9 @@ def test_entropy_and_divergence_add_up_to_the_cross_entropy(
 
 def _direction_swapped(patch: pytest.MonkeyPatch) -> None:
     def swapped(
-        tuned: Output, targets: torch.Tensor, *, base: Output | None = None
+        tuned: Output, targets: torch.Tensor, *, base: Output | None = None, greedy: bool = False
     ) -> TokenScores:
-        found = read_out(tuned, targets, base=base)
+        found = read_out(tuned, targets, base=base, greedy=greedy)
         assert base is not None
         return dataclasses.replace(found, kl=read_out(base, targets, base=tuned).kl)
 
@@ -703,9 +703,9 @@ def _direction_swapped(patch: pytest.MonkeyPatch) -> None:
 
 def _divergence_of_the_texts_own_tokens(patch: pytest.MonkeyPatch) -> None:
     def sampled(
-        tuned: Output, targets: torch.Tensor, *, base: Output | None = None
+        tuned: Output, targets: torch.Tensor, *, base: Output | None = None, greedy: bool = False
     ) -> TokenScores:
-        found = read_out(tuned, targets, base=base)
+        found = read_out(tuned, targets, base=base, greedy=greedy)
         assert found.base_nats is not None
         return dataclasses.replace(found, kl=found.nats - found.base_nats)
 

@@ -370,7 +370,7 @@ def _no_hash(patch: pytest.MonkeyPatch) -> None:
 
 
 def _hash_of_shapes(patch: pytest.MonkeyPatch) -> None:
-    def shapes(model: nn.Module, _: object, *, release: bool = False) -> str:
+    def shapes(model: nn.Module, _: object) -> str:
         return str([tuple(weight.shape) for weight in model.parameters()])
 
     patch.setattr(preparing, "frozen_sha256", shapes)
@@ -501,18 +501,20 @@ def test_forgetting_is_told_apart_under_both_heads(strategy: Strategy, base: Pat
 
 def _head_of_the_tuned_model(patch: pytest.MonkeyPatch) -> None:
     def one_head(
-        tuned: Output, targets: torch.Tensor, *, base: Output | None = None
+        tuned: Output, targets: torch.Tensor, *, base: Output | None = None, greedy: bool = False
     ) -> TokenScores:
-        return read_out(tuned, targets, base=base and Output(base.states, tuned.head))
+        return read_out(
+            tuned, targets, base=base and Output(base.states, tuned.head), greedy=greedy
+        )
 
     patch.setattr(scorer, "read_out", one_head)
 
 
 def _states_of_the_base(patch: pytest.MonkeyPatch) -> None:
     def other_states(
-        tuned: Output, targets: torch.Tensor, *, base: Output | None = None
+        tuned: Output, targets: torch.Tensor, *, base: Output | None = None, greedy: bool = False
     ) -> TokenScores:
-        found = read_out(tuned, targets, base=base)
+        found = read_out(tuned, targets, base=base, greedy=greedy)
         return dataclasses.replace(found, base_head_nats=found.base_nats)
 
     patch.setattr(scorer, "read_out", other_states)

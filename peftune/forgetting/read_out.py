@@ -31,7 +31,7 @@ class TokenScores:
 
     Args:
         nats: negative log-likelihood, float32.
-        greedy: whether the target is the likeliest token, bool.
+        greedy: whether the target is the likeliest token, bool; None where it was not asked for.
         kl: KL(base || model) in nats, float32; None without a base.
         base_entropy: of the base's prediction in nats, float32; None without a base.
         agreement: whether model and base find the same token likeliest; None without a base.
@@ -40,7 +40,7 @@ class TokenScores:
     """
 
     nats: torch.Tensor
-    greedy: torch.Tensor
+    greedy: torch.Tensor | None = None
     kl: torch.Tensor | None = None
     base_entropy: torch.Tensor | None = None
     agreement: torch.Tensor | None = None
@@ -48,13 +48,16 @@ class TokenScores:
     base_head_nats: torch.Tensor | None = None
 
 
-def read_out(tuned: Output, targets: torch.Tensor, *, base: Output | None = None) -> TokenScores:
+def read_out(
+    tuned: Output, targets: torch.Tensor, *, base: Output | None = None, greedy: bool = False
+) -> TokenScores:
     """Score targets under the model's head, and against the base where it is given.
 
     Args:
         tuned: the model's states and head.
         targets: token ids, (tokens,), int64.
         base: the base's states at the same positions, and its head.
+        greedy: whether to say which targets are the likeliest tokens.
     """
     other_head = base is not None and not torch.equal(base.head, tuned.head)
     parts: dict[str, list[torch.Tensor]] = {}
@@ -62,15 +65,16 @@ def read_out(tuned: Output, targets: torch.Tensor, *, base: Output | None = None
         chosen = slice(start, start + POSITIONS)
         wanted = targets[chosen, None]
         own = _log_probabilities(tuned.states[chosen], tuned.head)  # (positions, vocabulary)
-        top = own.argmax(-1)
-        found = {"nats": -own.gather(-1, wanted)[:, 0], "greedy": top == targets[chosen]}
+        found = {"nats": -own.gather(-1, wanted)[:, 0]}
+        if greedy:
+            found["greedy"] = own.argmax(-1) == targets[chosen]
         if base is not None:
             reference = _log_probabilities(base.states[chosen], base.head)
             shares = reference.exp()
             found["base_nats"] = -reference.gather(-1, wanted)[:, 0]
             found["kl"] = (shares * (reference - own)).sum(-1)
             found["base_entropy"] = -(shares * reference).sum(-1)
-            found["agreement"] = top == reference.argmax(-1)
+            found["agreement"] = own.argmax(-1) == reference.argmax(-1)
         if base is not None and other_head:
             under_base = _log_probabilities(tuned.states[chosen], base.head)
             found["base_head_nats"] = -under_base.gather(-1, wanted)[:, 0]

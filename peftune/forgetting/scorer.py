@@ -117,7 +117,7 @@ class LanguageModelScorer:
         shared = shared_tokens(pieces) if self.share_prefix and pieces else ()
         past = SharedPrefix(self.model, shared) if shared else None
         for piece, scores in self._scored(
-            without_first(pieces, len(shared)), paired=False, past=past
+            without_first(pieces, len(shared)), greedy=True, past=past
         ):
             nats[piece.document] = scores["nats"]
             greedy[piece.document] = scores["greedy"] == len(piece.targets)
@@ -150,13 +150,19 @@ class LanguageModelScorer:
         return continuation_piece(index, whole[:cut], whole[cut:], window=self.window)
 
     def _scored(
-        self, pieces: Sequence[Piece], *, paired: bool, past: SharedPrefix | None = None
+        self,
+        pieces: Sequence[Piece],
+        *,
+        paired: bool = False,
+        greedy: bool = False,
+        past: SharedPrefix | None = None,
     ) -> list[tuple[Piece, dict[str, float]]]:
         """Sum what is read out of each piece; where it is paired, the base reads each batch too."""
         scored: list[tuple[Piece, dict[str, float]]] = []
         with evaluating(self.model):
             for batch in self._batches(pieces):
-                scored += zip(batch, self._score(batch, paired=paired, past=past), strict=True)
+                found = self._score(batch, paired=paired, greedy=greedy, past=past)
+                scored += zip(batch, found, strict=True)
         return scored
 
     def _batches(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
@@ -172,7 +178,7 @@ class LanguageModelScorer:
         return torch.tensor(rows, device=trunk_of(self.model).wte.weight.device)
 
     def _score(
-        self, batch: Sequence[Piece], *, paired: bool, past: SharedPrefix | None
+        self, batch: Sequence[Piece], *, paired: bool, greedy: bool, past: SharedPrefix | None
     ) -> list[dict[str, float]]:
         """Score each piece's targets; pads stand on the right and are never scored."""
         inputs = self._inputs(batch)
@@ -184,7 +190,7 @@ class LanguageModelScorer:
         if paired and self.reference is not None:
             with self.reference() as base_model, evaluating(base_model):
                 base = _output(base_model, inputs, batch)
-        scores = read_out(tuned, targets, base=base)
+        scores = read_out(tuned, targets, base=base, greedy=greedy)
         return _sums(scores, [len(piece.targets) for piece in batch])
 
 

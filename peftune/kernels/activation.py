@@ -17,14 +17,13 @@ class _Activated(Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - torch's context
         # gelu(x) = x s(z) with s the logistic function and z = a x + b x^3, so that
-        # gelu'(x) = s + s (1 - s) x z' and x z' = 3 z - 2 a x.
-        z = x * x
-        z.mul_(_CUBIC).add_(_LINEAR).mul_(x)
+        # gelu'(x) = s + s (1 - s) x z' and x z' = 3 z - 2 a x = -2 a (x - 3 z / 2 a).
+        z = torch.addcmul(x.new_tensor(_LINEAR), x, x, value=_CUBIC).mul_(x)
         share = torch.sigmoid(z)
         if ctx.needs_input_grad[0]:
-            z.mul_(3.0).sub_(x, alpha=2.0 * _LINEAR)
-            slope = torch.ops.aten.sigmoid_backward(z, share, grad_input=z)
-            ctx.save_for_backward(slope.add_(share))
+            torch.sub(x, z, alpha=1.5 / _LINEAR, out=z)
+            torch.ops.aten.sigmoid_backward(z, share, grad_input=z)
+            ctx.save_for_backward(torch.add(share, z, alpha=-2.0 * _LINEAR, out=z))
         return share.mul_(x)
 
     @staticmethod

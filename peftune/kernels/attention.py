@@ -14,6 +14,14 @@ _SHORT = 128
 """Tokens up to which all scores are held. Torch's fused kernel for a CPU takes ten times as long on
 texts of twenty tokens; on long ones it wins, and what it need not hold counts."""
 
+_LANES = 16
+_SLOW_TAIL = 8
+"""Torch's softmax takes bfloat16 in steps of 32 values on a CPU, and what is left of a row one by one,
+at five times the price of float32, in whose steps of 16 it computes anyway."""
+
+_AT_ONCE = 1 << 19
+"""Scores that are made float32 at a time, so that they stay in a core's cache."""
+
 
 class _ShortAttention(Function):
     @staticmethod
@@ -31,7 +39,7 @@ class _ShortAttention(Function):
         query, key, value = parts.unbind(0)
         future = torch.full((time, time), float("-inf"), dtype=parts.dtype, device=parts.device)
         scores = torch.baddbmm(future.triu_(1), query, key.transpose(1, 2), alpha=scaling)
-        shares = torch.softmax(scores, -1)
+        shares = _softmax(scores)
         states = torch.bmm(shares if kept is None else kept.of(shares), value)
         if kept is not None:
             states.mul_(kept.scale)
@@ -48,20 +56,43 @@ class _ShortAttention(Function):
         split = gradient.view(rows, time, ctx.heads, -1).transpose(1, 2)
         towards = split.reshape(rows * ctx.heads, time, -1)
         back = torch.empty_like(parts)
-        by_share = torch.bmm(towards, value.transpose(1, 2))
-        if bits:
-            kept = Kept(bits[0], ctx.kept_by)
+        kept = Kept(bits[0], ctx.kept_by) if bits else None
+        if kept is not None:
             towards = towards * kept.scale
-            by_share = kept.of(by_share).mul_(kept.scale)
-            torch.bmm(kept.of(shares).transpose(1, 2), towards, out=back[2])
-        else:
-            torch.bmm(shares.transpose(1, 2), towards, out=back[2])
-        by_score = torch._softmax_backward_data(by_share, shares, -1, shares.dtype)  # noqa: SLF001
-        by_score.mul_(ctx.scaling)
+        by_share = torch.bmm(towards, value.transpose(1, 2))
+        by_share = by_share if kept is None else kept.of(by_share)
+        read = shares if kept is None else kept.of(shares)
+        torch.bmm(read.transpose(1, 2), towards, out=back[2])
+        by_score = _softmax_backward(by_share, shares).mul_(ctx.scaling)
         torch.bmm(by_score, key, out=back[0])
         torch.bmm(by_score.transpose(1, 2), query, out=back[1])
         whole = back.view(3, rows, ctx.heads, time, -1).permute(1, 3, 0, 2, 4)
         return whole.reshape(rows, time, 3 * width), None, None, None
+
+
+def _softmax(scores: torch.Tensor) -> torch.Tensor:
+    """Return the softmax of (groups, time, time), over the last, in the type of the scores."""
+    time = scores.shape[-1]
+    if scores.dtype != torch.bfloat16 or time < _LANES or time % (2 * _LANES) < _SLOW_TAIL:
+        return torch.softmax(scores, -1)
+    shares = torch.empty_like(scores)
+    groups = -(-_AT_ONCE // time**2)
+    for part, found in zip(scores.split(groups), shares.split(groups), strict=True):
+        found.copy_(torch.softmax(part.float(), -1))
+    return shares
+
+
+def _softmax_backward(gradient: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Return the gradient towards the scores from the one towards their softmax."""
+    backward, time = torch._softmax_backward_data, shares.shape[-1]  # noqa: SLF001 - what autograd calls
+    if shares.dtype != torch.bfloat16 or not _LANES <= time < 2 * _LANES:
+        return backward(gradient, shares, -1, shares.dtype)
+    found = torch.empty_like(shares)
+    groups = -(-_AT_ONCE // time**2)
+    parts = zip(gradient.split(groups), shares.split(groups), found.split(groups), strict=True)
+    for towards, share, into in parts:
+        into.copy_(backward(towards.float(), share.float(), -1, torch.float32))
+    return found
 
 
 def causal_attention(

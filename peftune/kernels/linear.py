@@ -88,7 +88,9 @@ class _Adapted(Function):
         bias_dtype, down_dtype, up_dtype = ctx.dtypes
         gradient = gradient.contiguous()
         towards = gradient @ b  # (tokens, rank)
-        up = (gradient.t() @ inner).to(up_dtype).mul_(ctx.scale) if needs_up else None
+        up = None
+        if needs_up:
+            up = (inner.t() @ gradient).t().to(up_dtype).contiguous().mul_(ctx.scale)
         down = None
         if needs_down:
             seen = x if kept is None else kept.of(x)

@@ -73,9 +73,8 @@ class Noise:
         scale = _STEPS / (_STEPS - dropped)
         if dtype.itemsize != torch.int16.itemsize:
             return Kept(drawn >= lowest, scale)
-        # Negative from the lowest byte on that stays, so that its sign fills all bits.
-        bits = drawn.to(torch.int16).neg_().add_(lowest - 1)
-        return Kept(bits.bitwise_right_shift_(15), scale)
+        bits = torch.empty(drawn.shape, dtype=torch.int16)
+        return Kept(torch.ge(drawn, lowest, out=bits).neg_(), scale)
 
 
 def _rounded(value: float, random: np.random.SFC64) -> int:

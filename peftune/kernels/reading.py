@@ -34,9 +34,15 @@ def product(
     plain = Plain(weight)
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return plain.forward(x, bias)
+    if len(x) <= _ROWS:
+        return plain.forward(_padded(x), bias)[: len(x)]
     found = x.new_empty(len(x), weight.shape[1])
     for start in range(0, len(x), _ROWS):
         part = x[start : start + _ROWS]
-        whole = pad(part, (0, 0, 0, -len(part) % _MULTIPLE))
-        found[start : start + _ROWS] = plain.forward(whole, bias)[: len(part)]
+        found[start : start + _ROWS] = plain.forward(_padded(part), bias)[: len(part)]
     return found
+
+
+def _padded(x: torch.Tensor) -> torch.Tensor:
+    missing = -len(x) % _MULTIPLE
+    return pad(x, (0, 0, 0, missing)) if missing else x

@@ -7,15 +7,14 @@ from typing import Any
 
 import psutil
 import torch
-from peft.tuners.lora.layer import Linear as LoraLinear
-from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
+from peftune.kernels.linear import adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise
 from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn
-from peftune.models.mapped import release_mapped
+from peftune.models.low_rank import is_int8, plain_lora, switched_off, update_of
+from peftune.models.memory import release_mapped
 from peftune.models.parts import trunk_of
 
 _WORTH_PACKING = 48
@@ -67,6 +66,27 @@ class Computing:
         return weight.is_floating_point() and (self.pack or weight.dtype != self.dtype)
 
 
+class InType:
+    """A small weight in the type that is computed in: made once if it is frozen, each time if it learns.
+
+    Args:
+        weight: of any shape.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self._weight = weight
+        self._made: torch.Tensor | None = None
+
+    def __call__(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return the weight as it is now, in a type."""
+        if self._weight.requires_grad:
+            return self._weight.to(dtype)
+        if self._made is None or self._made.dtype != dtype:
+            with torch.inference_mode(mode=False):
+                self._made = self._weight.detach().to(dtype)
+        return self._made
+
+
 class LinearMap:
     """What a linear module of a block computes.
 
@@ -81,11 +101,12 @@ class LinearMap:
     def __init__(self, module: nn.Module, computing: Computing) -> None:
         self._module = module
         self._computing = computing
-        self._adapter = _plain_lora(module)
+        self._adapter = plain_lora(module)
         base: Any = module.base_layer if self._adapter is not None else module
         self._base = base
         self._known = _is_known(base) and not (self._adapter and _learns(base))
         self._product: Product | None = None
+        self._bias = InType(base.bias) if self._known and base.bias is not None else None
 
     def __call__(self, x: torch.Tensor, noise: Noise | None) -> torch.Tensor:
         """Map (tokens, inputs) to (tokens, outputs).
@@ -94,13 +115,15 @@ class LinearMap:
             x: in the type that is computed in.
             noise: of this pass; None drops nothing.
         """
-        if not self._known or _switched_off(self._module):
+        if not self._known or switched_off(self._module):
             with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
                 found: torch.Tensor = self._module(x).to(x.dtype)
             return found
         bias = self._base.bias
+        if self._bias is not None and not bias.requires_grad:
+            bias = self._bias(x.dtype)
         if self._adapter is not None:
-            update = _update(self._module, self._adapter)
+            update = update_of(self._module, self._adapter)
             return adapted_linear(x, self._frozen(), update, bias=bias, noise=noise)
         if _learns(self._base):
             weight = _oriented(self._base)
@@ -115,16 +138,6 @@ class LinearMap:
             if self._computing.copies(self._base.weight):
                 release_mapped([self._base.weight])
         return self._product
-
-
-def is_int8(module: nn.Module) -> bool:
-    """Say whether a module is bitsandbytes' linear map with frozen int8 codes."""
-    kind = type(module)
-    return (
-        kind.__name__ == "Linear8bitLt"
-        and kind.__module__.startswith("bitsandbytes.")
-        and module.weight.dtype == torch.int8
-    )
 
 
 def _is_known(base: nn.Module) -> bool:
@@ -149,32 +162,3 @@ def _product(base: Any, computing: Computing) -> Product:  # noqa: ANN401 - a mo
     if computing.pack:
         return Packed(weight.to(computing.dtype), tokens=computing.tokens)
     return Plain(weight.to(computing.dtype))
-
-
-def _plain_lora(module: nn.Module) -> str | None:
-    """Name the adapter of a LoRA layer that is nothing but `s B A` beside its weight."""
-    if not isinstance(module, LoraLayer):
-        return None
-    base: Any = module.base_layer
-    is_plain = type(module) is LoraLinear or is_int8(base)
-    names = module.active_adapters
-    if not is_plain or len(names) != 1 or names[0] not in module.lora_A:
-        return None
-    name = str(names[0])
-    alone = getattr(module, "lora_variant", {}).get(name) is None
-    no_bias = getattr(module.lora_B[name], "bias", None) is None
-    return name if alone and no_bias else None
-
-
-def _switched_off(module: Any) -> bool:  # noqa: ANN401 - perhaps a LoRA layer
-    return isinstance(module, LoraLayer) and (module.disable_adapters or module.merged)
-
-
-def _update(module: Any, name: str) -> LowRank:  # noqa: ANN401 - a LoRA layer
-    dropout = module.lora_dropout[name]
-    return LowRank(
-        module.lora_A[name].weight,
-        module.lora_B[name].weight,
-        float(module.scaling[name]),
-        float(dropout.p) if isinstance(dropout, nn.Dropout) else 0.0,
-    )

@@ -15,8 +15,9 @@ from transformers import GPT2ForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from peftune.kernels.noise import Noise
-from peftune.lean.maps import Computing, is_int8
+from peftune.lean.maps import Computing
 from peftune.lean.trunk import LeanTrunk, why_not
+from peftune.models.low_rank import is_int8
 from peftune.models.parts import trunk_of, unwrapped
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,17 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2B
 from peftune.kernels.activation import gelu
 from peftune.kernels.attention import causal_attention
 from peftune.kernels.noise import Noise, dropped_sum
-from peftune.lean.maps import Computing, LinearMap
+from peftune.lean.maps import Computing, InType, LinearMap
+from peftune.models.memory import release_freed, release_mapped
+
+_PASSES = 16
+"""Passes after which what was read of a mapped table of tokens is given back: a page comes in with
+its neighbours, so that most of the table would soon be in memory for the few tokens of a data set."""
+
+_RISE = 1.5
+_SMALL = 256
+"""A pass of so many times the tokens of the one before finds no room in what smaller ones left, which
+is given back first. From so many tokens on, having it cleared again takes longer than it is worth."""
 
 _GELU = ("gelu_new", "gelu_pytorch_tanh")
 """Two names of one function: transformers computes the first in eight steps, torch in one."""
@@ -31,11 +41,15 @@ class LeanTrunk:
     def __init__(self, trunk: GPT2Model, computing: Computing, *, dropout: bool) -> None:
         self._trunk: Any = trunk
         self._computing = computing
-        embeddings = (trunk.wte, trunk.wpe)
-        learns = any(w.requires_grad for part in embeddings for w in part.parameters())
+        tables = [table for part in (trunk.wte, trunk.wpe) for table in part.parameters()]
+        learns = any(table.requires_grad for table in tables)
+        self._only_read = [] if learns else tables
+        self._passes = 0
+        self._before = (0, False)
         self._stream = torch.float32 if learns else computing.dtype
         self._embedding_dropout = float(trunk.drop.p) if dropout else 0.0
         self._blocks = [_Block(block, computing, dropout=dropout) for block in trunk.h]
+        self._last_norm = _Norm(trunk.ln_f, self._stream)
 
     def __call__(
         self, tokens: torch.Tensor, last: torch.Tensor | None, noise: Noise | None
@@ -51,6 +65,8 @@ class LeanTrunk:
             (rows, hidden), or (rows * time, hidden) where all are read.
         """
         time = tokens.shape[1]
+        if tokens.device.type == "cpu":
+            self._release(tokens.numel(), learning=noise is not None)
         places = torch.arange(time, device=tokens.device)
         embedded = self._trunk.wte(tokens) + self._trunk.wpe(places)  # (rows, time, hidden)
         states = embedded.flatten(0, 1).to(self._stream)
@@ -64,13 +80,23 @@ class LeanTrunk:
         for block in self._blocks[:-1]:
             states = block(states, time, noise)
         states = self._blocks[-1](states, time, noise, last)
-        return normalised(self._trunk.ln_f, states, self._stream).float()
+        return self._last_norm(states).float()
+
+    def _release(self, tokens: int, *, learning: bool) -> None:
+        """Give memory back that is not needed in this pass, or would be read again at once."""
+        self._passes += 1
+        if self._passes % _PASSES == 0:
+            release_mapped(self._only_read)
+        before, learned = self._before
+        if learned != learning or _RISE * before < tokens < _SMALL:
+            release_freed()
+        self._before = (tokens, learning)
 
 
 class _Block:
     def __init__(self, block: Any, computing: Computing, *, dropout: bool) -> None:  # noqa: ANN401 - a GPT2Block
-        self._block = block
-        self._dtype = computing.dtype
+        self._before_attention = _Norm(block.ln_1, computing.dtype)
+        self._before_mlp = _Norm(block.ln_2, computing.dtype)
         self._projected = LinearMap(block.attn.c_attn, computing)
         self._attended = LinearMap(block.attn.c_proj, computing)
         self._widened = LinearMap(block.mlp.c_fc, computing)
@@ -89,7 +115,7 @@ class _Block:
         last: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Map (rows * time, hidden) to the same, or to the read tokens alone, (rows, hidden)."""
-        seen = normalised(self._block.ln_1, states, self._dtype)
+        seen = self._before_attention(states)
         projected = self._projected(seen, noise)
         attended = causal_attention(
             projected.view(-1, time, projected.shape[-1]),
@@ -103,18 +129,30 @@ class _Block:
             states, attended = states[read], attended[read]
         update = self._attended(attended, noise)
         states = dropped_sum(states, update, noise, self._after_attention)
-        seen = normalised(self._block.ln_2, states, self._dtype)
+        seen = self._before_mlp(states)
         wide = gelu(self._widened(seen, noise))
         return dropped_sum(states, self._narrowed(wide, noise), noise, self._after_mlp)
 
 
-def normalised(norm: nn.Module, states: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Apply a layer norm, plain or of a plug-in, and give what comes out in a type."""
-    if type(norm) is not nn.LayerNorm:
-        found: torch.Tensor = norm(states)
-        return found.to(dtype)
-    weight, bias = norm.weight.to(states.dtype), norm.bias.to(states.dtype)
-    return functional.layer_norm(states, norm.normalized_shape, weight, bias, norm.eps).to(dtype)
+class _Norm:
+    """A layer norm, plain or of a plug-in, and the type that its outcome is computed further in."""
+
+    def __init__(self, norm: Any, dtype: torch.dtype) -> None:  # noqa: ANN401 - a layer norm
+        self._norm = norm
+        self._dtype = dtype
+        plain = type(norm) is nn.LayerNorm
+        self._affine = (InType(norm.weight), InType(norm.bias)) if plain else None
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Normalise (tokens, hidden)."""
+        if self._affine is None:
+            found: torch.Tensor = self._norm(states)
+            return found.to(self._dtype)
+        shape, (weight, bias) = self._norm.normalized_shape, self._affine
+        found = functional.layer_norm(
+            states, shape, weight(states.dtype), bias(states.dtype), self._norm.eps
+        )
+        return found.to(self._dtype)
 
 
 def why_not(trunk: nn.Module) -> str | None:

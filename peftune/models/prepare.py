@@ -16,7 +16,7 @@ from peftune.errors import GuardError, UsageError
 from peftune.models.base import choose_device, load_classifier
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
-from peftune.models.mapped import release_mapped
+from peftune.models.memory import release_mapped
 from peftune.models.parts import head_of, trainable_parameters
 from peftune.models.reference import at_strength, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
@@ -151,7 +151,7 @@ def prepare_model(
         labels=tuple(labels),
         max_length=max_length,
         before=before,
-        frozen_sha256=frozen_sha256(prepared, before, release=True),
+        frozen_sha256=frozen_sha256(prepared, before),
         task=task,
     )
     setattr(prepared, _ATTRIBUTE, preparation)

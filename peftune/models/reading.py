@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,15 +14,16 @@ from transformers.pytorch_utils import Conv1D
 
 from peftune.kernels.products import has_onednn
 from peftune.kernels.reading import product
+from peftune.models.low_rank import plain_lora, switched_off, update_of
 
 
 @contextlib.contextmanager
 def reading_fast(model: nn.Module) -> Iterator[None]:
     """Compute a GPT-2's maps and activations in the fastest way there is on a CPU, inside.
 
-    The mathematics is that of transformers, up to rounding. Whatever lies around a map, such as an
-    adapter of any kind, calls it as before, so that models that share weights still agree to the
-    bit.
+    The mathematics is that of transformers and PEFT, up to rounding. A plain LoRA adds its update in
+    place; any other adapter calls the map that it lies around as before. Models that share weights
+    still agree to the bit, and so does one whose adapter is zero or off.
 
     Args:
         model: any model around a GPT-2 trunk; it has its own forward again afterwards.
@@ -43,11 +45,14 @@ def reading_fast(model: nn.Module) -> Iterator[None]:
 def _quicker(
     model: nn.Module,
 ) -> Iterator[tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]]:
+    module: Any
     for module in model.modules():
         if type(module) is NewGELUActivation:
             yield module, _activated
         elif type(module) is Conv1D and _gains(module.weight):
             yield module, _mapped(module)
+        elif plain_lora(module) and _gains(module.base_layer.weight):
+            yield module, _adapted(module)
 
 
 def _gains(weight: torch.Tensor) -> bool:
@@ -55,13 +60,34 @@ def _gains(weight: torch.Tensor) -> bool:
 
 
 def _activated(x: torch.Tensor) -> torch.Tensor:
-    """Compute in one step what transformers computes in eight."""
-    return gelu(x, approximate="tanh")
+    """Compute in one step what transformers computes in eight, in the memory of what was given."""
+    if torch.is_grad_enabled():
+        return gelu(x, approximate="tanh")
+    found: torch.Tensor = torch.ops.aten.gelu_(x, approximate="tanh")
+    return found
 
 
 def _mapped(module: Conv1D) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(x: torch.Tensor) -> torch.Tensor:
         found = product(x.flatten(0, -2), module.weight, module.bias)
         return found.view(*x.shape[:-1], -1)
+
+    return forward
+
+
+def _adapted(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:  # noqa: ANN401 - a LoRA layer
+    own = module.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        name = plain_lora(module)
+        update = update_of(module, name) if name and not switched_off(module) else None
+        found: torch.Tensor
+        if update is None or update.down.dtype != x.dtype or torch.is_grad_enabled():
+            found = own(x)
+            return found
+        found = module.base_layer(x)
+        inner = x.flatten(0, -2) @ update.down.t()  # (tokens, rank)
+        found.view(-1, found.shape[-1]).addmm_(inner, update.up.t(), alpha=update.scale)
+        return found
 
     return forward

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
-from peftune.models.mapped import release_mapped
+from peftune.models.memory import release_mapped
 from peftune.models.parts import trainable_parameters
 from peftune.models.strength import Strength, weights_at
 
@@ -17,22 +17,20 @@ _READ_AT_ONCE = 64 * 2**20
 """Bytes of a mapped base that are in memory at a time while it is hashed."""
 
 
-def frozen_sha256(
-    model: nn.Module, before: Mapping[str, torch.Tensor], *, release: bool = False
-) -> str:
+def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
     """Hash the weights that do not learn: what the reference rests on.
+
+    Of a mapped base little is in memory at a time.
 
     Args:
         model: a prepared model.
         before: the weights that learn, from `snapshot`; they are left out.
-        release: give the memory of a mapped base back on the way; it is read from its file again
-            when it is needed.
     """
     digest, read = hashlib.sha256(), _READ_AT_ONCE
     for name, weight in model.named_parameters():
         if name not in before:
             read += weight.nbytes
-            if release and read > _READ_AT_ONCE:
+            if read > _READ_AT_ONCE:
                 release_mapped(model.parameters(), whole_files=True)
                 read = weight.nbytes
             values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

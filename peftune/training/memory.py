@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 from pathlib import Path
 from types import TracebackType
 
 import torch
 from typing_extensions import Self
+
+from peftune.models.memory import release_freed
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -52,16 +53,6 @@ class PeakMemory:
             self.peak_bytes = int(torch.cuda.max_memory_allocated(self.device))
         elif self._resettable:
             self.peak_bytes = _peak_resident_bytes()
-
-
-def release_freed() -> None:
-    """Give the system the memory that the C library keeps free between what is in use.
-
-    Without, what measuring probes or loading a base took for a moment stays with the process, and
-    would be part of every later peak. Where the C library is not glibc nothing is done.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak_resident_bytes() -> int | None:

@@ -22,7 +22,7 @@ from peftune.lean.gradients import kept_gradients
 from peftune.lean.held import held_in_bfloat16, worth_holding
 from peftune.lean.maps import Computing
 from peftune.lean.training import lean_training
-from peftune.models.mapped import release_mapped
+from peftune.models.memory import release_mapped
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer

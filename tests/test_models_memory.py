@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from peftune.models.mapped import release_mapped
+from peftune.models.memory import release_mapped
 
 MIB = 2**20
 

@@ -1,0 +1,100 @@
+"""Memory that is given back: of weights that lie in a mapped checkpoint, and what was freed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+_MAPS = Path("/proc/self/maps")
+_PAGES = Path("/proc/self/pagemap")
+_ENTRY = np.dtype("<u8")
+_PRESENT, _SWAPPED, _OF_A_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
+"""What Linux tells of a page, in an entry of eight bytes; see proc_pid_pagemap(5)."""
+
+_DO_NOT_NEED = 4
+"""Linux's MADV_DONTNEED, which gives pages back at once."""
+
+Range = tuple[int, int]
+
+_seen: list[Range] = []
+"""Where files were mapped when it was last asked; asking takes milliseconds."""
+
+
+def release_mapped(weights: Iterable[torch.Tensor], *, whole_files: bool = False) -> None:
+    """Give the system the memory of weights that can be read from their file again.
+
+    Safetensors maps a checkpoint into memory: a weight's pages come in when it is read first, and
+    stay. Pages that are released come in again when they are needed, from the system's cache of
+    files as long as it holds them. Those that were written to are no longer the file's, and are
+    kept: no value changes. Nothing is done for weights in ordinary memory or on a GPU, and where the
+    system does not tell which pages were written to, as other systems than Linux.
+
+    No other thread may write to the weights meanwhile.
+
+    Args:
+        weights: on any device.
+        whole_files: release all that is mapped of the files in which they lie, such as what an int8
+            base was made of.
+    """
+    held = [weight for weight in weights if weight.device.type == "cpu" and weight.nbytes]
+    if not all(_among(_seen, weight) for weight in held):
+        _seen[:] = _mapped_files()
+    around = {_range(weight): _among(_seen, weight) for weight in held}
+    found = {file if whole_files else own for own, file in around.items() if file}
+    for begin, end in sorted(found):
+        for start, stop in _as_in_the_file(begin, end):
+            ctypes.CDLL(None).madvise(
+                ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _DO_NOT_NEED
+            )
+
+
+def release_freed() -> None:
+    """Give the system the memory that the C library keeps free between what is in use.
+
+    Without, what measuring probes or loading a base took for a moment stays with the process, and
+    would be part of every later peak. Where the C library is not glibc nothing is done.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _as_in_the_file(begin: int, end: int) -> Iterator[Range]:
+    """List the runs of whole pages in which nothing was written; none where that is not told."""
+    first, last = begin // mmap.PAGESIZE, -(-end // mmap.PAGESIZE)
+    with contextlib.suppress(OSError):
+        with _PAGES.open("rb", buffering=0) as pages:
+            pages.seek(first * _ENTRY.itemsize)
+            entries = np.frombuffer(pages.read((last - first) * _ENTRY.itemsize), _ENTRY)
+        held = (entries & (_PRESENT | _SWAPPED)) != 0
+        written = held & ((entries & _OF_A_FILE) == 0)
+        edges = np.flatnonzero(np.diff(~written, prepend=False, append=False))
+        for start, stop in edges.reshape(-1, 2).tolist():
+            yield (first + start) * mmap.PAGESIZE, (first + stop) * mmap.PAGESIZE
+
+
+def _among(files: Iterable[Range], weight: torch.Tensor) -> Range | None:
+    begin, end = _range(weight)
+    return next((file for file in files if file[0] <= begin and end <= file[1]), None)
+
+
+def _range(weight: torch.Tensor) -> Range:
+    return weight.data_ptr(), weight.data_ptr() + weight.nbytes
+
+
+def _mapped_files() -> list[Range]:
+    """List where files are mapped; shared memory is none."""
+    with contextlib.suppress(OSError):
+        lines = (line.split(maxsplit=5) for line in _MAPS.read_text(errors="replace").splitlines())
+        places = [line[0] for line in lines if len(line) > 5 and _is_file(line[5])]  # noqa: PLR2004 - the path comes last
+        return [(int(first, 16), int(last, 16)) for first, last in (p.split("-") for p in places)]
+    return []
+
+
+def _is_file(path: str) -> bool:
+    return path.startswith("/") and not path.startswith("/dev/")
