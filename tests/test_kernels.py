@@ -91,6 +91,30 @@ def test_attention_is_torchs_own(time: int) -> None:
     assert torch.allclose(found, expected.transpose(1, 2).reshape(2, time, 8), atol=1e-6)
 
 
+@pytest.mark.parametrize("time", [8, 15, 16, 24, 31, 32, 39, 40, 63, 64, 100, 128])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_attention_in_bfloat16_is_that_of_its_rounded_steps(time: int, rows: int) -> None:
+    """Some lengths go through float32, in pieces where there are many rows: no value is another's."""
+    generator = torch.Generator().manual_seed(0)
+    projected = torch.randn(rows, time, 3 * 8, generator=generator).bfloat16().requires_grad_()
+    towards = torch.randn(rows, time, 8, generator=generator).bfloat16()
+    parts = projected.detach().view(rows, time, 3, 4, 2).permute(2, 0, 3, 1, 4)
+    query, key, value = (part.flatten(0, 1) for part in parts)
+    future = torch.full((time, time), float("-inf"), dtype=torch.bfloat16).triu_(1)
+    shares = torch.softmax(torch.baddbmm(future, query, key.transpose(1, 2), alpha=0.5), -1)
+    expected = torch.bmm(shares, value).view(rows, 4, time, 2).transpose(1, 2).flatten(2)
+    exact = projected.detach().double().requires_grad_()
+    causal_attention(exact, 4, scaling=0.5).backward(towards.double())
+    assert exact.grad is not None
+
+    found = causal_attention(projected, 4, scaling=0.5)
+    found.backward(towards)
+
+    assert projected.grad is not None
+    torch.testing.assert_close(found.detach(), expected, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(projected.grad.double(), exact.grad, rtol=5e-2, atol=5e-2)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("make", [Plain, lambda weight: Packed(weight, tokens=7)])
 def test_every_product_is_the_same_product(

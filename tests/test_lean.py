@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 import peftune
 from peftune.errors import GuardError
 from peftune.lean import maps
+from peftune.lean import trunk as trunks
 from peftune.lean.held import held_in_bfloat16
-from peftune.lean.maps import Computing, LinearMap
+from peftune.lean.maps import Computing, InType, LinearMap
 from peftune.lean.training import lean_training
 from peftune.models.parts import head_of, label_count, trainable_parameters, trunk_of, unwrapped
 from peftune.models.prepare import prepare_model, refuse_changed_base
@@ -398,6 +399,61 @@ def test_frozen_weights_that_are_not_the_bases_are_not_touched(base: str) -> Non
         assert weight.dtype == torch.float32
     with pytest.raises(GuardError):
         refuse_changed_base(model)
+
+
+def test_a_table_that_is_only_read_is_given_back_now_and_then(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each token's page comes in with its neighbours; a table that learns is left alone."""
+    released: list[int] = []
+    monkeypatch.setattr(
+        trunks, "release_mapped", lambda tables: released.append(len(list(tables)))
+    )
+    for strategy, count in (("lora", 2), ("full", 0)):
+        model = prepared(base, STRATEGIES[strategy])
+        with lean_training(model, FLOAT), torch.no_grad():
+            for _ in range(2 * trunks._PASSES):
+                model(**batch_of(model))
+        assert released == [count, count]
+        released.clear()
+
+
+def test_what_was_freed_is_given_back_before_a_larger_pass_of_small_batches(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And between learning and scoring; a large batch keeps what it has."""
+    released: list[int] = []
+    model = prepared(base, STRATEGIES["lora"]).eval()
+    monkeypatch.setattr(trunks, "release_freed", lambda: released.append(1))
+
+    def freed(*lengths: int) -> list[bool]:
+        found = []
+        for length in lengths:
+            before = len(released)
+            model(input_ids=torch.ones((4, length), dtype=torch.int64))
+            found.append(len(released) > before)
+        return found
+
+    with lean_training(model, FLOAT), torch.no_grad():
+        assert freed(8, 4, 8, 9, 8) == [True, False, True, False, False]
+        assert freed(60, 64, 8, 64) == [True, False, False, False]
+        model.train()
+        assert freed(64, 64) == [True, False]
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_small_weight_is_cast_once_if_it_does_not_change(learns: bool) -> None:
+    """One that learns is cast as it is at each use, and gets its gradient."""
+    weight = nn.Parameter(torch.ones(3), requires_grad=learns)
+    cast = InType(weight)
+    with torch.inference_mode():
+        first = cast(torch.bfloat16)
+    second = cast(torch.bfloat16)
+
+    assert (first is second) is not learns
+    assert not second.is_inference()
+    assert second.requires_grad is learns
+    assert cast(torch.float32).dtype == torch.float32
 
 
 def test_an_unknown_module_is_called_as_it_is() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from peftune.models import memory
 from peftune.models.memory import release_mapped
 
 MIB = 2**20
@@ -53,6 +54,34 @@ def test_what_was_written_is_kept(mapped: torch.Tensor) -> None:
 
     assert mapped[4:7].tolist() == [4.0, -1.0, 6.0]
     assert mapped[-1].item() == 2.0 * (16 * MIB - 1)
+
+
+def test_a_file_that_may_only_be_read_is_released_too(
+    mapped: torch.Tensor, tmp_path: Path
+) -> None:
+    """A hub's cache or a folder of somebody else's is as good a place for a base."""
+    (tmp_path / "model.safetensors").chmod(0o400)
+    mapped.sum()
+    read = resident()
+
+    release_mapped([mapped])
+
+    assert read - resident() > 60 * MIB
+
+
+def test_nothing_is_released_where_what_was_written_is_not_told(
+    mapped: torch.Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as in a container that hides it: memory stays, and values stay."""
+    monkeypatch.setattr(memory, "_PAGES", tmp_path / "hidden")
+    mapped[5] = -1.0
+    mapped.sum()
+    read = resident()
+
+    release_mapped([mapped])
+
+    assert abs(read - resident()) < MIB
+    assert mapped[5].item() == -1.0
 
 
 def test_part_of_a_weight_is_released_alone(mapped: torch.Tensor) -> None:

@@ -99,6 +99,49 @@ def test_an_adapter_that_adds_nothing_changes_no_bit(kind: str, trunk: GPT2Model
     assert torch.equal(states, base)
 
 
+@pytest.mark.parametrize("further", [{}, {"use_dora": True}, {"lora_bias": True}])
+def test_what_lora_adds_is_what_peft_adds(further: dict[str, Any], trunk: GPT2Model) -> None:
+    """In place where it is a plain one; variants of LoRA go their own way."""
+    config = peft.LoraConfig(
+        target_modules="all-linear", fan_in_fan_out=True, lora_dropout=0.3, lora_alpha=5, **further
+    )
+    model: Any = peft.get_peft_model(trunk, config).eval()
+    generator = torch.Generator().manual_seed(2)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+    tokens = _tokens()
+    with torch.inference_mode():
+        plainly = model(input_ids=tokens, use_cache=False).last_hidden_state
+        with model.disable_adapter():
+            base = model(input_ids=tokens, use_cache=False).last_hidden_state
+
+    with torch.inference_mode(), reading_fast(model):
+        fast = model(input_ids=tokens, use_cache=False).last_hidden_state
+
+    torch.testing.assert_close(fast, plainly, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(fast, base, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("rows", [1, 9])
+def test_what_looks_at_a_map_changes_no_bit(rows: int, trunk: GPT2Model) -> None:
+    """Both maps of an MLP are taken in one where nobody looks between them, and bit for bit the same."""
+    tokens, seen = _tokens(rows), []
+    blocks: Any = trunk.h
+    with torch.inference_mode(), reading_fast(trunk):
+        alone = trunk(tokens, use_cache=False).last_hidden_state
+    for block in blocks:
+        block.mlp.c_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+
+    with torch.inference_mode(), reading_fast(trunk):
+        watched = trunk(tokens, use_cache=False).last_hidden_state
+
+    assert [tuple(shape) for shape in seen] == [(rows, 101, 4 * trunk.config.n_embd)] * len(
+        trunk.h
+    )
+    assert torch.equal(watched, alone)
+
+
 def test_a_forward_that_was_put_on_a_map_comes_back(trunk: GPT2Model) -> None:
     """Also inside another reading, and after a failure."""
     first: Any = next(module for module in trunk.modules() if type(module) is Conv1D)

@@ -7,7 +7,7 @@ from torch.nn.functional import pad
 
 from peftune.kernels.products import Plain
 
-_ROWS = 256
+ROWS = 256
 """Rows that are multiplied at a time."""
 
 _MULTIPLE = 64
@@ -34,12 +34,12 @@ def product(
     plain = Plain(weight)
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return plain.forward(x, bias)
-    if len(x) <= _ROWS:
+    if len(x) <= ROWS:
         return plain.forward(_padded(x), bias)[: len(x)]
     found = x.new_empty(len(x), weight.shape[1])
-    for start in range(0, len(x), _ROWS):
-        part = x[start : start + _ROWS]
-        found[start : start + _ROWS] = plain.forward(_padded(part), bias)[: len(part)]
+    for start in range(0, len(x), ROWS):
+        part = x[start : start + ROWS]
+        found[start : start + ROWS] = plain.forward(_padded(part), bias)[: len(part)]
     return found
 
 
