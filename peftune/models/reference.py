@@ -26,16 +26,18 @@ def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
         model: a prepared model.
         before: the weights that learn, from `snapshot`; they are left out.
     """
-    digest, read = hashlib.sha256(), _READ_AT_ONCE
+    digest = hashlib.sha256()
+    read: list[torch.Tensor] = []
     for name, weight in model.named_parameters():
         if name not in before:
-            read += weight.nbytes
-            if read > _READ_AT_ONCE:
-                release_mapped(model.parameters(), whole_files=True)
-                read = weight.nbytes
             values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
             digest.update(values.numpy().data)
+            read.append(weight)
+            if sum(one.nbytes for one in read) > _READ_AT_ONCE:
+                release_mapped(read)
+                read.clear()
+    release_mapped(read)
     return digest.hexdigest()
 
 
