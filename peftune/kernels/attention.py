@@ -19,7 +19,7 @@ _SLOW_TAIL = 8
 """Torch's softmax takes bfloat16 in steps of 32 values on a CPU, and what is left of a row one by one,
 at five times the price of float32, in whose steps of 16 it computes anyway."""
 
-_AT_ONCE = 1 << 19
+_AT_ONCE = 1 << 17
 """Scores that are made float32 at a time, so that they stay in a core's cache."""
 
 
