@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -11,11 +12,19 @@ from torch.autograd import gradcheck
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.activations import NewGELUActivation
 
+from peftune.kernels import products
 from peftune.kernels.activation import gelu
 from peftune.kernels.attention import causal_attention
 from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise, dropped_sum
-from peftune.kernels.products import Int8, Packed, Plain, Product, gradient_of_weight
+from peftune.kernels.products import (
+    Int8,
+    Packed,
+    Plain,
+    Product,
+    gradient_of_weight,
+    onednn_gains,
+)
 
 CPU = torch.device("cpu")
 
@@ -115,12 +124,21 @@ def test_attention_in_bfloat16_is_that_of_its_rounded_steps(time: int, rows: int
     torch.testing.assert_close(projected.grad.double(), exact.grad, rtol=5e-2, atol=5e-2)
 
 
+def _packed(weight: torch.Tensor) -> Packed:
+    return Packed(lambda: contextlib.nullcontext(weight), tokens=7)
+
+
+@pytest.mark.parametrize("intels", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("make", [Plain, lambda weight: Packed(weight, tokens=7)])
+@pytest.mark.parametrize("make", [Plain, _packed])
 def test_every_product_is_the_same_product(
-    make: Callable[[torch.Tensor], Product], dtype: torch.dtype
+    make: Callable[[torch.Tensor], Product],
+    dtype: torch.dtype,
+    intels: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However a weight is laid out, forwards, backwards and for a weight's gradient."""
+    monkeypatch.setattr(products, "is_intels", lambda: intels)
     torch.manual_seed(0)
     x, weight, bias, back = (
         torch.randn(shape).to(dtype) for shape in ((7, 24), (24, 40), (40,), (7, 40))
@@ -139,7 +157,41 @@ def test_every_product_is_the_same_product(
         assert torch.allclose(found.double(), expected, atol=close, rtol=close)
 
 
-def test_the_product_of_int8_codes_rounds_no_code() -> None:
+def test_the_faster_library_is_asked_by_processor_and_by_how_a_weight_lies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OneDNN has to turn a weight that lies across first, which MKL on an Intel does not."""
+    x, along = torch.ones(7, 24), torch.ones(40, 24)
+    across = torch.ones(24, 40).t()
+    for intels, expected in ((True, [True, False]), (False, [True, True])):
+        monkeypatch.setattr(products, "is_intels", lambda found=intels: found)
+        assert [onednn_gains(x, weight) for weight in (along, across)] == expected
+        assert not onednn_gains(x.bfloat16(), along.bfloat16())
+
+
+def test_a_weight_is_laid_out_for_the_ways_that_are_taken() -> None:
+    """Once each, and looked at no longer than that takes."""
+    reads = []
+
+    @contextlib.contextmanager
+    def read() -> Iterator[torch.Tensor]:
+        reads.append("begun")
+        yield torch.ones(24, 40)
+        reads.append("ended")
+
+    product = Packed(read, tokens=7)
+    assert not reads
+
+    for times in (1, 1):
+        product.backward(torch.ones(7, 40))
+        assert reads == ["begun", "ended"] * times
+    for times in (2, 2):
+        product.forward(torch.ones(7, 24), None)
+        assert reads == ["begun", "ended"] * times
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_the_product_of_int8_codes_rounds_no_code(held: bool) -> None:
     """In bfloat16 too: it holds whole numbers up to 256, and the scale comes afterwards."""
     torch.manual_seed(0)
     codes = torch.randint(-127, 128, (40, 24), dtype=torch.int8)
@@ -147,7 +199,7 @@ def test_the_product_of_int8_codes_rounds_no_code() -> None:
     x, back = torch.randn(7, 24), torch.randn(7, 40)
     weight = (codes.double() * scale.double()[:, None]).T
 
-    product = Int8(codes, scale)
+    product = Int8(codes, scale, _packed(codes.float().t()) if held else None)
 
     assert torch.allclose(product.forward(x, None).double(), x.double() @ weight, atol=1e-5)
     assert torch.allclose(product.backward(back).double(), back.double() @ weight.T, atol=1e-5)
@@ -202,6 +254,22 @@ def test_dropout_follows_torchs_seed_and_goes_on() -> None:
     assert not any(torch.equal(a, b) for i, a in enumerate(every) for b in every[:i])
 
 
+def test_the_activation_and_its_derivative_are_exact_in_float32() -> None:
+    """Of numbers of every size, to some units of the last place of the numbers around it."""
+    small = torch.logspace(-8, 1, 400)
+    x = torch.cat([-small, torch.zeros(1), small, torch.linspace(-40, 40, 4_001)]).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+
+    found, wanted = gelu(x), torch.nn.functional.gelu(exact, approximate="tanh")
+    found.sum().backward()
+    wanted.sum().backward()
+
+    assert x.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(found.double(), wanted, rtol=2e-6, atol=1e-6)
+    torch.testing.assert_close(x.grad.double(), exact.grad, rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (200, 64)])
 def test_the_activation_is_gpt2s_in_bfloat16_too(shape: tuple[int, int]) -> None:
     """As near to the exact one as the eight steps of transformers are, and so is its gradient."""
@@ -222,7 +290,7 @@ def test_the_activation_is_gpt2s_in_bfloat16_too(shape: tuple[int, int]) -> None
 
 
 def test_the_activation_is_torchs_in_float32() -> None:
-    """Where torch's own is exact it is called."""
+    """Where nothing learns, torch's own is called, which needs no memory beside its outcome."""
     x = torch.linspace(-6, 6, 101)
     assert torch.equal(gelu(x), torch.nn.functional.gelu(x, approximate="tanh"))
 

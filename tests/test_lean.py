@@ -421,7 +421,7 @@ def test_a_table_that_is_only_read_is_given_back_now_and_then(
 def test_what_was_freed_is_given_back_before_a_larger_pass_of_small_batches(
     base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And between learning and scoring; a large batch keeps what it has."""
+    """And between learning and scoring; a large batch keeps what it has, and so does one met before."""
     released: list[int] = []
     model = prepared(base, STRATEGIES["lora"]).eval()
     monkeypatch.setattr(trunks, "release_freed", lambda: released.append(1))
@@ -435,7 +435,8 @@ def test_what_was_freed_is_given_back_before_a_larger_pass_of_small_batches(
         return found
 
     with lean_training(model, FLOAT), torch.no_grad():
-        assert freed(8, 4, 8, 9, 8) == [True, False, True, False, False]
+        assert freed(8, 4, 9, 8) == [True, False, True, False]
+        assert freed(4, 8, 4, 12) == [False] * 4
         assert freed(60, 64, 8, 64) == [True, False, False, False]
         model.train()
         assert freed(64, 64) == [True, False]

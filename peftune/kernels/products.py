@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
+
+from peftune.kernels.processor import is_intels
 
 
 class Product(Protocol):
@@ -32,8 +36,9 @@ def has_onednn() -> bool:
 class Plain:
     """The product of a weight as it lies in memory.
 
-    On a CPU in float32, oneDNN takes it: torch's own choice, MKL, reaches half of its speed on
-    processors that are not Intel's. Everywhere else torch's choice is the fast one.
+    On a CPU in float32, oneDNN takes it where torch's own choice, MKL, is slower: on processors that
+    are not Intel's, of whose speed MKL reaches half, and on Intel's where the weight lies as oneDNN reads
+    it, with its rows along what is summed over. Everywhere else torch's choice is the fast one.
 
     Args:
         weight: (inputs, outputs), of any strides, in the type that is computed in.
@@ -44,77 +49,107 @@ class Plain:
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return `x W + b`: (tokens, inputs) -> (tokens, outputs)."""
-        if _takes_onednn(x):
+        if onednn_gains(x, self._weight.t()):
             return _onednn(x, self._weight.t(), bias)
         return x @ self._weight if bias is None else torch.addmm(bias, x, self._weight)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         """Return `g Wᵀ`: (tokens, outputs) -> (tokens, inputs)."""
-        if _takes_onednn(gradient):
+        if onednn_gains(gradient, self._weight):
             return _onednn(gradient, self._weight, None)
         return gradient @ self._weight.t()
 
 
-class Packed:
-    """The product of a weight that does not change, laid out once as oneDNN reads it fastest.
+Read = Callable[[], AbstractContextManager[torch.Tensor]]
+"""Gives a weight for as long as it is looked at."""
 
-    It holds two copies of the weight, one for each direction.
+
+class Packed:
+    """The product of a weight that does not change, laid out as oneDNN reads it fastest.
+
+    It makes a copy of the weight for each direction when that is taken first, and holds it.
 
     Args:
-        weight: (inputs, outputs), on a CPU, in the type that is computed in.
+        read: gives the weight, (inputs, outputs), on a CPU, in the type that is computed in.
         tokens: rows that a product will mostly have.
     """
 
-    def __init__(self, weight: torch.Tensor, *, tokens: int) -> None:
-        pack = torch.ops.mkldnn._reorder_linear_weight  # noqa: SLF001 - what torch.compile calls
-        self._forwards = pack(weight.t().contiguous(), tokens)
-        self._backwards = pack(weight.contiguous(), tokens)
+    def __init__(self, read: Read, *, tokens: int) -> None:
+        self._read, self._tokens = read, tokens
+        self._forwards: torch.Tensor | None = None
+        self._backwards: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return `x W + b`: (tokens, inputs) -> (tokens, outputs)."""
+        if self._forwards is None:
+            with self._read() as weight:
+                self._forwards = self._laid_out(weight.t())
         return _onednn(x, self._forwards, bias)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         """Return `g Wᵀ`: (tokens, outputs) -> (tokens, inputs)."""
+        if self._backwards is None:
+            with self._read() as weight:
+                self._backwards = self._laid_out(weight)
         return _onednn(gradient, self._backwards, None)
+
+    def _laid_out(self, weight: torch.Tensor) -> torch.Tensor:
+        pack = torch.ops.mkldnn._reorder_linear_weight  # noqa: SLF001 - what torch.compile calls
+        found: torch.Tensor = pack(weight.contiguous(), self._tokens)
+        return found
 
 
 class Int8:
     """The product of a weight that is held as int8 codes with a scale for each output.
 
     The codes are whole numbers up to 127, which bfloat16 holds exactly, and the scale is applied to
-    the outputs: nothing is rounded that stock bitsandbytes would not round. A weight is made float
-    for one product at a time.
+    the outputs: nothing is rounded that stock bitsandbytes would not round. Forwards a weight is made
+    float for one product at a time.
 
     Args:
         codes: (outputs, inputs), int8.
         scale: what a code is worth, (outputs,), float32.
+        way_back: the product of the codes as floats, (inputs, outputs), where memory allows to keep
+            them: on the way back they lie across. None makes them float as forwards.
     """
 
-    def __init__(self, codes: torch.Tensor, scale: torch.Tensor) -> None:
+    def __init__(
+        self, codes: torch.Tensor, scale: torch.Tensor, way_back: Product | None = None
+    ) -> None:
         self._codes = codes
         self._scale = scale
+        self._way_back = way_back
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return `x W + b`: (tokens, inputs) -> (tokens, outputs)."""
-        found = Plain(self._codes.to(x.dtype).t()).forward(x, None).mul_(self._scale.to(x.dtype))
+        found = self._once(x.dtype).forward(x, None).mul_(self._scale.to(x.dtype))
         return found if bias is None else found.add_(bias)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         """Return `g Wᵀ`: (tokens, outputs) -> (tokens, inputs)."""
         scaled = gradient * self._scale.to(gradient.dtype)
-        return Plain(self._codes.to(gradient.dtype).t()).backward(scaled)
+        return (self._way_back or self._once(gradient.dtype)).backward(scaled)
+
+    def _once(self, dtype: torch.dtype) -> Product:
+        return Plain(self._codes.to(dtype).t())
 
 
 def gradient_of_weight(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Return `xᵀ g`: (tokens, inputs) and (tokens, outputs) -> (inputs, outputs)."""
-    if _takes_onednn(x):
+    if onednn_gains(x, gradient.t()):
         return _onednn(x.t(), gradient.t(), None)
     return x.t() @ gradient
 
 
-def _takes_onednn(x: torch.Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and has_onednn()
+def onednn_gains(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Say whether oneDNN is faster at a product than what torch chooses.
+
+    Args:
+        x: what is multiplied.
+        weight: by what, (outputs, inputs).
+    """
+    may = x.device.type == "cpu" and x.dtype == torch.float32 and has_onednn()
+    return may and (weight.is_contiguous() or not is_intels())
 
 
 def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

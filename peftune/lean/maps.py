@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,8 +138,6 @@ class LinearMap:
         """Prepare a weight that does not change at its first use."""
         if self._product is None:
             self._product = _product(self._base, self._computing)
-            if self._computing.copies(self._base.weight):
-                release_mapped([self._base.weight])
         return self._product
 
 
@@ -155,10 +156,27 @@ def _oriented(base: Any) -> torch.Tensor:  # noqa: ANN401 - a module with a weig
 
 
 def _product(base: Any, computing: Computing) -> Product:  # noqa: ANN401 - a module with a weight
-    if is_int8(base):
+    int8 = is_int8(base)
+    read = functools.partial(_codes if int8 else _values, base, computing)
+    packed = Packed(read, tokens=computing.tokens) if computing.pack else None
+    if int8:
         scale = base.state.SCB if base.weight.SCB is None else base.weight.SCB
-        return Int8(base.weight.data, scale.float() / 127.0)
-    weight = _oriented(base).detach()
-    if computing.pack:
-        return Packed(weight.to(computing.dtype), tokens=computing.tokens)
-    return Plain(weight.to(computing.dtype))
+        return Int8(base.weight.data, scale.float() / 127.0, packed)
+    if packed is not None:
+        return packed
+    with read() as weight:
+        return Plain(weight)
+
+
+@contextlib.contextmanager
+def _values(base: Any, computing: Computing) -> Iterator[torch.Tensor]:  # noqa: ANN401 - a module with a weight
+    """Read a float weight; where it is computed with from a copy, its own memory is given back."""
+    yield _oriented(base).detach().to(computing.dtype)
+    if computing.copies(base.weight):
+        release_mapped([base.weight])
+
+
+@contextlib.contextmanager
+def _codes(base: Any, computing: Computing) -> Iterator[torch.Tensor]:  # noqa: ANN401 - a module with a weight
+    """Read int8 codes as floats, (inputs, outputs)."""
+    yield base.weight.data.to(computing.dtype).t()

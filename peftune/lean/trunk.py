@@ -46,6 +46,7 @@ class LeanTrunk:
         self._only_read = [] if learns else tables
         self._passes = 0
         self._before = (0, False)
+        self._met: set[int] = set()
         self._stream = torch.float32 if learns else computing.dtype
         self._embedding_dropout = float(trunk.drop.p) if dropout else 0.0
         self._blocks = [_Block(block, computing, dropout=dropout) for block in trunk.h]
@@ -88,8 +89,10 @@ class LeanTrunk:
         if self._passes % _PASSES == 0:
             release_mapped(self._only_read)
         before, learned = self._before
-        if learned != learning or _RISE * before < tokens < _SMALL:
+        rises = tokens not in self._met and _RISE * before < tokens < _SMALL
+        if learned != learning or rises:
             release_freed()
+        self._met.add(tokens)
         self._before = (tokens, learning)
 
 

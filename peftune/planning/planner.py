@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from peftune.errors import first_line
+from peftune.kernels.processor import multiplies_bfloat16
 from peftune.models.base import choose_device
 from peftune.models.parts import trainable_parameters
 from peftune.models.source import BaseSource
@@ -36,7 +37,6 @@ from peftune.planning.sample import sample_of
 from peftune.planning.shapes import OWN, Shape
 from peftune.planning.weights import trunk_parameters
 from peftune.recipe import Recipe
-from peftune.training.precision import multiplies_bfloat16
 
 _TOKENIZER = "tokenizer*.json"
 

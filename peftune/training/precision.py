@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
+from peftune.kernels.processor import multiplies_bfloat16
 from peftune.models.parts import trunk_of
 
 _WORTH = 64_000_000
 """Weights of a trunk from which bfloat16 is chosen on a CPU: a smaller one gains little."""
-
-_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
-"""What Linux calls the instructions of x86 and ARM that multiply bfloat16."""
 
 _WRAPPERS = ("forward", "_original_forward")
 """Attributes by which accelerate wraps a model."""
@@ -57,17 +53,3 @@ def forward_restored(model: nn.Module) -> Iterator[None]:
         for name in _WRAPPERS:
             own.pop(name, None)
         own.update(kept)
-
-
-@functools.cache
-def multiplies_bfloat16() -> bool:
-    """Say whether this CPU has instructions that multiply bfloat16; as Linux tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    named = (line.partition(":") for line in lines)
-    return any(
-        name.strip() in {"flags", "Features"} and not _FLAGS.isdisjoint(flags.split())
-        for name, _, flags in named
-    )
