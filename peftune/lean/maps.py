@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from peftune.kernels.linear import adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise
+from peftune.kernels.processor import is_intels
 from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn
 from peftune.models.low_rank import is_int8, plain_lora, switched_off, update_of
 from peftune.models.memory import release_mapped
@@ -31,13 +32,15 @@ class Computing:
     Args:
         dtype: float32 or bfloat16.
         device: where.
-        pack: lay frozen weights out anew for a CPU, which takes a copy for each direction.
+        pack: lay frozen float weights out anew for a CPU, which takes a copy for each direction.
+        pack_codes: lay int8 weights out as floats for the way back, which takes a copy.
         tokens: rows that a product will mostly have.
     """
 
     dtype: torch.dtype
     device: torch.device
     pack: bool = False
+    pack_codes: bool = False
     tokens: int = 512
 
     @classmethod
@@ -45,7 +48,8 @@ class Computing:
         """Decide for a training.
 
         Frozen weights are packed where batches are large enough to gain from it, and where the
-        copies take less than an eighth of the memory that is free.
+        copies take less than an eighth of the memory that is free. In float32 on an Intel they are not:
+        its own library takes them as fast as they lie.
 
         Args:
             model: a prepared model.
@@ -56,13 +60,14 @@ class Computing:
         blocks = trunk_of(model).h
         copies = 2 * dtype.itemsize * sum(w.numel() for w in blocks.parameters())
         device = next(blocks.parameters()).device
-        pack = (
+        may_pack = (
             device.type == "cpu"
             and has_onednn()
             and tokens >= _WORTH_PACKING
             and copies < psutil.virtual_memory().available / 8
         )
-        return cls(dtype, device, pack=pack, tokens=round(tokens))
+        pack = may_pack and not (dtype == torch.float32 and is_intels())
+        return cls(dtype, device, pack=pack, pack_codes=may_pack, tokens=round(tokens))
 
     def copies(self, weight: torch.Tensor) -> bool:
         """Say whether a frozen weight is computed with from a copy, and is not read itself."""
@@ -156,15 +161,16 @@ def _oriented(base: Any) -> torch.Tensor:  # noqa: ANN401 - a module with a weig
 
 
 def _product(base: Any, computing: Computing) -> Product:  # noqa: ANN401 - a module with a weight
-    int8 = is_int8(base)
-    read = functools.partial(_codes if int8 else _values, base, computing)
-    packed = Packed(read, tokens=computing.tokens) if computing.pack else None
-    if int8:
+    tokens = computing.tokens
+    if is_int8(base):
+        codes = functools.partial(_codes, base, computing)
+        way_back = Packed(codes, tokens=tokens) if computing.pack_codes else None
         scale = base.state.SCB if base.weight.SCB is None else base.weight.SCB
-        return Int8(base.weight.data, scale.float() / 127.0, packed)
-    if packed is not None:
-        return packed
-    with read() as weight:
+        return Int8(base.weight.data, scale.float() / 127.0, way_back)
+    values = functools.partial(_values, base, computing)
+    if computing.pack:
+        return Packed(values, tokens=tokens)
+    with values() as weight:
         return Plain(weight)
 
 
