@@ -12,7 +12,6 @@ from torch.autograd import gradcheck
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.activations import NewGELUActivation
 
-from peftune.kernels import products
 from peftune.kernels.activation import gelu
 from peftune.kernels.attention import causal_attention
 from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
@@ -23,7 +22,6 @@ from peftune.kernels.products import (
     Plain,
     Product,
     gradient_of_weight,
-    onednn_gains,
 )
 
 CPU = torch.device("cpu")
@@ -128,17 +126,12 @@ def _packed(weight: torch.Tensor) -> Packed:
     return Packed(lambda: contextlib.nullcontext(weight), tokens=7)
 
 
-@pytest.mark.parametrize("intels", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("make", [Plain, _packed])
 def test_every_product_is_the_same_product(
-    make: Callable[[torch.Tensor], Product],
-    dtype: torch.dtype,
-    intels: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[torch.Tensor], Product], dtype: torch.dtype
 ) -> None:
     """However a weight is laid out, forwards, backwards and for a weight's gradient."""
-    monkeypatch.setattr(products, "is_intels", lambda: intels)
     torch.manual_seed(0)
     x, weight, bias, back = (
         torch.randn(shape).to(dtype) for shape in ((7, 24), (24, 40), (40,), (7, 40))
@@ -155,18 +148,6 @@ def test_every_product_is_the_same_product(
     for found, expected in pairs:
         assert found.dtype == dtype
         assert torch.allclose(found.double(), expected, atol=close, rtol=close)
-
-
-def test_the_faster_library_is_asked_by_processor_and_by_how_a_weight_lies(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """OneDNN has to turn a weight that lies across first, which MKL on an Intel does not."""
-    x, along = torch.ones(7, 24), torch.ones(40, 24)
-    across = torch.ones(24, 40).t()
-    for intels, expected in ((True, [True, False]), (False, [True, True])):
-        monkeypatch.setattr(products, "is_intels", lambda found=intels: found)
-        assert [onednn_gains(x, weight) for weight in (along, across)] == expected
-        assert not onednn_gains(x.bfloat16(), along.bfloat16())
 
 
 def test_a_weight_is_laid_out_for_the_ways_that_are_taken() -> None:

@@ -126,8 +126,7 @@ def test_loss_logits_and_gradients_are_the_models_own(base: str, name: str, pack
     model = without_dropout(prepared(base, STRATEGIES[name]))
     loss, logits, gradients = step(model)
 
-    computing = Computing(torch.float32, CPU, pack=pack, pack_codes=pack)
-    with lean_training(model, computing) as why:
+    with lean_training(model, Computing(torch.float32, CPU, pack=pack)) as why:
         assert why is None
         lean_loss, lean_logits, lean_gradients = step(model)
 
@@ -138,26 +137,18 @@ def test_loss_logits_and_gradients_are_the_models_own(base: str, name: str, pack
     assert torch.equal(again[1], logits)
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("intels", [False, True])
-def test_weights_are_laid_out_where_that_gains(
-    bf16: bool, intels: bool, base: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not for a few tokens, not without the memory, and in float32 not where MKL takes them as they lie."""
+def test_weights_are_laid_out_where_that_gains(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a few tokens, and not without the memory."""
     model = prepared(base, STRATEGIES["lora"])
-    monkeypatch.setattr(maps, "is_intels", lambda: intels)
     monkeypatch.setattr(maps, "has_onednn", lambda: True)
 
-    def decided(tokens: float) -> tuple[bool, bool]:
-        found = Computing.of(model, bf16=bf16, tokens=tokens)
-        return found.pack, found.pack_codes
+    def packs(tokens: float) -> bool:
+        return Computing.of(model, bf16=False, tokens=tokens).pack
 
-    assert decided(47) == (False, False)
-    assert decided(48) == (bf16 or not intels, True)
-    monkeypatch.setattr(
-        maps, "psutil", SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=2**20))
-    )
-    assert decided(48) == (False, False)
+    assert [packs(47), packs(48)] == [False, True]
+    little = SimpleNamespace(available=2**20)
+    monkeypatch.setattr(maps, "psutil", SimpleNamespace(virtual_memory=lambda: little))
+    assert not packs(48)
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "lora-8bit", "dora", "another package's"])

@@ -12,7 +12,6 @@ import torch
 from transformers import GPT2Model
 from transformers.pytorch_utils import Conv1D
 
-from peftune.kernels import products
 from peftune.kernels.products import Plain
 from peftune.kernels.reading import product
 from peftune.models.reading import reading_fast
@@ -34,13 +33,9 @@ def _tokens(rows: int = 3, time: int = 101) -> torch.Tensor:
     return torch.randint(8192, (rows, time), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("intels", [True, False])
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 256, 257, 700])
-def test_a_product_of_many_rows_is_that_of_torch(
-    rows: int, intels: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_product_of_many_rows_is_that_of_torch(rows: int) -> None:
     """However many rows there are, padded or cut: no row is lost, and none is another's."""
-    monkeypatch.setattr(products, "is_intels", lambda: intels)
     torch.manual_seed(0)
     x, weight, bias = torch.randn(rows, 48), torch.randn(48, 80), torch.randn(80)
 
@@ -57,7 +52,6 @@ def test_products_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
         shapes.add(len(x))
         return stock(self, x, bias)
 
-    monkeypatch.setattr(products, "is_intels", lambda: False)
     monkeypatch.setattr(Plain, "forward", noted)
     weight = torch.randn(8, 8)
 

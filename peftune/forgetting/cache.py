@@ -19,7 +19,6 @@ from peftune.data.documents import documents_sha256
 from peftune.files.remembered import cache_folder
 from peftune.forgetting.measure import ProbeText
 from peftune.forgetting.results import sealed_protocol
-from peftune.kernels.processor import is_intels
 from peftune.kernels.products import has_onednn
 from peftune.probes import Measurement
 
@@ -80,7 +79,6 @@ def _machine(device: torch.device) -> dict[str, Any]:
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "products": "onednn" if has_onednn() and not on_cuda else "torch",
-        "intels": is_intels(),
     }
 
 

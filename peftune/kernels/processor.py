@@ -16,12 +16,6 @@ def multiplies_bfloat16() -> bool:
     return not _BFLOAT16.isdisjoint(flag for line in flags for flag in line.split())
 
 
-@functools.cache
-def is_intels() -> bool:
-    """Say whether this CPU is Intel's, for which MKL is made."""
-    return "GenuineIntel" in _told("vendor_id")
-
-
 def _told(*names: str) -> set[str]:
     """Return what stands beside names, of all processors; nothing where the system does not tell."""
     try:

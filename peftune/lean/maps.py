@@ -15,7 +15,6 @@ from transformers.pytorch_utils import Conv1D
 
 from peftune.kernels.linear import adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise
-from peftune.kernels.processor import is_intels
 from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn
 from peftune.models.low_rank import is_int8, plain_lora, switched_off, update_of
 from peftune.models.memory import release_mapped
@@ -32,15 +31,14 @@ class Computing:
     Args:
         dtype: float32 or bfloat16.
         device: where.
-        pack: lay frozen float weights out anew for a CPU, which takes a copy for each direction.
-        pack_codes: lay int8 weights out as floats for the way back, which takes a copy.
+        pack: lay frozen weights out anew for a CPU, which takes a copy for each direction, and of
+            int8 weights one for the way back.
         tokens: rows that a product will mostly have.
     """
 
     dtype: torch.dtype
     device: torch.device
     pack: bool = False
-    pack_codes: bool = False
     tokens: int = 512
 
     @classmethod
@@ -48,8 +46,7 @@ class Computing:
         """Decide for a training.
 
         Frozen weights are packed where batches are large enough to gain from it, and where the
-        copies take less than an eighth of the memory that is free. In float32 on an Intel they are not:
-        its own library takes them as fast as they lie.
+        copies take less than an eighth of the memory that is free.
 
         Args:
             model: a prepared model.
@@ -60,14 +57,13 @@ class Computing:
         blocks = trunk_of(model).h
         copies = 2 * dtype.itemsize * sum(w.numel() for w in blocks.parameters())
         device = next(blocks.parameters()).device
-        may_pack = (
+        pack = (
             device.type == "cpu"
             and has_onednn()
             and tokens >= _WORTH_PACKING
             and copies < psutil.virtual_memory().available / 8
         )
-        pack = may_pack and not (dtype == torch.float32 and is_intels())
-        return cls(dtype, device, pack=pack, pack_codes=may_pack, tokens=round(tokens))
+        return cls(dtype, device, pack=pack, tokens=round(tokens))
 
     def copies(self, weight: torch.Tensor) -> bool:
         """Say whether a frozen weight is computed with from a copy, and is not read itself."""
@@ -164,7 +160,7 @@ def _product(base: Any, computing: Computing) -> Product:  # noqa: ANN401 - a mo
     tokens = computing.tokens
     if is_int8(base):
         codes = functools.partial(_codes, base, computing)
-        way_back = Packed(codes, tokens=tokens) if computing.pack_codes else None
+        way_back = Packed(codes, tokens=tokens) if computing.pack else None
         scale = base.state.SCB if base.weight.SCB is None else base.weight.SCB
         return Int8(base.weight.data, scale.float() / 127.0, way_back)
     values = functools.partial(_values, base, computing)
