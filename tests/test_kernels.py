@@ -16,13 +16,7 @@ from peftune.kernels.activation import gelu
 from peftune.kernels.attention import causal_attention
 from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise, dropped_sum
-from peftune.kernels.products import (
-    Int8,
-    Packed,
-    Plain,
-    Product,
-    gradient_of_weight,
-)
+from peftune.kernels.products import Int8, Packed, Plain, Product, gradient_of_weight
 
 CPU = torch.device("cpu")
 

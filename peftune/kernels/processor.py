@@ -1,4 +1,4 @@
-"""What this CPU is and can, as Linux tells it."""
+"""What this CPU can, as Linux tells it."""
 
 from __future__ import annotations
 

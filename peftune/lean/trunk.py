@@ -22,8 +22,9 @@ its neighbours, so that most of the table would soon be in memory for the few to
 
 _RISE = 1.5
 _SMALL = 256
-"""A pass of so many times the tokens of the one before finds no room in what smaller ones left, which
-is given back first. From so many tokens on, having it cleared again takes longer than it is worth."""
+"""The first pass of its size, if it has so many times the tokens of the one before, finds no room in
+what smaller ones left, which is given back first. From so many tokens on, and before sizes that were
+met, having it cleared again takes longer than it is worth."""
 
 _GELU = ("gelu_new", "gelu_pytorch_tanh")
 """Two names of one function: transformers computes the first in eight steps, torch in one."""
