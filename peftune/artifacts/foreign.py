@@ -19,7 +19,7 @@ from peftune.artifacts.tensors import ADAPTER_NAME, read_tensors
 from peftune.errors import ArtifactError, UsageError, first_line
 from peftune.files.folder import SharedFolder, local_folder
 from peftune.files.tensor_header import TensorSpec, read_header
-from peftune.models.base import hidden_load_report
+from peftune.models.base import loading
 from peftune.models.parts import label_count
 from peftune.models.source import BaseSource, find_base
 from peftune.models.tokenizer import load_tokenizer
@@ -145,7 +145,7 @@ def _as_stored(
 def _base_model(
     source: BaseSource, found: Mapping[str, TensorSpec], device: torch.device
 ) -> PreTrainedModel:
-    with hidden_load_report():
+    with loading():
         if HEAD not in found:
             return GPT2LMHeadModel.from_pretrained(
                 source.folder,

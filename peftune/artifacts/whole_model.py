@@ -13,7 +13,7 @@ from peftune.artifacts.plain_tokenizer import plain_tokenizer
 from peftune.artifacts.tensors import largest_file, read_tensors, specs_of
 from peftune.errors import ArtifactError
 from peftune.files.strict_json import parse_json
-from peftune.models.base import hidden_load_report
+from peftune.models.base import loading
 from peftune.models.parts import is_whole_model
 from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
 
@@ -56,7 +56,7 @@ def load_whole_model(
     contents = opened.contents(limit=largest_file(specs))
     tensors = read_tensors(contents[opened.weights], specs, source=source)
     tokenizer = _tokenizer(opened, base, vocab_size=config.vocab_size)
-    with hidden_load_report():
+    with loading():
         model: GPT2ForSequenceClassification = GPT2ForSequenceClassification.from_pretrained(
             None,
             config=config,

@@ -14,6 +14,7 @@ from transformers import GPT2ForSequenceClassification, GPT2Model, PreTrainedTok
 
 from peftune.errors import BaseModelError, UsageError
 from peftune.files.strict_json import refuse_hidden
+from peftune.kernels.vector_functions import settle_vector_functions
 from peftune.models.source import BaseSource
 from peftune.recipe.task import TaskName
 from peftune.seeds import stream_seed
@@ -74,7 +75,7 @@ def load_classifier(
     """
     _refuse_labels(labels, kind)
     try:
-        with hidden_load_report():
+        with loading():
             model: GPT2ForSequenceClassification = GPT2ForSequenceClassification.from_pretrained(
                 source.folder,
                 local_files_only=True,
@@ -160,7 +161,7 @@ def load_trunk(source: BaseSource, device: torch.device) -> GPT2Model:
         BaseModelError: the weights cannot be read.
     """
     try:
-        with hidden_load_report():
+        with loading():
             trunk: GPT2Model = GPT2Model.from_pretrained(
                 source.folder,
                 local_files_only=True,
@@ -182,6 +183,14 @@ def _renew_head(model: GPT2ForSequenceClassification, seed: int) -> None:
     )
     with torch.no_grad():
         model.score.weight.copy_(weight)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Stand around every load: what is loaded computes exactly from its first pass on, and silently."""
+    settle_vector_functions()
+    with hidden_load_report():
+        yield
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import GPT2LMHeadModel
 
-from peftune.models.base import hidden_load_report
+from peftune.models.base import loading
 from peftune.models.parts import evaluating, trunk_of, without_dropout
 from peftune.models.prepare import acting_as_base
 from peftune.models.source import BaseSource
@@ -96,7 +96,7 @@ def token_log_probabilities(
 
 def language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadModel:
     """Load a base with its own language-model head, in float32, in eval mode."""
-    with hidden_load_report():
+    with loading():
         model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
             source.folder,
             local_files_only=True,

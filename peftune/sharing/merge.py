@@ -20,7 +20,7 @@ from peftune.artifacts.manifest import CARD, Manifest
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.errors import OutputFolderError, UsageError, VerificationError, suggestion
 from peftune.files.publish import published, write_file
-from peftune.models.base import hidden_load_report
+from peftune.models.base import loading
 from peftune.models.effective import write_trunk
 from peftune.models.merged import write_classifier
 from peftune.models.parts import trunk_of
@@ -183,7 +183,7 @@ def _open(
 ) -> PreTrainedModel:
     """Open a checkpoint as anyone will, who has no peftune."""
     kind = GPT2ForSequenceClassification if has_head(view) else GPT2LMHeadModel
-    with hidden_load_report():
+    with loading():
         model: PreTrainedModel = kind.from_pretrained(
             folder,
             local_files_only=True,
