@@ -36,8 +36,8 @@ class Plain:
 
     On a CPU in float32, oneDNN takes it: torch's own choice, MKL, reaches half of its speed on
     processors that are not Intel's. On an Intel MKL is up to 1.7 times as fast where oneDNN has to turn
-    the weight, but with it one model measured twice was not always the same to the bit. Everywhere
-    else torch's choice is the fast one.
+    the weight; docs/benchmarks.md says why it is not asked. Everywhere else torch's choice is the fast
+    one.
 
     Args:
         weight: (inputs, outputs), of any strides, in the type that is computed in.
