@@ -8,6 +8,7 @@ import sys
 
 _PROGRAM = """
 import json
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 calls = {}
@@ -16,7 +17,7 @@ class Noted(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         found = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__.rstrip("_")
-        if args and getattr(args[0], "is_floating_point", lambda: False)():
+        if args and isinstance(args[0], torch.Tensor) and args[0].is_cpu:
             calls.setdefault(name, []).append(args[0].numel())
         return found
 

@@ -23,6 +23,6 @@ def settle_vector_functions() -> None:
     processes of a hundred on an Intel Xeon with two cores.
     """
     for dtype in (torch.float32, torch.float64):
-        one_number = torch.full((1,), 0.5, dtype=dtype)
+        one_number = torch.full((1,), 0.5, dtype=dtype, device="cpu")
         for function in _FUNCTIONS:
             function(one_number)
