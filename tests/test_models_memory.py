@@ -1,4 +1,4 @@
-"""Memory of weights that lie in a mapped checkpoint."""
+"""Weights that lie in a mapped checkpoint: their memory, and what the file has of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from peftune.models import memory
+from peftune.models.mapped import OwnFiles, mapped_files
 from peftune.models.memory import release_mapped
+from peftune.models.parts import trainable_parameters
+from peftune.models.prepare import preparation_of, prepare_model
+from peftune.strategies.full import Full
 
 MIB = 2**20
 
@@ -115,3 +119,68 @@ def test_all_of_the_files_is_released_where_it_is_asked_for(tmp_path: Path) -> N
 
     assert 28 * MIB < read - own < 44 * MIB
     assert own - resident() > 28 * MIB
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_a_weight_is_read_from_its_file_once_more(mapped: torch.Tensor, part: bool) -> None:
+    """As it was: it takes no memory of its own, and does not follow what learns."""
+    weight = mapped[3 : 8 * MIB + 3].view(-1, 4)[1:] if part else mapped
+    before = weight.clone()
+
+    twin = OwnFiles().unchanged(weight)
+
+    assert twin is not None
+    assert torch.equal(twin, weight)
+    read = resident()
+    release_mapped([twin])
+    assert read - resident() > 30 * MIB - 8
+    weight.mul_(-1.0)
+    assert torch.equal(twin, before)
+
+
+def test_what_is_not_in_a_file_any_more_is_not_read_from_it(
+    mapped: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weight that was written to, one in ordinary memory, one that lies across, one of a lost file."""
+    assert OwnFiles().unchanged(mapped) is not None
+    assert OwnFiles().unchanged(mapped[:12].view(3, 4).t()) is None
+    assert OwnFiles().unchanged(torch.ones(3)) is None
+    (tmp_path / "model.safetensors").unlink()
+    assert OwnFiles().unchanged(mapped) is None
+    save_file({"weight": torch.zeros(16 * MIB)}, tmp_path / "model.safetensors")
+    assert OwnFiles().unchanged(mapped) is None
+
+    other = tmp_path / "other.safetensors"
+    save_file({"weight": torch.arange(2 * MIB, dtype=torch.float32)}, other)
+    written = load_file(other)["weight"]
+    written[7] = -1.0
+    assert OwnFiles().unchanged(written) is None
+    assert OwnFiles().unchanged(written[8:]) is not None
+    monkeypatch.setattr("peftune.models.mapped._MAPS", tmp_path / "hidden")
+    assert OwnFiles().unchanged(written[8:]) is None
+
+
+def test_writing_to_a_twin_writes_to_no_file(mapped: torch.Tensor, tmp_path: Path) -> None:
+    """A model whose weights it becomes for a while may train on."""
+    twin = OwnFiles().unchanged(mapped)
+    assert twin is not None
+    twin.fill_(-1.0)
+
+    assert float(mapped[5]) == 5.0
+    assert float(load_file(tmp_path / "model.safetensors")["weight"][5]) == 5.0
+
+
+def test_full_fine_tuning_keeps_its_start_in_the_bases_file(tiny_base: Path) -> None:
+    """The whole trunk as it was, which does not move with what learns; the new head is copied."""
+    model = prepare_model(str(tiny_base), Full(), labels=["a", "b"], use_cpu=True)
+    before, learning = preparation_of(model).before, trainable_parameters(model)
+    exact = {name: weight.detach().clone() for name, weight in learning.items()}
+    files = mapped_files()
+    elsewhere = {n for n, w in before.items() if not any(file.holds(w) for file in files)}
+
+    with torch.no_grad():
+        for weight in learning.values():
+            weight.add_(1.0)
+
+    assert elsewhere == {"score.weight"}
+    assert all(torch.equal(before[name], weight) for name, weight in exact.items())

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-_MAPS = Path("/proc/self/maps")
+from peftune.models.mapped import Range, mapped_files, range_of
+
 _PAGES = Path("/proc/self/pagemap")
 _ENTRY = np.dtype("<u8")
 _PRESENT, _SWAPPED, _OF_A_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
@@ -19,8 +20,6 @@ _PRESENT, _SWAPPED, _OF_A_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
 
 _DO_NOT_NEED = 4
 """Linux's MADV_DONTNEED, which gives pages back at once."""
-
-Range = tuple[int, int]
 
 _seen: list[Range] = []
 """Where files were mapped when it was last asked; asking takes milliseconds."""
@@ -44,8 +43,8 @@ def release_mapped(weights: Iterable[torch.Tensor], *, whole_files: bool = False
     """
     held = [weight for weight in weights if weight.device.type == "cpu" and weight.nbytes]
     if not all(_among(_seen, weight) for weight in held):
-        _seen[:] = _mapped_files()
-    around = {_range(weight): _among(_seen, weight) for weight in held}
+        _seen[:] = [file.place for file in mapped_files()]
+    around = {range_of(weight): _among(_seen, weight) for weight in held}
     found = {file if whole_files else own for own, file in around.items() if file}
     for begin, end in sorted(found):
         for start, stop in _as_in_the_file(begin, end):
@@ -79,22 +78,5 @@ def _as_in_the_file(begin: int, end: int) -> Iterator[Range]:
 
 
 def _among(files: Iterable[Range], weight: torch.Tensor) -> Range | None:
-    begin, end = _range(weight)
+    begin, end = range_of(weight)
     return next((file for file in files if file[0] <= begin and end <= file[1]), None)
-
-
-def _range(weight: torch.Tensor) -> Range:
-    return weight.data_ptr(), weight.data_ptr() + weight.nbytes
-
-
-def _mapped_files() -> list[Range]:
-    """List where files are mapped; shared memory is none."""
-    with contextlib.suppress(OSError):
-        lines = (line.split(maxsplit=5) for line in _MAPS.read_text(errors="replace").splitlines())
-        places = [line[0] for line in lines if len(line) > 5 and _is_file(line[5])]  # noqa: PLR2004 - the path comes last
-        return [(int(first, 16), int(last, 16)) for first, last in (p.split("-") for p in places)]
-    return []
-
-
-def _is_file(path: str) -> bool:
-    return path.startswith("/") and not path.startswith("/dev/")

@@ -155,7 +155,8 @@ def prepare_model(
         task=task,
     )
     setattr(prepared, _ATTRIBUTE, preparation)
-    release_mapped(prepared.parameters(), whole_files=True)  # the checks have read all of them
+    # The checks have read all of them.
+    release_mapped([*prepared.parameters(), *before.values()], whole_files=True)
     return prepared.train()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from peftune.models.mapped import OwnFiles
 from peftune.models.memory import release_mapped
 from peftune.models.parts import trainable_parameters
 from peftune.models.strength import Strength, weights_at
@@ -42,12 +43,20 @@ def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copy the weights that learn, as they are now.
+    """Keep the weights that learn, as they are now.
+
+    Those that are as their mapped checkpoint has them stay there: on a CPU under Linux, for a base
+    that is held as its file stores it. The others are copied.
 
     Returns:
-        A copy of each trainable weight by name, on the weight's device.
+        Each trainable weight by name, on the weight's device. It does not change when the model learns.
     """
-    return {name: weight.detach().clone() for name, weight in trainable_parameters(model).items()}
+    files, found = OwnFiles(), {}
+    for name, weight in trainable_parameters(model).items():
+        own = files.unchanged(weight.detach())
+        found[name] = weight.detach().clone() if own is None else own
+        release_mapped([weight, *([] if own is None else [own])])
+    return found
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ class Conditions:
         bf16: whether it is computed in bfloat16.
         holds_bfloat16: whether the frozen trunk is held in bfloat16 as well.
         keeps_gradients: whether gradients keep their memory from step to step.
+        looks_back: whether weights as they were before are read while training.
     """
 
     computing: Computing
@@ -36,6 +37,7 @@ class Conditions:
     bf16: bool
     holds_bfloat16: bool
     keeps_gradients: bool
+    looks_back: bool
 
 
 def conditions_of(model: nn.Module, recipe: Recipe, *, tokens: float) -> Conditions:
@@ -51,14 +53,16 @@ def conditions_of(model: nn.Module, recipe: Recipe, *, tokens: float) -> Conditi
     terms = any(term.weight > 0 for term in recipe.forgetting.regularizers)
     path = recipe.forgetting.path
     watched = recipe.forgetting.during_training or (path is not None and path.checkpoints)
+    looked_at = bool(terms or watched)
     with kept_gradients(model):
         keeps = _keeps_gradients(model)
     return Conditions(
         computing=Computing.of(model, bf16=bf16, tokens=tokens),
         dropout=section.trunk_dropout,
         bf16=bf16,
-        holds_bfloat16=bf16 and worth_holding(model, looked_at=bool(terms or watched)),
+        holds_bfloat16=bf16 and worth_holding(model, looked_at=looked_at),
         keeps_gradients=keeps,
+        looks_back=looked_at,
     )
 
 

@@ -18,6 +18,7 @@ from torch.nn.utils import skip_init
 from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerBase
 
 from peftune.models.base import load_classifier
+from peftune.models.mapped import mapped_files
 from peftune.models.source import BaseSource
 from peftune.planning.shapes import Shape
 from peftune.recipe.task import TaskName, has_head
@@ -156,17 +157,7 @@ def _sharing(weight: nn.Parameter) -> nn.Parameter:
 
 def mapped_weights(module: nn.Module, folder: Path) -> set[int]:
     """Return the ids of the weights that lie in a file of a folder, mapped into memory."""
-    try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    ranges = [
-        tuple(int(end, 16) for end in line.split()[0].split("-"))
-        for line in lines
-        if f"{folder}/" in line
-    ]
+    files = [file for file in mapped_files() if file.path.startswith(f"{folder}/")]
     return {
-        id(weight)
-        for weight in module.parameters()
-        if any(low <= weight.data_ptr() < high for low, high in ranges)
+        id(weight) for weight in module.parameters() if any(file.holds(weight) for file in files)
     }

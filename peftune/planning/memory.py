@@ -15,7 +15,7 @@ from peftune.planning.heap import code_bytes, holes, holes_of_evaluation
 from peftune.planning.hollow import Hollow
 from peftune.planning.passes import Passes
 from peftune.planning.shapes import Shape
-from peftune.planning.weights import integer_weights, weight_bytes
+from peftune.planning.weights import copied_before, integer_weights, weight_bytes
 from peftune.recipe import Recipe
 from peftune.recipe.task import has_head
 
@@ -48,7 +48,8 @@ class Memory:
     Args:
         process: the resident set of a process with its libraries and data; 0 on CUDA.
         weights: the base as it is held, and the learning weights.
-        copies: of weights: laid out for products, and as they were before training.
+        copies: of weights: laid out for products, and as they were before training where no mapped
+            file has them.
         gradients: of the learning weights.
         optimizer: state of the optimizer.
         activations: most that a forward and backward pass of the training keeps and needs.
@@ -104,7 +105,7 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
     gradients = sum(weight.nbytes for weight in learning)
     optimizer = round(sum(w.numel() for w in learning) * _STATE[recipe.training.optim])
     weights = weight_bytes(facts.hollow, facts.conditions, lean=training.lean)
-    copies = training.laid_out + gradients
+    copies = training.laid_out + copied_before(facts.hollow, facts.conditions)
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
 
     def at(batch: Batch, lengths: int) -> int:

@@ -6,7 +6,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from peftune.models.parts import trunk_of
+from peftune.models.parts import trainable_parameters, trunk_of
 from peftune.planning.forward import Conditions, held
 from peftune.planning.hollow import Hollow, mapped_weights
 from peftune.planning.shapes import Shape
@@ -45,6 +45,21 @@ def _released(model: nn.Module, conditions: Conditions, in_file: set[int]) -> se
         for weight in trunk_of(model).h.parameters()
         if id(weight) in in_file and weight.dim() > 1 and conditions.computing.copies(weight)
     }
+
+
+def copied_before(hollow: Hollow, conditions: Conditions) -> int:
+    """Count what learns and is copied before the training, which a mapped file holds anyway.
+
+    Args:
+        hollow: the prepared model.
+        conditions: how it computes; who looks back while it trains has the file's pages in memory.
+    """
+    trunk = trunk_of(hollow.model)
+    in_file = set() if conditions.looks_back else mapped_weights(trunk, hollow.folder)
+    if in_file:
+        in_file.add(id(trunk.wte.weight))  # the hollow model's own stands for one that lies there
+    learning = trainable_parameters(hollow.model).values()
+    return sum(weight.nbytes for weight in learning if id(weight) not in in_file)
 
 
 def integer_weights(model: nn.Module) -> list[nn.Parameter]:
