@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -12,11 +13,22 @@ from torch.autograd import gradcheck
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.activations import NewGELUActivation
 
+from peftune.kernels import products
 from peftune.kernels.activation import gelu
 from peftune.kernels.attention import causal_attention
 from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise, dropped_sum
-from peftune.kernels.products import Int8, Packed, Plain, Product, gradient_of_weight
+from peftune.kernels.products import (
+    Int8,
+    Packed,
+    Plain,
+    Product,
+    float32_products,
+    gradient_of_weight,
+    has_onednn,
+    onednn_gains,
+)
+from peftune.kernels.rooms import Rooms
 
 CPU = torch.device("cpu")
 
@@ -66,7 +78,7 @@ def test_gradients_of_a_learning_linear_map() -> None:
     """Input, weight and bias get theirs."""
     tensors = (doubles(5, 4), doubles(4, 3, seed=1), doubles(3, seed=2))
 
-    assert gradcheck(lambda x, w, b: learning_linear(x, w, Plain(w.detach()), b), tensors)
+    assert gradcheck(lambda x, w, b: learning_linear(x, w, Plain(w.detach()), bias=b), tensors)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -120,12 +132,17 @@ def _packed(weight: torch.Tensor) -> Packed:
     return Packed(lambda: contextlib.nullcontext(weight), tokens=7)
 
 
+@pytest.mark.parametrize("mkl", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("make", [Plain, _packed])
 def test_every_product_is_the_same_product(
-    make: Callable[[torch.Tensor], Product], dtype: torch.dtype
+    make: Callable[[torch.Tensor], Product],
+    dtype: torch.dtype,
+    mkl: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However a weight is laid out, forwards, backwards and for a weight's gradient."""
+    monkeypatch.setattr(products, "mkl_is_fast", lambda: mkl)
     torch.manual_seed(0)
     x, weight, bias, back = (
         torch.randn(shape).to(dtype) for shape in ((7, 24), (24, 40), (40,), (7, 40))
@@ -137,11 +154,68 @@ def test_every_product_is_the_same_product(
         (product.forward(x, bias), x.double() @ weight.double() + bias.double()),
         (product.forward(x, None), x.double() @ weight.double()),
         (product.backward(back), back.double() @ weight.double().T),
-        (gradient_of_weight(x, back), x.double().T @ back.double()),
+        (gradient_of_weight(x, back, dtype), x.double().T @ back.double()),
     )
     for found, expected in pairs:
         assert found.dtype == dtype
         assert torch.allclose(found.double(), expected, atol=close, rtol=close)
+
+
+@pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN")
+def test_the_faster_library_is_asked_by_processor_and_by_how_a_weight_lies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OneDNN has to turn a weight that lies across first, which MKL on an Intel does not."""
+    x, along = torch.ones(7, 24), torch.ones(40, 24)
+    across = torch.ones(24, 40).t()
+    named = set()
+    for mkl, expected in ((True, [True, False]), (False, [True, True])):
+        monkeypatch.setattr(products, "mkl_is_fast", lambda found=mkl: found)
+        assert [onednn_gains(x, weight) for weight in (along, across)] == expected
+        assert not onednn_gains(x.bfloat16(), along.bfloat16())
+        named.add(float32_products(CPU))
+    assert len(named) == 2, "cached scores of one would be taken for those of the other"
+
+
+@pytest.mark.parametrize("mkl", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gradient_is_written_into_its_room_and_nothing_else_is_lost(
+    dtype: torch.dtype, mkl: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anew after each step, added to what is there within one, and never where somebody holds it."""
+    monkeypatch.setattr(products, "mkl_is_fast", lambda: mkl)
+    torch.manual_seed(0)
+    weight, x = torch.randn(24, 40).requires_grad_(), torch.randn(7, 24).to(dtype)
+    rooms = Rooms([weight])
+    room = rooms.of(weight)
+    expected = x.float().sum(0)[:, None].expand(24, 40)
+    close = partial(
+        torch.testing.assert_close, rtol=0.0, atol=1e-5 if dtype == torch.float32 else 0.1
+    )
+
+    def summed(factor: float = 1.0) -> torch.Tensor:
+        product = Plain(weight.detach().to(dtype))
+        return factor * learning_linear(x, weight, product, room=room).float().sum()
+
+    places: set[int] = set()
+    for factor in (1.0, -2.0):  # two steps
+        weight.grad = None
+        summed(factor).backward()
+        assert weight.grad is not None
+        assert room is not None
+        assert room.holds(weight.grad)
+        close(weight.grad, factor * expected)
+        summed().backward()  # a second part of the step's batch
+        close(weight.grad, (factor + 1) * expected)
+        places.add(weight.grad.data_ptr())
+    assert len(places) == 1
+
+    weight.grad = None
+    (first,) = torch.autograd.grad(summed(), weight)
+    (second,) = torch.autograd.grad(summed(3.0), weight)
+    close(first, expected)
+    close(second, 3 * expected)
+    assert rooms.of(torch.ones(24, 40)) is None
 
 
 def test_a_weight_is_laid_out_for_the_ways_that_are_taken() -> None:

@@ -126,7 +126,8 @@ def test_loss_logits_and_gradients_are_the_models_own(base: str, name: str, pack
     model = without_dropout(prepared(base, STRATEGIES[name]))
     loss, logits, gradients = step(model)
 
-    with lean_training(model, Computing(torch.float32, CPU, pack=pack)) as why:
+    computing = Computing(torch.float32, CPU, pack=pack, pack_codes=pack)
+    with lean_training(model, computing) as why:
         assert why is None
         lean_loss, lean_logits, lean_gradients = step(model)
 
@@ -138,14 +139,18 @@ def test_loss_logits_and_gradients_are_the_models_own(base: str, name: str, pack
 
 
 def test_weights_are_laid_out_where_that_gains(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for a few tokens, and not without the memory."""
+    """Not for a few tokens, not for many where MKL is as fast, and not without the memory."""
     model = prepared(base, STRATEGIES["lora"])
     monkeypatch.setattr(maps, "has_onednn", lambda: True)
 
-    def packs(tokens: float) -> bool:
-        return Computing.of(model, bf16=False, tokens=tokens).pack
+    def packs(tokens: float, *, bf16: bool = False) -> bool:
+        return Computing.of(model, bf16=bf16, tokens=tokens).pack
 
-    assert [packs(47), packs(48)] == [False, True]
+    for mkl in (True, False):
+        monkeypatch.setattr(maps, "mkl_is_fast", lambda found=mkl: found)
+        assert [packs(47), packs(48), packs(399)] == [False, True, True]
+        assert [packs(400), packs(400, bf16=True)] == [not mkl, True]
+        assert Computing.of(model, bf16=False, tokens=400).pack_codes
     little = SimpleNamespace(available=2**20)
     monkeypatch.setattr(maps, "psutil", SimpleNamespace(virtual_memory=lambda: little))
     assert not packs(48)

@@ -13,7 +13,7 @@ from torch import nn
 
 from peftune import load, read_recipe, run
 from peftune.data.task import load_task
-from peftune.kernels.processor import multiplies_bfloat16
+from peftune.kernels.processor import is_intels, multiplies_bfloat16
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, with_strategy
 from peftune.strategies.lora import LoRA
@@ -100,24 +100,28 @@ def test_auto_asks_the_processor_and_the_size(base: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "bfloat16", "intels"),
     [
-        ("processor: 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n", True),
-        ("processor: 0\nFeatures\t: fp asimd bf16\n", True),
-        ("processor: 0\nflags\t\t: fpu avx512f avx512bw\nmodel name: bf16\n", False),
-        ("", False),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_bf16 sse\n", True, True),
+        ("vendor_id: AuthenticAMD\nflags: fpu avx512_bf16\nmodel name: GenuineIntel", True, False),
+        ("processor: 0\nFeatures\t: fp asimd bf16\n", True, False),
+        ("processor: 0\nflags\t\t: fpu avx512f avx512bw\nmodel name: bf16\n", False, False),
+        ("", False, False),
     ],
 )
-def test_instructions_are_read_as_linux_tells_them(
-    text: str, found: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_processor_is_what_linux_says_it_is(
+    text: str, bfloat16: bool, intels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """X86 names them in one line, ARM in another."""
+    """X86 names its instructions in one line, ARM in another."""
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
-    multiplies_bfloat16.cache_clear()
+    asked = (multiplies_bfloat16, is_intels)
+    for question in asked:
+        question.cache_clear()
     try:
-        assert multiplies_bfloat16() is found
+        assert [question() for question in asked] == [bfloat16, intels]
     finally:
-        multiplies_bfloat16.cache_clear()
+        for question in asked:
+            question.cache_clear()
 
 
 def test_a_forward_that_stood_before_comes_back() -> None:

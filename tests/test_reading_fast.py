@@ -12,6 +12,7 @@ import torch
 from transformers import GPT2Model
 from transformers.pytorch_utils import Conv1D
 
+from peftune.kernels import products
 from peftune.kernels.products import Plain
 from peftune.kernels.reading import product
 from peftune.models.reading import reading_fast
@@ -33,9 +34,13 @@ def _tokens(rows: int = 3, time: int = 101) -> torch.Tensor:
     return torch.randint(8192, (rows, time), generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize("mkl", [True, False])
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 256, 257, 700])
-def test_a_product_of_many_rows_is_that_of_torch(rows: int) -> None:
+def test_a_product_of_many_rows_is_that_of_torch(
+    rows: int, mkl: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many rows there are, padded or cut: no row is lost, and none is another's."""
+    monkeypatch.setattr(products, "mkl_is_fast", lambda: mkl)
     torch.manual_seed(0)
     x, weight, bias = torch.randn(rows, 48), torch.randn(48, 80), torch.randn(80)
 
@@ -52,6 +57,7 @@ def test_products_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
         shapes.add(len(x))
         return stock(self, x, bias)
 
+    monkeypatch.setattr(products, "mkl_is_fast", lambda: False)
     monkeypatch.setattr(Plain, "forward", noted)
     weight = torch.randn(8, 8)
 

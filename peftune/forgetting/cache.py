@@ -19,7 +19,7 @@ from peftune.data.documents import documents_sha256
 from peftune.files.remembered import cache_folder
 from peftune.forgetting.measure import ProbeText
 from peftune.forgetting.results import sealed_protocol
-from peftune.kernels.products import has_onednn
+from peftune.kernels.products import float32_products
 from peftune.probes import Measurement
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def _machine(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "products": "onednn" if has_onednn() and not on_cuda else "torch",
+        "products": float32_products(device),
     }
 
 

@@ -14,6 +14,7 @@ from torch.autograd import Function
 
 from peftune.kernels.noise import Kept, Noise
 from peftune.kernels.products import Product, gradient_of_weight
+from peftune.kernels.rooms import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +109,32 @@ class _Adapted(Function):
 
 class _Learning(Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - torch passes tensors by place
         ctx: Any,  # noqa: ANN401 - torch's context
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         product: Product,
+        room: Room | None,
     ) -> torch.Tensor:
         ctx.save_for_backward(x)
         ctx.product = product
-        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
+        ctx.weight, ctx.room = weight, room
+        ctx.bias_dtype = None if bias is None else bias.dtype
         return product.forward(x, None if bias is None else bias.to(x.dtype))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # noqa: ANN401
         (x,) = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        weight_dtype, bias_dtype = ctx.dtypes
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         gradient = gradient.contiguous()
         back = ctx.product.backward(gradient) if needs_x else None
-        weight = gradient_of_weight(x, gradient).to(weight_dtype) if needs_weight else None
-        bias = _summed(gradient, bias_dtype) if needs_bias else None
-        return back, weight, bias, None
+        weight = None
+        if needs_weight:
+            into = None if ctx.room is None else ctx.room.take(ctx.weight)
+            weight = gradient_of_weight(x, gradient, ctx.weight.dtype, into=into)
+        bias = _summed(gradient, ctx.bias_dtype) if needs_bias else None
+        return back, weight, bias, None, None
 
 
 def frozen_linear(
@@ -174,7 +179,12 @@ def adapted_linear(
 
 
 def learning_linear(
-    x: torch.Tensor, weight: torch.Tensor, product: Product, bias: torch.Tensor | None = None
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    product: Product,
+    *,
+    bias: torch.Tensor | None = None,
+    room: Room | None = None,
 ) -> torch.Tensor:
     """Return `x W + b` with a weight that learns.
 
@@ -183,8 +193,9 @@ def learning_linear(
         weight: (inputs, outputs): who gets the gradient, in its own type.
         product: of the weight as it is now, in the type of `x`.
         bias: (outputs,).
+        room: where the weight's gradient is written; None takes new memory.
     """
-    found: torch.Tensor = _Learning.apply(x, weight, bias, product)
+    found: torch.Tensor = _Learning.apply(x, weight, bias, product, room)
     return found
 
 

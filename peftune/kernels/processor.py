@@ -1,4 +1,4 @@
-"""What this CPU can, as Linux tells it."""
+"""What this CPU is and can, as Linux tells it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ def multiplies_bfloat16() -> bool:
     """Say whether this CPU has instructions that multiply bfloat16."""
     flags = _told("flags", "Features")
     return not _BFLOAT16.isdisjoint(flag for line in flags for flag in line.split())
+
+
+@functools.cache
+def is_intels() -> bool:
+    """Say whether this CPU is Intel's, for which MKL is made."""
+    return "GenuineIntel" in _told("vendor_id")
 
 
 def _told(*names: str) -> set[str]:

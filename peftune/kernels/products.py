@@ -9,6 +9,8 @@ from typing import Protocol
 
 import torch
 
+from peftune.kernels.processor import is_intels
+
 
 class Product(Protocol):
     """`y = x W + b` of one weight `W`, (inputs, outputs), and the way back."""
@@ -31,13 +33,23 @@ def has_onednn() -> bool:
     return found
 
 
+@functools.cache
+def mkl_is_fast() -> bool:
+    """Say whether what torch asks on this CPU is MKL, and the CPU is Intel's, for which that is made."""
+    return torch.backends.mkl.is_available() and is_intels()
+
+
+def float32_products(device: torch.device) -> str:
+    """Name the libraries that take float32 products on a device, whose last bits differ."""
+    if device.type != "cpu" or not has_onednn():
+        return "torch"
+    return "onednn, mkl" if mkl_is_fast() else "onednn"
+
+
 class Plain:
     """The product of a weight as it lies in memory.
 
-    On a CPU in float32, oneDNN takes it: torch's own choice, MKL, reaches half of its speed on
-    processors that are not Intel's. On an Intel MKL is up to 1.7 times as fast where oneDNN has to turn
-    the weight; docs/benchmarks.md says why it is not asked. Everywhere else torch's choice is the fast
-    one.
+    Whether oneDNN takes it or the library that torch chooses, `onednn_gains` decides.
 
     Args:
         weight: (inputs, outputs), of any strides, in the type that is computed in.
@@ -48,13 +60,13 @@ class Plain:
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return `x W + b`: (tokens, inputs) -> (tokens, outputs)."""
-        if _takes_onednn(x):
+        if onednn_gains(x, self._weight.t()):
             return _onednn(x, self._weight.t(), bias)
         return x @ self._weight if bias is None else torch.addmm(bias, x, self._weight)
 
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         """Return `g Wᵀ`: (tokens, outputs) -> (tokens, inputs)."""
-        if _takes_onednn(gradient):
+        if onednn_gains(gradient, self._weight):
             return _onednn(gradient, self._weight, None)
         return gradient @ self._weight.t()
 
@@ -133,15 +145,43 @@ class Int8:
         return Plain(self._codes.to(dtype).t())
 
 
-def gradient_of_weight(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Return `xᵀ g`: (tokens, inputs) and (tokens, outputs) -> (inputs, outputs)."""
-    if _takes_onednn(x):
-        return _onednn(x.t(), gradient.t(), None)
-    return x.t() @ gradient
+def gradient_of_weight(
+    x: torch.Tensor,
+    gradient: torch.Tensor,
+    dtype: torch.dtype,
+    *,
+    into: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return `xᵀ g`: (tokens, inputs) and (tokens, outputs) -> (inputs, outputs).
+
+    Args:
+        x: what the weight was multiplied with.
+        gradient: of the product.
+        dtype: of the outcome.
+        into: memory for it, (inputs, outputs); it is returned then.
+    """
+    if onednn_gains(x, gradient.t()):
+        found = _onednn(x.t(), gradient.t(), None)
+    elif into is not None and x.dtype == dtype:
+        return torch.mm(x.t(), gradient, out=into)
+    else:
+        found = x.t() @ gradient
+    return found.to(dtype) if into is None else into.copy_(found)
 
 
-def _takes_onednn(x: torch.Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and has_onednn()
+def onednn_gains(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Say whether oneDNN is faster at a product than what torch chooses.
+
+    On a CPU in float32 torch asks MKL, which reaches half of oneDNN's speed on processors that are not
+    Intel's. On an Intel it is up to 1.7 times as fast where oneDNN has to turn the weight first.
+    Everywhere else torch's choice is the fast one.
+
+    Args:
+        x: what is multiplied.
+        weight: by what, (outputs, inputs): oneDNN reads it as it lies where its rows are contiguous.
+    """
+    may = x.device.type == "cpu" and x.dtype == torch.float32 and has_onednn()
+    return may and (weight.is_contiguous() or not mkl_is_fast())
 
 
 def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

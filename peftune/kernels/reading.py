@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import pad
 
-from peftune.kernels.products import Plain
+from peftune.kernels.products import Plain, onednn_gains
 
 ROWS = 256
 """Rows that are multiplied at a time."""
@@ -32,7 +32,7 @@ def product(
         (tokens, outputs).
     """
     plain = Plain(weight)
-    if x.device.type != "cpu" or x.dtype != torch.float32:
+    if not onednn_gains(x, weight.t()):
         return plain.forward(x, bias)
     if len(x) <= ROWS:
         return plain.forward(_padded(x), bias)[: len(x)]

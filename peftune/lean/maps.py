@@ -15,13 +15,17 @@ from transformers.pytorch_utils import Conv1D
 
 from peftune.kernels.linear import adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise
-from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn
+from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn, mkl_is_fast
+from peftune.kernels.rooms import Rooms
 from peftune.models.low_rank import is_int8, plain_lora, switched_off, update_of
 from peftune.models.memory import release_mapped
 from peftune.models.parts import trunk_of
 
 _WORTH_PACKING = 48
 """Tokens of a batch from which frozen weights are laid out anew."""
+
+_MKL_IS_AS_FAST = 400
+"""Tokens of a batch from which an Intel takes float32 weights as fast as they lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +35,24 @@ class Computing:
     Args:
         dtype: float32 or bfloat16.
         device: where.
-        pack: lay frozen weights out anew for a CPU, which takes a copy for each direction, and of
-            int8 weights one for the way back.
+        pack: lay frozen float weights out anew for a CPU, which takes a copy for each direction.
+        pack_codes: lay int8 weights out as floats for the way back, which takes a copy.
         tokens: rows that a product will mostly have.
+        rooms: where gradients of weights are written; None takes new memory for each.
     """
 
     dtype: torch.dtype
     device: torch.device
     pack: bool = False
+    pack_codes: bool = False
     tokens: int = 512
+    rooms: Rooms | None = None
 
     @classmethod
     def of(cls, model: nn.Module, *, bf16: bool, tokens: float) -> Computing:
         """Decide for a training.
 
-        Frozen weights are packed where batches are large enough to gain from it, and where the
+        Frozen weights are packed where batches are of a size that gains from it, and where the
         copies take less than an eighth of the memory that is free.
 
         Args:
@@ -57,13 +64,15 @@ class Computing:
         blocks = trunk_of(model).h
         copies = 2 * dtype.itemsize * sum(w.numel() for w in blocks.parameters())
         device = next(blocks.parameters()).device
-        pack = (
+        may_pack = (
             device.type == "cpu"
             and has_onednn()
             and tokens >= _WORTH_PACKING
             and copies < psutil.virtual_memory().available / 8
         )
-        return cls(dtype, device, pack=pack, tokens=round(tokens))
+        as_it_lies = tokens >= _MKL_IS_AS_FAST and dtype == torch.float32 and mkl_is_fast()
+        pack = may_pack and not as_it_lies
+        return cls(dtype, device, pack=pack, pack_codes=may_pack, tokens=round(tokens))
 
     def copies(self, weight: torch.Tensor) -> bool:
         """Say whether a frozen weight is computed with from a copy, and is not read itself."""
@@ -132,7 +141,9 @@ class LinearMap:
         if _learns(self._base):
             weight = _oriented(self._base)
             product = Plain(weight.detach().to(self._computing.dtype))
-            return learning_linear(x, weight, product, bias)
+            rooms = self._computing.rooms
+            room = None if rooms is None else rooms.of(weight)
+            return learning_linear(x, weight, product, bias=bias, room=room)
         return frozen_linear(x, self._frozen(), bias)
 
     def _frozen(self) -> Product:
@@ -160,7 +171,7 @@ def _product(base: Any, computing: Computing) -> Product:  # noqa: ANN401 - a mo
     tokens = computing.tokens
     if is_int8(base):
         codes = functools.partial(_codes, base, computing)
-        way_back = Packed(codes, tokens=tokens) if computing.pack else None
+        way_back = Packed(codes, tokens=tokens) if computing.pack_codes else None
         scale = base.state.SCB if base.weight.SCB is None else base.weight.SCB
         return Int8(base.weight.data, scale.float() / 127.0, way_back)
     values = functools.partial(_values, base, computing)

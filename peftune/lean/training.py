@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from transformers import GPT2ForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from peftune.kernels.noise import Noise
+from peftune.kernels.rooms import Rooms
 from peftune.lean.maps import Computing
 from peftune.lean.trunk import LeanTrunk, why_not
 from peftune.models.low_rank import is_int8
@@ -32,7 +34,7 @@ _LARGE = 256
 
 @contextlib.contextmanager
 def lean_training(
-    model: nn.Module, computing: Computing, *, dropout: bool = True
+    model: nn.Module, computing: Computing, *, dropout: bool = True, rooms: Rooms | None = None
 ) -> Iterator[str | None]:
     """Let a classifier compute leanly inside; its own forward comes back afterwards.
 
@@ -45,6 +47,7 @@ def lean_training(
         model: a prepared classifier.
         computing: how products are computed.
         dropout: drop what the base's configuration says, while training.
+        rooms: where gradients of weights are written, from `kept_gradients`.
 
     Yields:
         Why the model's own forward is used instead; None where the lean one is.
@@ -55,6 +58,7 @@ def lean_training(
         logger.info("training uses the model's own forward: %s", reason)
         yield reason
         return
+    computing = dataclasses.replace(computing, rooms=rooms)
     inner.forward = _lean_forward(inner, LeanTrunk(trunk_of(model), computing, dropout=dropout))
     try:
         yield None

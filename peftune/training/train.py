@@ -143,13 +143,13 @@ def train(
     tokens = learned.mean_length * section.per_device_train_batch_size
     computing = Computing.of(model, bf16=bf16, tokens=tokens)
     holds = bf16 and worth_holding(model, looked_at=bool(trainer.regularizers or callbacks))
-    release_mapped(model.parameters(), whole_files=True)
+    release_mapped([*model.parameters(), *preparation.before.values()], whole_files=True)
     started = time.perf_counter()
     with (
         forward_restored(model),
         held_in_bfloat16(model) if holds else contextlib.nullcontext(),
-        lean_training(model, computing, dropout=section.trunk_dropout),
-        kept_gradients(model, processes=trainer.args.world_size),
+        kept_gradients(model, processes=trainer.args.world_size) as rooms,
+        lean_training(model, computing, dropout=section.trunk_dropout, rooms=rooms),
         PeakMemory(device) as memory,
     ):
         trainer.train(resume_from_checkpoint=str(resume) if resume else False)
