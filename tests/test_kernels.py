@@ -188,6 +188,7 @@ def test_a_gradient_is_written_into_its_room_and_nothing_else_is_lost(
     weight, x = torch.randn(24, 40).requires_grad_(), torch.randn(7, 24).to(dtype)
     rooms = Rooms([weight])
     room = rooms.of(weight)
+    assert room is not None
     expected = x.float().sum(0)[:, None].expand(24, 40)
     close = partial(
         torch.testing.assert_close, rtol=0.0, atol=1e-5 if dtype == torch.float32 else 0.1
@@ -202,13 +203,16 @@ def test_a_gradient_is_written_into_its_room_and_nothing_else_is_lost(
         weight.grad = None
         summed(factor).backward()
         assert weight.grad is not None
-        assert room is not None
         assert room.holds(weight.grad)
         close(weight.grad, factor * expected)
         summed().backward()  # a second part of the step's batch
         close(weight.grad, (factor + 1) * expected)
         places.add(weight.grad.data_ptr())
     assert len(places) == 1
+
+    weight.grad = None
+    (summed() + summed(4.0)).backward()  # a weight that is used twice
+    close(weight.grad, 5 * expected)
 
     weight.grad = None
     (first,) = torch.autograd.grad(summed(), weight)

@@ -19,8 +19,8 @@ class Room:
         """Give the memory for a gradient, with whatever stands in it; None while it is in use.
 
         It is in use as long as the weight has a gradient, to which further ones are added, and while
-        somebody holds what was given, as `torch.autograd.grad` hands it out. A backward pass that is
-        itself recorded gets none.
+        somebody holds what was given: autograd, until a weight that is used twice has its second gradient,
+        or whoever asked `torch.autograd.grad`. A backward pass that is itself recorded gets none.
 
         Args:
             weight: whose gradient is to be written, a leaf without gaps.

@@ -48,7 +48,7 @@ def _released(model: nn.Module, conditions: Conditions, in_file: set[int]) -> se
 
 
 def copied_before(hollow: Hollow, conditions: Conditions) -> int:
-    """Count what learns and is copied before the training, which a mapped file holds anyway.
+    """Count what learns and is copied before the training: all but what a mapped file holds.
 
     Args:
         hollow: the prepared model.
