@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from peftune.models.mapped import Range, mapped_files, range_of
+from peftune.models.mapped import MappedFile, Range, mapped_files, range_of
 
 _PAGES = Path("/proc/self/pagemap")
 _ENTRY = np.dtype("<u8")
@@ -21,7 +21,7 @@ _PRESENT, _SWAPPED, _OF_A_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
 _DO_NOT_NEED = 4
 """Linux's MADV_DONTNEED, which gives pages back at once."""
 
-_seen: list[Range] = []
+_seen: list[MappedFile] = []
 """Where files were mapped when it was last asked; asking takes milliseconds."""
 
 
@@ -42,9 +42,9 @@ def release_mapped(weights: Iterable[torch.Tensor], *, whole_files: bool = False
             base was made of.
     """
     held = [weight for weight in weights if weight.device.type == "cpu" and weight.nbytes]
-    if not all(_among(_seen, weight) for weight in held):
-        _seen[:] = [file.place for file in mapped_files()]
-    around = {range_of(weight): _among(_seen, weight) for weight in held}
+    if not all(_around(weight) for weight in held):
+        _seen[:] = mapped_files()
+    around = {range_of(weight): _around(weight) for weight in held}
     found = {file if whole_files else own for own, file in around.items() if file}
     for begin, end in sorted(found):
         for start, stop in _as_in_the_file(begin, end):
@@ -77,6 +77,5 @@ def _as_in_the_file(begin: int, end: int) -> Iterator[Range]:
             yield (first + start) * mmap.PAGESIZE, (first + stop) * mmap.PAGESIZE
 
 
-def _among(files: Iterable[Range], weight: torch.Tensor) -> Range | None:
-    begin, end = range_of(weight)
-    return next((file for file in files if file[0] <= begin and end <= file[1]), None)
+def _around(weight: torch.Tensor) -> Range | None:
+    return next((file.place for file in _seen if file.holds(weight)), None)
