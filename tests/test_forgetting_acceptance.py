@@ -54,7 +54,7 @@ from peftune.probes import (
 from peftune.runs import measured as runs_measured
 from peftune.runs.forgetting import summarised
 from peftune.runs.measured import Before, Measured, measure_before
-from peftune.strategies import STRATEGIES, LoRA, LoRA8bit
+from peftune.strategies import STRATEGIES, Full, HeadOnly, LoRA, LoRA8bit
 
 Fault = Callable[[pytest.MonkeyPatch], None]
 CPU = torch.device("cpu")
@@ -149,6 +149,19 @@ def test_forgetting_is_exactly_zero_with_the_adapter_off(name: str, base: Path) 
     if strategy.trains_trunk:
         with pytest.raises(AssertionError):
             check_zero(before, measure(model, EVERY_KIND))
+
+
+def test_every_float_strategy_is_measured_from_the_same_base() -> None:
+    """Bit for bit, whatever it put around which map: the cache gives one's base to another."""
+    base = find_base("bundled:tiny-gpt2")
+    text = LanguageModelLoss(dataset_name="bundled:general-text", max_documents=12)
+    texts = read_probe_texts([text])
+    [alone] = measure_with(load_trunk(base, CPU), load_tokenizer(base.folder), texts)
+    assert alone.tokens.sum() > 1000
+
+    for strategy in (LoRA(), LoRA(target_modules=("c_fc",)), Full(), HeadOnly()):
+        [found] = measure_base(prepared(base.folder, strategy), texts)
+        assert found.total.tolist() == alone.total.tolist()
 
 
 @pytest.mark.parametrize("off", [_switched_off_by_peft, _scaled_to_nothing])

@@ -96,6 +96,26 @@ def test_measuring_the_way_changes_no_number(run: Run, tmp_path: Path) -> None:
     assert list(plain.learning.curve) == list(run.learning.curve)
 
 
+def test_scores_of_the_base_that_do_not_repeat_move_every_point(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every point is measured from the base that the report has, not from the cached one."""
+    monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
+    run_of(tmp_path, "forgetting.path=null", "training.max_steps=1", strategy="head-only")
+    entries = list((tmp_path / "cache" / "base-scores").glob("*.npz"))
+    for entry in entries:
+        with np.load(entry) as arrays:
+            values = dict(arrays)
+        np.savez(entry, **{**values, "total": values["total"] + 0.25})
+    assert len(entries) == 2
+    (tmp_path / "again").mkdir()
+
+    again = run_of(tmp_path / "again")
+
+    for found, expected in zip(again.forgetting.path, run.forgetting.path, strict=True):
+        assert found.forgetting == pytest.approx(expected.forgetting, abs=1e-12)
+
+
 def test_a_strategy_that_trains_no_trunk_has_its_end_alone(tmp_path: Path) -> None:
     """Every strength of it is the same model, and it forgot exactly nothing."""
     alone = run_of(tmp_path, "forgetting.path.checkpoints=false", strategy="head-only")

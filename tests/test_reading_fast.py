@@ -81,10 +81,43 @@ def test_the_states_are_those_of_transformers(trunk: GPT2Model) -> None:
     assert not any("forward" in vars(module) for module in trunk.modules())
 
 
+@pytest.mark.parametrize("mkl", [True, False])
+@pytest.mark.parametrize("rows", [1, 300, 5000])
+def test_who_reads_takes_as_many_rows_at_a_time(
+    rows: int, mkl: bool, trunk: GPT2Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row's last bits depend on its neighbours, so a map alone and one in an MLP have the same."""
+    taken: list[tuple[tuple[int, ...], int]] = []
+    stock = Plain.forward
+
+    def noted(self: Plain, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        taken.append((tuple(self._weight.shape), len(x)))
+        return stock(self, x, bias)
+
+    monkeypatch.setattr(products, "mkl_is_fast", lambda: mkl)
+    monkeypatch.setattr(Plain, "forward", noted)
+    blocks: Any = trunk.h
+    mlp, states = blocks[0].mlp, torch.randn(1, rows, trunk.config.n_embd)
+    with torch.inference_mode(), reading_fast(trunk):
+        mlp(states)
+    together = sorted(taken)
+    taken.clear()
+    mlp.c_proj.register_forward_pre_hook(lambda *_: None)
+
+    with torch.inference_mode(), reading_fast(trunk):
+        mlp(states)
+
+    assert len(together) == 2 * -(-rows // (2048 if mkl else 256))
+    assert together == sorted(taken)
+
+
+@pytest.mark.parametrize("rows", [3, 25])
 @pytest.mark.parametrize("kind", ["lora", "ia3", "none"])
-def test_an_adapter_that_adds_nothing_changes_no_bit(kind: str, trunk: GPT2Model) -> None:
+def test_an_adapter_that_adds_nothing_changes_no_bit(
+    kind: str, rows: int, trunk: GPT2Model
+) -> None:
     """Around each map lies what a strategy put there; switched off or zero, it is the base exactly."""
-    tokens = _tokens()
+    tokens = _tokens(rows)
     with torch.inference_mode(), reading_fast(trunk):
         base = trunk(tokens, use_cache=False).last_hidden_state
     configs: dict[str, Any] = {

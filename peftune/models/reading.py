@@ -13,7 +13,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.pytorch_utils import Conv1D
 
 from peftune.kernels.products import has_onednn
-from peftune.kernels.reading import ROWS, product
+from peftune.kernels.reading import product, rows_at_a_time
 from peftune.models.low_rank import plain_lora, switched_off, update_of
 
 
@@ -88,7 +88,8 @@ def _widened(mlp: Any) -> Callable[[torch.Tensor], torch.Tensor]:  # noqa: ANN40
     def forward(x: torch.Tensor) -> torch.Tensor:
         tokens = x.flatten(0, -2)
         found = torch.empty_like(tokens)
-        for part, into in zip(tokens.split(ROWS), found.split(ROWS), strict=True):
+        rows = max(rows_at_a_time(tokens, part.weight) for part in (mlp.c_fc, mlp.c_proj))
+        for part, into in zip(tokens.split(rows), found.split(rows), strict=True):
             wide = _activated(product(part, mlp.c_fc.weight, mlp.c_fc.bias))
             into.copy_(product(wide, mlp.c_proj.weight, mlp.c_proj.bias))
         return found.view(x.shape)

@@ -167,7 +167,9 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
             measured=measured,
             end=end_of_path(learning, forgetting),
         )
-        way += path_at_checkpoints(training.curve)
+        way += path_at_checkpoints(
+            training.curve, texts, assumed=before.measured, settled=measured.before.measured
+        )
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
     artifact = save_artifact(
         model,

@@ -78,8 +78,26 @@ def end_of_path(learning: Learning, forgetting: Forgetting) -> PathPoint:
     return PathPoint(1.0, None, learning.accuracy, learning.macro_f1, changes)
 
 
-def path_at_checkpoints(curve: Sequence[Mapping[str, Any]]) -> list[PathPoint]:
-    """Read the points that a `PathCallback` left in a training curve."""
+def path_at_checkpoints(
+    curve: Sequence[Mapping[str, Any]],
+    texts: Sequence[ProbeText],
+    *,
+    assumed: Sequence[Measurement],
+    settled: Sequence[Measurement],
+) -> list[PathPoint]:
+    """Read the points that a `PathCallback` left in a training curve.
+
+    Args:
+        curve: of the training.
+        texts: the probes of the report.
+        assumed: the base on them, as the callback was given it.
+        settled: the base on them, as the report has it: cached scores that did not repeat were
+            measured again after the training.
+    """
+    moved = {
+        text.label: change_of(text.probe, now, then)
+        for text, then, now in zip(texts, assumed, settled, strict=True)
+    }
     return [
         PathPoint(
             strength=1.0,
@@ -87,9 +105,7 @@ def path_at_checkpoints(curve: Sequence[Mapping[str, Any]]) -> list[PathPoint]:
             accuracy=point[f"{_KEY}accuracy"],
             macro_f1=point[f"{_KEY}macro_f1"],
             forgetting={
-                key.removeprefix(_FORGETTING): value
-                for key, value in point.items()
-                if key.startswith(_FORGETTING)
+                name: point[f"{_FORGETTING}{name}"] + change for name, change in moved.items()
             },
         )
         for point in curve
