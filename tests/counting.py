@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,6 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Trainer, TrainerCallback
 
 from peftune.data.task import Task, load_task
+from peftune.kernels import products
+from peftune.lean import maps
+from peftune.models import reading
 from peftune.models.parts import trunk_of
 from peftune.models.prepare import prepare_model
 from peftune.recipe.schema import DataSection
@@ -25,6 +28,11 @@ from peftune.training.train import TrainingResult, train
 from peftune.training.trainer import ClassifierTrainer
 
 MAX_LENGTH = 64
+
+Library = Literal["mkl", "onednn", "torch"]
+LIBRARIES: tuple[Library, ...] = ("mkl", "onednn", "torch")
+"""Who takes products on a CPU: MKL beside oneDNN on an Intel, oneDNN on others that torch has it for,
+and what torch chooses where it has no oneDNN."""
 
 
 @dataclass
@@ -46,6 +54,16 @@ class Counts:
     saved_bytes: int = 0
     last_tokens: int = 0
     walked: list[int] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def products_of(library: Library) -> Iterator[None]:
+    """Take products as a processor with a library does, whatever processor this is."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (products, maps, reading):
+            patch.setattr(module, "mkl_is_fast", lambda: library == "mkl", raising=False)
+            patch.setattr(module, "has_onednn", lambda: library != "torch", raising=False)
+        yield
 
 
 def posts() -> Task:

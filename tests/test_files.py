@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,11 +72,9 @@ def test_what_is_no_plain_file_is_not_opened(
         with socket.socket(socket.AF_UNIX) as server:
             server.bind("file")
 
-    started = time.monotonic()
     assert _refusal(lambda: read_plain(path, limit=10)) == (
         f"'{path}' is no plain file, and is not opened."
     )
-    assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize("change", [b"content and more", b"con"])
@@ -225,12 +222,10 @@ def test_a_header_that_does_not_add_up_is_refused(content: bytes, message: str) 
 
 
 def test_a_million_empty_tensors_cost_nothing() -> None:
-    """The header is refused by its length, before it is parsed."""
+    """The header is refused by its length, before it is parsed: it would not parse."""
     header = b'{"' + b'a":1,"' * 12_000_000
-    started = time.monotonic()
 
     assert "and may have 1048576" in _refusal(lambda: read_header(_file(header, 0), source="file"))
-    assert time.monotonic() - started < 1
 
 
 # Publishing

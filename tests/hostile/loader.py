@@ -28,7 +28,7 @@ class Verdict:
     Args:
         outcome: `refused` is a PeftuneError; `raised` is anything else that was raised.
         message: of the error, or a digest of the logits of what was loaded.
-        seconds: that it took, the fastest of a few where it was slow.
+        seconds: of work of the process, the fewest of a few tries where they were many.
         megabytes: by which the peak of the resident memory lay above what was in use before.
         events: forbidden things that it did or tried, as the audit hook saw them.
     """
