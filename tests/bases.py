@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from peftune.bundled import MODELS, bundled_folder
+from peftune.testing.tiny_base import save_as_published, unlike_new
 
 END = "<|endoftext|>"
 
@@ -22,7 +23,8 @@ def write_base(folder: Path, *, seed: int = 0, reverse_bytes: bool = False) -> P
     """Write a GPT-2 of 2 layers and 32 dimensions, with a tokenizer of single bytes.
 
     Weights are ten times larger than GPT-2's own initial ones, so that a change of the trunk
-    shows in the logits; dropout is on, so that forgetting to switch it off shows too.
+    shows in the logits; dropout is on, so that forgetting to switch it off shows too. No bias is
+    zero and no layer norm is one, and the files are laid out as those of GPT-2 on the hub.
 
     Args:
         folder: where to.
@@ -40,7 +42,9 @@ def write_base(folder: Path, *, seed: int = 0, reverse_bytes: bool = False) -> P
         bos_token_id=0,
         eos_token_id=0,
     )
-    GPT2LMHeadModel(config).save_pretrained(folder)
+    model = GPT2LMHeadModel(config)
+    unlike_new(model)
+    save_as_published(model, folder)
     alphabet = sorted(ByteLevel.alphabet(), reverse=reverse_bytes)
     vocabulary = {END: 0, **{byte: index for index, byte in enumerate(alphabet, start=1)}}
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
@@ -82,5 +86,5 @@ def teach(base: Path, documents: Sequence[str], *, steps: int = 40) -> Path:
         for ids in texts:
             model(ids, labels=ids).loss.backward()
         optimizer.step()
-    model.save_pretrained(base)
+    save_as_published(model, base)
     return base
