@@ -146,14 +146,14 @@ def test_a_run_that_is_always_over_its_budget_says_so_and_keeps_its_last_weights
     over_budget: str, steps: int, run: Callable[..., peftune.Run], free: peftune.Run, shelf: Path
 ) -> None:
     """The finding names the least that was forgotten, and what can be done."""
-    result = run("forgetting.budget=0.5", f"forgetting.during_training.over_budget={over_budget}")
+    result = run("forgetting.budget=0.1", f"forgetting.during_training.over_budget={over_budget}")
 
     assert watched(result) == watched(free)[:steps]
     assert kept(result, shelf) == pytest.approx(watched(free)[steps - 1], abs=1e-9)
     [finding] = [finding for finding in result.findings if finding.code == "over-budget"]
     assert finding.severity == "warning"
     assert finding.message == (
-        "Every checkpoint forgot more than the budget of 0.5 bits per byte on the text measured "
+        "Every checkpoint forgot more than the budget of 0.1 bits per byte on the text measured "
         f"during training, at least {watched(free)[0]:+.4f}. None could be chosen, so the weights "
         "are those of the last step."
     )
@@ -169,7 +169,7 @@ def test_the_finding_does_not_depend_on_the_probes_name(
 ) -> None:
     """A name that holds a part of one of Trainer's own is a name like any other."""
     result = run(
-        "forgetting.budget=0.5",
+        "forgetting.budget=0.1",
         "forgetting.during_training.over_budget=stop-training",
         f"forgetting.during_training.probe.name={name}",
     )
@@ -204,14 +204,14 @@ def test_a_run_over_its_budget_ends_with_2_and_is_kept(
     call: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     """The gate is the reported text; the finding is on the screen and in the report."""
-    code, out, err = call("forgetting.budget=0.5")
+    code, out, err = call("forgetting.budget=0.1")
 
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     [probe] = report["forgetting"]["probes"]
     assert code == 2
     assert err.splitlines()[-1] == (
         f"peftune: Forgetting on 'reported' is {probe['forgetting']:+.4f} bits per byte, over the "
-        "budget of 0.5. The run is kept in 'run'."
+        "budget of 0.1. The run is kept in 'run'."
     )
     [finding] = [finding for finding in report["findings"] if finding["code"] == "over-budget"]
     assert f"\nwarning: {finding['message']} {finding['advice']}\n" in out
@@ -237,7 +237,7 @@ def test_a_budget_is_held_in_its_own_unit(shelf: Path) -> None:
         read_recipe(
             shelf / "recipe.yaml",
             [
-                "forgetting.budget=0.5",
+                "forgetting.budget=0.1",
                 "forgetting.during_training.probe={type: kl, file: watched.txt}",
             ],
         )

@@ -181,12 +181,12 @@ def test_a_continuation_is_greedy_if_every_token_is_the_likeliest(
 ) -> None:
     """What the model itself would write next is greedy; with another last token it is not."""
     tokenizer = load_tokenizer(base)
-    [context] = encode_texts(tokenizer, ["Rain again."], max_length=None)
+    [context] = encode_texts(tokenizer, ["A map"], max_length=None)
     logits = _logits(language_model, *context)[-1]
     written = [str(tokenizer.decode([token])) for token in logits.argsort(descending=True)]
     likeliest, second = written[:2]
 
-    scores = scorer().score_continuations([("Rain again.", likeliest), ("Rain again.", second)])
+    scores = scorer().score_continuations([("A map", likeliest), ("A map", second)])
 
     assert scores.greedy.tolist() == [True, False]
     assert scores.nats[0] < scores.nats[1]
