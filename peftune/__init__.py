@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from peftune.regularizers import EWC, L2SP, KLToBase, Regularizer, Replay
     from peftune.reporting.rebuild import report
     from peftune.runs import Run, forget, read_run, run
+    from peftune.runs.evaluate import evaluate
     from peftune.runs.rescale import rescale
     from peftune.scaling import LearningCurve, learning_curve
     from peftune.serving import ClassifierSet, load_many
@@ -82,6 +83,7 @@ _HOMES = {
     "Verification": "peftune.sharing.verification",
     "check": "peftune.checks",
     "diff": "peftune.sharing.difference",
+    "evaluate": "peftune.runs.evaluate",
     "fewshot": "peftune.baselines.prompted",
     "forget": "peftune.runs",
     "inspect": "peftune.sharing.contents",
@@ -140,6 +142,7 @@ __all__ = [
     "__version__",
     "check",
     "diff",
+    "evaluate",
     "fewshot",
     "forget",
     "inspect",

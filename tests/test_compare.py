@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from peftune.cli.main import _exit_code
 from peftune.compare import Comparison, compare
+from peftune.compare.grid import few_seeds
 from peftune.compare.table import ladder_rows, standing_rows
 from peftune.errors import GateError, OutputFolderError, UsageError
 from peftune.runs.budget import check_budget
@@ -131,7 +133,15 @@ def test_the_comparison_file_holds_every_report(comparison: Comparison) -> None:
     folders = [run.pop("folder") for run in values["runs"]]
     assert folders == CELLS
     assert values["runs"] == list(_reports(comparison.folder).values())
-    assert set(values) == {"runs", "failures", "held_equal", "budgets", "ladder", "summary"}
+    assert set(values) == {
+        "runs",
+        "failures",
+        "held_equal",
+        "budgets",
+        "ladder",
+        "findings",
+        "summary",
+    }
     assert (values["failures"], values["held_equal"]) == ([], "examples_seen")
     assert [rung["name"] for rung in values["ladder"]] == [
         "majority",
@@ -154,7 +164,9 @@ def test_the_table_has_a_column_for_every_strategy(comparison: Comparison) -> No
     assert list(rows[0]) == ["", *order]
     shown = {row[""]: row for row in rows}
     frozen = shown["forgetting, probe"]["head-only, 2 seeds"]
-    assert frozen.startswith("+0.0000")
+    assert frozen == "+0.0000 (+0.0000, +0.0000)"
+    assert repr(comparison).endswith(comparison.summary.answer)
+    assert frozen in repr(comparison)
     assert shown["trainable parameters"]["head-only, 2 seeds"] == "192"
     accuracies = [row["accuracy"] for row in ladder_rows(comparison.summary)]
     assert len(accuracies) == 6
@@ -198,11 +210,19 @@ def test_no_job_at_all_is_refused(recipe: Path, tmp_path: Path) -> None:
     assert str(caught.value) == "At least one run at a time (got 0 jobs)."
 
 
-def test_a_second_call_runs_nothing(comparison: Comparison, grid: Grid) -> None:
-    """What has finished is read: no file of any run is written again."""
+def test_a_second_call_runs_nothing(
+    comparison: Comparison, grid: Grid, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has finished is read: no file of any run is written again.
+
+    That two seeds cannot tell is said first, before a run would begin.
+    """
     before = _times(comparison.folder)
 
-    again = grid()
+    with caplog.at_level(logging.INFO, logger="peftune.compare"):
+        again = grid()
+
+    assert caplog.messages[0] == few_seeds(2)
 
     assert _times(comparison.folder) == before
     assert [run.as_json() for run in again.runs] == [run.as_json() for run in comparison.runs]

@@ -23,25 +23,44 @@ Array = NDArray[np.float64]
 
 
 def test_the_variance_of_the_mean_adds_seeds_and_rows() -> None:
-    """Values 0 2 / 2 8: MS_seed 16, MS_row 16, MS_rest 4, so 28 over 4 is the variance.
+    """Values -1 1 / 0 6 / 4 8: MS_seed 18, MS_row 24, MS_rest 2, so 40 over 6 is the variance.
 
-    Satterthwaite: 28^2 / (16^2 + 16^2 + 4^2) = 784 / 528 degrees of freedom.
+    Satterthwaite: 40^2 / (18^2 / 2 + 24^2 + 2^2 / 2) = 1600 / 740 degrees of freedom.
     """
-    mean = crossed_mean(np.array([[0.0, 2.0], [2.0, 8.0]]), unit="rows")
+    mean = crossed_mean(np.array([[-1.0, 1.0], [0.0, 6.0], [4.0, 8.0]]), unit="rows")
 
-    margin = stats.t.ppf(0.975, 784 / 528) * 7**0.5
+    margin = stats.t.ppf(0.975, 1600 / 740) * (40 / 6) ** 0.5
     assert mean.value == 3
     assert mean.ci95 == pytest.approx((3 - margin, 3 + margin))
-    assert mean.p_value == pytest.approx(2 * stats.t.sf(3 / 7**0.5, 784 / 528))
+    assert mean.p_value == pytest.approx(2 * stats.t.sf(3 / (40 / 6) ** 0.5, 1600 / 740))
     assert mean.reason is None
 
 
 def test_a_part_of_the_variance_is_never_negative() -> None:
-    """Values 0 1 / 1 0 have equal seeds and equal rows: MS_rest, 1, stands for both."""
-    mean = crossed_mean(np.array([[0.0, 1.0], [1.0, 0.0]]), unit="rows")
+    """Values 1 -1 / -1 1 / 0 0 have equal seeds and equal rows: MS_rest, 2, stands for both.
 
-    margin = stats.t.ppf(0.975, 1 / 3) * 0.5
-    assert mean.ci95 == pytest.approx((0.5 - margin, 0.5 + margin))
+    Satterthwaite: 2^2 / (2^2 / 2 + 2^2 + 2^2 / 2) = 1 / 2 degrees of freedom.
+    """
+    mean = crossed_mean(np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]]), unit="rows")
+
+    margin = stats.t.ppf(0.975, 1 / 2) * (2 / 6) ** 0.5
+    assert mean.ci95 == pytest.approx((-margin, margin))
+
+
+@pytest.mark.parametrize(
+    "values", [[[0.785] * 40, [1.012] * 40], [[0.0] * 40, [0.0] * 40]], ids=["apart", "equal"]
+)
+def test_two_seeds_have_a_mean_and_no_interval(values: list[list[float]]) -> None:
+    """One degree of freedom is no evidence, and two that agree are none that a third would.
+
+    The interval that Student's t gives for 0.785 and 1.012 is -0.54 to 2.34.
+    """
+    mean = crossed_mean(np.array(values), unit="documents")
+
+    assert mean.value == pytest.approx(np.mean(values))
+    assert (mean.ci95, mean.p_value) == (None, None)
+    assert mean.reason == "two seeds cannot tell; three can"
+    assert seed_mean([one[0] for one in values]) == mean
 
 
 def test_one_seed_speaks_of_itself_alone_and_says_so() -> None:
@@ -91,7 +110,7 @@ def test_a_figure_of_each_seed_has_students_interval_over_seeds() -> None:
     assert mean.ci95 == pytest.approx((12 - margin, 12 + margin))
     assert seed_mean([10]).ci95 is None
     assert seed_mean([10]).reason == "one seed has no spread over seeds"
-    assert seed_mean([7, 7]).ci95 == (7, 7)
+    assert seed_mean([7, 7, 7]).ci95 == (7, 7)
 
 
 def test_contributions_average_to_the_ratio_of_sums() -> None:

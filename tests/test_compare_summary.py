@@ -9,10 +9,16 @@ import pytest
 from comparisons import evidence
 from numpy.typing import NDArray
 
+from peftune.compare.grid import few_seeds
 from peftune.compare.pairs import differences
+from peftune.compare.pitfalls import pitfalls_ahead, pitfalls_found
 from peftune.compare.summarise import summarise
 from peftune.compare.summary import Rung, Summary
+from peftune.compare.table import LEGEND, legend, standing_rows
+from peftune.diagnosis import Finding
 from peftune.errors import UsageError
+from peftune.recipe import read_recipe, resolve, with_strategy
+from peftune.reporting.numbers import estimate
 from peftune.runs.evidence import Evidence
 
 ROWS, DOCUMENTS = 400, 30
@@ -131,8 +137,8 @@ def test_forgetting_is_positive_where_a_value_to_have_much_of_fell() -> None:
 
 
 def test_an_interval_stays_within_what_a_figure_can_be() -> None:
-    """No accuracy lies above 1, whatever Student's t says of two seeds."""
-    near_one = [evidence("a", seed, right(0.9 + seed / 20)) for seed in (0, 1)]
+    """No accuracy lies above 1, whatever Student's t says of three seeds."""
+    near_one = [evidence("a", seed, right(0.9 + seed / 20)) for seed in (0, 1, 2)]
 
     [standing] = summary_of(near_one).standings
 
@@ -143,14 +149,19 @@ def test_an_interval_stays_within_what_a_figure_can_be() -> None:
 
 def test_a_figure_that_some_runs_lack_is_averaged_over_the_others_and_says_so() -> None:
     """A resumed run does not know its seconds."""
-    known = [evidence("a", seed, right(0.8), train_seconds=float(10 + seed)) for seed in (0, 1)]
-    resumed = evidence("a", 2, right(0.8), train_seconds=None)
+    known = [evidence("a", seed, right(0.8), train_seconds=float(10 + seed)) for seed in (0, 1, 2)]
+    resumed = evidence("a", 3, right(0.8), train_seconds=None)
 
     [standing] = summary_of([*known, resumed]).standings
 
     seconds = standing.figures["train_seconds"]
-    assert (seconds.mean, seconds.values) == (10.5, [10.0, 11.0, None])
-    assert seconds.reason == "not measured in 1 of 3 runs"
+    assert (seconds.mean, seconds.values) == (11.0, [10.0, 11.0, 12.0, None])
+    assert seconds.reason == "not measured in 1 of 4 runs"
+    [two] = summary_of([*known[:2], resumed]).standings
+    assert two.figures["train_seconds"].ci95 is None
+    assert two.figures["train_seconds"].reason == (
+        "not measured in 1 of 3 runs; two seeds cannot tell; three can"
+    )
     [none] = summary_of([resumed]).standings
     assert none.figures["train_seconds"].mean is None
     assert none.figures["train_seconds"].reason == "not measured in any run"
@@ -244,7 +255,7 @@ def test_identical_strategies_tie_in_everything() -> None:
     }
     assert [standing.ties["accuracy"] for standing in summary.standings] == ["a", "a"]
     assert all(front.strategies == ["a", "b"] for front in summary.fronts)
-    scores = {name: {0: right(0.8)} for name in "ab"}
+    scores = {name: dict.fromkeys(range(3), right(0.8)) for name in "ab"}
     assert differences("accuracy", scores, unit="rows", not_ranked={})[0].p_adjusted == 1.0
 
 
@@ -313,12 +324,114 @@ def test_the_answer_with_one_seed_recommends_nothing() -> None:
     )
 
 
+TWO = [
+    *[
+        evidence("full", seed, right(accuracy), lost=lost(forgot))
+        for seed, accuracy, forgot in ((0, 0.8, 0.785), (1, 0.79, 1.012))
+    ],
+    *[
+        evidence("lora", seed, right(accuracy), lost=lost(forgot))
+        for seed, accuracy, forgot in ((0, 0.7, 0.053), (1, 0.71, 0.046))
+    ],
+    *[evidence("head-only", seed, right(0.65), lost=0 * lost(0.0)) for seed in (0, 1)],
+]
+"""Two seeds whose forgetting differs as seeds of `full` do."""
+
+
+def test_the_answer_with_two_seeds_gives_each_and_recommends_nothing() -> None:
+    """Forgetting stands beside accuracy, each seed for itself, and what would tell is said."""
+    summary = summary_of(TWO)
+
+    assert summary.answer == (
+        "Two seeds cannot tell strategies apart; three can: accuracy full 0.800/0.790, lora 0.700/0.710 and head-only 0.650/0.650; forgetting on text full +0.785/+1.012, lora +0.053/+0.046 and head-only +0.000/+0.000; add a third seed; the finished runs are kept."
+    )
+
+
+def test_two_seeds_have_neither_intervals_nor_letters() -> None:
+    """Nothing is claimed of a third seed: no interval, no test, no tie; the rows' test stays."""
+    summary = summary_of(TWO)
+
+    assert {figure.ci95 for one in summary.standings for figure in one.figures.values()} == {None}
+    assert [standing.ties for standing in summary.standings] == [{}, {}, {}]
+    assert {(pair.ci95, pair.p_value, pair.told_apart) for pair in summary.differences} == {
+        (None, None, False)
+    }
+    assert summary.differences[0].mcnemar[0].p_value < 0.001
+
+
+def test_the_table_of_two_seeds_shows_each() -> None:
+    """In the place of an interval from below zero to twice the figure stand the two figures."""
+    summary = summary_of(TWO)
+
+    table = {row[""]: row["full, 2 seeds"] for row in standing_rows(summary)}
+
+    assert table["accuracy"] == "0.795 (0.800, 0.790)"
+    assert table["forgetting, text"] == "+0.8989 (+0.7854, +1.0124)"
+    assert not any("ties" in name for name in table)
+    assert legend(summary) == (
+        f"{LEGEND} Parentheses: the figure of each of two seeds, which have no interval."
+    )
+    assert estimate(summary.standings[0].figures["forgetting.text"], "forgetting.text") == (
+        "+0.8989",
+        "+0.7854, +1.0124",
+    )
+    assert estimate(summary.standings[2].figures["artifact_bytes"], "artifact_bytes") == (
+        "1 MiB",
+        "both seeds",
+    )
+
+
+def test_a_strategy_of_which_two_seeds_are_left_has_no_letter_and_the_others_keep_theirs() -> None:
+    """A failed run does not turn two seeds into evidence, and takes none from the others."""
+    summary = summary_of(
+        runs("full", 0.8), runs("lora", 0.7), runs("head-only", 0.65, seeds=(0, 2))
+    )
+
+    assert [one.ties.get("accuracy") for one in summary.standings] == ["a", "b", None]
+    assert summary.answer.endswith("; head-only cannot be ranked beside it.")
+    table = next(row for row in standing_rows(summary) if row[""] == "  ties in accuracy")
+    assert list(table.values()) == ["  ties in accuracy", "a", "b", "-"]
+
+
+def test_strategies_that_share_but_two_seeds_have_no_letters() -> None:
+    """Three seeds each are no test of each other where only two are the same."""
+    summary = summary_of(runs("full", 0.8), runs("lora", 0.7, seeds=(1, 2, 3)))
+
+    assert [one.ties for one in summary.standings] == [{}, {}]
+    assert summary.answer.startswith("Two seeds cannot tell strategies apart; three can: ")
+
+
+def test_one_seed_has_no_letters_and_no_significance() -> None:
+    """Its interval over rows stays, and says of which models it speaks."""
+    summary = summary_of(runs("full", 0.9, seeds=[0]), runs("lora", 0.6, seeds=[0]))
+
+    assert [one.ties for one in summary.standings] == [{}, {}]
+    assert [pair.told_apart for pair in summary.differences] == [False, False]
+    assert {pair.reason for pair in summary.differences} == {
+        "one seed: the interval speaks of this seed alone"
+    }
+    assert legend(summary) == LEGEND
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "one seed speaks of its models, not of their strategies. The figures will stand there without a verdict; add seeds (such as 0,1,2), now or later: finished runs are kept."),
+        (2, "two seeds cannot tell; three can. The figures will stand there without a verdict; add seeds (such as 0,1,2), now or later: finished runs are kept."),
+        (3, None),
+    ],
+)  # fmt: skip
+def test_too_few_seeds_are_said_before_the_runs(count: int, said: str | None) -> None:
+    """While it costs nothing to add one."""
+    assert few_seeds(count) == said
+
+
 def test_the_answer_says_where_a_comparison_is_unequal() -> None:
     """No strategy is named, and why."""
     summary = summary_of(runs("full", 0.8), runs("lora", 0.7, examples_seen=1600))
 
     assert summary.answer == (
-        "No strategy is named, for the comparison is not an equal one: full had 3,200 rows read in training and lora 1,600 (seed 0); the accuracies are full 0.802 [0.769, 0.836] and lora 0.703 [0.665, 0.740]."
+        "No strategy is named, for the comparison is not an equal one: full had 3,200 rows read in training and lora 1,600 (seed 0); the accuracies are full 0.802 [0.769, 0.836] and lora 0.703 [0.665, 0.740]; forgetting on text full +0.200 [+0.197, +0.204] and lora +0.200 [+0.197, +0.204]."
     )
 
 
@@ -345,7 +458,7 @@ def test_the_answer_says_that_the_baseline_is_not_beaten() -> None:
     summary = summary_of(runs("full", 0.62), runs("lora", 0.58))
 
     assert summary.answer == (
-        "No strategy clearly beats the baseline TF-IDF (accuracy 0.600): the most accurate, full, reaches 0.623 [0.582, 0.663], so the baseline is the cheaper choice until there is more to learn from."
+        "No strategy clearly beats the baseline TF-IDF (accuracy 0.600): the most accurate, full, reaches 0.623 [0.582, 0.663], so the baseline is the cheaper choice until there is more to learn from; forgetting on text full +0.200 [+0.197, +0.204] and lora +0.200 [+0.197, +0.204]."
     )
 
 
@@ -361,9 +474,72 @@ def test_the_answer_names_who_does_not_beat_the_baseline_and_who_learned_nothing
 def test_the_answer_for_one_strategy_alone() -> None:
     """There is nothing to compare it with."""
     assert summary_of(runs("full", 0.8)).answer == (
-        "Only full was run: its accuracy is 0.802 [0.769, 0.836], and its file takes 1.0 MiB; a comparison takes two strategies."
+        "Only full was run: its accuracy is 0.802 [0.769, 0.836], and its file takes 1.0 MiB; forgetting on text full +0.200 [+0.197, +0.204]; a comparison takes two strategies."
     )
     assert summary_of(runs("full", 0.8), runs("lora", 0.4)).answer == (
-        "Use full, the only one that learned the task: its accuracy is 0.802 [0.769, 0.836], and its file takes 1.0 MiB; lora learned nothing."
+        "Use full, the only one that learned the task: its accuracy is 0.802 [0.769, 0.836], and its file takes 1.0 MiB; forgetting on text full +0.200 [+0.197, +0.204]; lora learned nothing."
     )
     assert summary_of([]).answer == "No run finished, so there is nothing to compare."
+
+
+# What a comparison should have been told before
+
+
+@pytest.mark.parametrize("name", ["quickstart", "local-csv", "tweets-lora"])
+def test_the_shipped_recipes_give_unlike_strategies_unlike_rates(name: str) -> None:
+    """Whatever strategies are compared: those that share a rate want the same."""
+    assert ahead(name, strategies=("full", "lora", "lora-8bit", "head-only")) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "strategies", "expected"),
+    [
+        (["compare.training={}"], ("full", "lora"), ["shared-learning-rate"]),
+        (["compare.training={}"], ("lora", "lora-8bit"), []),
+        (["compare.training={}", "compare.held_equal=tuned"], ("full", "lora"), []),
+        (["compare.training={full: {learning_rate: 1.0e-3}}"], ("full", "lora"), []),
+        (["training.warmup_steps=500"], ("lora", "head-only"), ["warmup-longer-than-training"] * 2),
+        (["training.warmup_steps=200"], ("lora", "head-only"), []),
+        (["training.warmup_steps=500", "training.max_steps=501"], ("lora",), []),
+        (
+            ["training.warmup_steps=0.1", "training.lr_scheduler_type=constant"],
+            ("lora", "lora-8bit"),
+            ["warmup-ignored"],
+        ),
+    ],
+    ids=["one rate", "alike", "tuned", "own", "warm-up", "a whole epoch", "max_steps", "constant"],
+)  # fmt: skip
+def test_what_makes_a_comparison_unequal_is_said_before_it(
+    overrides: Sequence[str], strategies: Sequence[str], expected: Sequence[str]
+) -> None:
+    """Of 800 rows in batches of 16 four epochs are 200 steps; a thing is said once.
+
+    A strategy that was given the rate of the others by name was given it on purpose.
+    """
+    rows = 801 if "training.warmup_steps=200" in overrides else 800  # a step more in each epoch
+
+    found = ahead("quickstart", *overrides, strategies=strategies, rows=rows)
+
+    assert [finding.code for finding in found] == expected
+
+
+def ahead(
+    name: str, *overrides: str, strategies: Sequence[str], rows: int = 800
+) -> Sequence[Finding]:
+    """Look at the cells of a recipe before they run."""
+    recipe = read_recipe(name, overrides)
+    cells = [resolve(with_strategy(recipe, strategy)) for strategy in strategies]
+    return pitfalls_ahead(cells, recipe.compare, rows=rows)
+
+
+def test_a_head_below_the_probe_of_its_base_is_found_in_a_comparison() -> None:
+    """In `head-only` alone, and only beside a probe that was measured."""
+    probe = Rung("linear_probe", "linear probe of the frozen base", 0.47, 0.47, None)
+    evidence_ = [*runs("head-only", 0.22, seeds=[0]), *runs("lora", 0.2, seeds=[0])]
+
+    [found] = pitfalls_found(evidence_, [MAJORITY, probe])
+
+    assert found.code == "below-linear-probe"
+    assert pitfalls_found(evidence_, [MAJORITY]) == []
+    assert pitfalls_found(runs("head-only", 0.46, seeds=[0]), [probe]) == []
+    assert pitfalls_found(runs("lora", 0.2, seeds=[0]), [probe]) == []

@@ -18,12 +18,16 @@ from peftune.diagnosis import (
     PITFALLS,
     Facts,
     Finding,
+    below_linear_probe,
     find_pitfalls,
     learning_rate_at_edge,
+    shared_learning_rate,
     unstable_across_seeds,
+    warmup_ahead,
 )
 from peftune.diagnosis.small_test_set import rows_needed
 from peftune.diagnosis.underfitting import frequency_loss
+from peftune.diagnosis.warmup import planned_steps
 from peftune.errors import UsageError
 from peftune.recipe import read_recipe
 from peftune.runs import Run
@@ -564,10 +568,162 @@ def test_what_is_unstable_is_said_with_its_noise() -> None:
     )
 
 
+def scheduled(facts: Facts, **training: object) -> Facts:
+    """Change the recipe's training; the run took 30 steps at a learning rate of 1e-3."""
+    section = facts.recipe.training.model_copy(update=training)
+    recipe = facts.recipe.model_copy(update={"training": section})
+    return dataclasses.replace(facts, recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("linear", 0.0, []),
+        ("linear", 0.9, []),
+        ("linear", 29.0, []),
+        ("linear", 30.0, ["warmup-longer-than-training"]),
+        ("cosine", 500.0, ["warmup-longer-than-training"]),
+        ("constant_with_warmup", 500.0, ["warmup-longer-than-training"]),
+        ("constant_with_warmup", 5.0, []),
+        ("constant", 0.0, []),
+        ("constant", 5.0, ["warmup-ignored"]),
+        ("constant", 0.1, ["warmup-ignored"]),
+        ("constant", 500.0, ["warmup-ignored"]),
+    ],
+)
+def test_a_warmup_that_does_not_do_what_it_says_is_found(
+    schedule: str, warmup: float, expected: list[str], facts: Facts
+) -> None:
+    """Thirty steps: with a warm-up of 29 the last step has the peak, with 30 none has."""
+    changed = scheduled(facts, lr_scheduler_type=schedule, warmup_steps=warmup)
+
+    assert found_in(changed) == expected
+    ahead = changed.recipe.training.model_copy(update={"max_steps": 30})
+    assert [finding.code for finding in warmup_ahead(ahead, None)] == expected
+
+
+def test_what_is_wrong_with_a_warmup_is_said_with_its_key(facts: Facts) -> None:
+    """The highest rate is 29 / 500 of the peak: the first of 30 steps has none."""
+    [too_long] = find_pitfalls(scheduled(facts, warmup_steps=500.0))
+    [ignored] = find_pitfalls(scheduled(facts, warmup_steps=0.1, lr_scheduler_type="constant"))
+
+    assert too_long == Finding(
+        "warmup-longer-than-training",
+        "warning",
+        "The warm-up of 500 steps does not end within the training of 30, so the learning rate rises to 5.8e-05 and never reaches 0.001.",
+        "Lower training.warmup_steps (a number below 1 is a share of all steps, such as 0.1), or train for longer.",
+    )
+    assert ignored == Finding(
+        "warmup-ignored",
+        "warning",
+        "training.warmup_steps is 0.1, but lr_scheduler_type: constant has no warm-up: the learning rate is 0.001 from the first step on.",
+        "Set training.lr_scheduler_type: constant_with_warmup, or leave training.warmup_steps out.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "section", "steps"),
+    [(36, (32, 1, 1), 2), (36, (32, 2, 1), 1), (100, (10, 3, 2), 8), (100, (10, 1, 0.5), 5), (7, (8, 4, 3), 3)],
+)  # fmt: skip
+def test_the_steps_of_a_training_are_known_before_it(
+    rows: int, section: tuple[int, int, float], steps: int, facts: Facts
+) -> None:
+    """As Trainer counts: batches of an epoch rounded up, then updates, then epochs."""
+    keys = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs")
+    training = facts.recipe.training.model_copy(update=dict(zip(keys, section, strict=True)))
+
+    assert planned_steps(training, rows) == steps
+
+
+DEFAULTS = {"full": 2e-5, "lora": 2e-4, "lora-8bit": 2e-4, "head-only": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ({"full": 1e-3, "lora": 1e-3, "head-only": 1e-3}, True),
+        ({"full": 5e-4, "lora": 1e-3, "head-only": 1e-3}, True),
+        ({"lora": 1e-3, "lora-8bit": 1e-3}, False),
+        ({"full": 5e-4, "lora": 1e-3, "lora-8bit": 1e-3, "head-only": 1e-2}, False),
+        (DEFAULTS, False),
+        ({"full": 1e-3}, False),
+        ({}, False),
+    ],
+    ids=["all", "two of three", "alike", "own", "defaults", "one", "none"],
+)
+def test_one_learning_rate_for_unlike_strategies_is_found(
+    rates: Mapping[str, float], expected: bool
+) -> None:
+    """Only where what the strategies want differs: lora and lora-8bit may well share one."""
+    assert (shared_learning_rate(rates, DEFAULTS) is not None) == expected
+
+
+def test_a_shared_learning_rate_is_said_with_what_each_wants() -> None:
+    """And with the keys that give each its own."""
+    assert shared_learning_rate(
+        {"full": 1e-3, "lora": 1e-3, "head-only": 1e-3}, DEFAULTS
+    ) == Finding(
+        "shared-learning-rate",
+        "warning",
+        "full, lora and head-only share one learning rate, 0.001, although their defaults differ (full 2e-05, lora 0.0002, head-only 0.001): what suits one may make another learn nothing, or forget.",
+        "Leave training.learning_rate out, so that each has its default, or give each its own: compare.training.full.learning_rate; peftune tune finds them.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "high", "probe", "expected"),
+    [
+        ([0.22], 0.28, 0.47, True),
+        ([0.44], 0.50, 0.47, False),
+        ([0.55], 0.60, 0.47, False),
+        ([0.22, 0.47], 0.28, 0.47, True),
+        ([0.22], None, 0.47, False),
+        ([], None, 0.47, False),
+    ],
+)
+def test_a_head_below_the_probe_of_its_base_was_trained_too_little(
+    accuracies: list[float], high: float | None, probe: float, expected: bool
+) -> None:
+    """Clearly below: every seed's interval, over the same rows, ends under the probe."""
+    intervals = [None if high is None else (0.1, high) for _ in accuracies]
+
+    assert (below_linear_probe(accuracies, intervals, probe) is not None) == expected
+
+
+def test_a_head_below_its_probe_is_said_with_both() -> None:
+    """The two are one head on one base."""
+    found = below_linear_probe([0.22], [(0.17, 0.28)], 0.47)
+
+    assert found == Finding(
+        "below-linear-probe",
+        "warning",
+        "head-only reaches an accuracy of 0.220, the linear probe of the same frozen base 0.470: the two are the same head on the same features and should agree, so head-only was trained too little.",
+        "Raise compare.training.head-only.learning_rate (ten times what lora has is usual) or training.num_train_epochs.",
+    )
+
+
+def test_macro_f1_above_the_word_counts_is_not_below_the_baseline(facts: Facts) -> None:
+    """With balanced weights and a rare label, accuracy is what was given for it."""
+    baselines = {
+        "majority": {"accuracy": 0.95, "macro_f1": 0.487},
+        "tfidf_logistic_regression": {"accuracy": 0.95, "macro_f1": 0.487},
+    }
+    intervals = {"accuracy": (0.85, 0.92), "macro_f1": (0.66, 0.80)}
+    weighted = scored(
+        facts, accuracy=0.89, macro_f1=0.73, baselines=baselines, ci95=intervals, n=400
+    )
+
+    assert found_in(weighted) == []
+    assert found_in(scored(weighted, ci95={**intervals, "macro_f1": (0.45, 0.6)})) == [
+        "nothing-learned"
+    ]
+
+
 def test_every_pitfall_is_listed_once_with_its_reason() -> None:
     """Codes are stable: programs and pages name them."""
     assert sorted(pitfall.code for pitfall in PITFALLS) == [
         "below-baseline",
+        "below-linear-probe",
         "class-imbalance",
         "control-failed",
         "forgetting",
@@ -577,10 +733,14 @@ def test_every_pitfall_is_listed_once_with_its_reason() -> None:
         "over-budget",
         "overfitting",
         "scored-on-validation",
+        "seen-rows",
+        "shared-learning-rate",
         "small-test-set",
         "truncation",
         "underfitting",
         "unstable-across-seeds",
+        "warmup-ignored",
+        "warmup-longer-than-training",
     ]
     assert all(pitfall.looks_for.endswith(".") for pitfall in PITFALLS)
     assert all(pitfall.threshold.endswith(".") for pitfall in PITFALLS)

@@ -20,6 +20,7 @@ from peftune.scaling import PowerLaw
 from peftune.scaling.power_law import fit_power_law, gain_interval
 from peftune.scaling.results import answer_of
 from peftune.scaling.subsets import nested_order, sizes_of
+from peftune.scaling.table import curve_rows
 
 SIZES = (100, 200, 400, 800)
 ROWS = 500
@@ -145,6 +146,8 @@ def test_one_seed_and_a_failed_fit_are_said() -> None:
     """An interval over rows alone does not speak of other trainings; without a law there is no telling."""
     _, one_seed = answer_of(LAW, (0.04, 0.08), rows=800, seeds=1)
 
+    _, two_seeds = answer_of(LAW, (0.04, 0.08), rows=800, seeds=2)
+    assert one_seed == two_seeds
     assert one_seed.endswith(
         " The interval is one over validation rows; another seed may give another."
     )
@@ -190,7 +193,7 @@ def curve(recipe: Path) -> LearningCurve:
 
 
 def test_a_curve_has_a_point_for_every_size(curve: LearningCurve) -> None:
-    """The last with all rows; what is easy to learn is learned, and no test row was read."""
+    """The last with all rows; of two seeds each has its error, and no interval is made of them."""
     assert [size.rows for size in curve.sizes] == [8, 16, 32, 64]
     assert (curve.strategy, curve.validation_rows, curve.seeds) == ("full", 40, (0, 1))
     assert curve.sizes[-1].error < curve.sizes[0].error
@@ -199,8 +202,11 @@ def test_a_curve_has_a_point_for_every_size(curve: LearningCurve) -> None:
         assert size.gain == pytest.approx(before.error - size.error)
     for size in curve.sizes:
         assert size.error == pytest.approx(sum(size.errors) / 2)
-        assert size.ci95 is not None
-        assert size.ci95[0] <= size.error <= size.ci95[1]
+        assert (size.ci95, size.gain_ci95) == (None, None)
+    errors = curve_rows(curve)[-1]["error"]
+    assert errors == "{:.3f} ({:.3f}, {:.3f})".format(
+        curve.sizes[-1].error, *curve.sizes[-1].errors
+    )
     assert curve.law is not None
     assert curve.answer.startswith("Is more data worth it? ")
 

@@ -16,7 +16,7 @@ from peftune.errors import TrainingError
 from peftune.forgetting.intervals import row_interval
 from peftune.tasks.judge import judge, metrics_for_trainer, task_metrics
 from peftune.tasks.learning import learned_something
-from peftune.tasks.metrics import SequenceClassificationMetrics
+from peftune.tasks.metrics import SequenceClassificationMetrics, roc_auc_interval
 from peftune.tasks.single_label import _macro_f1_of
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -141,7 +141,7 @@ def test_one_row_has_no_interval() -> None:
     """A single row has no spread to resample."""
     learning = judge(_logits([0]), (0,), names=("a", "b", "c"), split="test", seed=0)
 
-    assert dict(learning.ci95) == {"accuracy": None, "macro_f1": None}
+    assert dict(learning.ci95) == {"accuracy": None, "macro_f1": None, "roc_auc": None}
     assert learning.reason == (
         "ci95: one row has no spread; roc_auc: a label has no rows in this split"
     )
@@ -159,6 +159,72 @@ def test_the_scores_by_label_and_the_confusion_add_up() -> None:
     )
     assert learning.n == 10
     assert learning.loss == learning.metrics["log_loss"]
+
+
+def test_the_interval_of_an_area_is_hanley_and_mcneils() -> None:
+    """At 0.5 it is the Mann-Whitney test's: a standard error of sqrt((n + m + 1) / (12 n m))."""
+    margin = 1.96 * ((30 + 50 + 1) / (12 * 30 * 50)) ** 0.5
+
+    assert roc_auc_interval(0.5, [30], [50]) == pytest.approx((0.5 - margin, 0.5 + margin))
+    assert roc_auc_interval(0.5, [30, 30], [50, 50]) == roc_auc_interval(0.5, [30], [50])
+    assert roc_auc_interval(None, [3], [5]) is None
+    assert roc_auc_interval(0.7, [0], [5]) is None
+
+
+@pytest.mark.parametrize(
+    ("recall", "alarms", "ranked", "learned"),
+    [(0.7, 0.1, True, True), (0.0, 0.0, True, True), (0.05, 0.05, False, False), (0.0, 0.0, False, False)],
+    ids=["balanced weights", "one label but ranked", "guesses", "one label"],
+)  # fmt: skip
+def test_a_rare_label_is_learned_though_accuracy_lies_below_the_majority(
+    recall: float, alarms: float, ranked: bool, learned: bool
+) -> None:
+    """Of 400 rows 5% are of the rare label: always naming the other is right in 95 of 100.
+
+    Balanced weights give some of that for the rare label: macro F1 says so, and the ROC AUC.
+    """
+    truth = [int(i % 20 == 0) for i in range(400)]
+    order = np.random.default_rng(0).permutation(400)
+    found = {0: 0, 1: 0}
+    predicted = []
+    for label in truth:
+        found[label] += 1
+        share, of = (recall, 20) if label else (alarms, 380)
+        predicted.append(int(found[label] <= share * of))
+    scores = np.array([2.0 * t if ranked else o / 400 for t, o in zip(truth, order, strict=True)])
+    logits = np.zeros((400, 2))
+    logits[:, 1] = np.where(np.array(predicted) == 1, 3.0, -3.0) + (scores - scores.max()) / 4
+
+    learning = judge(
+        logits, tuple(truth), names=("common", "rare"), split="test", seed=0,
+        baselines={"majority": {"accuracy": 0.95, "macro_f1": 0.487}},
+    )  # fmt: skip
+
+    assert (learning.accuracy or 0) <= 0.95
+    assert learned_something(learning) is learned
+
+
+@pytest.mark.parametrize(
+    ("labels", "shares"), [(2, (0.5, 0.5)), (2, (0.9, 0.1)), (4, (0.4, 0.3, 0.2, 0.1))]
+)
+def test_a_guess_by_frequency_has_not_learned(labels: int, shares: tuple[float, ...]) -> None:
+    """Simulated: of guesses by the labels' frequencies at most one in ten passes, of any kind.
+
+    Guessing so has the highest macro F1 that no reading can have, 1 / labels on average.
+    """
+    generator = np.random.default_rng(0)
+    passed = 0
+    for _ in range(100):
+        truth, said = (generator.choice(labels, size=200, p=shares) for _ in range(2))
+        majority = {"accuracy": float((truth == 0).mean()), "macro_f1": 0.0}
+        learning = judge(
+            _logits(said.tolist(), labels), tuple(truth.tolist()),
+            names=[str(label) for label in range(labels)], split="test", seed=0,
+            baselines={"majority": majority},
+        )  # fmt: skip
+        passed += learned_something(learning)
+
+    assert passed <= 10
 
 
 @pytest.mark.parametrize(("hits", "learned"), [(200, True), (110, False), (100, False)])

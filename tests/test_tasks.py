@@ -21,8 +21,10 @@ from transformers import pipeline
 from typer.testing import CliRunner
 
 import peftune
+from peftune.baselines.without_model import baseline_scores
 from peftune.cli.main import app
 from peftune.data.labelled import read_labelled
+from peftune.data.rows import Rows
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import read_file
 from peftune.data.task import Task, load_task
@@ -175,14 +177,22 @@ def test_a_correlation_that_does_not_exist_is_null_with_its_reason() -> None:
     )
 
 
-@pytest.mark.parametrize(("noise", "learned"), [(0.1, True), (3.0, False)])
+@pytest.mark.parametrize(
+    ("signal", "noise", "learned"),
+    [(1.0, 0.1, True), (0.0, 1.0, False), (0.0, 0.0, False), (5.0, 5.0, True)],
+    ids=["exact", "noise", "one number", "of another scale"],
+)
 def test_numbers_are_learned_where_they_are_said_better_than_by_their_mean(
-    noise: float, learned: bool
+    signal: float, noise: float, learned: bool
 ) -> None:
-    """The interval of the squared error must lie below that of saying the mean of train."""
+    """By squared error against saying the mean of train, or by Pearson against 0.
+
+    The last is five times too large, so that its squared error is far above the mean's, and still
+    follows the truth.
+    """
     generator = np.random.default_rng(3)
     truth = generator.normal(size=100)
-    said = truth + generator.normal(size=100) * noise
+    said = signal * truth + generator.normal(size=100) * noise
     mean = {"mean": {"loss": float(truth.var())}}
 
     learning = judge(
@@ -191,6 +201,57 @@ def test_numbers_are_learned_where_they_are_said_better_than_by_their_mean(
     )  # fmt: skip
 
     assert learned_something(learning) is learned
+
+
+def tagged(
+    *, share: float, told: float, shift: float, rows: int = 300, seed: int = 0
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
+    """Make logits of three rare labels: `told` of what the label is, and moved by `shift`.
+
+    A loss with balanced weights moves every logit by the logarithm of how rare the label is.
+    """
+    generator = np.random.default_rng(seed)
+    cells = (generator.random((rows, 3)) < share).astype(np.float64)
+    logits = told * (cells - share) + generator.normal(size=(rows, 3))
+    return logits + math.log(share / (1 - share)) + shift, cells
+
+
+@pytest.mark.parametrize(
+    ("told", "shift", "learned"),
+    [(1.0, 0.0, True), (1.0, 2.0, True), (0.0, 2.0, False), (0.0, 0.0, False)],
+    ids=["plain", "balanced weights", "noise with weights", "noise"],
+)
+def test_several_labels_are_learned_whatever_the_weights_of_the_loss(
+    told: float, shift: float, learned: bool
+) -> None:
+    """Weights lift every probability: the loss is worse than that of saying how rare a label is.
+
+    Macro F1 and ROC AUC say what was learned all the same, and say nothing of noise.
+    """
+    logits, cells = tagged(share=0.12, told=told, shift=shift)
+    share = float(cells.mean())
+    naive = -(share * math.log(share) + (1 - share) * math.log(1 - share))
+    every = task_metrics(np.ones_like(logits), cells, "multi-label")["macro_f1"]
+    assert every is not None
+
+    learning = judge(
+        logits, tuple(map(tuple, cells)), names=TAGS, split="test", seed=0, kind="multi-label",
+        baselines={"majority": {"loss": naive}, "every_label": {"macro_f1": every}},
+    )  # fmt: skip
+
+    assert (learning.loss > naive) is (shift > 0 or told == 0)
+    assert learned_something(learning) is learned
+
+
+def test_giving_every_label_to_every_row_is_a_baseline() -> None:
+    """F1 2p / (1 + p) of each label, over the known cells alone: of 3 in 5, 2 in 5 and 1 in 3."""
+    task = Task(
+        TAGS, *(Rows(["0"] * 5, ["a b", "b", "c", "a", "d"], tuple(map(tuple, CELLS))),) * 3, {}, "multi-label"
+    )  # fmt: skip
+
+    scores = baseline_scores(task, task.validation)["every_label"]
+
+    assert scores == {"macro_f1": pytest.approx((6 / 8 + 4 / 7 + 2 / 4) / 3)}
 
 
 # Losses
@@ -359,6 +420,24 @@ def test_a_file_is_scored_by_the_columns_that_were_learned_from(
     assert ("probabilities" in first) is (kind != "regression")
 
 
+@pytest.mark.parametrize("kind", DATA)
+def test_a_file_that_was_trained_on_is_known_again(
+    kind: str, base: Path, runs: dict[tuple[str, str], Run], tmp_path: Path
+) -> None:
+    """Of every kind of task, by the texts as the columns make them; a file of other rows is not."""
+    run = runs[kind, "lora"]
+    others = tmp_path / "others.csv"
+    lines = _write_tickets(tmp_path / "tickets.csv").read_text(encoding="utf-8").split("\n")
+    unlike = [line.replace("late", "early").replace("again", "twice").replace("please", "kindly").replace("invoice", "bill").replace("thanks", "cheers") for line in lines]  # fmt: skip
+    others.write_text("\n".join(unlike), encoding="utf-8")
+
+    [found] = peftune.evaluate(run.artifact, tmp_path / "tickets.csv", base=str(base)).findings
+
+    assert found.code == "seen-rows"
+    assert found.message.startswith("Of the 48 rows of 'tickets.csv' ")
+    assert peftune.evaluate(run.artifact, others, base=str(base)).findings == []
+
+
 def test_a_pair_is_predicted_as_two_texts_or_as_the_one_that_they_make(
     base: Path, runs: dict[tuple[str, str], Run]
 ) -> None:
@@ -423,7 +502,7 @@ def test_the_baselines_of_every_kind_are_scored_beside_the_model(
     labels = runs["multi-label", "lora"].learning.baselines
     numbers = runs["regression", "lora"].learning.baselines
 
-    assert {*labels} == {"majority", "tfidf_logistic_regression"}
+    assert {*labels} == {"majority", "tfidf_logistic_regression", "every_label"}
     assert labels["majority"]["macro_f1"] == 0.0  # no label has half of the rows
     assert {*numbers} == {"mean", "tfidf_ridge"}
     assert numbers["mean"]["loss"] == numbers["mean"]["mse"]

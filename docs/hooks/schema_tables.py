@@ -95,11 +95,12 @@ def verbs_table() -> str:
 
 
 def findings_table() -> str:
-    """Describe every pitfall that is looked for: those of runs, of searches and of seeds."""
+    """Describe every pitfall that is looked for: by what it is looked for in."""
     headings = {
         "run": "In a run",
         "tuning": "In a search for hyper-parameters",
-        "comparison": "In runs of several seeds",
+        "comparison": "In a comparison, or in runs of several seeds",
+        "evaluation": "In rows that an artifact is scored on",
     }
     parts = []
     for scope, heading in headings.items():

@@ -14,6 +14,8 @@ from peftune.data.task import Task
 from peftune.tasks.multi_label import labels_metrics
 from peftune.tasks.regression import number_metrics
 
+EVERY_LABEL = "every_label"
+
 _LEAST_SHARE = 1e-3
 """A label that no row of train has is said with this probability, and not with none."""
 
@@ -24,7 +26,8 @@ def baseline_scores(task: Task, judged: Rows) -> dict[str, Scores]:
     Returns:
         By name. Single-label: accuracy and macro F1 of `majority` (the most frequent class of
         train) and of `tfidf_logistic_regression` (words and word pairs, scikit-learn's defaults).
-        Multi-label: the same two, for each label apart, with the loss. Regression: squared error
+        Multi-label: the same two, for each label apart, with the loss, and the macro F1 of
+        `every_label` (every label for every row), which no guess exceeds. Regression: squared error
         and correlation of `mean` (of train) and of `tfidf_ridge`.
     """
     if task.kind == "multi-label":
@@ -57,10 +60,13 @@ def _of_labels(train: Rows, judged: Rows, labels: int) -> dict[str, Scores]:
             else share
         )
     least = np.array([_LEAST_SHARE, 1 - _LEAST_SHARE])
-    return {
+    scores = {
         name: _named(labels_metrics(logit(np.clip(probabilities, *least)), truth))
         for name, probabilities in (("majority", rates), ("tfidf_logistic_regression", counted))
     }
+    every = labels_metrics(np.ones_like(rates), truth)
+    # It says nothing of probabilities, so it has no loss.
+    return {**scores, EVERY_LABEL: {"macro_f1": float(every["macro_f1"] or 0.0)}}
 
 
 def _of_numbers(train: Rows, judged: Rows) -> dict[str, Scores]:

@@ -38,7 +38,7 @@ def compare(
     """Run what is missing of strategies x seeds, and say which strategy to use."""
     quiet_libraries()
     from peftune.compare import compare as compare_strategies
-    from peftune.compare.table import LEGEND, TIES, ladder_rows, standing_rows
+    from peftune.compare.table import ladder_rows, legend, standing_rows
     from peftune.reporting import write_reports
     from peftune.runs.budget import check_budget
 
@@ -52,7 +52,11 @@ def compare(
     )
     if comparison.runs:
         written = write_reports(
-            comparison.summary, comparison.evidence, comparison.failures, comparison.folder
+            comparison.summary,
+            comparison.evidence,
+            comparison.failures,
+            comparison.folder,
+            findings=comparison.findings,
         )
     if json:
         print_json(comparison.as_json())
@@ -61,7 +65,9 @@ def compare(
             print_rows(standing_rows(comparison.summary), as_json=False)
             typer.echo("")
             print_rows(ladder_rows(comparison.summary), as_json=False)
-            typer.echo(f"\n{LEGEND} {TIES}\n\n{comparison.summary.answer}\n")
+            typer.echo(f"\n{legend(comparison.summary)}\n\n{comparison.summary.answer}\n")
+        for finding in comparison.findings:
+            typer.echo(f"{finding.severity}: {finding.message} {finding.advice}\n")
         for failure in comparison.failures:
             typer.echo(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
         typer.echo(f"Runs: {comparison.folder}")

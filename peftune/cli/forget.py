@@ -62,7 +62,7 @@ def forget(
     result = forget_artifact(artifact, probes, base=base)
     checks = self_test_of(artifact, result, base=base) if self_test else []
     if json:
-        values = dataclasses.asdict(result)
+        values = {"findings": [], **dataclasses.asdict(result)}
         if self_test:
             values["self_test"] = [dataclasses.asdict(check) for check in checks]
         print_json(values)

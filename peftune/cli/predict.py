@@ -56,10 +56,18 @@ def predict(
     from peftune.artifacts import load
     from peftune.artifacts.columns import columns_of
     from peftune.data.texts import read_texts
+    from peftune.runs.seen import seen_by
 
     classifier = load(artifact, base=base)
     columns = columns_of(classifier.manifest, text_column=text_column)
     texts = list(text) if text else read_texts(file, columns) if file else []
+    if file is not None and classifier.manifest is not None:
+        seen_by(
+            classifier.manifest,
+            texts,
+            what=f"texts of '{file.name}'",
+            consequence="their labels do not show what it makes of other texts",
+        )
     predictions = classifier.predict(texts)
     lines = [
         json.dumps({"text": given, **found.as_json()}, ensure_ascii=False)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from peftune.compare.crossed import FEWEST_SEEDS
 from peftune.compare.sizes import shown_size
-from peftune.compare.summary import Difference, Matched, Rung, Standing, Summary
+from peftune.compare.summary import Difference, Matched, Rung, Standing, Summary, each_of_two
 
-_ACCURACY, _BYTES = "accuracy", "artifact_bytes"
-_SEVERAL = 2
+_ACCURACY, _BYTES, _FORGETTING = "accuracy", "artifact_bytes", "forgetting."
+_PAIR = 2
+
+ONE_SEED = "One seed speaks of these models, not of their strategies"
+TWO_SEEDS = "Two seeds cannot tell strategies apart; three can"
 
 
 def answer(summary: Summary) -> str:
     """Say which strategy to use, or what stands in the way of saying so.
 
     Accuracy comes first, among those that are as accurate forgetting at matched accuracy, and then
-    the size of the file. A strategy is named only where the seeds and rows tell it from the others.
+    the size of the file. A strategy is named only where three seeds or more, and the rows, tell it
+    from the others; and wherever accuracies are said, so is what was forgotten for them.
 
     Args:
         summary: everything but its own `answer`.
@@ -27,7 +32,7 @@ def answer(summary: Summary) -> str:
     if not learned:
         return _nothing_learned(summary)
     if rung is not None and not any(_beats(one, rung) for one in learned):
-        return _no_better_than(rung, learned[0])
+        return _no_better_than(rung, learned, summary)
     parts = _only(learned[0], summary) if len(learned) == 1 else _leading(learned, summary)
     return "; ".join([*parts, *_shortfalls(learned, summary)]) + "."
 
@@ -37,10 +42,13 @@ def _leading(learned: Sequence[Standing], summary: Summary) -> list[str]:
     leader, others = learned[0], learned[1:]
     pairs = [_pair(summary, leader, other) for other in others]
     if not any(pair.ranked for pair in pairs):
-        return _unfair(learned, pairs)
-    fair = [pair.ranked and _shared_seeds(leader, other) >= _SEVERAL for other, pair in zip(others, pairs, strict=True)]  # fmt: skip
+        return _unfair(learned, pairs, summary)
+    shared = [_shared_seeds(leader, other) for other in others]
+    fair = [pair.ranked and seeds >= FEWEST_SEEDS for pair, seeds in zip(pairs, shared, strict=True)]  # fmt: skip
     if not any(fair):
-        return _one_seed(learned, summary)
+        return (
+            _two_seeds(learned, summary) if max(shared) == _PAIR else _one_seed(learned, summary)
+        )
     judged = [other for other, kept in zip(others, fair, strict=True) if kept]
     level = [other for other in judged if not _pair(summary, leader, other).told_apart]
     parts = _tie([leader, *level], summary) if level else _use(leader, judged, summary)
@@ -55,36 +63,57 @@ def _nothing_learned(summary: Summary) -> str:
     return f"Nothing was learned: no strategy is clearly more accurate than always giving the most frequent label{shown}, so there is none to use, and what they forgot says nothing."
 
 
-def _no_better_than(rung: Rung, leader: Standing) -> str:
-    return f"No strategy clearly beats the baseline {rung.title} (accuracy {rung.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from."
+def _no_better_than(rung: Rung, learned: Sequence[Standing], summary: Summary) -> str:
+    leader = learned[0]
+    few = f"; {_first_down(TWO_SEEDS)}" if len(leader.seeds) == _PAIR else ""
+    also = "".join(f"; {part}" for part in _forgotten(learned, summary))
+    return f"No strategy clearly beats the baseline {rung.title} (accuracy {rung.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from{also}{few}."
 
 
 def _only(leader: Standing, summary: Summary) -> list[str]:
     if len(summary.standings) == 1:
         return [
             f"Only {leader.strategy} was run: its accuracy is {_accuracy(leader)}{_file_of(leader)}",
+            *_forgotten([leader], summary),
             "a comparison takes two strategies",
         ]
-    seeds = "" if len(leader.seeds) >= _SEVERAL else ", though with one seed"
+    few = {
+        1: ", though with one seed",
+        _PAIR: ", though with two seeds, and it takes three to tell",
+    }
+    seeds = few.get(len(leader.seeds), "")
     return [
-        f"Use {leader.strategy}, the only one that learned the task{seeds}: its accuracy is {_accuracy(leader)}{_file_of(leader)}"
+        f"Use {leader.strategy}, the only one that learned the task{seeds}: its accuracy is {_accuracy(leader)}{_file_of(leader)}",
+        *_forgotten([leader], summary),
     ]
 
 
-def _unfair(learned: Sequence[Standing], pairs: Sequence[Difference]) -> list[str]:
+def _unfair(
+    learned: Sequence[Standing], pairs: Sequence[Difference], summary: Summary
+) -> list[str]:
     why = (pairs[0].reason or "").split("; ")[0].removeprefix("not ranked: ")
     return [
         f"No strategy is named, for the comparison is not an equal one: {why}",
         f"the accuracies are {_accuracies(learned)}",
+        *_forgotten(learned, summary),
     ]
 
 
 def _one_seed(learned: Sequence[Standing], summary: Summary) -> list[str]:
     reading = _readings(learned, summary)
-    also = f", forgetting {reading[0]} ({reading[1]})" if reading else ""
+    also = [f"forgetting {reading[0]} ({reading[1]})"] if reading else _forgotten(learned, summary)
     return [
-        f"One seed speaks of these models, not of their strategies: accuracy {_accuracies(learned)}{also}",
+        f"{ONE_SEED}: {', '.join([f'accuracy {_accuracies(learned)}', *also])}",
         "compare three seeds or more",
+    ]
+
+
+def _two_seeds(learned: Sequence[Standing], summary: Summary) -> list[str]:
+    """Give what each seed found, for nothing is known of a third."""
+    return [
+        f"{TWO_SEEDS}: accuracy {_accuracies(learned)}",
+        *_forgotten(learned, summary),
+        "add a third seed; the finished runs are kept",
     ]
 
 
@@ -95,7 +124,7 @@ def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list
     ]
     reading = _readings([leader, *others], summary)
     if reading is None:
-        return parts
+        return [*parts, *_forgotten([leader, *others], summary)]
     matched = summary.matched[0]
     names = [one.strategy for one in others]
     less = [name for name in names if _forgets_less(matched, name, leader.strategy)]
@@ -115,7 +144,9 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
         f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} cannot be told apart from it"
     ]
     reading = _readings(level, summary)
-    if reading is not None:
+    if reading is None:
+        parts += _forgotten(level, summary)
+    else:
         matched = summary.matched[0]
         worse = [b for b in names if any(_forgets_less(matched, a, b) for a in names)]
         best = [name for name in names if name not in worse]
@@ -156,8 +187,13 @@ def _best(ladder: Sequence[Rung]) -> Rung | None:
 
 
 def _beats(standing: Standing, rung: Rung) -> bool:
-    interval = standing.figures[_ACCURACY].ci95
-    return interval is not None and rung.accuracy is not None and interval[0] > rung.accuracy
+    """Say whether an accuracy lies clearly above a baseline; of two seeds, whether both do."""
+    figure = standing.figures[_ACCURACY]
+    if rung.accuracy is None:
+        return False
+    if figure.ci95 is None:
+        return len(both := each_of_two(figure)) == _PAIR and min(both) > rung.accuracy
+    return figure.ci95[0] > rung.accuracy
 
 
 def _pair(summary: Summary, first: Standing, second: Standing) -> Difference:
@@ -183,12 +219,25 @@ def _readings(standings: Sequence[Standing], summary: Summary) -> tuple[str, str
         for one in standings
         if (mean := matched.forgetting[one.strategy].mean) is not None
     ]
-    if len(known) < _SEVERAL:
+    if len(known) < _PAIR:
         return None
     return (
         f"at an equal accuracy of {matched.accuracy:.3f}",
         f"{matched.probe}: {', '.join(known)}",
     )
+
+
+def _forgotten(standings: Sequence[Standing], summary: Summary) -> list[str]:
+    """Say how much of the first probe each forgot, as it was measured; nothing without a probe."""
+    keys = [key for one in summary.standings for key in one.figures if key.startswith(_FORGETTING)]
+    if not keys:
+        return []
+    known = [
+        f"{one.strategy} {_shown(one, keys[0], '+.3f')}"
+        for one in standings
+        if one.figures[keys[0]].mean is not None
+    ]
+    return [f"forgetting on {keys[0].removeprefix(_FORGETTING)} {_join(known)}"] if known else []
 
 
 def _forgets_less(matched: Matched, first: str, second: str) -> bool:
@@ -208,9 +257,16 @@ def _mean(standing: Standing) -> float:
 
 
 def _accuracy(standing: Standing) -> str:
-    interval = standing.figures[_ACCURACY].ci95
-    shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    return f"{_mean(standing):.3f}{shown}"
+    return _shown(standing, _ACCURACY, ".3f")
+
+
+def _shown(standing: Standing, key: str, form: str) -> str:
+    """Give a mean with its interval; of two seeds, each instead of the mean."""
+    figure = standing.figures[key]
+    if both := each_of_two(figure):
+        return "/".join(f"{value:{form}}" for value in both)
+    shown = f" [{figure.ci95[0]:{form}}, {figure.ci95[1]:{form}}]" if figure.ci95 else ""
+    return f"{figure.mean:{form}}{shown}"
 
 
 def _accuracies(standings: Sequence[Standing]) -> str:
@@ -226,6 +282,10 @@ def _files(names: Sequence[str], level: Sequence[Standing]) -> str:
     sizes = [one.figures[_BYTES].mean for one in level if one.strategy in names]
     known = [shown_size(size) for size in sizes if size is not None]
     return f" (a file of {_join(known, 'or')})" if known else ""
+
+
+def _first_down(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]
 
 
 def _join(words: Sequence[str], last: str = "and") -> str:

@@ -14,7 +14,11 @@ from peftune.forgetting.intervals import FEWEST_DOCUMENTS, Interval
 
 Unit = Literal["rows", "documents"]
 
+FEWEST_SEEDS = 3
+"""With fewer, nothing is said of a strategy: two seeds leave one degree of freedom to their spread."""
+
 ONE_SEED = "one seed: the interval speaks of this seed alone"
+TWO_SEEDS = "two seeds cannot tell; three can"
 NO_SPREAD = "one seed has no spread over seeds"
 
 _LEVEL = 0.975
@@ -53,14 +57,14 @@ def crossed_mean(values: NDArray[np.float64], *, unit: Unit) -> Mean:
     In simulations it covers the truth 93 to 97 times in 100 with five seeds, whatever the shares of
     seeds and rows. With three it is 92 where nearly all of the variance is the seeds', and up to 98
     where seeds hardly differ: then two degrees of freedom cannot tell that they do not. With two
-    it is anything from 87 up.
+    it would be anything from 87 up, and so wide that no difference is seen: there is none.
 
     Args:
         values: (seeds, units), float64: a score, or a paired difference of two strategies.
         unit: what the second axis is; documents need ten, rows two.
 
     Returns:
-        With one seed, Student's t over rows, and the reason says so.
+        With one seed, Student's t over rows, and the reason says so. With two, the mean alone.
 
     References:
         Cornfield and Tukey 1956, Average values of mean squares in factorials.
@@ -76,6 +80,8 @@ def crossed_mean(values: NDArray[np.float64], *, unit: Unit) -> Mean:
         shown = f"1 {unit[:-1]} has" if units == 1 else f"{units} {unit} have"
         reason = f"{shown} too little spread for an interval; it takes {_FEWEST[unit]}"
         return Mean(mean, None, None, reason)
+    if 1 < seeds < FEWEST_SEEDS:
+        return Mean(mean, None, None, TWO_SEEDS)
     if np.ptp(values) == 0:
         return _judged(float(values.flat[0]), 0.0, 1.0, ONE_SEED if seeds == 1 else None)
     if seeds == 1:
@@ -85,11 +91,13 @@ def crossed_mean(values: NDArray[np.float64], *, unit: Unit) -> Mean:
 
 
 def seed_mean(values: Sequence[float]) -> Mean:
-    """Average a figure that each seed has one of, such as seconds: Student's t over seeds."""
+    """Average a figure that each seed has one of, such as seconds: Student's t over three or more."""
     figures = np.asarray(values, dtype=np.float64)
     mean, count = float(figures.mean()), len(figures)
     if count == 1:
         return Mean(mean, None, None, NO_SPREAD)
+    if count < FEWEST_SEEDS:
+        return Mean(mean, None, None, TWO_SEEDS)
     if np.ptp(figures) == 0:
         return _judged(float(figures[0]), 0.0, 1.0, None)
     return _judged(mean, float(figures.std(ddof=1)) / count**0.5, count - 1, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 from peftune.baselines.kept import kept_ladder
 from peftune.baselines.scores import Baseline
+from peftune.compare.crossed import FEWEST_SEEDS
 from peftune.compare.jobs import Failure, Jobs
+from peftune.compare.pitfalls import pitfalls_ahead, pitfalls_found
 from peftune.compare.summarise import summarise
 from peftune.compare.summary import Rung, Summary
+from peftune.diagnosis import Finding
 from peftune.errors import UsageError
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.resolve import with_seed
@@ -26,10 +30,14 @@ from peftune.seeds import MAX_SEED
 COMPARISON = "comparison.json"
 BASELINES = "baselines.json"
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """Runs of several strategies and seeds on the same rows.
+
+    Its `repr` is the table and the answer.
 
     Args:
         folder: where the run folders lie.
@@ -39,6 +47,7 @@ class Comparison:
         section: what the recipe says of comparisons.
         summary: what the runs say together; None where none finished.
         budget: the recipe's forgetting budget, in bits per byte.
+        findings: what makes the comparison less than it seems; those of single runs are theirs.
     """
 
     folder: Path
@@ -48,6 +57,19 @@ class Comparison:
     section: CompareSection
     summary: Summary | None
     budget: float | None = None
+    findings: Sequence[Finding] = ()
+
+    def __repr__(self) -> str:
+        """Show the table and the answer; of two seeds each one's figures."""
+        from peftune.compare.table import standing_text
+
+        parts = [f"{type(self).__name__} in {self.folder}"]
+        if self.summary is not None:
+            parts += [standing_text(self.summary), self.summary.answer]
+        parts += [
+            f"{one.strategy}, seed {one.seed} failed: {one.message}" for one in self.failures
+        ]
+        return "\n".join(parts)
 
     @property
     def runs(self) -> list[Run]:
@@ -62,6 +84,7 @@ class Comparison:
             "held_equal": self.section.held_equal,
             "budgets": self.section.tuning_budget,
             "ladder": [dataclasses.asdict(rung) for rung in self.ladder],
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "summary": None if self.summary is None else dataclasses.asdict(self.summary),
         }
 
@@ -100,6 +123,8 @@ def compare(
         raise UsageError(message)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
     task, texts, inputs, _ = read_inputs(chosen)
+    if (few := few_seeds(len(seeds))) is not None:
+        logger.warning("%s", few)
     cells = [_cell(chosen, strategy, seed, folder) for strategy in strategies for seed in seeds]
     finished = [
         claim_folder(
@@ -116,6 +141,9 @@ def compare(
         )
         for cell in cells
     ]
+    ahead = pitfalls_ahead(cells, chosen.compare, rows=len(task.train))
+    for finding in ahead:
+        logger.warning("%s: %s %s", finding.severity, finding.message, finding.advice)
     outcomes = Jobs(jobs).run(cells, finished)
     evidence = [read_evidence(one.folder) for one in outcomes if isinstance(one, Run)]
     _refuse_different_rows([one.run for one in evidence])
@@ -128,9 +156,21 @@ def compare(
         section=chosen.compare,
         summary=_summary(evidence, ladder, chosen.compare),
         budget=chosen.forgetting.budget,
+        findings=[*ahead, *pitfalls_found(evidence, ladder)],
     )
     write_json(comparison.as_json(), folder / COMPARISON)
     return comparison
+
+
+def few_seeds(count: int) -> str | None:
+    """Say before the runs what so few seeds cannot tell afterwards; None with three or more."""
+    if count >= FEWEST_SEEDS:
+        return None
+    what = {
+        1: "one seed speaks of its models, not of their strategies",
+        2: "two seeds cannot tell; three can",
+    }
+    return f"{what[count]}. The figures will stand there without a verdict; add seeds (such as 0,1,2), now or later: finished runs are kept."
 
 
 def _summary(

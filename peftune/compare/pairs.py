@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.compare.crossed import Mean, Unit, crossed_mean
+from peftune.compare.crossed import FEWEST_SEEDS, Mean, Unit, crossed_mean
 from peftune.compare.summary import Difference
 from peftune.compare.ties import LEVEL, holm, letters
 from peftune.forgetting.statistics import McNemar, mcnemar
@@ -64,11 +64,40 @@ def adjusted(found: Sequence[Difference], not_ranked: Reasons) -> list[Differenc
 def ties(order: Sequence[str], found: Sequence[Difference]) -> dict[str, str]:
     """Give strategies letters by what tells them apart.
 
+    A shared letter is a claim: these were tested, and no difference was seen. So a strategy has
+    letters only where it was tested against every other that has them.
+
     Args:
         order: the strategies that have the figure, the best first.
         found: their differences in it.
+
+    Returns:
+        By strategy; without those of too few seeds, rows or documents.
     """
-    return letters(order, [(pair.first, pair.second) for pair in found if pair.told_apart])
+    tested = {frozenset((pair.first, pair.second)) for pair in found if pair.p_value is not None}
+    names = list(order)
+    while missing := _untested(names, tested):
+        # The one with most gaps goes; of equals the last, so that the best keep their letters.
+        names.remove(max(reversed(names), key=lambda name: missing.get(name, 0)))
+    if len(names) < 2:  # noqa: PLR2004 - one strategy is told from nothing
+        return {}
+    return letters(
+        names,
+        [
+            (pair.first, pair.second)
+            for pair in found
+            if pair.told_apart and {pair.first, pair.second} <= set(names)
+        ],
+    )
+
+
+def _untested(names: Sequence[str], tested: Collection[frozenset[str]]) -> dict[str, int]:
+    """Count, for each strategy that has any, the others that it was not tested against."""
+    gaps = {
+        name: sum(frozenset((name, other)) not in tested for other in names if other != name)
+        for name in names
+    }
+    return {name: count for name, count in gaps.items() if count}
 
 
 def _difference(
@@ -85,6 +114,9 @@ def _difference(
         apart = float(np.mean([*first.values()]) - np.mean([*second.values()]))
         return difference(key, pair, Mean(apart, None, None, NO_SHARED_SEED))
     mean = crossed_mean(np.array([first[seed] - second[seed] for seed in seeds]), unit=unit)
+    if len(seeds) < FEWEST_SEEDS:
+        # What rows tell of two models, `mcnemar` says; it is no test of their strategies.
+        mean = dataclasses.replace(mean, p_value=None)
     tests: dict[int, McNemar] = {}
     if answers:
         tests = {seed: mcnemar(first[seed], second[seed]) for seed in seeds}

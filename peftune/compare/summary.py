@@ -19,7 +19,8 @@ class Estimate:
 
     Args:
         mean: over seeds; None where it was not measured.
-        ci95: 95% interval for another seed and other rows or documents of the same kind.
+        ci95: 95% interval for another seed and other rows or documents of the same kind; with one
+            seed for other rows or documents alone, with two None.
         values: the figure of each seed, in the order of the seeds.
         reason: why `mean` or `ci95` is None.
     """
@@ -28,6 +29,15 @@ class Estimate:
     ci95: Interval | None
     values: Sequence[float | None]
     reason: str | None = None
+
+
+def each_of_two(estimate: Estimate) -> tuple[float, ...]:
+    """Return the two values of a figure that only two seeds have; otherwise none.
+
+    Their mean alone would hide how far they differ, and no interval can say it.
+    """
+    known = tuple(value for value in estimate.values if value is not None)
+    return known if len(known) == 2 and estimate.ci95 is None else ()  # noqa: PLR2004 - two
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,7 @@ class Standing:
         examples_seen: rows read in training, with repetition.
         steps: optimizer steps.
         ties: letters by key, for `accuracy` and each `forgetting.<probe>`: strategies that share a
-            letter cannot be told apart.
+            letter cannot be told apart. None with fewer than three seeds.
     """
 
     strategy: str
@@ -65,7 +75,7 @@ class Difference:
         second: another.
         mean: over seeds and rows.
         ci95: 95% interval of it, paired.
-        p_value: two-sided.
+        p_value: two-sided; None where both finished fewer than three seeds.
         p_adjusted: the same by Holm over all pairs of this figure.
         mcnemar: exact test of each seed's rows, for `accuracy`; by seed.
         told_apart: whether `p_adjusted` is below 0.05.

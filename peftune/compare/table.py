@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from peftune.compare.sizes import shown_size
-from peftune.compare.summary import Estimate, Matched, Standing, Summary
+from peftune.compare.summary import Estimate, Matched, Standing, Summary, each_of_two
 from peftune.runs import Run
 from peftune.tasks.headline import headline_scores
 
 LEGEND = (
-    "Brackets: 95% intervals, over rows or documents, and over seeds where there are several. Forgetting: bits per byte of general text, "
+    "Brackets: 95% intervals, over rows or documents, and over seeds where there are three or more. Forgetting: bits per byte of general text, "
     "after minus before; positive is worse."
 )
-TIES = "Ties: strategies that share a letter cannot be told apart."
+_TIES = "Ties: strategies that share a letter cannot be told apart."
+_TWO = "Parentheses: the figure of each of two seeds, which have no interval."
 BASELINES = {
     "majority": "majority class",
     "tfidf_logistic_regression": "TF-IDF + logistic regr.",
     "tfidf_ridge": "TF-IDF + ridge regr.",
+    "every_label": "every label",
 }
 
 _FORGETTING = "forgetting."
@@ -85,6 +87,28 @@ def standing_rows(summary: Summary) -> list[dict[str, str]]:
     ]
 
 
+def standing_text(summary: Summary) -> str:
+    """Lay the table of the strategies out as plain text."""
+    rows = standing_rows(summary)
+    table = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    )
+
+
+def legend(summary: Summary) -> str:
+    """Say how the table of a comparison is read: nothing of what it does not show."""
+    shown = [value for row in standing_rows(summary) for value in row.values()]
+    parts = [LEGEND]
+    if any(each_of_two(figure) for one in summary.standings for figure in one.figures.values()):
+        parts.append(_TWO)
+    if any(value.startswith("  ties in ") for value in shown):
+        parts.append(_TIES)
+    return " ".join(parts)
+
+
 def ladder_rows(summary: Summary) -> list[dict[str, str]]:
     """One row a baseline, lowest first."""
     return [
@@ -113,18 +137,32 @@ def _facts_of_standing(
         elif key.startswith(_FORGETTING):
             probe = key.removeprefix(_FORGETTING)
             yield f"forgetting, {probe}", _estimated(estimate, "+.4f")
-            yield f"  ties in {probe}", standing.ties.get(key, "-")
+            if key in standing.ties:
+                yield f"  ties in {probe}", standing.ties[key]
             for one in matched:
                 if one.probe == probe and standing.strategy in one.forgetting:
                     read = one.forgetting[standing.strategy]
                     name = f"  at an accuracy of {one.accuracy:.3f}"
-                    yield name, read.reason or "-" if read.mean is None else f"{read.mean:+.4f}"
-        if key == "accuracy":
-            yield "  ties in accuracy", standing.ties.get(key, "-")
+                    yield name, _without_interval(read, "+.4f")
+        if key == "accuracy" and key in standing.ties:
+            yield "  ties in accuracy", standing.ties[key]
 
 
 def _estimated(estimate: Estimate, form: str) -> str:
-    return "-" if estimate.mean is None else _with_interval(estimate.mean, estimate.ci95, form)
+    if estimate.mean is None:
+        return "-"
+    return _with_interval(estimate.mean, estimate.ci95, form) + _each(estimate, form)
+
+
+def _without_interval(estimate: Estimate, form: str) -> str:
+    if estimate.mean is None:
+        return estimate.reason or "-"
+    return f"{estimate.mean:{form}}{_each(estimate, form)}"
+
+
+def _each(estimate: Estimate, form: str) -> str:
+    two = each_of_two(estimate)
+    return f" ({', '.join(f'{value:{form}}' for value in two)})" if two else ""
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, form: str) -> str:

@@ -2,15 +2,23 @@
 
 from peftune.diagnosis.finding import Facts, Finding, Pitfall
 from peftune.diagnosis.learning_rate_edge import learning_rate_at_edge
+from peftune.diagnosis.learning_rates import shared_learning_rate
+from peftune.diagnosis.linear_probe_gap import below_linear_probe
 from peftune.diagnosis.table import PITFALLS, find_pitfalls
+from peftune.diagnosis.training_rows import seen_rows
 from peftune.diagnosis.unstable_seeds import unstable_across_seeds
+from peftune.diagnosis.warmup import warmup_ahead
 
 __all__ = [
     "PITFALLS",
     "Facts",
     "Finding",
     "Pitfall",
+    "below_linear_probe",
     "find_pitfalls",
     "learning_rate_at_edge",
+    "seen_rows",
+    "shared_learning_rate",
     "unstable_across_seeds",
+    "warmup_ahead",
 ]

@@ -13,7 +13,7 @@ from peftune.tasks.learning import Learning
 from peftune.training.train import TrainingResult
 
 Severity = Literal["note", "warning", "error"]
-Scope = Literal["run", "tuning", "comparison"]
+Scope = Literal["run", "tuning", "comparison", "evaluation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Pitfall:
 
     Args:
         code: stable name of its findings.
-        scope: what it is looked for in: a run, the winner of a search, or runs of several seeds.
+        scope: what it is looked for in: a run, the winner of a search, a comparison, or rows that an
+            artifact is scored on.
         looks_for: what is wrong where it is found.
         threshold: from where on it counts as found, and why from there.
     """

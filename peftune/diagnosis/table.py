@@ -11,14 +11,18 @@ from peftune.diagnosis import (
     forgetting,
     kept_float32,
     learning_rate_edge,
+    learning_rates,
+    linear_probe_gap,
     nothing_learned,
     over_budget,
     overfitting,
     scored_on_validation,
     small_test_set,
+    training_rows,
     truncation,
     underfitting,
     unstable_seeds,
+    warmup,
 )
 from peftune.diagnosis.finding import Facts, Finding, Pitfall
 
@@ -33,6 +37,8 @@ _IN_A_RUN: tuple[tuple[Pitfall, Callable[[Facts], Finding | None]], ...] = (
     (scored_on_validation.PITFALL, scored_on_validation.find_score_on_validation),
     (small_test_set.PITFALL, small_test_set.find_small_test_set),
     (class_imbalance.PITFALL, class_imbalance.find_class_imbalance),
+    (warmup.TOO_LONG, warmup.find_long_warmup),
+    (warmup.IGNORED, warmup.find_ignored_warmup),
     (truncation.PITFALL, truncation.find_truncation),
     (kept_float32.PITFALL, kept_float32.find_kept_float32),
 )
@@ -41,8 +47,11 @@ PITFALLS: tuple[Pitfall, ...] = (
     *(pitfall for pitfall, _ in _IN_A_RUN),
     learning_rate_edge.PITFALL,
     unstable_seeds.PITFALL,
+    learning_rates.PITFALL,
+    linear_probe_gap.PITFALL,
+    training_rows.PITFALL,
 )
-"""What is looked for: in a run, in the winner of a search, and in runs of several seeds."""
+"""What is looked for: in a run, in the winner of a search, in a comparison, and in rows scored."""
 
 
 def find_pitfalls(facts: Facts) -> list[Finding]:

@@ -23,7 +23,10 @@ def findings_section(subject: Subject) -> Section:
             advice,
             f"{_ORDER[rank].capitalize()}: {code}.",
             _ORDER[rank],
-            [f"{_named(runs)}: {message}" for message, runs in messages.items()],
+            [
+                f"{_named(runs)}: {message}" if runs else message
+                for message, runs in messages.items()
+            ],
         )
         for (rank, code, advice), messages in sorted(shown.items(), key=lambda item: item[0])
     ]
@@ -33,7 +36,9 @@ def findings_section(subject: Subject) -> Section:
 
 
 def _found(subject: Subject) -> Iterator[tuple[Finding, Sequence[Run]]]:
-    """Give what runs show by themselves, and what the seeds of a strategy show together."""
+    """Give what the comparison shows, what runs show, and what the seeds of a strategy show."""
+    for finding in subject.findings:
+        yield finding, []
     for run in subject.runs:
         for finding in run.findings:
             yield finding, [run]

@@ -39,13 +39,18 @@ def ladder_section(subject: Subject) -> Section:
         note="Below an accuracy: its 95% interval over rows.",
     )
     figure = Figure(
-        levels(shown, name="ladder", x_label="accuracy, lines are 95% intervals"),
+        levels(shown, name="ladder", x_label=_axis(shown)),
         "Accuracy of baselines and strategies",
         f"From the highest: {order}.",
         wide=True,
     )
     why = "What is gained over answers that cost little: each baseline is fitted to the same training rows and judged on the same rows as the strategies."
     return Section("ladder", "Against the baselines", [Paragraph(why), Figures([figure]), table])
+
+
+def _axis(shown: Sequence[Level]) -> str:
+    has_lines = any(level.interval is not None for level in shown)
+    return "accuracy, lines are 95% intervals" if has_lines else "accuracy"
 
 
 def _rungs(subject: Subject) -> Sequence[Rung]:

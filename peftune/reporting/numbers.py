@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from peftune.compare.summary import Estimate
+from peftune.compare.summary import Estimate, each_of_two
 
 NOT_MEASURED = "–"
 _KIB = 1024
@@ -83,12 +83,15 @@ def form_of(key: str) -> Callable[[float | None], str]:
 
 
 def estimate(value: Estimate | None, key: str) -> tuple[str, str]:
-    """Write an estimate and what stands below it: its interval, or why there is none."""
+    """Write an estimate and what stands below it: its interval, each of two seeds, or a reason."""
     if value is None:
         return NOT_MEASURED, ""
     form = form_of(key)
     if value.mean is None:
         return NOT_MEASURED, value.reason or ""
+    if two := each_of_two(value):
+        shown = [form(one) for one in two]
+        return form(value.mean), "both seeds" if len(set(shown)) == 1 else ", ".join(shown)
     why = "" if len(value.values) == 1 else value.reason or ""  # one seed is said once, beside it
     return form(value.mean), between(value.ci95, form) or why
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from peftune.compare.grid import COMPARISON
 from peftune.compare.jobs import Failure
 from peftune.compare.summary import HeldEqual, Rung, Summary
+from peftune.diagnosis import Finding
 from peftune.errors import UsageError
 from peftune.reporting.ladder import rungs_of
 from peftune.reporting.write import Report, write_reports
@@ -26,11 +27,13 @@ class Terms:
         held_equal: what the strategies share besides rows and seeds.
         budgets: trials of each strategy's tuning.
         ladder: the baselines.
+        findings: what was found in the comparison; None where nothing says what was looked for.
     """
 
     held_equal: HeldEqual = "examples_seen"
     budgets: Mapping[str, int] = field(default_factory=dict)
     ladder: Sequence[Rung] = ()
+    findings: Sequence[Finding] | None = None
 
 
 def report(
@@ -71,7 +74,13 @@ def report(
         evidence = [_without_texts(item) for item in evidence]
     _refuse_what_does_not_fit(evidence)
     place = Path(folders[0]) if output is None else Path(output)
-    return write_reports(_summary(evidence, terms), evidence, failures, place)
+    return write_reports(
+        _summary(evidence, terms),
+        evidence,
+        failures,
+        place,
+        findings=_findings(evidence, terms),
+    )
 
 
 def _run_folder(folder: Path) -> Path:
@@ -91,6 +100,9 @@ def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
             held_equal=values.get("held_equal", "examples_seen"),
             budgets=values.get("budgets") or {},
             ladder=[Rung(**rung) for rung in values.get("ladder") or ()],
+            findings=None
+            if (found := values.get("findings")) is None
+            else [Finding(**finding) for finding in found],
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         message = f"'{folder / COMPARISON}' is damaged ({type(error).__name__}: {error}). Run 'peftune compare' again; finished runs are kept."
@@ -116,6 +128,15 @@ def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
 def _without_texts(evidence: Evidence) -> Evidence:
     rows = dataclasses.replace(evidence.rows, texts=["(left out)"] * len(evidence.rows.ids))
     return dataclasses.replace(evidence, rows=rows)
+
+
+def _findings(evidence: Sequence[Evidence], terms: Terms) -> Sequence[Finding]:
+    """Give what the comparison had found, or look for it in runs that were named one by one."""
+    if terms.findings is not None:
+        return terms.findings
+    from peftune.compare.pitfalls import pitfalls_of_runs
+
+    return pitfalls_of_runs(evidence, terms.ladder)
 
 
 def _summary(evidence: Sequence[Evidence], terms: Terms) -> Summary | None:

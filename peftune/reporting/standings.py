@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from peftune.compare.summary import Difference, Matched, Standing, Summary
+from peftune.compare.crossed import FEWEST_SEEDS
+from peftune.compare.summary import Difference, Matched, Standing, Summary, each_of_two
 from peftune.reporting.contents import Block, Cell, Fold, Paragraph, Section, Table
 from peftune.reporting.heading import runs_table
 from peftune.reporting.numbers import NOT_MEASURED, between, estimate, form_of, probability
@@ -85,12 +86,7 @@ def _figure(standing: Standing, key: str) -> Cell:
 
 
 def _reading(subject: Subject, summary: Summary) -> str:
-    alone = all(len(standing.seeds) == 1 for standing in summary.standings)
-    parts = [
-        "One seed each; below the figures 95% intervals for other rows or documents, of this seed alone."
-        if alone
-        else "Means over seeds; below them 95% intervals for another seed and other rows or documents."
-    ]
+    parts = list(_below(max(len(standing.seeds) for standing in summary.standings), summary))
     if any(standing.ties for standing in summary.standings):
         parts.append("In a column, strategies that share a letter cannot be told apart.")
     if subject.probes:
@@ -105,6 +101,19 @@ def _reading(subject: Subject, summary: Summary) -> str:
     return " ".join(parts)
 
 
+def _below(seeds: int, summary: Summary) -> Iterator[str]:
+    """Say what stands below a figure, by the most seeds that a strategy has."""
+    two = any(each_of_two(one) for of in summary.standings for one in of.figures.values())
+    if seeds == 1:
+        yield "One seed each; below the figures 95% intervals for other rows or documents, of this seed alone. No strategy is told from another: that takes three seeds."
+    elif seeds < FEWEST_SEEDS:
+        yield "Means over two seeds; below them the figure of each. No strategy is told from another: two seeds cannot tell; three can."
+    else:
+        yield "Means over seeds; below them 95% intervals for another seed and other rows or documents."
+        if two:
+            yield "Where only two seeds finished, the figure of each stands below, for two have no interval."
+
+
 def _pairs(differences: Sequence[Difference], caption: str) -> Table:
     return Table(
         caption=caption,
@@ -117,7 +126,8 @@ def _pairs(differences: Sequence[Difference], caption: str) -> Table:
 
 def _pair(one: Difference) -> list[Cell]:
     form = form_of(f"forgetting.{one.key}")  # a difference has a sign, whatever the figure
-    word = ("yes" if one.told_apart else "no") if one.ranked else "not ranked"
+    tested = "cannot tell" if one.p_value is None else "yes" if one.told_apart else "no"
+    word = tested if one.ranked else "not ranked"
     return [
         Cell(one.key.replace("forgetting.", "forgetting, ")),
         Cell(one.first),

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
+from peftune.diagnosis import Finding
 from peftune.runs.evidence import Evidence
 from peftune.runs.report import Run
 
@@ -20,11 +21,13 @@ class Subject:
         summary: what the comparison says; None for runs that are only shown.
         evidence: the finished runs.
         failures: the runs that did not finish.
+        findings: what was found in the comparison as a whole; those of single runs are theirs.
     """
 
     summary: Summary | None
     evidence: Sequence[Evidence]
     failures: Sequence[Failure]
+    findings: Sequence[Finding] = ()
 
     @cached_property
     def strategies(self) -> Sequence[str]:

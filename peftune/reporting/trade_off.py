@@ -39,7 +39,10 @@ def trade_off_section(subject: Subject) -> Section:
 
 def _reading(subject: Subject) -> str:
     """Say how to read the plots that there are."""
-    parts = ["Down and to the right is better. Crosses are 95% intervals."]
+    parts = ["Down and to the right is better."]
+    marks = [mark for probe in subject.probes for mark in _marks(subject, probe)]
+    if any(mark.x_interval or mark.y_interval for mark in marks):
+        parts.append("Crosses are 95% intervals.")
     if subject.summary is not None:
         parts.append("A hollow marker is a strategy that another beats in both.")
     if any(list(_paths(subject, probe)) for probe in subject.probes):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
+from peftune.diagnosis import Finding
 from peftune.errors import OutputFolderError
 from peftune.reporting.advice import findings_section
 from peftune.reporting.answers import calibration_section, confusion_section
@@ -84,6 +85,8 @@ def write_reports(
     evidence: Sequence[Evidence],
     failures: Sequence[Failure],
     folder: str | Path,
+    *,
+    findings: Sequence[Finding] = (),
 ) -> Report:
     """Write `report.html`, `report.md` and `report.csv`; the same content gives the same bytes.
 
@@ -92,11 +95,12 @@ def write_reports(
         evidence: the finished runs, all of the same rows.
         failures: the runs that did not finish.
         folder: where to; made where it is missing.
+        findings: what was found in the comparison as a whole.
 
     Raises:
         OutputFolderError: the folder cannot be written.
     """
-    contents = contents_of(Subject(summary, evidence, failures))
+    contents = contents_of(Subject(summary, evidence, failures, findings))
     folder = Path(folder)
     report = Report(folder / PAGE, folder / MARKDOWN, folder / SPREADSHEET, contents.answer)
     try:

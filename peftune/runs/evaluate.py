@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from peftune.artifacts import load
 from peftune.artifacts.columns import columns_of, label_column_of
 from peftune.artifacts.opened import open_artifact
 from peftune.data.labelled import read_labelled
+from peftune.diagnosis import Finding
+from peftune.runs.seen import seen_by
 from peftune.seeds import stream_seed
 from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation(Learning):
+    """The score of an artifact on rows, with what stands in the way of believing it.
+
+    Args:
+        findings: such as rows that the artifact was trained on.
+    """
+
+    findings: Sequence[Finding] = ()
 
 
 def evaluate(
@@ -21,8 +37,11 @@ def evaluate(
     label_column: str | None = None,
     empty_text: str = "error",
     base: str | None = None,
-) -> Learning:
+) -> Evaluation:
     """Load an artifact and score it on a file.
+
+    Rows that it was trained on, or that chose its checkpoint, are scored too, and a finding and a
+    line of the log say so.
 
     Args:
         artifact: an adapter or model folder.
@@ -46,8 +65,14 @@ def evaluate(
         label_column=label_column_of(manifest, label_column=label_column),
         empty_text=empty_text,
     )
+    findings = seen_by(
+        manifest,
+        rows.texts,
+        what=f"rows of '{Path(file).name}'",
+        consequence="the score says nothing of other rows",
+    )
     classifier = load(opened.folder, base=base)
-    return judge(
+    learning = judge(
         classifier.logits(rows.texts),
         rows.labels,
         names=classifier.labels,
@@ -56,3 +81,5 @@ def evaluate(
         kind=manifest.task_name,
         thresholds=manifest.label_thresholds,
     )
+    values = {field.name: getattr(learning, field.name) for field in dataclasses.fields(learning)}
+    return Evaluation(**values, findings=findings)

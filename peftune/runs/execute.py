@@ -18,7 +18,7 @@ from peftune.checks import CheckReport
 from peftune.data.in_memory import RowsInMemory, kept_rows
 from peftune.data.rows import Rows
 from peftune.data.task import Task
-from peftune.diagnosis import find_pitfalls
+from peftune.diagnosis import find_pitfalls, warmup_ahead
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.prepare import preparation_of
@@ -142,7 +142,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
     model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
     judged = task.judged[1]
-    logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
+    _announce(recipe, task)
     training = train(
         model,
         task,
@@ -194,6 +194,14 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         environment=environment_of(task, seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
     )
+
+
+def _announce(recipe: Recipe, task: Task) -> None:
+    """Say that training begins, and what is known to be wrong with it before it does."""
+    packed = task.kind == "language-modeling"
+    for ahead in warmup_ahead(recipe.training, None if packed else len(task.train)):
+        logger.warning("%s: %s %s", ahead.severity, ahead.message, ahead.advice)
+    logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))
 
 
 def _forgotten(

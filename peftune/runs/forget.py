@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from peftune.artifacts.manifest import MANIFEST, Manifest
 from peftune.artifacts.opened import find_artifact, open_artifact
 from peftune.artifacts.own_base import base_named_inside, base_of
 from peftune.data.documents import load_documents
+from peftune.diagnosis import Finding
 from peftune.errors import ArtifactError, UsageError
 from peftune.files.folder import SharedFolder
 from peftune.forgetting.measure import (
@@ -35,6 +38,18 @@ from peftune.probes import LanguageModelLoss, Probe
 from peftune.runs.forgetting import CONTROL, summarised
 from peftune.runs.measured import Before, Measured, measure_before
 from peftune.runs.report import Forgetting
+from peftune.runs.seen import seen_by
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredForgetting(Forgetting):
+    """What an artifact forgot, with what stands in the way of believing it.
+
+    Args:
+        findings: such as a probe whose documents the artifact was trained on.
+    """
+
+    findings: Sequence[Finding] = ()
 
 
 def forget(
@@ -107,6 +122,16 @@ def _forget_own(
 ) -> Forgetting:
     opened = open_artifact(folder)
     manifest = opened.manifest
+    seen = [
+        finding
+        for text in texts
+        for finding in seen_by(
+            manifest,
+            [document for document in text.documents if isinstance(document, str)],
+            what=f"documents of probe '{text.label}'",
+            consequence="the probe shows what was learned of them, not what was forgotten",
+        )
+    ]
     untouched = prepare_model(
         base_of(opened, base),
         opened.strategy,
@@ -121,12 +146,17 @@ def _forget_own(
     after = measure(tuned, texts)
     # Of a full checkpoint nothing can be switched off; its reference is the base loaded again.
     off = None if manifest.kind == "model" else measure_off(tuned, texts, after)
-    return summarised(texts, Measured(before, after, off), learned=_learned(manifest))
+    result = summarised(texts, Measured(before, after, off), learned=_learned(manifest))
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    return MeasuredForgetting(**values, findings=seen)
 
 
 def _learned(manifest: Manifest) -> bool | None:
     """Say whether the task was learned, as the manifest recorded it; None where it did not."""
     task = manifest.task or {}
+    if isinstance(recorded := task.get("learned"), bool):
+        return recorded
+    # Artifacts that were saved before this was recorded.
     intervals = task.get("ci95") or {}
     if gain := intervals.get("bits_per_byte_gain"):
         return bool(gain[0] > 0)

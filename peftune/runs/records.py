@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peftune.runs.report import Forgetting
-from peftune.tasks.learning import Learning
+from peftune.tasks.learning import Learning, learned_something
 
 
 def task_record(
@@ -35,6 +35,7 @@ def task_record(
         "loss": learning.loss,
         "ci95": {key: list(value) if value else None for key, value in learning.ci95.items()},
         "metrics": dict(learning.metrics),
+        "learned": learned_something(learning),
         "majority_accuracy": learning.baselines.get("majority", {}).get("accuracy"),
         "columns": dict(columns or {}),
         "trained_on": None if trained_on is None else dict(trained_on),

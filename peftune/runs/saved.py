@@ -11,6 +11,7 @@ from torch import nn
 from peftune.artifacts.rounding import Rounding, round_weights
 from peftune.artifacts.save import save
 from peftune.bundled import is_bundled
+from peftune.data.row_sketch import RowSketch
 from peftune.data.task import Task
 from peftune.models.parts import is_whole_model
 from peftune.recipe import Recipe
@@ -73,6 +74,10 @@ def _trained_on(section: DataSection, task: Task) -> dict[str, Any]:
         "rows": len(task.train),
         "data_fingerprint": task.fingerprint(),
         "hub_dataset": None if is_here else name,
+        "sketches": {
+            split: RowSketch.of(rows.texts).written
+            for split, rows in (("train", task.train), ("validation", task.validation))
+        },
     }
 
 

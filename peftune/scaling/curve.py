@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from peftune.compare.crossed import crossed_mean
 from peftune.data.task import Task, load_task
+from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.recipe.locate import anchor_paths
@@ -92,6 +93,8 @@ def _trained(
 ) -> list[list[Trained]]:
     """Train every size with every seed, small sizes first."""
     order = nested_order(task.train, seed=recipe.data.seed)
+    for finding in {one: None for size in sizes for one in warmup_ahead(recipe.training, size)}:
+        logger.warning("%s: %s %s", finding.severity, finding.message, finding.advice)
     found = []
     for size in sizes:
         subset = dataclasses.replace(task, train=task.train.take(sorted(order[:size])))

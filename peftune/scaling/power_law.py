@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
+from peftune.compare.crossed import FEWEST_SEEDS
 from peftune.forgetting.intervals import Interval
 
 RESAMPLES = 400
@@ -81,6 +82,7 @@ def gain_interval(
     """Return the 95% interval of the gain of doubling: the law fitted again to drawn rows.
 
     The same rows and seeds are drawn for every size, so what is hard for all sizes cancels out.
+    Seeds are drawn from three on: two say too little of how trainings differ to be drawn from.
 
     Args:
         sizes: numbers of rows.
@@ -95,9 +97,9 @@ def gain_interval(
     _, seeds, rows = wrong.shape
     gains = []
     for _ in range(resamples):
-        drawn = wrong[:, generator.integers(seeds, size=seeds)][
-            :, :, generator.integers(rows, size=rows)
-        ]
+        chosen = generator.integers(seeds, size=seeds)
+        trained = wrong if seeds < FEWEST_SEEDS else wrong[:, chosen]
+        drawn = trained[:, :, generator.integers(rows, size=rows)]
         law = fit_power_law(sizes, drawn.mean(axis=(1, 2)).tolist())
         if law is not None:
             gains.append(law.gain_of_doubling)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from peftune.compare.crossed import FEWEST_SEEDS
 from peftune.forgetting.intervals import Interval
 from peftune.scaling.power_law import PowerLaw
 
@@ -25,7 +26,8 @@ class Size:
         rows: training rows.
         errors: share of wrong validation rows, one a seed.
         error: their mean.
-        ci95: 95% interval of the error, over rows, and over seeds where there are several.
+        ci95: 95% interval of the error, over rows, and over seeds where there are three or more;
+            None with two.
         gain: by how much the error is lower than with the rows of the size before; None for the
             first.
         gain_ci95: 95% interval of the gain, paired by row.
@@ -96,7 +98,7 @@ def answer_of(
     low, high = interval
     gain = f"by the fitted law, doubling the {rows} rows lowers the error from {law.error_with(rows):.3f} to {law.error_with(2 * rows):.3f}, a gain of {law.gain_of_doubling:.3f} [{low:.3f}, {high:.3f}]"
     alone = " The interval is one over validation rows; another seed may give another." * (
-        seeds == 1
+        seeds < FEWEST_SEEDS
     )
     if low >= WORTHWHILE:
         return "yes", f"{question} Yes: {gain}.{alone}"

@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_curve, precision_recall_fscore_supp
 from peftune.data.rows import Labels
 from peftune.forgetting.intervals import row_interval
 from peftune.tasks.learning import Learning
-from peftune.tasks.metrics import refuse_not_finite
+from peftune.tasks.metrics import refuse_not_finite, roc_auc_interval
 from peftune.tasks.thresholds import DEFAULT_THRESHOLD
 
 Floats = NDArray[np.float64]
@@ -91,6 +91,9 @@ def judged_labels(
         ci95={
             "accuracy": row_interval((right,), _mean, seed=seed),
             "macro_f1": row_interval(tuple(columns), _macro_f1, seed=seed),
+            "roc_auc": roc_auc_interval(
+                metrics["roc_auc"], (truth == 1).sum(axis=0), (truth == 0).sum(axis=0)
+            ),
             "loss": row_interval(
                 (losses, known.sum(axis=1).astype(np.float64)), _ratio, seed=seed
             ),

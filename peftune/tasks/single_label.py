@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from peftune.data.rows import Labels
 from peftune.forgetting.intervals import row_interval
 from peftune.tasks.learning import Learning
-from peftune.tasks.metrics import class_metrics
+from peftune.tasks.metrics import class_metrics, roc_auc_interval
 
 
 def judged_classes(
@@ -33,6 +33,7 @@ def judged_classes(
         raise RuntimeError(message)
     columns = (truth.astype(np.float64), predicted.astype(np.float64))
     classes = range(len(names))
+    counts = np.bincount(truth, minlength=len(names)).tolist()
     reasons = []
     if len(truth) < 2:  # noqa: PLR2004 - one row has no spread
         reasons.append("ci95: one row has no spread")
@@ -48,6 +49,9 @@ def judged_classes(
         ci95={
             "accuracy": row_interval(columns, _accuracy, seed=seed),
             "macro_f1": row_interval(columns, _macro_f1_of(len(names)), seed=seed),
+            "roc_auc": roc_auc_interval(
+                metrics["roc_auc"], counts, [len(truth) - n for n in counts]
+            ),
         },
         per_label=_per_label(truth, predicted, names),
         confusion=confusion_matrix(truth, predicted, labels=list(classes)).tolist(),

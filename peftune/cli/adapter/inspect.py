@@ -72,9 +72,11 @@ def _facts(found: Contents) -> Iterator[tuple[str, str]]:
         origin = found.provenance
         yield "saved by", f"peftune {origin.peftune_version}"
         for name in ("started_from", "rescaled", "trained_on"):
-            values = getattr(origin, name)
-            if values:
-                yield name.replace("_", " "), _listed(values)
+            values = getattr(origin, name) or {}
+            # Hashes by which rows are known again tell a reader nothing.
+            shown = {key: value for key, value in values.items() if key != "sketches"}
+            if shown:
+                yield name.replace("_", " "), _listed(shown)
 
 
 def _measured(found: Contents) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,79 @@
+"""What a careful reader asks of a comparison: before its runs, and of what they found."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+from peftune.compare.figures import ACCURACY
+from peftune.compare.summary import Rung
+from peftune.diagnosis import Finding, below_linear_probe, shared_learning_rate, warmup_ahead
+from peftune.errors import PeftuneError
+from peftune.recipe import Recipe, read_recipe
+from peftune.recipe.schema import CompareSection
+from peftune.runs.evidence import Evidence
+from peftune.runs.folder import RECIPE
+from peftune.strategies import HeadOnly
+
+_PROBE = "linear_probe"
+
+
+def pitfalls_ahead(
+    cells: Sequence[Recipe], section: CompareSection, *, rows: int | None
+) -> list[Finding]:
+    """Find what makes a comparison unequal before any time is spent on it.
+
+    Args:
+        cells: resolved recipe of each run.
+        section: what the recipe says of comparisons.
+        rows: training rows, where each is one text.
+    """
+    found = [finding for cell in cells for finding in warmup_ahead(cell.training, rows)]
+    own = {name for name, keys in section.training.items() if "learning_rate" in keys}
+    if section.held_equal != "tuned":
+        found += _shared({cell.strategy.name: cell for cell in cells}, own)
+    return list(dict.fromkeys(found))
+
+
+def pitfalls_found(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list[Finding]:
+    """Find what the runs of a comparison show beside their baselines.
+
+    Args:
+        evidence: the finished runs.
+        ladder: the baselines on the same rows.
+    """
+    probe = next((rung.accuracy for rung in ladder if rung.name == _PROBE), None)
+    heads = [one.run.learning for one in evidence if one.run.run.strategy == HeadOnly.name]
+    if probe is None or not heads:
+        return []
+    finding = below_linear_probe(
+        [learning.accuracy for learning in heads if learning.accuracy is not None],
+        [learning.ci95.get(ACCURACY) for learning in heads],
+        probe,
+    )
+    return [] if finding is None else [finding]
+
+
+def pitfalls_of_runs(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list[Finding]:
+    """Find the same in runs that were named one by one, by the recipes in their folders."""
+    recipes = {}
+    for one in evidence:
+        # A report can be made where a run's recipe cannot be read, such as one of a plug-in that
+        # is not installed: there nothing is known of its learning rate.
+        with contextlib.suppress(PeftuneError):
+            recipes[one.run.run.strategy] = read_recipe(one.run.folder / RECIPE)
+    return [*_shared(recipes, set()), *pitfalls_found(evidence, ladder)]
+
+
+def _shared(recipes: Mapping[str, Recipe], own: set[str]) -> list[Finding]:
+    """Look at the learning rates of strategies that were given none of their own."""
+    rates = {
+        name: recipe.training.learning_rate
+        for name, recipe in recipes.items()
+        if name not in own and recipe.training.learning_rate is not None
+    }
+    defaults = {
+        name: recipe.strategy.training_defaults.learning_rate for name, recipe in recipes.items()
+    }
+    finding = shared_learning_rate(rates, defaults)
+    return [] if finding is None else [finding]
