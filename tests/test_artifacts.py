@@ -870,3 +870,6 @@ def test_texts_that_are_no_strings_are_refused(classifier: Classifier) -> None:
     with pytest.raises(UsageError) as caught:
         classifier.predict(["fine", None])  # type: ignore[list-item]
     assert str(caught.value) == ("predict takes a list of strings (got NoneType at index 1).")
+    with pytest.raises(UsageError) as caught:
+        classifier.predict(None)  # type: ignore[arg-type]
+    assert str(caught.value) == "predict takes a list of strings (got NoneType)."

@@ -104,7 +104,7 @@ BROKEN_FILES = {
         "a row with a cell too many": ((SOUND_CSV + "\nx,y,no,z\n").encode(), "line 22"),
         "a row with a cell too few": ((SOUND_CSV + "\nx,y\n").encode(), "line 22"),
         "a quote that is never closed": ((SOUND_CSV + '\n"x","y,no\n').encode(), "line 22"),
-        "another delimiter": (SOUND_CSV.replace('"', "").replace(",", ";").encode(), "has no column 'text'"),
+        "another delimiter": (SOUND_CSV.replace('"', "").replace(",", ";").encode(), "several with a semicolon: 'id;text;label'"),
         "a column name twice": (SOUND_CSV.replace("id,text", "text,text", 1).encode(), "2 columns named 'text'"),
         "another name of the text": (SOUND_CSV.replace("text", "post", 1).encode(), "has no column 'text'"),
         "another name of the label": (SOUND_CSV.replace("label", "class", 1).encode(), "has no column 'label'"),
@@ -165,6 +165,62 @@ def test_a_run_is_stopped_by_a_fault_that_makes_the_numbers_wrong(tmp_path: Path
         "Write the label in one way, or name every one in data.labels.\n"
         "Nothing was trained. 'peftune check' shows all that is worth knowing of the data."
     )
+
+
+def _relabelled(splits: Splits, labels: dict[str, tuple[str, str]]) -> None:
+    """Write the two labels of each split as given."""
+    for split, (negative, positive) in labels.items():
+        for record in splits[split]:
+            record["label"] = positive if record["label"] == "positive" else negative
+
+
+def test_one_label_in_two_spellings_is_one_class_and_told(tmp_path: Path) -> None:
+    """`1` and `1.0` made two classes of one, without a word."""
+    splits = sound_splits()
+    numbers = ("0", "1")
+    _relabelled(splits, {"train": numbers, "validation": numbers, "test": ("0.0", "1.0")})
+    splits["train"][7]["label"] += ".0"
+    told = splits["train"][7]["label"]
+
+    report = checked(splits, tmp_path)
+
+    result = report["look-alike-labels"]
+    rows = {"train": [7], "test": list(range(len(splits["test"])))}
+    assert (result.status, result.rows) == ("warn", rows)
+    assert "with a label in another spelling, read as one: " in result.message
+    assert f"'{told[0]}' and '{told}'" in result.message
+    assert found(report) == {"look-alike-labels"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"train": ("0.0", "1.0"), "validation": ("0.0", "1.0"), "test": ("0.0", "1.0")},
+        {"train": ("False", "True"), "validation": ("False", "True"), "test": ("False", "True")},
+    ],
+    ids=["numbers", "truth values"],
+)
+def test_labels_in_one_spelling_are_no_fault(
+    labels: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    """Whatever that is; with the names in data.labels too."""
+    splits = sound_splits()
+    _relabelled(splits, labels)
+
+    assert found(checked(splits, tmp_path)) == set()
+    assert found(checked(splits, tmp_path, labels=["0", "1"])) == set()
+
+
+def test_a_truth_value_beside_0_and_1_is_a_fault(tmp_path: Path) -> None:
+    """It would be a third class, and is most likely the second."""
+    splits = sound_splits()
+    _relabelled(splits, dict.fromkeys(splits, ("0", "1")))
+    splits["train"][7]["label"] = "True"
+
+    result = checked(splits, tmp_path)["look-alike-labels"]
+
+    assert (result.status, result.rows) == ("fail", {"train": [7]})
+    assert result.message.endswith("with 'True' beside '1'.")
 
 
 def test_labels_that_the_recipe_names_all_may_look_alike(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.data.label_cells import class_ids
+from peftune.data.labelled import read_labelled
 from peftune.data.labels import label_names
 from peftune.data.rows import Rows
 from peftune.data.splits import hold_out, limit
@@ -203,12 +204,21 @@ def test_labels_are_ids_or_names(tmp_path: Path) -> None:
         (["10.0", "2.5", "2.0"], ("2.0", "2.5", "10.0")),
         ([2, 10, 1], ("1", "2", "10")),
         ([1.0, 0.0], ("0", "1")),
+        (["1", "1.0", "0.0"], ("0", "1")),
+        (["2.0", "2", "2.5"], ("2", "2.5")),
+        (["True", "true", "FALSE"], ("false", "true")),
+        (["True", "False"], ("False", "True")),
+        ([True, "true", "False"], ("false", "true")),
+        (["1.0", "01", "1"], ("01", "1")),
         (["10", "9", "b"], ("10", "9", "b")),
         (["--1", "0"], ("--1", "0")),
     ],
 )
 def test_labels_are_sorted_and_numbers_by_value(values: list[Any], names: tuple[str, ...]) -> None:
-    """Without `data.labels`, ids follow the sorted names; 10 comes after 9."""
+    """Without `data.labels`, ids follow the sorted names; 10 comes after 9.
+
+    One number, or one truth value, in several spellings is one label; any other keeps its own.
+    """
     assert label_names(values, source="rows") == names
 
 
@@ -270,6 +280,100 @@ def test_a_number_is_never_read_as_an_id_where_labels_are_numbers() -> None:
         class_ids(["0"], [0], names=("1", "2", "3"), source="rows")
     assert str(caught.value) == (
         "rows: unknown label '0' in row 0. Available: 1, 2, 3. Mend data.labels or the rows."
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "names", "label"),
+    [
+        *((cell, ("bad", "good"), "good") for cell in ("1", "1.0", 1, 1.0, "1.")),
+        *((cell, ("0", "1"), "1") for cell in ("1", "1.0", 1, 1.0, True, "true", "True")),
+        *((cell, ("0.0", "1.0"), "1.0") for cell in ("1", "1.0", 1, 1.0, True)),
+        *((cell, ("False", "True"), "True") for cell in (True, "true", "True", "TRUE", "1", 1)),
+        *((cell, ("true", "false"), "true") for cell in (True, "true", "True")),
+        *((cell, ("2", "1"), "1") for cell in ("1", "1.0", 1, 1.0)),
+        *((cell, ("1.0", "1"), cell) for cell in ("1.0", "1")),
+        ("-0.0", ("0", "1"), "0"),
+        (-1.0, ("-1", "1"), "-1"),
+    ],
+)
+def test_a_label_is_read_the_same_from_every_kind_of_file(
+    cell: object, names: tuple[str, ...], label: str
+) -> None:
+    """A csv writes `1.0` or `True` where parquet has a number or a truth value, and JSON `true`."""
+    assert names[class_ids([cell], [0], names=names, source="rows")[0]] == label
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [(True, ("bad", "good")), ("1", ("true", "false")), ("7.0", ("2", "3")), ("07", ("2", "3"))],
+)
+def test_a_label_that_could_be_meant_otherwise_is_refused(
+    cell: object, names: tuple[str, ...]
+) -> None:
+    """A truth value names neither of two words, and 1 may be true or the second name."""
+    with pytest.raises(DataError) as caught:
+        class_ids([cell], [0], names=names, source="rows")
+    assert str(caught.value) == (
+        f"rows: unknown label '{cell}' in row 0. Available: {', '.join(sorted(names))}. "
+        "Mend data.labels or the rows."
+    )
+
+
+def test_a_label_may_be_spelled_otherwise_in_another_kind_of_file(tmp_path: Path) -> None:
+    """Training rows of a csv, validation of JSON and the test of parquet have the same two labels."""
+    train = _write_csv(tmp_path / "train.csv", list("uvwxyz"), ["True", "False"] * 3)
+    validation = _write_jsonl(tmp_path / "v.jsonl", _records(["m", "n"], [True, False]))
+    _dataset(["o", "p"], [True, False]).to_parquet(str(tmp_path / "test.parquet"))
+
+    task = _task(train, validation_file=str(validation), test_file=str(tmp_path / "test.parquet"))
+
+    assert task.labels == ("False", "True")
+    assert task.test is not None
+    assert (task.validation.labels, task.test.labels) == ((1, 0), (1, 0))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "list.parquet"])
+def test_a_file_that_datasets_wrote_brings_the_names_of_its_ids(kind: str, tmp_path: Path) -> None:
+    """The names and their order stand in the file; a file is read as the folder that it lies in."""
+    many = kind.startswith("list")
+    feature = datasets.ClassLabel(names=["sad", "happy", "calm"])
+    labels: list[Any] = [[2, 0], [1], [0], []] if many else [2, 0, 1, 1]
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.List(feature) if many else feature}
+    )
+    rows = datasets.Dataset.from_dict({"text": list("wxyz"), "label": labels}, features=features)
+    path = tmp_path / f"rows.{kind}"
+    if kind == "arrow":
+        rows.save_to_disk(str(tmp_path / "saved"))
+        next((tmp_path / "saved").glob("*.arrow")).rename(path)
+    else:
+        rows.to_parquet(str(path))
+
+    section = DataSection(train_file=str(path), validation_file=str(path))
+    task = load_task(section, "multi-label" if many else "single-label")
+
+    assert task.labels == ("sad", "happy", "calm")
+    assert task.train.labels == (
+        ((1, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)) if many else (2, 0, 1, 1)
+    )
+    if not many:
+        turned = read_labelled(path, names=("calm", "happy", "sad"))
+        assert turned.labels == (0, 2, 1, 1)
+
+
+def test_the_features_of_a_file_that_nobody_can_read_are_refused(tmp_path: Path) -> None:
+    """Ids whose names are lost would be taken for other labels."""
+    table = pa.table({"text": ["x", "y"], "label": [0, 1]})
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata({"huggingface": '{"info": []}'}), path
+    )
+
+    assert _fault(path) == (
+        "'rows.parquet': the features that the file's metadata name under 'huggingface' cannot be "
+        "read (TypeError: list indices must be integers or slices, not str). Write the file again "
+        "with datasets, or without these metadata."
     )
 
 
@@ -419,6 +523,26 @@ def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> No
             "'half.jsonl': row 1 holds half of a character, \\ud83d, in 'text'. Mend the row, or remove it.",
         ),
         ("object.json", b"{}", "'object.json' must hold a JSON array of objects, one a row."),
+        (
+            "columns.json",
+            b'{"text": ["x", "y"], "label": ["a", "b"]}',
+            "'columns.json' must hold a JSON array of objects, one a row; it holds one object, with 'text', 'label'. Write its rows as [{...}, {...}], or one a line.",
+        ),
+        (
+            "semicolon.csv",
+            b"text;label\nx, y;a\n",
+            "'semicolon.csv' has one column with a comma between two cells, and several with a semicolon: 'text;label'. Set data.delimiter: \";\" in the recipe, or save the file with a comma.",
+        ),
+        (
+            "tab.csv",
+            b"text\tlabel\nx, y\ta\n",
+            "'tab.csv' has one column with a comma between two cells, and several with a tab: 'text\\tlabel'. Set data.delimiter: \"\\t\" in the recipe, or save the file with a comma.",
+        ),
+        (
+            "comma.tsv",
+            b"text,label\nx,a\n",
+            "'comma.tsv' has one column with a tab between two cells, and several with a comma: 'text,label'. Set data.delimiter: \",\" in the recipe, or save the file with a tab.",
+        ),
         (
             "torn.parquet",
             b"PAR1",

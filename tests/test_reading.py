@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 
 import peftune
 from peftune.bundled import MODELS, bundled_folder
@@ -69,6 +71,58 @@ def write_records(path: Path, records: list[dict[str, str]]) -> Path:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
     return path
+
+
+LINES = '{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n'
+ARRAY = '[{"text": "x", "label": "a"},\n {"text": "y", "label": "b"}]\n'
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+@pytest.mark.parametrize(
+    "content",
+    [LINES, f"\n\n{LINES}", f"\ufeff{LINES}", ARRAY, f"\n [\n{ARRAY[1:]}", f"\ufeff{ARRAY}"],
+    ids=["lines", "blank lines", "lines, mark", "array", "array below", "array, mark"],
+)
+def test_json_lines_and_an_array_are_read_under_either_name(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    """What a file begins with says which of the two it is, as `datasets` reads it."""
+    table = read_file(written(tmp_path / name, content))
+
+    assert table.to_pylist() == [{"text": "x", "label": "a"}, {"text": "y", "label": "b"}]
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_one_row_of_json_is_a_row(name: str, tmp_path: Path) -> None:
+    """Under either name, as long as its values are single ones."""
+    table = read_file(written(tmp_path / name, LINES.splitlines()[0]))
+
+    assert table.to_pylist() == [{"text": "x", "label": "a"}]
+
+
+@pytest.mark.parametrize(("key", "mark"), [(";", ";"), ("|", "|"), ("\\t", "\t"), ("tab", "\t")])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "folder"])
+def test_the_recipe_says_what_stands_between_two_cells(
+    key: str, mark: str, name: str, tmp_path: Path
+) -> None:
+    """`data.delimiter` holds for every csv and tsv of the recipe, those of a folder too."""
+    content = 'text,label\n"x, y",a\nz,b\n'.replace('"x, y"', '"x@ y"').replace(",", mark)
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / ("folder/train.csv" if name == "folder" else name)
+    written(path, content.replace("@", ","))
+    place = {"dataset_name": str(path.parent)} if name == "folder" else {"train_file": str(path)}
+
+    section = DataSection.model_validate({"delimiter": key, **place})
+    table = read_split_tables(section)["train"].table
+
+    assert table.to_pylist() == [{"text": "x, y", "label": "a"}, {"text": "z", "label": "b"}]
+
+
+def test_a_header_of_one_column_may_hold_a_comma_in_quotes(tmp_path: Path) -> None:
+    """Such a name is one cell however it is read."""
+    table = read_file(written(tmp_path / "rows.csv", "text\nx;y\n"))
+
+    assert table.to_pylist() == [{"text": "x;y"}]
 
 
 # Comma- and tab-separated
@@ -599,6 +653,7 @@ def _kept(data: Any, folder: Path, **keys: Any) -> Task:  # noqa: ANN401 - of an
 
 
 FRAME = pd.DataFrame({"text": [f"t{i}" for i in range(8)], "label": ["a", "b"] * 4})
+ALLOWED = "Allowed: a pandas DataFrame, a datasets Dataset or DatasetDict, an Arrow table, or a dict with one of them for each split."
 
 
 @pytest.mark.parametrize(
@@ -644,6 +699,79 @@ def test_a_frames_text_stays_text(column: Any, expected: list[str], tmp_path: Pa
 
     assert texts(table) == expected
     assert table.column_names == ["text", "label"]
+
+
+IDS = datasets.Dataset.from_dict({"text": list(FRAME["text"]), "label": [1, 0] * 4})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        IDS.with_transform(lambda batch: {"seen": batch["text"]}),
+        IDS.with_format("torch"),
+        IDS.with_format("numpy", columns=["label"]),
+        IDS.with_format("pandas"),
+        IDS.select(range(7, -1, -1)).with_format("torch"),
+        datasets.DatasetDict({"train": IDS}).with_format("torch"),
+        {"train": IDS.with_transform(lambda batch: {"seen": batch["text"]})},
+        IDS.data.table,
+    ],
+    ids=["transform", "torch", "columns", "pandas", "selected", "dict", "dict of one", "arrow"],
+)
+def test_rows_are_read_as_they_are_stored(data: Any, tmp_path: Path) -> None:  # noqa: ANN401 - of any kind
+    """What a data set gives its user, tensors or what a transform makes, is no matter."""
+    first, again = (_kept(data, tmp_path / "run") for _ in range(2))
+
+    rows = {**by_text(first.train), **by_text(first.validation)}
+    assert rows == {text: 1 - index % 2 for index, text in enumerate(FRAME["text"])}
+    assert first.labels == ("0", "1")
+    assert first.fingerprint() == again.fingerprint()
+
+
+def by_text(rows: Rows) -> dict[str, Any]:
+    """Return the label of every text."""
+    return dict(zip(rows.texts, rows.labels, strict=True))
+
+
+def test_a_transform_that_is_not_applied_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run would otherwise read other texts than its user, without a word."""
+    _kept(IDS.with_transform(lambda batch: {"text": ["x"] * len(batch["text"])}), tmp_path / "run")
+
+    told = "\n".join(caplog.messages)
+    assert told == (
+        "data has a transform, which is not applied: its columns are read as they are stored. "
+        "Use map() for what a run is to read."
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [
+        (pd.Categorical(["b", "a"] * 4), ("a", "b")),
+        (pd.Categorical([1, 0] * 4), ("0", "1")),
+        (pd.array([1, 0] * 4, dtype="Int64"), ("0", "1")),
+        ([1.0, 0.0] * 4, ("0", "1")),
+        ([True, False] * 4, ("False", "True")),
+        (pd.array([True, False] * 4, dtype="boolean"), ("False", "True")),
+        (pd.Series([torch.tensor(1), torch.tensor(0)] * 4, dtype=object), ("0", "1")),
+        (pd.Series([np.int64(1), np.float32(0)] * 4, dtype=object), ("0", "1")),
+        (pd.Series([1, "0", 1.0, 0, "1.0", "0.0", np.int8(1), 0], dtype=object), ("0", "1")),
+    ],
+    ids=["words", "numbers", "Int64", "float", "bool", "boolean", "tensors", "numpy", "mixed"],
+)
+def test_a_label_of_a_frame_is_the_same_of_every_type(
+    column: Any,  # noqa: ANN401 - what a frame takes
+    names: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    """Rows alternate between the second label and the first, whatever pandas holds them in."""
+    task = _kept(FRAME.assign(label=column), tmp_path / "run")
+
+    assert task.labels == names
+    rows = {**by_text(task.train), **by_text(task.validation)}
+    assert rows == {text: 1 - index % 2 for index, text in enumerate(FRAME["text"])}
 
 
 def test_a_run_on_a_frame_is_repeated_by_its_recipe(tiny_base: Path, tmp_path: Path) -> None:
@@ -695,12 +823,22 @@ def test_rows_that_cannot_be_used_leave_nothing_behind(tmp_path: Path) -> None:
         (
             [{"text": "x"}],
             UsageError,
-            "data is of type list. Allowed: a pandas DataFrame, a datasets Dataset or DatasetDict, or a dict with one of them for each split.",
+            f"data is of type list. {ALLOWED} Make a Dataset of rows with datasets.Dataset.from_list, of columns with datasets.Dataset.from_dict.",
+        ),
+        (
+            {"text": ["x"], "label": ["a"]},
+            UsageError,
+            f"data['text'] is of type list. {ALLOWED} Make a Dataset of rows with datasets.Dataset.from_list, of columns with datasets.Dataset.from_dict.",
+        ),
+        (
+            datasets.Dataset.from_pandas(FRAME).to_iterable_dataset(),
+            UsageError,
+            f"data is of type IterableDataset. {ALLOWED} Rows that stream have no length to be split by; make a Dataset of them with datasets.Dataset.from_list(list(rows)).",
         ),
         (
             {"train": FRAME.iterrows()},
             UsageError,
-            "data['train'] is of type generator. Allowed: a pandas DataFrame, a datasets Dataset or DatasetDict, or a dict with one of them for each split.",
+            f"data['train'] is of type generator. {ALLOWED}",
         ),
         (
             pd.DataFrame([["x", "y"]], columns=["text", "text"]),

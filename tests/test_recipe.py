@@ -40,7 +40,7 @@ training:
 output_dir: runs/trial
 """
 DATA_KEYS = (
-    "accept_leakage, clean, dataset_config_name, dataset_name, empty_text, group_column, label_column, labels, "
+    "accept_leakage, clean, dataset_config_name, dataset_name, delimiter, empty_text, group_column, label_column, labels, "
     "max_test_examples, max_train_examples, max_validation_examples, revision, seed, splits, template, test_file, "
     "test_split, text_column, text_pair_column, train_examples_per_label, train_file, validation_file, validation_split"
 )
@@ -434,6 +434,112 @@ def test_an_unknown_recipe_is_refused_with_the_shipped_ones(
     assert str(caught.value) == (
         "quickstrat: there is no such recipe file or shipped recipe. "
         f"Did you mean 'quickstart'? Available: {', '.join(shipped_recipes())}."
+    )
+
+
+ROWS = "this is a file of rows, not a recipe. To learn from it: peftune run local-csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        *(
+            (name, "text,label\n" * 9000, f"{ROWS} data.train_file={name}")
+            for name in ("my.csv", "MY.TSV", "my.jsonl", "my.parquet", "my.arrow", "my.txt")
+        ),
+        ("my.json", '[{"text": "x", "label": "a"}]', f"{ROWS} data.train_file=my.json"),
+        (
+            "train.py",
+            "import peftune",
+            "this is a program, not a recipe, which is a YAML file. Run a script of your own with python train.py",
+        ),
+        (
+            "runs/recipe.yaml",
+            VALID,
+            "this is a run folder, not a recipe. Its recipe: runs/recipe.yaml",
+        ),
+        (
+            "mine/adapter_config.json",
+            "{}",
+            "this is an artifact, not a recipe. To start from it: peftune run RECIPE model.init_from=mine; to use it: peftune predict mine --text TEXT",
+        ),
+        (
+            "base/config.json",
+            "{}",
+            "this is a model, not a recipe. To learn on it: peftune run RECIPE model.name_or_path=base",
+        ),
+        (
+            "rows/train.csv",
+            "text,label",
+            "this is a folder of rows, not a recipe. To learn from it: peftune run local-csv data.train_file=null data.dataset_name=rows",
+        ),
+        (
+            "all/one.yaml",
+            VALID,
+            "this is a folder; name a recipe file, or a shipped recipe. It holds one.yaml.",
+        ),
+    ],
+)
+def test_what_is_no_recipe_is_told_by_what_it_is(
+    name: str, content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows, a program, or a folder in the place of a recipe: what it is, and the command for it."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text(content)
+    given = Path(name).parts[0]
+
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(given)
+
+    assert str(caught.value) == f"{given}: {message}"
+
+
+def test_a_recipe_may_be_json(tmp_path: Path) -> None:
+    """JSON is YAML, and a recipe says its version."""
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(YAML(typ="safe").load(VALID)))
+
+    assert read_recipe(path).name == "trial"
+
+
+@pytest.mark.parametrize("key", ["training.max_steps", "compare.training.lora.max_steps"])
+def test_no_steps_at_all_are_refused(read: Callable[..., Recipe], key: str) -> None:
+    """Trainer takes 0 for no limit, and trained."""
+    with pytest.raises(RecipeError) as caught:
+        read(VALID, f"{key}=0")
+
+    assert str(caught.value) == (
+        f"command line '{key}=0': {key}: 0 steps would train nothing, and transformers takes 0 "
+        "for no limit; give 1 or more, or -1 to train num_train_epochs (got 0)."
+    )
+
+
+@pytest.mark.parametrize("written", ['";"', '"\\t"', "'|'", "tab"])
+def test_a_delimiter_survives_writing(
+    read: Callable[..., Recipe], written: str, tmp_path: Path
+) -> None:
+    """A tab too, which YAML keeps in double quotes alone."""
+    place = "dataset_name: bundled:posts"
+    recipe = read(changed(place, f"{place}\n  delimiter: {written}"))
+
+    write_recipe(recipe, tmp_path / "written.yaml")
+
+    assert recipe.data.delimiter in (";", "\t", "|")
+    assert read_recipe(tmp_path / "written.yaml").data.delimiter == recipe.data.delimiter
+
+
+@pytest.mark.parametrize("written", ["''", ";;", '"\\n"', "'\"'"])
+def test_a_delimiter_is_one_character(read: Callable[..., Recipe], written: str) -> None:
+    """Neither a quote nor a line end, which have a meaning of their own."""
+    place = "dataset_name: bundled:posts"
+    with pytest.raises(RecipeError) as caught:
+        read(changed(place, f"{place}\n  delimiter: {written}"))
+
+    got = {"''": "", '"\\n"': "\n", "'\"'": '"'}.get(written, written)
+    assert str(caught.value) == (
+        'recipe.yaml:5:3: data.delimiter: must be one character, such as ";" or "\\t", and neither '
+        f"a quote nor a line end (got {got!r})."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from peftune.training.trainer import ClassifierTrainer
 
 WEIGHTS = "adapter_model.safetensors"
 EVAL_STEPS, MAX_STEPS = 3, 9
+SIZE = "per_device_train_batch_size"
 
 
 class PowerCutError(BaseException):
@@ -130,6 +131,34 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
         uninterrupted.artifact / WEIGHTS
     ).read_bytes()
     assert resumed.learning == uninterrupted.learning
+    assert (resumed.cost.examples_seen, uninterrupted.cost.examples_seen) == (72, 72)
+
+
+@pytest.mark.parametrize(
+    ("keys", "steps", "read"),
+    [
+        ((f"{SIZE}=32", "max_steps=1"), 1, 32),
+        ((f"{SIZE}=32", "max_steps=3"), 3, 36 + 32),
+        ((f"{SIZE}=8", "gradient_accumulation_steps=2", "max_steps=2"), 2, 32),
+        ((f"{SIZE}=8", "gradient_accumulation_steps=2", "max_steps=4"), 4, 36 + 16),
+        ((f"{SIZE}=8", "num_train_epochs=0.5"), 3, 24),
+        ((f"{SIZE}=16", "num_train_epochs=2"), 6, 72),
+    ],
+)
+def test_the_rows_that_steps_read_are_counted(
+    keys: Sequence[str], steps: int, read: int, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Of 36 rows: the last batch of an epoch is smaller, and what regularizers read is no row."""
+    chosen = recipe(
+        "data.max_train_examples=36",
+        "training.max_steps=-1",
+        *(f"training.{key}" for key in keys),
+        "forgetting.regularizers=[{type: kl-to-base, text: generated, sequences: 1, length: 4, pool: 2}]",
+    )
+
+    _, result = _trained(chosen, tmp_path, keep_checkpoints=False)
+
+    assert (result.steps, result.examples) == (steps, read)
 
 
 def test_two_runs_of_a_recipe_give_the_same_bytes(
@@ -248,7 +277,12 @@ def test_balanced_accuracy_counts_the_classes_that_have_rows() -> None:
 
 
 def _trained(
-    recipe: Recipe, checkpoints: Path, *, misled: bool = False, identity: str = "this"
+    recipe: Recipe,
+    checkpoints: Path,
+    *,
+    misled: bool = False,
+    identity: str = "this",
+    **options: Any,  # noqa: ANN401 - of `train`
 ) -> tuple[nn.Module, TrainingResult]:
     """Train without judging and saving; misled: what is learned is wrong for the validation rows."""
     chosen, task = resolve(recipe), load_task(recipe.data)
@@ -261,7 +295,13 @@ def _trained(
         chosen.model.name_or_path, chosen.strategy, labels=task.labels, use_cpu=True
     )
     return model, train(
-        model, task, chosen.training, checkpoints=checkpoints, run_identity=identity
+        model,
+        task,
+        chosen.training,
+        checkpoints=checkpoints,
+        run_identity=identity,
+        regularizers=chosen.forgetting.regularizers,
+        **options,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,6 +87,9 @@ def whole_texts(texts: Sequence[Text]) -> list[str]:
         message = (
             "predict takes a list of strings (got one string); for one text write predict([text])."
         )
+        raise UsageError(message)
+    if not isinstance(texts, Iterable):
+        message = f"predict takes a list of strings (got {type(texts).__name__})."
         raise UsageError(message)
     return [_whole(text, index) for index, text in enumerate(texts)]
 

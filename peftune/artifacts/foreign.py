@@ -14,6 +14,7 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrai
 from peftune.artifacts.classifier import Classifier
 from peftune.artifacts.foreign_config import lora_config, named_base, read_peft_config
 from peftune.artifacts.manifest import PEFT_CONFIG, WEIGHTS
+from peftune.artifacts.opened import written_by_trainer
 from peftune.artifacts.own_base import base_named_inside, largest_adapter
 from peftune.artifacts.tensors import ADAPTER_NAME, read_tensors
 from peftune.errors import ArtifactError, UsageError, first_line
@@ -62,6 +63,8 @@ def load_foreign_classifier(
     """
     if base is None or labels is None:
         message = f"'{folder.name}' carries no manifest, so it does not say to which base and labels it belongs. Pass both: base=… and labels=[…]."
+        if wrote := written_by_trainer(folder):
+            message = f"{message} {wrote}"
         raise UsageError(message)
     model, source = load_foreign_adapter(folder, base, device)
     inner = model.get_base_model()

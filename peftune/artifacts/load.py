@@ -21,7 +21,7 @@ from peftune.artifacts.tensors import insert_tensors
 from peftune.artifacts.whole_model import load_whole_model
 from peftune.errors import ArtifactError, UsageError
 from peftune.files.folder import SharedFolder
-from peftune.models.base import bare_model, choose_device
+from peftune.models.base import bare_model, choose_device, listed_labels
 from peftune.models.prepare import check_length, preparation_of, prepare_model
 from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer, remembered_sha256
@@ -58,14 +58,15 @@ def load(
         BaseModelError: the base cannot be found.
         UsageError: labels are given for an artifact that has its own, or missing for one without.
     """
+    names = None if labels is None else listed_labels(labels)
     folder = find_artifact(artifact)
     if MANIFEST not in folder.entries and is_peft_folder(folder):
         return load_foreign_classifier(
-            folder, base=base, labels=labels, device=choose_device(use_cpu=use_cpu)
+            folder, base=base, labels=names, device=choose_device(use_cpu=use_cpu)
         )
     opened = open_artifact(folder)
     manifest = opened.manifest
-    if labels is not None and list(labels) != manifest.labels:
+    if names is not None and list(names) != manifest.labels:
         message = f"'{opened.name}' has the labels {', '.join(manifest.labels)}, in this order. Leave labels out."
         raise UsageError(message)
     if not has_head(manifest.task_name):

@@ -166,4 +166,13 @@ def _no_manifest(folder: SharedFolder) -> str:
         if inside
         else "Name the adapter/ or model/ folder of a run."
     )
+    if wrote := written_by_trainer(folder):
+        hint = wrote
     return f"'{folder.name}' holds no {MANIFEST}, so it is no artifact of peftune. {hint}"
+
+
+def written_by_trainer(folder: SharedFolder) -> str:
+    """Say what to do with a folder that transformers' Trainer wrote; nothing of any other."""
+    if "training_args.bin" not in folder.entries:
+        return ""
+    return "Trainer wrote it; peftune.save(model, folder) writes the artifact of a model that peftune.prepare returned."

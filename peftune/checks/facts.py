@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -34,6 +34,8 @@ class SplitFacts:
             are left out, (rows,), uint64.
         left_out: numbers of the rows that cleaning, or `empty_text: drop`, leaves out.
         tokens: how many tokens each text has, (rows,), int32; None for language modeling.
+        respelled: how the label of a row is written where that is not its name, by number: `1.0`
+            of the label `1`.
     """
 
     name: str
@@ -45,6 +47,7 @@ class SplitFacts:
     keys: NDArray[np.uint64]
     left_out: frozenset[int]
     tokens: NDArray[np.int32] | None
+    respelled: Mapping[int, str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[int, str]]:
         """Go through the rows with text, with their numbers."""

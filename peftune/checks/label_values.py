@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from peftune.checks.facts import DataFacts
 from peftune.checks.places import rows_in_words, some
 from peftune.checks.result import CLASSES, LABELLED, Check, CheckResult
+from peftune.data.label_cells import label_key
 from peftune.errors import suggestion
 
 _NOTHING = re.compile(r"nan|null|n/a|#n/a|undefined|\?|-", re.IGNORECASE)
@@ -17,6 +18,7 @@ _LIKE_LATIN = str.maketrans(
     "аеорсухіјѕԁһԛԝӏвкмнтɡοανρτυικεηІ",
     "aeopcyxijsdhqwlbkmhtgoavptuikenl",
 )
+_BINARY = {"0": "0", "false": "0", "1": "1", "true": "1"}
 _SHOWN = 5
 _FEW_ROWS = 20
 
@@ -42,7 +44,7 @@ LOOK_ALIKE = Check(
     code="look-alike-labels",
     worst="fail",
     looks_for="One label is written in several ways (`pos`, `Pos`, ` pos`, a letter of another alphabet), which makes a class of each.",
-    rule="Two labels are equal without case, white space, hyphens, unseen characters and Unicode forms, and with Cyrillic and Greek letters taken for the Latin ones that they look like. Not where `data.labels` names them all.",
+    rule="Two labels are equal without case, white space, hyphens, unseen characters and Unicode forms, and with Cyrillic and Greek letters taken for the Latin ones that they look like, or 0 and 1 stand beside false and true. Not where `data.labels` names them all. A warning where they are one number or one truth value, such as `1` and `1.0` or `True` and `true`, which are read as one label.",
     remedy="Write the label in one way, or name every one in data.labels.",
     sound="No two labels look alike.",
     tasks=CLASSES,
@@ -106,9 +108,10 @@ def find_unknown(facts: DataFacts) -> CheckResult | None:
 def find_look_alikes(facts: DataFacts) -> CheckResult | None:
     """Look for labels that differ in what a reader does not see."""
     written: dict[str, dict[str, int]] = {}
+    seen = _seen_among({label for counts in facts.label_counts.values() for label in counts})
     for counts in facts.label_counts.values():
         for label, count in counts.items():
-            forms = written.setdefault(_seen(label), {})
+            forms = written.setdefault(seen(label), {})
             forms[label] = forms.get(label, 0) + count
     named = set(facts.section.labels or ())
     rare: dict[str, str] = {}
@@ -117,9 +120,35 @@ def find_look_alikes(facts: DataFacts) -> CheckResult | None:
         rare |= {label: common for label in forms if label != common and label not in named}
     rows = _rows_with(facts, rare)
     if not some(rows):
-        return None
+        return _one_label_in_several_spellings(facts)
     shown = [f"{_shown(label)} beside {_shown(common)}" for label, common in rare.items()]
     return LOOK_ALIKE.found(f"{rows_in_words(rows)} with {', '.join(shown[:_SHOWN])}.", rows)
+
+
+def _one_label_in_several_spellings(facts: DataFacts) -> CheckResult | None:
+    """Tell of labels that are read as one although they are written in several ways."""
+    ways: dict[str, dict[str, None]] = {}
+    for split in facts.splits.values():
+        for row, labels in split.labelled():
+            for label in labels:
+                ways.setdefault(label, {})[split.respelled.get(row, label)] = None
+    several = {label: forms for label, forms in ways.items() if len(forms) > 1}
+    rows = {
+        name: [
+            row
+            for row, labels in split.labelled()
+            if row in split.respelled and several.keys() & labels
+        ]
+        for name, split in facts.splits.items()
+    }
+    if not some(rows):
+        return None
+    shown = ", ".join(" and ".join(map(_shown, sorted(forms))) for forms in several.values())
+    return LOOK_ALIKE.found(
+        f"{rows_in_words(rows)} with a label in another spelling, read as one: {shown}.",
+        rows,
+        status="warn",
+    )
 
 
 def find_placeholders(facts: DataFacts) -> CheckResult | None:
@@ -145,6 +174,13 @@ def find_many(facts: DataFacts) -> CheckResult | None:
         f"{rows} training rows have {len(counts)} different labels, such as {_listed(list(counts)[:3])}.",
         {},
     )
+
+
+def _seen_among(labels: set[str]) -> Callable[[str], str]:
+    """Return what a reader takes a label for; among 0 and 1, a truth value is one of them."""
+    if {label_key(label) for label in labels} <= _BINARY.keys():
+        return lambda label: _BINARY[label_key(label)]
+    return _seen
 
 
 def _seen(label: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from peftune.checks.length_counts import token_counts
 from peftune.data.cells import cell_text
 from peftune.data.clean import Cleaning
 from peftune.data.keys import NO_TEXT, text_keys
-from peftune.data.label_cells import NUMBER
+from peftune.data.label_cells import label_finder, label_key, label_spellings
 from peftune.data.label_texts import LabelTexts, label_texts
 from peftune.data.split_tables import SplitTable
 from peftune.data.strings import Strings
@@ -45,8 +45,14 @@ def data_facts(
         DataError: a column is missing.
     """
     names = _names(recipe, tables["train"])
+    written = {
+        split: label_texts(recipe.task, table, recipe.data.label_column, recipe.data.labels)
+        for split, table in tables.items()
+    }
+    name_of = _naming(names, written["train"])
     splits: dict[str, SplitFacts] = {
-        split: _split(recipe, table, cleaning, names, tokenizer) for split, table in tables.items()
+        split: _split(recipe, table, cleaning, tokenizer, written=written[split], name_of=name_of)
+        for split, table in tables.items()
     }
     return DataFacts(
         kind=recipe.task,
@@ -63,12 +69,14 @@ def _split(
     recipe: Recipe,
     table: SplitTable,
     cleaning: Cleaning,
-    names: tuple[str, ...] | None,
     tokenizer: PreTrainedTokenizerBase,
+    *,
+    written: Sequence[LabelTexts],
+    name_of: Callable[[str], str],
 ) -> SplitFacts:
     section, columns = recipe.data, table.table.column_names
     texts = cleaning.texts[table.split]
-    labels = label_texts(recipe.task, table, section.label_column, section.labels)
+    labels = [None if found is None else tuple(map(name_of, found)) for found in written]
     keys = text_keys(texts)
     left_out = cleaning.dropped if table.split == "train" else frozenset()
     if section.empty_text == "drop":
@@ -79,7 +87,8 @@ def _split(
         name=table.split,
         source=table.name,
         texts=texts,
-        labels=[_by_name(found, names) for found in labels],
+        labels=labels,
+        respelled=_respelled(written, labels),
         ids=_cells(table, "id") if "id" in columns else None,
         groups=None if section.group_column is None else _cells(table, section.group_column),
         keys=keys,
@@ -98,12 +107,33 @@ def _names(recipe: Recipe, train: SplitTable) -> tuple[str, ...] | None:
     return train.class_names.get(column)
 
 
-def _by_name(labels: LabelTexts, names: tuple[str, ...] | None) -> LabelTexts:
-    """Write ids as names; where names are numbers themselves, a number is a name."""
-    if labels is None or names is None or any(NUMBER.fullmatch(name) for name in names):
-        return labels
-    ids = {str(index): name for index, name in enumerate(names)}
-    return tuple(label if label in names else ids.get(label, label) for label in labels)
+def _naming(names: tuple[str, ...] | None, train: Sequence[LabelTexts]) -> Callable[[str], str]:
+    """Return what names a label as training does: by its id, or however else it is written.
+
+    A label that is unknown stays as it is written. Where the names are the labels of train, an id
+    is unknown too.
+    """
+    spelled = names or tuple(
+        dict.fromkeys(
+            label_spellings([label for labels in train for label in labels or ()]).values()
+        )
+    )
+    find = label_finder(spelled, ids=names is not None)
+
+    def name_of(label: str) -> str:
+        index = find(label)
+        return label if index is None else spelled[index]
+
+    return name_of
+
+
+def _respelled(written: Sequence[LabelTexts], labels: Sequence[LabelTexts]) -> dict[int, str]:
+    """Find the rows whose one label is written in another way than its name, and not as its id."""
+    return {
+        row: said[0]
+        for row, (said, named) in enumerate(zip(written, labels, strict=True))
+        if said and named and said != named and label_key(said[0]) == label_key(named[0])
+    }
 
 
 def _cells(table: SplitTable, name: str) -> Strings:

@@ -10,6 +10,7 @@ from typing import Any
 
 from peftune.data.html_text import without_html
 from peftune.data.keys import NO_TEXT, text_keys
+from peftune.data.label_cells import label_key
 from peftune.data.label_texts import LabelTexts, label_texts
 from peftune.data.leakage import sequence_keys, shares_a_sequence
 from peftune.data.split_tables import SplitTable
@@ -153,9 +154,13 @@ def _repeated(cleaning: Cleaning, labels: Sequence[LabelTexts] | None) -> frozen
             rows.setdefault(key, []).append(row)
     leaving: set[int] = set()
     for equal in rows.values():
-        one_label = labels is None or len({labels[row] for row in equal}) == 1
+        one_label = labels is None or len({_compared(labels[row]) for row in equal}) == 1
         leaving.update(equal[1:] if one_label else equal)
     return frozenset(leaving)
+
+
+def _compared(labels: LabelTexts) -> LabelTexts:
+    return None if labels is None else tuple(map(label_key, labels))
 
 
 def _leaked(cleaning: Cleaning, general: Sequence[Any]) -> frozenset[int]:

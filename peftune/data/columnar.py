@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -15,16 +17,22 @@ from peftune.errors import DataError, first_line
 _BATCH = 2**14
 """Rows that are read before they become a part of the table."""
 
+_FEATURES = b"huggingface"
+"""Metadata in which `datasets` writes the features of a file's columns."""
+
 
 def read_parquet(path: Path) -> pa.Table:
     """Read a parquet file; columns keep their types, and text that is kept as a dictionary is text.
+
+    What `datasets` has noted of the columns stays with the table, for `class_names_of`.
 
     Raises:
         DataError: it is no readable parquet file.
     """
     try:
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
-            return _grown(file.schema_arrow, file.iter_batches(batch_size=_BATCH))
+            table = _grown(file.schema_arrow, file.iter_batches(batch_size=_BATCH))
+            return _with_features(table, file.schema_arrow)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = f"'{path}' is no readable parquet file: {first_line(error)}."
         raise DataError(message) from error
@@ -44,10 +52,52 @@ def read_arrow(path: Path) -> pa.Table:
             file.seek(0)
             table = pa.ipc.open_file(file).read_all()
         table.validate(full=True)
-        return pa.table([plain(column) for column in table.columns], names=table.column_names)
+        read = pa.table([plain(column) for column in table.columns], names=table.column_names)
+        return _with_features(read, table.schema)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = f"'{path}' is no readable Arrow file: {first_line(error)}."
         raise DataError(message) from error
+
+
+def class_names_of(table: pa.Table, *, source: str) -> dict[str, tuple[str, ...]]:
+    """Return the names of ids, by column, that `datasets` has noted in a file that it wrote.
+
+    Those are the names of `ClassLabel` columns, and of columns that hold lists of such.
+
+    Args:
+        table: from `read_parquet` or `read_arrow`; any other has no names.
+        source: name of the table in messages.
+
+    Raises:
+        DataError: the note is not what `datasets` writes.
+    """
+    written = (table.schema.metadata or {}).get(_FEATURES)
+    if written is None:
+        return {}
+    try:
+        features = json.loads(written)["info"]["features"]
+        names = {column: _names(feature) for column, feature in features.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{source}: the features that the file's metadata name under 'huggingface' cannot be read ({type(error).__name__}: {first_line(error)}). Write the file again with datasets, or without these metadata."
+        raise DataError(message) from error
+    return {column: found for column, found in names.items() if found}
+
+
+def _names(feature: Any) -> tuple[str, ...]:  # noqa: ANN401 - what JSON holds
+    """Find the names in a feature; those of a list are its element's."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return _names(feature[0])
+    if not isinstance(feature, dict):
+        return ()
+    if feature.get("_type") == "ClassLabel":
+        names = feature.get("names") or ()
+        return tuple(name for name in names if isinstance(name, str))
+    return _names(feature["feature"]) if "feature" in feature else ()
+
+
+def _with_features(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    written = (schema.metadata or {}).get(_FEATURES)
+    return table if written is None else table.replace_schema_metadata({_FEATURES: written})
 
 
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

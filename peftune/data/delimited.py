@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ _BATCH = 2**20
 """Characters that are read before they become a part of the table."""
 
 _SHOWN = 60
+
+_DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+"""What files are delimited by, in words."""
 
 _FAULTS = {
     "unexpected end of data": "a quote is opened in this row and never closed. Close it, or write a quote that is part of the text twice, in a cell in quotes.",
@@ -42,13 +46,13 @@ def read_delimited(path: Path, delimiter: str) -> pa.Table:
 
     Raises:
         DataError: a row has more or fewer cells than there are columns, or quotes that do not
-            match; with its line.
+            match, with its line; or another delimiter stands in the first line.
     """
     table = GrowingTable()
     with open_utf8(path, newline="") as file, _large_cells():
         rows = _rows(file, delimiter, path)
         _, names = next(rows, (1, []))
-        _check_header(names, path)
+        _check_header(names, path, delimiter)
         table.append(_batch([], names))
         for batch in _batches(rows, names, path):
             table.append(batch)
@@ -72,13 +76,26 @@ def _rows(file: TextIO, delimiter: str, path: Path) -> Iterator[tuple[int, list[
             yield line, row
 
 
-def _check_header(names: list[str], path: Path) -> None:
+def _check_header(names: list[str], path: Path, delimiter: str) -> None:
     if not any(name.strip() for name in names):
         message = f"'{path}' is empty; its first line must name the columns."
         raise DataError(message)
     if any("\0" in name for name in names):
         message = f"'{path}' has zero bytes in its first line. It looks like UTF-16. Save the file as UTF-8."
         raise DataError(message)
+    if len(names) == 1 and (other := _other_delimiter(names[0], delimiter)):
+        asked = _DELIMITERS.get(delimiter, repr(delimiter))
+        message = f"'{path}' has one column with {asked} between two cells, and several with {_DELIMITERS[other]}: {_cut(names[0])!r}. Set data.delimiter: {json.dumps(other)} in the recipe, or save the file with {asked}."
+        raise DataError(message)
+
+
+def _other_delimiter(header: str, delimiter: str) -> str | None:
+    """Return what else may stand between the names of the columns, if they are several then."""
+    for other in sorted(_DELIMITERS, key=header.count, reverse=True):
+        names = [name.strip() for name in header.split(other)]
+        if other != delimiter and len(names) > 1 and all(names) and len(set(names)) == len(names):
+            return other
+    return None
 
 
 def _batches(
@@ -104,9 +121,12 @@ def _batch(rows: list[list[str]], names: list[str]) -> pa.RecordBatch:
 
 
 def _ragged(line: int, row: list[str], names: list[str], path: Path) -> str:
-    cells = " | ".join(row)
-    shown = cells if len(cells) <= _SHOWN else f"{cells[:_SHOWN]}…"
+    shown = _cut(" | ".join(row))
     return f"'{path}' line {line}: {len(row)} cells, but {len(names)} columns ({', '.join(names)}): {shown!r}. Put a cell that holds a delimiter or a line end in quotes."
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 @contextmanager

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from peftune.data.columnar import read_arrow, read_parquet
 from peftune.data.delimited import read_delimited
-from peftune.data.json_rows import read_json_array, read_json_lines
+from peftune.data.json_rows import read_json
 from peftune.errors import DataError
 
+_DELIMITED = {".csv": ",", ".tsv": "\t"}
+"""What stands between two cells, by the ending of the file's name."""
+
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".csv": partial(read_delimited, delimiter=","),
-    ".tsv": partial(read_delimited, delimiter="\t"),
-    ".json": read_json_array,
-    ".jsonl": read_json_lines,
+    ".json": read_json,
+    ".jsonl": read_json,
     ".parquet": read_parquet,
     ".arrow": read_arrow,
 }
 
-FILE_KINDS = tuple(_READERS)
+FILE_KINDS = (*_DELIMITED, *_READERS)
 
 
-def read_file(path: Path) -> pa.Table:
+def read_file(path: Path, *, delimiter: str | None = None) -> pa.Table:
     """Read a table of rows.
 
     Text stays text: `NA`, `null`, `00123` and an empty cell keep their characters, because every
@@ -34,6 +34,7 @@ def read_file(path: Path) -> pa.Table:
 
     Args:
         path: a csv, tsv, json, jsonl, parquet or arrow file.
+        delimiter: what stands between two cells of a csv or tsv; None is a comma or a tab.
 
     Raises:
         DataError: the file is missing, of another kind, or cannot be read; with line and cause.
@@ -41,7 +42,10 @@ def read_file(path: Path) -> pa.Table:
     if not path.is_file():
         message = f"There is no file '{path}'. A relative path in a recipe starts from the recipe's folder."
         raise DataError(message)
-    reader = _READERS.get(path.suffix.lower())
+    kind = path.suffix.lower()
+    if kind in _DELIMITED:
+        return read_delimited(path, delimiter or _DELIMITED[kind])
+    reader = _READERS.get(kind)
     if reader is None:
         message = f"'{path}' is of no known kind. Allowed: {', '.join(FILE_KINDS)}."
         raise DataError(message)

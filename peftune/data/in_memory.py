@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import pyarrow as pa
 import pyarrow.compute
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset, DatasetDict
 
-Split: TypeAlias = Union["pd.DataFrame", "Dataset"]
+logger = logging.getLogger(__name__)
+
+Split: TypeAlias = Union["pd.DataFrame", "Dataset", pa.Table]
 RowsInMemory: TypeAlias = Union[Split, "DatasetDict", Mapping[str, Split]]
 """A table of rows, from which the other splits are taken; or one for each split, by name."""
+
+_ALLOWED = "a pandas DataFrame, a datasets Dataset or DatasetDict, an Arrow table, or a dict with one of them for each split"
 
 DATA = "data"
 """Folder of the rows in the run folder."""
@@ -33,7 +38,9 @@ DATA = "data"
 def kept_rows(data: RowsInMemory, section: DataSection, folder: Path) -> Iterator[DataSection]:
     """Write rows into a run folder, and name them as the source of a recipe's rows.
 
-    Rows that were written are removed again if an error comes from inside of the `with`.
+    Of a data set the columns are read as they are stored, whatever `set_format` makes of them; a
+    transform is not applied. Rows that were written are removed again if an error comes from
+    inside of the `with`.
 
     Args:
         data: what to learn from, with the columns that the recipe names.
@@ -76,11 +83,49 @@ def _dataset_of(part: object, name: str) -> Dataset:
     import pandas as pd
 
     if isinstance(part, datasets.Dataset):
-        return part
+        return _stored(part, name)
     if isinstance(part, pd.DataFrame):
         return as_dataset(_table_of(part, name))
-    message = f"{name} is of type {type(part).__name__}. Allowed: a pandas DataFrame, a datasets Dataset or DatasetDict, or a dict with one of them for each split."
+    if hasattr(part, "__arrow_c_stream__"):  # Arrow's own tables, and those of polars
+        return as_dataset(_unpacked(part, name))
+    message = f"{name} is of type {type(part).__name__}. Allowed: {_ALLOWED}.{_way_out(part)}"
     raise UsageError(message)
+
+
+def _stored(part: Dataset, name: str) -> Dataset:
+    """Return a data set that gives its columns as they are stored."""
+    if part.format["type"] == "custom":
+        logger.warning(
+            "%s has a transform, which is not applied: its columns are read as they are stored. Use map() for what a run is to read.",
+            name,
+        )
+    return part.with_format(None)
+
+
+def _unpacked(part: Any, name: str) -> pa.Table:  # noqa: ANN401 - what gives Arrow data
+    """Read a table of another library; text that is kept as a dictionary is text."""
+    try:
+        table = pa.table(part)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        message = (
+            f"{name} cannot be read as an Arrow table ({first_line(error)}). Pass {_ALLOWED}."
+        )
+        raise UsageError(message) from error
+    columns = [plain(column) for column in table.columns]
+    return pa.table(columns, names=table.column_names).replace_schema_metadata(
+        table.schema.metadata
+    )
+
+
+def _way_out(part: object) -> str:
+    """Say what makes a table of rows that are in no table."""
+    import datasets
+
+    if isinstance(part, datasets.IterableDataset):
+        return " Rows that stream have no length to be split by; make a Dataset of them with datasets.Dataset.from_list(list(rows))."
+    if isinstance(part, (list, tuple)):
+        return " Make a Dataset of rows with datasets.Dataset.from_list, of columns with datasets.Dataset.from_dict."
+    return ""
 
 
 def _table_of(frame: pd.DataFrame, name: str) -> pa.Table:
@@ -105,6 +150,9 @@ def _array_of(values: pd.Series, place: str) -> pa.Array | pa.ChunkedArray:
     try:
         return plain(pa.array(values, from_pandas=True))
     except (pa.ArrowInvalid, pa.ArrowTypeError):
+        if any(hasattr(value, "tolist") for value in values):  # tensors, and numbers of numpy
+            items = [value.tolist() if hasattr(value, "tolist") else value for value in values]
+            return _array_of(pd.Series(items, dtype=object), place)
         texts = [None if is_missing(value) or value is pd.NA else str(value) for value in values]
         return pa.array(texts, pa.string())
     except UnicodeEncodeError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 
@@ -18,11 +19,41 @@ Record = dict[str, Any]
 NESTED = b"peftune.nested"
 """Metadata of a column that holds lists or objects: the number of the first such row."""
 
+_LOOKED_AT = 1000
+"""Lines, and characters, of a file that are looked at to see what it holds."""
+
+_SHOWN = 5
+
 _BATCH = 1000
 """Rows that are read before they become a part of the table."""
 
 _LARGE_BATCH = 2**20
 """Characters of the file after which fewer rows become a part too."""
+
+
+def read_json(path: Path) -> pa.Table:
+    """Read JSON lines or a JSON array of objects, whichever a file holds, as `datasets` does.
+
+    People give both kinds of file either name. A bracket before the first brace says that it is an
+    array; two lines that begin with a brace, that it is lines.
+
+    Raises:
+        DataError: it is neither, or an object names a field twice; with its line where it has one.
+    """
+    with open_utf8(path, newline="\n") as file:
+        begins = [
+            start for line in itertools.islice(file, _LOOKED_AT) if (start := line.strip()[:1])
+        ]
+        file.seek(0)
+        is_array = _opens_array(file)
+    lines = begins[:2] == ["{", "{"] or path.suffix.lower() == ".jsonl"
+    return read_json_lines(path) if lines and not is_array else read_json_array(path)
+
+
+def _opens_array(file: TextIO) -> bool:
+    """Say whether an array of objects begins: a bracket, then a brace or its end, blanks aside."""
+    start = "".join(file.read(_LOOKED_AT).split())[:2]
+    return start in ("[{", "[]")
 
 
 def read_json_lines(path: Path) -> pa.Table:
@@ -39,13 +70,18 @@ def read_json_lines(path: Path) -> pa.Table:
 
 
 def read_json_array(path: Path) -> pa.Table:
-    """Read an array of JSON objects, one a row; the whole file is in memory meanwhile.
+    """Read an array of JSON objects, one a row, or one row alone; the whole file is in memory meanwhile.
 
     Raises:
         DataError: the file is no such array, or an object names a field twice.
     """
     place = f"'{path}'"
     rows = _parsed(read_utf8(path), place)
+    if isinstance(rows, dict) and rows:
+        if any(isinstance(value, (list, dict)) for value in rows.values()):
+            message = f"{place} must hold a JSON array of objects, one a row; it holds one object, with {', '.join(map(repr, list(rows)[:_SHOWN]))}. Write its rows as [{{...}}, {{...}}], or one a line."
+            raise DataError(message)
+        rows = [rows]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         message = f"{place} must hold a JSON array of objects, one a row."
         raise DataError(message)

@@ -5,15 +5,74 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from peftune.data.cells import counted, is_missing, label_text, numbered
 from peftune.errors import DataError, suggestion
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_CELLS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
+_WHOLE = re.compile(r"(-?\d+)\.0*")
+_TRUTH = {"false": "0", "true": "1"}
+_CELLS = {"0": 0.0, "false": 0.0, "1": 1.0, "true": 1.0}
 _NOT_KNOWN = math.nan
+
+
+def label_key(label: str) -> str:
+    """Return what a label is compared by, so that every kind of file says the same.
+
+    A column of whole numbers with a gap is written `1.0` by pandas and `1` by everybody else, and
+    a truth value is `True` in a csv of pandas and `true` in JSON.
+    """
+    whole = _WHOLE.fullmatch(label)
+    number = whole[1] if whole else label
+    if number == "-0":
+        return "0"
+    lower = number.lower()
+    return lower if lower in _TRUTH else number
+
+
+def label_finder(names: Sequence[str], *, ids: bool = True) -> Callable[[str], int | None]:
+    """Return what finds the id of a label's text, or None where it is not a label.
+
+    A name is found as it is written, then by its `label_key`. Where the names are 0 and 1, a truth
+    value is one of them.
+
+    Args:
+        names: label names in the order of their ids.
+        ids: find a label by its id too, unless names are numbers themselves: then a number is a
+            name or a mistake, and never an id. Nor is it one of the names true and false in this
+            order: 1 may then be meant as true.
+    """
+    keys = [label_key(name) for name in names]
+    times = Counter(keys)
+    by_key = {key: index for index, key in enumerate(keys) if times[key] == 1}
+    if set(keys) == set(_TRUTH.values()):
+        by_key |= {word: keys.index(number) for word, number in _TRUTH.items()}
+    if ids and keys != ["true", "false"] and not any(NUMBER.fullmatch(name) for name in names):
+        by_key |= {str(index): index for index in range(len(names))}
+    by_name = {name: index for index, name in enumerate(names)}
+
+    def find(text: str) -> int | None:
+        index = by_name.get(text)
+        return by_key.get(label_key(text)) if index is None else index
+
+    return find
+
+
+def label_spellings(labels: Sequence[str]) -> dict[str, str]:
+    """Return the name of every different label in a column, by how it is written.
+
+    Labels keep their spelling, unless one is written in several ways that mean the same: then all
+    are named by their `label_key`.
+    """
+    keys = {label: label_key(label) for label in labels}
+    shared = {key for key, times in Counter(keys.values()).items() if times > 1}
+    for alike in (NUMBER.fullmatch, _TRUTH.get):
+        if any(map(alike, shared)):
+            shared |= set(filter(alike, keys.values()))
+    return {label: key if key in shared else label for label, key in keys.items()}
 
 
 def class_ids(
@@ -30,7 +89,7 @@ def class_ids(
     Raises:
         DataError: labels are missing or unknown; with the first row numbers.
     """
-    index_of = _ids_of(names)
+    find = label_finder(names)
     missing: list[int] = []
     unknown: dict[str, list[int]] = {}
     ids = []
@@ -38,8 +97,8 @@ def class_ids(
         text = "" if is_missing(values[row]) else label_text(values[row])
         if not text.strip():
             missing.append(row)
-        elif text in index_of:
-            ids.append(index_of[text])
+        elif (index := find(text)) is not None:
+            ids.append(index)
         else:
             unknown.setdefault(text, []).append(row)
     _refuse_missing(missing, source)
@@ -55,7 +114,7 @@ def labels_of_cells(
     for row in rows:
         cells = []
         for name, values in zip(names, columns, strict=True):
-            text = "" if is_missing(values[row]) else label_text(values[row]).strip().lower()
+            text = "" if is_missing(values[row]) else label_key(label_text(values[row]).strip())
             if text and text not in _CELLS:
                 message = f"{source}: row {row} has '{values[row]}' in '{name}'. A label column of multi-label holds 0 or 1, or nothing where it is not known."
                 raise DataError(message)
@@ -76,7 +135,7 @@ def labels_of_lists(
     source: str,
 ) -> tuple[tuple[float, ...], ...]:
     """Read lists of labels, by name or id; an empty list says that none applies."""
-    index_of = _ids_of(names)
+    find = label_finder(names)
     found, missing = [], []
     unknown: dict[str, list[int]] = {}
     for row in rows:
@@ -85,10 +144,11 @@ def labels_of_lists(
             missing.append(row)
             continue
         texts = [label_text(label) for label in named(labels, known, names)]
-        for text in texts:
-            if text not in index_of:
+        ids = {text: find(text) for text in texts}
+        for text, index in ids.items():
+            if index is None:
                 unknown.setdefault(text, []).append(row)
-        said = {index_of[text] for text in texts if text in index_of}
+        said = set(ids.values())
         found.append(tuple(float(index in said) for index in range(len(names))))
     _refuse_missing(missing, source)
     _refuse_unknown(unknown, names, source)
@@ -125,20 +185,14 @@ def numbers(values: Sequence[Any], rows: Sequence[int], *, source: str) -> tuple
     return tuple(found)
 
 
-def _ids_of(names: Sequence[str]) -> dict[str, int]:
-    index_of = {name: index for index, name in enumerate(names)}
-    if not any(NUMBER.fullmatch(name) for name in names):
-        # Where names are numbers themselves, a number is a name or a mistake, never an id.
-        index_of |= {str(index): index for index in range(len(names))}
-    return index_of
-
-
 def named(labels: list[Any], known: Sequence[str], names: Sequence[str]) -> list[Any]:
     """Turn the ids of a ClassLabel feature into its names, unless the recipe renames them."""
     if not set(known) <= set(names):
         return labels
     return [
-        known[label] if isinstance(label, int) and 0 <= label < len(known) else label
+        known[label]
+        if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(known)
+        else label
         for label in labels
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftune.data.cells import is_missing, label_text
-from peftune.data.label_cells import listed, named
+from peftune.data.label_cells import label_key, listed, named
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import column
 from peftune.recipe.task import TaskName
@@ -14,7 +14,7 @@ from peftune.recipe.task import TaskName
 LabelTexts = tuple[str, ...] | None
 """The labels of a row: one, or those that apply in multi-label; None where nothing is said."""
 
-_YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false", "")
+_YES, _NO = ("1", "true"), ("0", "false", "")
 
 
 def label_texts(
@@ -56,7 +56,7 @@ def _said(names: Sequence[str], cells: Sequence[Any]) -> LabelTexts:
         return None
     found = []
     for name, cell in zip(names, cells, strict=True):
-        text = "" if is_missing(cell) else label_text(cell).strip().lower()
+        text = "" if is_missing(cell) else label_key(label_text(cell).strip())
         if text in _YES:
             found.append(name)
         elif text not in _NO:

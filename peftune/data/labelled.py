@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peftune.data.labels import read_labels
 from peftune.data.rows import Rows, check_rows
-from peftune.data.split_tables import SplitTable
+from peftune.data.split_tables import split_table
 from peftune.data.tables import read_file
 from peftune.data.text_column import TextColumns, texts_of
 from peftune.errors import UsageError
@@ -39,7 +39,7 @@ def read_labelled(
     if empty_text not in ("error", "drop", "keep"):
         message = f"empty_text must be error, drop or keep (got '{empty_text}')."
         raise UsageError(message)
-    table = SplitTable("test", f"'{path.name}'", read_file(path), {})
+    table = split_table("test", f"'{path.name}'", read_file(path))
     columns = TextColumns(text) if isinstance(text, str) else text
     rows, _ = check_rows(
         texts_of(table, columns),

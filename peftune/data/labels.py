@@ -12,6 +12,7 @@ from peftune.data.cells import is_missing, label_text
 from peftune.data.label_cells import (
     NUMBER,
     class_ids,
+    label_spellings,
     labels_of_cells,
     labels_of_lists,
     listed,
@@ -101,10 +102,13 @@ def read_labels(
 def label_names(values: Sequence[Any], *, source: str) -> tuple[str, ...]:
     """Find the label names in a column: its different values, sorted; numbers by value.
 
+    One label that is written in several ways, such as `1` and `1.0`, is one name.
+
     Raises:
         DataError: there are fewer than two.
     """
-    names = {label_text(value) for value in values if not is_missing(value)}
+    written = [label_text(value) for value in values if not is_missing(value)]
+    names = set(label_spellings(written).values())
     numeric = all(NUMBER.fullmatch(name) for name in names)
     ordered = tuple(sorted(names, key=(lambda name: (float(name), name)) if numeric else None))
     if len(ordered) < 2:  # noqa: PLR2004 - one class leaves nothing to learn

@@ -21,12 +21,16 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PLAIN = (".csv", ".tsv", ".json", ".jsonl")
 
 
-def read_saved_dataset(folder: Path) -> Dataset | DatasetDict:
+def read_saved_dataset(folder: Path, *, delimiter: str | None = None) -> Dataset | DatasetDict:
     """Open a folder written by `datasets`, by `save_to_disk` or for `load_dataset`.
 
     Arrow files are mapped into memory where they lie. In a folder for `load_dataset`, csv, tsv and
     json files are found as `datasets` finds them and read as `read_file` reads: `datasets` would
     turn `NA` into nothing, and `00123` into a number.
+
+    Args:
+        folder: where it lies.
+        delimiter: what stands between two cells of a csv or tsv; None is a comma or a tab.
 
     Raises:
         DataError: the folder holds no data set.
@@ -41,7 +45,10 @@ def read_saved_dataset(folder: Path) -> Dataset | DatasetDict:
         paths = [Path(path) for split in files.values() for path in split]
         if builder.info.features is None and all(path.suffix.lower() in _PLAIN for path in paths):
             return datasets.DatasetDict(
-                {str(split): _read_plain(list(map(Path, paths))) for split, paths in files.items()}
+                {
+                    str(split): _read_plain(list(map(Path, paths)), delimiter)
+                    for split, paths in files.items()
+                }
             )
         return datasets.load_dataset(str(folder))
     except PeftuneError:
@@ -51,9 +58,9 @@ def read_saved_dataset(folder: Path) -> Dataset | DatasetDict:
         raise DataError(message) from error
 
 
-def _read_plain(paths: list[Path]) -> Dataset:
+def _read_plain(paths: list[Path], delimiter: str | None) -> Dataset:
     """Read the files of one split."""
-    tables = [read_file(path) for path in paths]
+    tables = [read_file(path, delimiter=delimiter) for path in paths]
     joined = pa.concat_tables(tables, promote_options="default") if len(tables) > 1 else tables[0]
     return as_dataset(joined)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from peftune.bundled import TASKS, bundled_folder, is_bundled
 from peftune.data.plain_text import read_documents
-from peftune.data.tables import read_file, read_hub_dataset, read_saved_dataset
+from peftune.data.tables import class_names_of, read_file, read_hub_dataset, read_saved_dataset
 from peftune.errors import DataError, suggestion
 from peftune.recipe.schema import DataSection, SplitName
 
@@ -58,10 +58,20 @@ def read_split_tables(
         DataError: a file or data set cannot be read, or has no such split.
     """
     return {
-        split: SplitTable(split, source.name, source.read(), source.class_names)
+        split: split_table(split, source.name, source.read(), source.class_names)
         for split, source in _sources(section).items()
         if with_test or split != "test"
     }
+
+
+def split_table(
+    split: SplitName,
+    name: str,
+    table: pa.Table,
+    class_names: Mapping[str, tuple[str, ...]] | None = None,
+) -> SplitTable:
+    """Put a table under the name of a split; names of ids come from the file where none are given."""
+    return SplitTable(split, name, table, class_names or class_names_of(table, source=name))
 
 
 def _sources(section: DataSection) -> dict[SplitName, _Source]:
@@ -80,7 +90,8 @@ def _sources(section: DataSection) -> dict[SplitName, _Source]:
             for split in SPLITS
         }
     if Path(name).is_dir():
-        return _dataset_sources(read_saved_dataset(Path(name)), name, section)
+        saved = read_saved_dataset(Path(name), delimiter=section.delimiter)
+        return _dataset_sources(saved, name, section)
     data = read_hub_dataset(
         name,
         section.dataset_config_name,
@@ -95,7 +106,7 @@ def _reader(path: Path, section: DataSection) -> Callable[[], pa.Table]:
     if path.suffix.lower() == ".txt":
         named = section.text_column if isinstance(section.text_column, str) else "text"
         return partial(read_documents, path, named)
-    return partial(read_file, path)
+    return partial(read_file, path, delimiter=section.delimiter)
 
 
 def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[SplitName, _Source]:  # noqa: ANN401 - Dataset or DatasetDict

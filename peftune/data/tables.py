@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from peftune.data.columnar import class_names_of
 from peftune.data.files import FILE_KINDS, read_file
 from peftune.data.json_rows import NESTED
 from peftune.data.saved_datasets import read_hub_dataset, read_saved_dataset
@@ -16,6 +17,7 @@ __all__ = [
     "COLUMN_ADVICE",
     "FILE_KINDS",
     "chunked_column",
+    "class_names_of",
     "column",
     "read_file",
     "read_hub_dataset",

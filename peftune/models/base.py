@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import torch
 import transformers
@@ -25,6 +26,8 @@ PROBLEM_TYPES: dict[TaskName, str] = {
     "multi-label": "multi_label_classification",
     "regression": "regression",
 }
+
+_MOST_SHOWN = 80
 
 
 def choose_device(*, use_cpu: bool) -> torch.device:
@@ -134,6 +137,38 @@ def bare_model(
             source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, kind=task
         )
         return strategy.prepare(model).eval()
+
+
+def listed_labels(labels: object) -> tuple[str, ...]:
+    """Return the label names that a caller passed, in the order of their ids.
+
+    Raises:
+        UsageError: it is not a list of names: a text, a number, a mapping, or names that are not text.
+    """
+    wanted = "labels must be a list of label names in the order of their ids, such as ['negative', 'positive']"
+    if isinstance(labels, (str, bytes, Mapping, AbstractSet)) or not isinstance(labels, Iterable):
+        counted = isinstance(labels, int) and labels > 1
+        instead = (
+            f" For {labels} classes without names pass [str(i) for i in range({labels})]."
+            if counted
+            else ""
+        )
+        message = f"{wanted} (got {_shown(labels)}).{instead}"
+        raise UsageError(message)
+    names = list(labels)
+    strange = [name for name in names if not isinstance(name, str)]
+    if strange:
+        message = f"{wanted} (got {_shown(names)}). {_shown(strange[0])} is of type {type(strange[0]).__name__}, and names are text; write '{strange[0]}'."
+        raise UsageError(message)
+    if not all(name.strip() for name in names):
+        message = f"{wanted} (got {_shown(names)}). A name is empty."
+        raise UsageError(message)
+    return tuple(map(str, names))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _refuse_labels(labels: Sequence[str], kind: TaskName) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from peftune.recipe.section import Section
 from peftune.seeds import MAX_SEED
@@ -14,6 +14,17 @@ CleaningStep = Literal["normalize-unicode", "strip-html", "drop-duplicates", "dr
 ColumnName = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)]
 LabelNames = Annotated[tuple[ColumnName, ...], Field(min_length=2, strict=False)]
+
+
+def _one_character(delimiter: str) -> str:
+    written = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
+    if len(written) != 1 or written in '"\r\n':
+        message = f'must be one character, such as ";" or "\\t", and neither a quote nor a line end (got {delimiter!r})'
+        raise ValueError(message)
+    return written
+
+
+Delimiter = Annotated[str, AfterValidator(_one_character)]
 
 
 class DataSection(Section):
@@ -38,6 +49,10 @@ class DataSection(Section):
     )
     test_file: str | None = Field(
         None, description="Rows for the final score; never used for a decision."
+    )
+    delimiter: Delimiter | None = Field(
+        None,
+        description='What stands between two cells of csv and tsv files, such as ";"; null: a comma in .csv, a tab in .tsv.',
     )
     text_column: ColumnName | Columns = Field(
         "text", description="Column that holds the text, or several that are joined by line ends."

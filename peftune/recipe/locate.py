@@ -15,6 +15,14 @@ from peftune.sources import TextSource
 
 Source = TypeVar("Source", bound=TextSource)
 
+_ROWS = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow", ".txt")
+"""Endings of files that hold rows, and never a recipe; a .json may be either."""
+
+_PROGRAMS = (".py", ".ipynb", ".sh")
+
+_LOOKED_AT = 2**16
+"""Bytes of a file that are looked at to see what it is; a recipe is no longer."""
+
 
 def shipped_recipes() -> dict[str, Path]:
     """Return the recipes that come with peftune, by name."""
@@ -29,16 +37,59 @@ def find_recipe(source: str | Path) -> tuple[Path, str]:
         The file, and how to call it in messages.
 
     Raises:
-        RecipeError: there is no such file and no shipped recipe of that name.
+        RecipeError: there is no such file and no shipped recipe of that name, or it is something
+            else: rows, a program, a folder.
     """
     path = Path(source)
     if _is(path, "file"):
+        _refuse_other_file(path, str(source))
         return path, str(source)
     shipped = shipped_recipes()
     if str(source) in shipped:
         return shipped[str(source)], f"{source} (shipped recipe)"
+    if _is(path, "folder"):
+        raise RecipeError(_not_a_recipe_folder(path, str(source)))
     message = f"{source}: there is no such recipe file or shipped recipe. {suggestion(path.stem, shipped)}"
     raise RecipeError(message)
+
+
+def _refuse_other_file(path: Path, shown: str) -> None:
+    """Refuse a file that people give in the place of a recipe, by what it is.
+
+    Raises:
+        RecipeError: it holds rows, or a program.
+    """
+    kind = path.suffix.lower()
+    rows = kind in _ROWS or (kind == ".json" and not _mentions(path, b'"version"'))
+    if rows:
+        message = f"{shown}: this is a file of rows, not a recipe. To learn from it: peftune run local-csv data.train_file={shown}"
+        raise RecipeError(message)
+    if kind in _PROGRAMS:
+        message = f"{shown}: this is a program, not a recipe, which is a YAML file. Run a script of your own with python {shown}"
+        raise RecipeError(message)
+
+
+def _not_a_recipe_folder(folder: Path, shown: str) -> str:
+    """Say what a folder is that was given in the place of a recipe."""
+    names = {path.name for path in folder.iterdir()}
+    recipes = sorted(name for name in names if name.endswith((".yaml", ".yml")))
+    if "recipe.yaml" in names:
+        return f"{shown}: this is a run folder, not a recipe. Its recipe: {folder / 'recipe.yaml'}"
+    if names & {"adapter_config.json", "peftune.json"}:
+        return f"{shown}: this is an artifact, not a recipe. To start from it: peftune run RECIPE model.init_from={shown}; to use it: peftune predict {shown} --text TEXT"
+    if "config.json" in names:
+        return f"{shown}: this is a model, not a recipe. To learn on it: peftune run RECIPE model.name_or_path={shown}"
+    if names & {"dataset_dict.json", "dataset_info.json"} or any(
+        Path(name).suffix.lower() in (*_ROWS, ".json") for name in names
+    ):
+        return f"{shown}: this is a folder of rows, not a recipe. To learn from it: peftune run local-csv data.train_file=null data.dataset_name={shown}"
+    inside = f" It holds {', '.join(recipes)}." if recipes else ""
+    return f"{shown}: this is a folder; name a recipe file, or a shipped recipe.{inside}"
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    with path.open("rb") as file:
+        return word in file.read(_LOOKED_AT)
 
 
 def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> Recipe:

@@ -34,6 +34,13 @@ def _each_once(trackers: tuple[Tracker, ...]) -> tuple[Tracker, ...]:
     return trackers
 
 
+def _not_zero(steps: int) -> int:
+    if steps == 0:
+        message = "0 steps would train nothing, and transformers takes 0 for no limit; give 1 or more, or -1 to train num_train_epochs (got 0)"
+        raise ValueError(message)
+    return steps
+
+
 Trackers = Annotated[
     tuple[Tracker, ...], Field(min_length=1, strict=False), AfterValidator(_each_once)
 ]
@@ -45,7 +52,7 @@ class TrainingSection(Section):
     num_train_epochs: float = Field(
         3.0, gt=0, allow_inf_nan=False, description="Passes over the training rows."
     )
-    max_steps: int = Field(
+    max_steps: Annotated[int, AfterValidator(_not_zero)] = Field(
         -1, ge=-1, description="Stop after this many optimizer steps; -1 trains num_train_epochs."
     )
     per_device_train_batch_size: int = Field(

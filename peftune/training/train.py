@@ -33,7 +33,7 @@ from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
 from peftune.training.memory import PeakMemory
 from peftune.training.precision import forward_restored, uses_bfloat16
-from peftune.training.trainer import ClassifierTrainer, Objective
+from peftune.training.trainer import ClassifierTrainer, Objective, rows_read
 from peftune.training.ways import way_of
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ class TrainingResult:
 
     Args:
         seconds: time in training steps, without evaluation and checkpoints; None after a resume.
-        examples: rows that were read in training, repeats counted.
+        examples: rows that the steps read, repeats counted; before a resume too. Text that
+            regularizers read is not among them.
         steps: optimizer steps.
         order_sha256: hash of the batches in the order in which they were read; None after a
             resume, or where other processes prepared them.
@@ -170,7 +171,7 @@ def _result(
     state, hashed = trainer.state, not (resume or trainer.args.dataloader_num_workers)
     return TrainingResult(
         seconds=seconds,
-        examples=round(state.epoch * len(learned.dataset)) if state.epoch else 0,
+        examples=rows_read(state),
         steps=state.global_step,
         order_sha256=trainer.order.sha256 if hashed else None,
         peak_memory_bytes=peak_memory_bytes,

@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
+    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -35,6 +36,22 @@ from peftune.training.trackers import report_forgetting
 
 TRAIN_SAMPLE = "train_sample"
 """What stands before the name of a score of training rows that was taken at an evaluation."""
+
+
+_ROWS = "peftune_rows_read"
+"""Where a Trainer's state holds the count: what lies there is in every checkpoint."""
+
+
+def rows_read(state: TrainerState) -> int:
+    """Return how many rows the steps of a training have read so far, repeats counted."""
+    return int(_kept_with(state).get(_ROWS, {}).get("attributes", {}).get("rows", 0))
+
+
+def _kept_with(state: TrainerState) -> dict[str, Any]:
+    """Return what a state holds for callbacks, in the form of their states: it is saved as it is."""
+    # A list only until the state is made.
+    kept: dict[str, Any] = state.stateful_callbacks  # type: ignore[assignment]
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +147,17 @@ class ClassifierTrainer(RegularizedTrainer):
             return super().get_train_dataloader()
         finally:
             self.data_collator = collate
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Learn from a batch as Trainer does, and count its rows, those of the other processes too."""
+        rows = rows_read(self.state) + len(inputs["input_ids"]) * self.args.world_size
+        _kept_with(self.state)[_ROWS] = {"args": {}, "attributes": {"rows": rows}}
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401 - Trainer's signature
         """Evaluate as Trainer does, report forgetting too, and count the seconds apart."""

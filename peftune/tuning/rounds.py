@@ -70,9 +70,7 @@ class _Entrant:
     def objective(self, trial: Trial, count: Callable[[int], None]) -> float:
         """Train with the values of a trial."""
         recipe = with_parameters(self.recipe, suggest(trial, self.space))
-        watch = WatchTrial(
-            trial, metric=self.metric, rows=len(self.task.train), interrupts=self.interrupts
-        )
+        watch = WatchTrial(trial, metric=self.metric, interrupts=self.interrupts)
         try:
             return value_of(run_trial(recipe, self.task, watch), self.metric)
         finally:

@@ -21,6 +21,7 @@ from peftune.recipe import Recipe
 from peftune.recipe.space import Space
 from peftune.recipe.tune import Dimension
 from peftune.training.train import TrainingResult, train
+from peftune.training.trainer import rows_read
 from peftune.tuning.interrupts import Interrupts
 
 
@@ -110,15 +111,13 @@ class WatchTrial(TrainerCallback):
     Args:
         trial: the trial.
         metric: what the study improves.
-        rows: training rows.
         interrupts: asked after every batch, of training and of evaluation.
     """
 
-    def __init__(self, trial: Trial, *, metric: str, rows: int, interrupts: Interrupts) -> None:
+    def __init__(self, trial: Trial, *, metric: str, interrupts: Interrupts) -> None:
         self.examples = 0
         self._trial = trial
         self._metric = metric
-        self._rows = rows
         self._interrupts = interrupts
 
     def on_step_end(
@@ -130,7 +129,7 @@ class WatchTrial(TrainerCallback):
     ) -> None:
         """Count the rows that were read."""
         self._interrupts.check()
-        self.examples = round((state.epoch or 0) * self._rows)
+        self.examples = rows_read(state)
 
     def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
         """Let an interrupt through."""
