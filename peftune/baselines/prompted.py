@@ -15,6 +15,7 @@ from peftune.baselines.scores import Baseline
 from peftune.data.normalised import normalised
 from peftune.data.task import Task, load_task
 from peftune.errors import OutputFolderError, UsageError
+from peftune.files.publish import make_writable
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ def _measured(
     if file.exists():
         message = f"'{file}' holds the figures of another recipe, base or number of examples. Choose another folder with --output, or remove it."
         raise OutputFolderError(message)
+    make_writable(file.parent)
     measured = _measure(recipe, task, prompting)
     write_ladder(measured, file, identity)
     return measured

@@ -23,6 +23,7 @@ from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
+from peftune.recipe.task import has_head
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
@@ -184,7 +185,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         run=identity_of(recipe, model, inputs, training),
         learning=learning,
         forgetting=forgetting,
-        cost=cost_of(model, training, artifact),
+        cost=cost_of(model, training, artifact, texts=judged.texts if has_head(task.kind) else ()),
         findings=find_pitfalls(facts),
         environment=environment_of(task, seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),

@@ -14,6 +14,7 @@ from peftune.compare.crossed import crossed_mean
 from peftune.data.task import Task, load_task
 from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
+from peftune.files.publish import make_writable
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.runs.folder import write_json
 from peftune.scaling.plot import plot_learning_curve
@@ -64,6 +65,7 @@ def learning_curve(
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-learning-curve")
     task = load_task(chosen.data, chosen.task, with_test=False)
     sizes = sizes_of(len(task.train), fractions, labels=len(set(task.train.labels)))
+    make_writable(folder)
     trained = _trained(chosen, task, sizes, seeds, folder)
     curve = _curve(chosen, sizes, trained, seeds, folder)
     write_json(curve.as_json(), folder / RESULT)
