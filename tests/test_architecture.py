@@ -232,6 +232,7 @@ def test_importing_a_light_module_loads_no_heavy_library(module: str) -> None:
     "arguments",
     [
         ["--help"],
+        ["--version"],
         ["run", "--help"],
         ["tune", "--help"],
         ["validate", "quickstart"],

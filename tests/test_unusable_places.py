@@ -195,6 +195,8 @@ def test_a_merge_and_a_rescaled_artifact_ask_for_their_place_first(
     told.append(str(caught.value))
 
     assert told == 2 * [
-        f"'{tmp_path / 'file'}' cannot be written: it is a file. "
-        "Choose another output folder with --output."
+        (
+            f"'{tmp_path / 'file'}' cannot be written: it is a file. "
+            "Choose another output folder with --output."
+        )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -68,7 +69,10 @@ def predict(
     """
     given, from_input = _given(texts or [], text or [], file)
     lines = _lines_of_input() if from_input else iter(())
-    first = next(lines, None) if from_input else None
+    first = None
+    if from_input:
+        with contextlib.suppress(OSError):  # no input at all
+            first = next(lines, None)
     if not given and first is None and (file is None or from_input):
         message = "predict needs texts: on the command line, in a --file, or one a line from standard input."
         raise UsageError(message)

@@ -17,8 +17,10 @@ from peftune.models.prepare import preparation_of
 from peftune.runs.report import Cost
 from peftune.training.train import TrainingResult
 
-_TIMED_TEXTS = 32
-_TIMED_SECONDS = 5.0
+TIMED_TEXTS = 32
+"""Texts whose latency is measured, at most."""
+TIMED_SECONDS = 5.0
+"""Seconds after which no further text is timed."""
 
 
 def cost_of(
@@ -67,13 +69,13 @@ def cost_of(
 def _latency(model: nn.Module, texts: Sequence[str]) -> dict[str, Any]:
     """Time texts one by one: at most 32, evenly over all rows, and for about five seconds."""
     preparation = preparation_of(model)
-    places = np.unique(np.linspace(0, len(texts) - 1, _TIMED_TEXTS).round().astype(int))
+    places = np.unique(np.linspace(0, len(texts) - 1, TIMED_TEXTS).round().astype(int))
     seconds = seconds_of_each(
         model,
         preparation.tokenizer,
         [texts[place] for place in places],
         max_length=preparation.max_length,
-        limit=_TIMED_SECONDS,
+        limit=TIMED_SECONDS,
     )
     median, late = (float(value) for value in np.percentile(seconds, [50, 95]) * 1000)
     device = next(model.parameters()).device
