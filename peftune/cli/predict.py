@@ -14,7 +14,6 @@ import typer
 
 from peftune.cli.console import json_text, quiet_libraries
 from peftune.errors import DataError, UsageError
-from peftune.files.publish import make_writable
 
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier
@@ -80,6 +79,8 @@ def predict(
         message = f"There is no folder '{output.parent}' to write '{output.name}' into."
         raise UsageError(message)
     if output is not None:
+        from peftune.files.publish import make_writable
+
         make_writable(output.parent)
     quiet_libraries()
     from peftune.artifacts import load
