@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -16,9 +17,10 @@ import pytest
 
 import peftune
 from peftune.compare import compare
-from peftune.errors import OutputFolderError, StorageError
+from peftune.errors import BaseModelError, OutputFolderError, StorageError
 from peftune.files.publish import found_no_room
 from peftune.files.remembered import cache_folder
+from peftune.models.source import find_base
 from peftune.runs.folder import failure_reported
 from peftune.tasks.metrics import class_metrics
 
@@ -123,6 +125,26 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_any_training(
 
 def _no_training(*_: object, **__: object) -> None:
     pytest.fail("the training had begun")
+
+
+def test_a_cache_of_the_hub_that_cannot_be_written_is_not_taken_for_a_hub_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The remedy is another folder, not another connection."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", "/dev/null/x")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refused)
+
+    with pytest.raises(BaseModelError) as caught:
+        find_base("gpt2")
+
+    assert str(caught.value) == (
+        "The base model 'gpt2' cannot be kept in the hub's cache ('/dev/null/x': Not a directory). "
+        "Name a folder with room in the environment variable HF_HOME, or use a local folder or "
+        "bundled:tiny-gpt2."
+    )
 
 
 @pytest.mark.parametrize(

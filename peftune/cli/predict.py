@@ -92,10 +92,7 @@ def predict(
         batches = iter([given or _texts_of(file, classifier, text_column)])
     answers = (answer for batch in batches for answer in _answers(classifier, batch))
     if output is None:
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        for answer in answers:
-            sys.stdout.write(json_text(answer, encoding=encoding) + "\n")
-            sys.stdout.flush()
+        _print(answers)
     else:
         content = "".join(json_text(answer, encoding="utf-8") + "\n" for answer in answers)
         output.write_text(content, encoding="utf-8")
@@ -120,6 +117,14 @@ def _texts_of(
             consequence="their labels do not show what it makes of other texts",
         )
     return texts
+
+
+def _print(answers: Iterator[dict[str, object]]) -> None:
+    """Print each answer as soon as it is there."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    for answer in answers:
+        sys.stdout.write(json_text(answer, encoding=encoding) + "\n")
+        sys.stdout.flush()
 
 
 def _given(
