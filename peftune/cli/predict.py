@@ -98,9 +98,7 @@ def predict(
         output.write_text(content, encoding="utf-8")
 
 
-def _texts_of(
-    file: Path | None, classifier: Classifier, text_column: str | None
-) -> Sequence[str]:
+def _texts_of(file: Path | None, classifier: Classifier, text_column: str | None) -> Sequence[str]:
     """Read the texts of a file, and say where they were trained on."""
     from peftune.artifacts.columns import columns_of
     from peftune.data.texts import read_texts
