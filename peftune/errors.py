@@ -65,6 +65,10 @@ class TrainingError(PeftuneError, RuntimeError):
     """Training reached a state from which no good adapter can come."""
 
 
+class StorageError(PeftuneError, OSError):
+    """There is no room left to write what was made."""
+
+
 class GateError(PeftuneError, RuntimeError):
     """A declared limit was passed."""
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from peftune.configuration import Configuration
 
 
 def quoted(names: Sequence[str]) -> str:
@@ -15,10 +17,8 @@ def quoted(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-class TextSource(BaseModel):
+class TextSource(Configuration):
     """Name one set of documents: `file`, or `dataset_name` with its configuration and split."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     columns: ClassVar[tuple[str, ...]] = ()
     """Fields that every row must have; empty where `text_column` names the only one."""

@@ -18,6 +18,7 @@ import peftune
 PACKAGE = Path(peftune.__file__).parent
 FLOORS = {
     "_version": 0,
+    "configuration": 0,
     "errors": 0,
     "plugins": 0,
     "seeds": 0,
@@ -211,6 +212,7 @@ def test_only_the_command_line_prints() -> None:
         "peftune",
         "peftune.bundled",
         "peftune.cli",
+        "peftune.configuration",
         "peftune.errors",
         "peftune.plugins",
         "peftune.probes",
@@ -230,6 +232,7 @@ def test_importing_a_light_module_loads_no_heavy_library(module: str) -> None:
     "arguments",
     [
         ["--help"],
+        ["--version"],
         ["run", "--help"],
         ["tune", "--help"],
         ["validate", "quickstart"],

@@ -29,6 +29,7 @@ from torch import nn
 
 import peftune
 from peftune.artifacts import Classifier, load, save
+from peftune.artifacts.opened import open_artifact
 from peftune.artifacts.save import artifact_bytes
 from peftune.errors import (
     ArtifactError,
@@ -393,17 +394,51 @@ def test_a_folder_without_a_manifest_is_no_artifact(saved: Saved) -> None:
     (saved.folder / "adapter_config.json").unlink()
     assert _refusal(saved) == (
         "'adapter' holds no peftune.json, so it is no artifact of peftune. "
-        "Name the adapter/ or model/ folder of a run."
+        "Name a run folder, or the adapter/ or model/ folder in it."
     )
 
 
-def test_a_run_folder_is_answered_with_its_adapter(saved: Saved) -> None:
-    """Naming the run in place of its adapter is a likely slip."""
+def test_a_run_folder_stands_for_its_artifact(saved: Saved) -> None:
+    """What a run printed as its folder is what people pass on."""
+    inside, run = (
+        load(folder, base=str(saved.base), use_cpu=True)
+        for folder in (saved.folder, saved.folder.parent)
+    )
+
+    assert run.manifest == inside.manifest
+    assert open_artifact(saved.folder.parent).name == str(saved.folder)
+
+
+def test_the_folder_of_a_comparison_is_answered_with_the_artifacts_in_it(
+    saved: Saved, tmp_path: Path
+) -> None:
+    """Several runs lie in it, and only the person knows which is meant."""
+    comparison = tmp_path / "comparison"
+    comparison.mkdir()
+    (comparison / "comparison.json").write_text("{}", encoding="utf-8")
+    for name in ("lora-seed0", "lora-seed1"):
+        shutil.copytree(saved.folder, comparison / name / "adapter")
+
     with pytest.raises(ArtifactError) as caught:
-        load(saved.folder.parent)
+        load(comparison)
+
     assert str(caught.value) == (
-        f"'{saved.folder.parent}' holds no peftune.json, so it is no artifact of peftune. "
-        f"Did you mean '{saved.folder}'?"
+        f"'{comparison}' is the folder of a comparison. Name one of its artifacts: "
+        f"'{comparison / 'lora-seed0' / 'adapter'}', '{comparison / 'lora-seed1' / 'adapter'}'."
+    )
+
+
+def test_a_run_that_has_not_finished_has_no_artifact(tmp_path: Path) -> None:
+    """The folder holds a recipe and a report, and nothing to load yet."""
+    for name in ("recipe.yaml", "report.json"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+
+    with pytest.raises(ArtifactError) as caught:
+        load(tmp_path)
+
+    assert str(caught.value) == (
+        f"'{tmp_path}' holds no peftune.json, so it is no artifact of peftune. It is the folder "
+        "of a run that has not finished; run the same command again."
     )
 
 
@@ -415,7 +450,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError) as caught:
             load(path)
         assert str(caught.value) == (
-            f"There is no artifact folder '{path}'. Name the adapter/ or model/ folder of a run."
+            f"There is no artifact folder '{path}'. Name a run folder, or the adapter/ or model/ folder in it."
         )
 
 

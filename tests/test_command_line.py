@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,7 +16,10 @@ from typing import Any
 
 import pytest
 
+import peftune
 from peftune.cli.main import _exit_code
+from peftune.cli.run import seeded
+from peftune.recipe import read_recipe
 from peftune.recipe.locate import shipped_recipes
 
 RECIPE = """\
@@ -73,9 +77,13 @@ def _fill(folder: Path) -> None:
 
 
 @pytest.fixture
-def call(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+def call(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Call:
     """Call the command line in this process, in the working folder."""
     assert Path.cwd() == workplace
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
 
     def _call(*arguments: str) -> Ended:
         code = _exit_code(list(arguments))
@@ -182,8 +190,41 @@ def _good_rows(count: int = 40) -> list[str]:
         ),
         pytest.param(
             ["predict", "run/adapter"],
-            "predict needs texts: either --text (once or more) or --file.",
+            "predict needs texts: on the command line, in a --file, or one a line from standard "
+            "input.",
             id="no texts",
+        ),
+        pytest.param(
+            ["predict", "run/adapter", "x", "--file", "texts.txt"],
+            "predict takes texts either from the command line or from a --file, not both.",
+            id="texts twice",
+        ),
+        pytest.param(
+            ["predict", "run/adapter", "tiny.yaml"],
+            "'tiny.yaml' is a file. Name it with --file, or, if it is a text, give it with --text.",
+            id="file as a text",
+        ),
+        pytest.param(
+            ["predict", "run/adapter", "caf\udce9"],
+            "The text 'caf\\\\udce9' is not UTF-8. Read it from a file that is.",
+            id="text of another encoding",
+        ),
+        pytest.param(
+            ["run", "tiny.yaml", "training.seed=2", "--seed", "1"],
+            "--seed is 1, but command line 'training.seed=2' names the seed 2. "
+            "Leave one of the two out.",
+            id="two seeds",
+        ),
+        pytest.param(
+            ["tune", "tiny.yaml", "training={seed: 2}", "--seed", "1"],
+            "--seed is 1, but command line 'training={seed: 2}' names the seed 2. "
+            "Leave one of the two out.",
+            id="two seeds of a search",
+        ),
+        pytest.param(
+            ["plan", "tiny.yaml", "--seed", "-1"],
+            "--seed -1: training.seed: must be greater than or equal to 0 (got -1).",
+            id="seed that is none",
         ),
         pytest.param(
             ["predict", "run/adapter", "--text", "x", "--output", "no/such/file"],
@@ -192,12 +233,14 @@ def _good_rows(count: int = 40) -> list[str]:
         ),
         pytest.param(
             ["predict", "nowhere", "--text", "x"],
-            "There is no artifact folder 'nowhere'. Name the adapter/ or model/ folder of a run.",
+            "There is no artifact folder 'nowhere'. "
+            "Name a run folder, or the adapter/ or model/ folder in it.",
             id="missing artifact",
         ),
         pytest.param(
             ["forget", "nowhere"],
-            "There is no artifact folder 'nowhere'. Name the adapter/ or model/ folder of a run.",
+            "There is no artifact folder 'nowhere'. "
+            "Name a run folder, or the adapter/ or model/ folder in it.",
             id="nothing to forget",
         ),
         pytest.param(
@@ -699,21 +742,17 @@ def test_predictions_are_one_json_line_a_text_in_order(
 
 
 @pytest.mark.parametrize("verb", ["predict", "forget"])
-def test_a_run_folder_in_the_place_of_its_artifact_is_answered_with_the_artifact(
+def test_a_run_folder_stands_for_its_artifact(
     call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    """The folder that a user has is one step away from the one that is asked for."""
+    """The folder that a user has is taken as the one that lies in it."""
     monkeypatch.chdir(finished)
-    arguments = {"predict": ["--text", "x"], "forget": ["--probe", "probe.txt"]}
+    arguments = {"predict": ["--text", "x"], "forget": ["--probe", "probe.txt", "--json"]}
 
     ended = call(verb, "run", *arguments[verb])
 
-    assert ended == Ended(
-        3,
-        "",
-        "peftune: 'run' holds no peftune.json, so it is no artifact of peftune. "
-        "Did you mean 'run/adapter'?\n",
-    )
+    assert ended.code == 0, ended.err
+    assert ended.out == call(verb, "run/adapter", *arguments[verb]).out
 
 
 def test_a_probe_that_does_not_exist_is_told(
@@ -816,6 +855,138 @@ def test_a_process_ends_with_the_code_and_no_traceback(workplace: Path) -> None:
     assert (process.returncode, out) == (3, "")
     assert err.startswith("peftune: nowhere.yaml: there is no such recipe file")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_of_another_encoding_is_no_fault(workplace: Path, encoding: str) -> None:
+    """What the encoding lacks is printed as a question mark, in help, tables and recipes alike."""
+    recipe = shipped_recipes()["quickstart"].read_text(encoding="utf-8")
+    (workplace / "tiny.yaml").write_text(f"# Gefühle … 😀\n{recipe}", encoding="utf-8")
+    program = (
+        "import sys\n"
+        "from peftune.cli import console, main\n"
+        "console.print_every_character()\n"
+        "from peftune.cli.main import _exit_code\n"
+        "console.print_rows([{'text': 'Gefühle … 😀'}], as_json=False)\n"
+        "console.print_facts('Gefühle … 😀', [('text', 'Gefühle … 😀')])\n"
+        "console.print_json({'text': 'Gefühle … 😀'})\n"
+        "for arguments in (['--help'], ['run', '--help'], ['strategies'], ['recipes']):\n"
+        "    assert _exit_code(arguments) == 0\n"
+        "sys.exit(_exit_code(['validate', 'tiny.yaml', 'name=Gefühle']))\n"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=workplace,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+
+    out, err = ended.stdout.decode(encoding), ended.stderr.decode(encoding)
+    shown = "Gefühle … 😀".encode(encoding, errors="replace").decode(encoding)
+    assert ended.returncode == 3, err
+    assert "Traceback" not in err
+    assert err.startswith("peftune: command line 'name=Gef")
+    assert out.count(shown) == 3
+    start = out.index("{")
+    assert json.loads(out[start : out.index("}") + 1]) == {"text": "Gefühle … 😀"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["schema"], ["recipes"], ["--version"]], ids=str
+)
+def test_a_reader_that_went_away_ends_the_command_in_silence(
+    workplace: Path, arguments: list[str]
+) -> None:
+    """Neither a traceback nor Python's complaint at its end: `peftune … | head -0`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "peftune.cli", *arguments],
+        cwd=workplace,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_a_console_that_is_closed_is_no_fault(workplace: Path) -> None:
+    """Python has no standard output at all then: `peftune recipes >&-`."""
+    command = f"{sys.executable} -m peftune.cli recipes --json >&-"
+
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=workplace, capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_version_is_printed(call: Call) -> None:
+    """One line, for a report of a fault."""
+    assert call("--version") == Ended(0, f"peftune {peftune.__version__}\n", "")
+
+
+def test_predict_takes_texts_as_arguments_and_from_standard_input(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    """The same lines, in order, however the texts come; the run folder stands for its adapter."""
+    monkeypatch.chdir(finished)
+    texts = ["what a lovely day", "", "Größe … 😀"]
+    (finished / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    expected = call("predict", "run", *(word for text in texts for word in ("--text", text)))
+    lines = [json.loads(line) for line in expected.out.splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert list(lines[0]) == ["text", "label", "score", "probabilities"]
+
+    assert call("predict", "run", "--file", "texts.txt").out == expected.out
+    assert call("predict", "run", *texts).out == expected.out
+    for arguments in ([], ["-"], ["--file", "-"]):
+        content = "\ufeff" + "\r\n".join(texts) + "\n"
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+        assert call("predict", "run", *arguments).out == expected.out
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\ncaf\xe9\n")))
+    ended = call("predict", "run")
+    assert (ended.code, ended.err) == (
+        3,
+        "peftune: Standard input is not UTF-8: byte 0xe9 in line 2.\n",
+    )
+
+
+def test_predict_answers_each_line_before_the_next_one_comes(finished: Path) -> None:
+    """A program can talk to it through pipes, line by line, in any encoding of its console."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "peftune.cli", "predict", "run"],
+        cwd=finished,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for text in ("what a lovely day", "Größe 😀"):
+            process.stdin.write(f"{text}\n".encode())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline().decode("ascii"))["text"] == text
+        process.stdin.close()
+        assert process.stdout.read() == b""
+    assert process.returncode == 0
+
+
+def test_a_seed_on_the_command_line_is_the_seed_of_the_training(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--seed 7` is `training.seed=7`; both, where they agree."""
+    monkeypatch.chdir(workplace)
+
+    for overrides in ([], ["training.seed=7"]):
+        assert read_recipe("tiny.yaml", seeded(overrides, 7)).training.seed == 7
 
 
 def test_a_reader_that_goes_away_is_no_fault(workplace: Path) -> None:

@@ -239,6 +239,11 @@ def test_a_run_says_how_much_better_the_domain_is_predicted(
     assert learning.reason.startswith(
         "accuracy, macro_f1, confusion: language modeling has no labels"
     )
+    assert runs[strategy].cost.latency_median_ms is None
+    assert runs[strategy].cost.reason == (
+        "latency_median_ms, latency_p95_ms, latency_texts, latency_device: "
+        "a task without labels classifies no text"
+    )
     assert scores["perplexity"] == pytest.approx(math.exp(learning.loss))
     assert scores["bits_per_byte_gain"] == pytest.approx(
         base["bits_per_byte"] - (scores["bits_per_byte"] or 0.0)

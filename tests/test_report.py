@@ -15,10 +15,14 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 import peftune
 from peftune.artifacts.save import artifact_bytes
+from peftune.compare.table import facts_of
 from peftune.errors import GateError, UsageError
 from peftune.forgetting.results import Heads, Quantization
 from peftune.forgetting.statistics import McNemar
 from peftune.recipe import Recipe, read_recipe, recipe_sha256
+from peftune.reporting.contents import Cell, Table
+from peftune.reporting.heading import runs_table
+from peftune.reporting.numbers import milliseconds
 from peftune.runs import Run, read_run
 from peftune.runs.budget import check_budget
 from peftune.runs.forget import forget
@@ -65,7 +69,7 @@ KEYS = {
     "forgetting.probes[].power": "spread needed_documents enough",
     "forgetting.probes[].details": "nats_per_token_before nats_per_token_after nats_per_token_forgetting perplexity_ratio word_perplexity_before word_perplexity_after base_entropy agreement",
     "forgetting.probes[].protocol": "prefix window windows batch_size batches padding head logits sums aggregation sha256",
-    "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps train_dtype reason",
+    "cost": "train_seconds train_examples_per_second peak_memory_bytes trainable_parameters total_parameters artifact_bytes examples_seen steps train_dtype reason latency_median_ms latency_p95_ms latency_texts latency_device",
     "findings[]": "code severity message advice step",
     "checks": "status rows results lengths cleaned leaked_score",
     "checks.results[]": "code status message advice count rows",
@@ -236,6 +240,25 @@ def test_the_predictions_are_those_that_were_scored(run: Run, report: dict[str, 
     assert learning["loss"] == pytest.approx(log_loss(truth, probabilities, labels=names))
     assert learning["confusion"] == confusion_matrix(truth, predicted, labels=names).tolist()
     assert sum(entry["support"] for entry in learning["per_label"].values()) == 60
+
+
+def test_the_latency_of_a_text_is_measured(run: Run, report: dict[str, Any]) -> None:
+    """Texts one by one, where the run trained; the table of the report and the csv have it."""
+    cost = report["cost"]
+
+    assert 0 < cost["latency_median_ms"] <= cost["latency_p95_ms"]
+    assert cost["latency_texts"] == min(32, report["learning"]["n"])
+    assert cost["latency_device"] == "cpu"
+    assert dict(facts_of(run))["latency, one text"] == (
+        f"{cost['latency_median_ms']:.1f} ms (95% below {cost['latency_p95_ms']:.1f} ms)"
+    )
+    (table,) = runs_table([run])
+    assert isinstance(table, Table)
+    cells = {row[0].text: row[1] for row in table.rows}
+    assert cells["Latency, one text"] == Cell(
+        milliseconds(cost["latency_median_ms"]),
+        f"95% below {milliseconds(cost['latency_p95_ms'])}, on cpu",
+    )
 
 
 def test_the_costs_are_those_of_the_files_and_of_the_weights(

@@ -15,7 +15,7 @@ from peftune.compare.grid import _cell
 from peftune.errors import LeakageError, OutputFolderError, UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement, MultipleChoice
-from peftune.recipe import resolve
+from peftune.recipe import resolve, with_strategy
 from peftune.reporting.rebuild import report
 from peftune.runs import Run
 from peftune.runs.measured import Before, Measured
@@ -259,6 +259,6 @@ def test_a_cell_of_a_comparison_resolved_again_is_the_same(base: Path, tmp_path:
     whole = recipe(tmp_path, base, STRATEGIES["lora"], stages=[stage(tmp_path, "domain")])
 
     for name in ("lora", "full"):
-        cell = _cell(whole, name, 3, tmp_path)
+        cell = _cell(with_strategy(whole, name), 3, tmp_path)
         assert resolve(cell) == cell
         assert cell.training.seed == cell.stages[0].training.seed == 3

@@ -29,6 +29,9 @@ from peftune.strategies import STRATEGIES, Strategy
 
 _SMALL_FILE_BYTES = 1 << 20
 _LONGEST_NAME = 100
+_SAVED_AS = ("adapter", "model")
+"""The folder of an artifact in the folder of its run."""
+_COMPARISON = "comparison.json"
 _LARGER_FILES = {TOKENIZER: 32 << 20}
 
 
@@ -93,8 +96,8 @@ def find_artifact(artifact: str | Path | SharedFolder) -> SharedFolder:
     """Find the files of an artifact by what a user calls it.
 
     Args:
-        artifact: a folder; or `user/name@commit` on the hub, where there is no such folder; or
-            what was found before.
+        artifact: its folder, or the run folder that it lies in; or `user/name@commit` on the hub,
+            where there is no such folder; or what was found before.
 
     Raises:
         ArtifactError: there is nothing of that name, or the hub does not give it.
@@ -106,11 +109,37 @@ def find_artifact(artifact: str | Path | SharedFolder) -> SharedFolder:
         return fetch(name)
     path = Path(artifact)
     if not path.is_dir():
-        message = (
-            f"There is no artifact folder '{path}'. Name the adapter/ or model/ folder of a run."
-        )
+        message = f"There is no artifact folder '{path}'. Name a run folder, or the adapter/ or model/ folder in it."
         raise ArtifactError(message)
-    return local_folder(path)
+    return local_folder(_artifact_in(path) or path)
+
+
+def _artifact_in(folder: Path) -> Path | None:
+    """Return the artifact of a run folder; None where the folder is no run's.
+
+    Raises:
+        ArtifactError: the folder is that of several runs.
+    """
+    if (folder / MANIFEST).exists():
+        return None
+    inside = _artifacts_below(folder, "*")
+    if inside:
+        return inside[0]
+    several = _artifacts_below(folder, "*/*") if (folder / _COMPARISON).exists() else []
+    if several:
+        names = ", ".join(f"'{path}'" for path in several)
+        message = f"'{folder}' is the folder of a comparison. Name one of its artifacts: {names}."
+        raise ArtifactError(message)
+    return None
+
+
+def _artifacts_below(folder: Path, pattern: str) -> list[Path]:
+    """List what runs saved below a folder."""
+    return sorted(
+        path.parent
+        for path in folder.glob(f"{pattern}/{MANIFEST}")
+        if path.parent.name in _SAVED_AS
+    )
 
 
 def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
@@ -156,16 +185,9 @@ def _strategy_of(manifest: Manifest, *, source: str) -> Strategy:
 
 
 def _no_manifest(folder: SharedFolder) -> str:
-    inside = [
-        folder.path / name
-        for name in ("adapter", "model")
-        if folder.path is not None and (folder.path / name / MANIFEST).is_file()
-    ]
-    hint = (
-        f"Did you mean '{inside[0]}'?"
-        if inside
-        else "Name the adapter/ or model/ folder of a run."
-    )
+    hint = "Name a run folder, or the adapter/ or model/ folder in it."
+    if {"recipe.yaml", "report.json"} <= set(folder.entries):
+        hint = "It is the folder of a run that has not finished; run the same command again."
     if wrote := written_by_trainer(folder):
         hint = wrote
     return f"'{folder.name}' holds no {MANIFEST}, so it is no artifact of peftune. {hint}"

@@ -17,7 +17,7 @@ from peftune.errors import UsageError
 from peftune.models.base import listed_labels
 from peftune.models.prepare import preparation_of
 from peftune.recipe.task import TaskName
-from peftune.strategies import Strategy
+from peftune.strategies import StrategyChoice, chosen_strategy
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _BATCH = 2
 def prepare(
     name_or_path: str,
     *,
-    strategy: Strategy,
+    strategy: StrategyChoice,
     labels: Sequence[str],
     revision: str | None = None,
     init_from: str | Path | None = None,
@@ -49,7 +49,8 @@ def prepare(
 
     Args:
         name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
-        strategy: which weights learn, such as `peftune.LoRA(r=8)`.
+        strategy: which weights learn, such as `peftune.LoRA(r=8)`; or a name such as `"lora"`, or the
+            class, with every field at its default; or a mapping such as `{"name": "lora", "r": 8}`.
         labels: label names in the order of their ids.
         revision: commit, tag or branch of a hub id.
         init_from: artifact of another task, on the same base: its trunk is the start.
@@ -69,12 +70,14 @@ def prepare(
         BaseModelError: the base cannot be found or read.
         GuardError: the strategy leaves the model in a wrong state.
         OutputFolderError: `base_folder` holds something else.
-        UsageError: `labels` is not a list of names, or `base_folder` is needed and not given.
+        PluginError: no strategy of that name is installed.
+        UsageError: `labels` is not a list of names, `base_folder` is needed and not given, or the
+            strategy is none.
     """
     model = begin(
         Beginning(
             name_or_path,
-            strategy,
+            chosen_strategy(strategy),
             listed_labels(labels),
             task=task,
             revision=revision,

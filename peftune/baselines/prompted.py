@@ -15,8 +15,8 @@ from peftune.baselines.scores import Baseline
 from peftune.data.normalised import normalised
 from peftune.data.task import Task, load_task
 from peftune.errors import OutputFolderError, UsageError
-from peftune.recipe import Recipe, read_recipe, resolve
-from peftune.recipe.locate import anchor_paths
+from peftune.files.publish import make_writable
+from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def fewshot(
     recipe: str | Path | Recipe,
     *,
     shots: Sequence[int] = (0, 4, 16),
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     output: str | Path | None = None,
 ) -> FewShot:
     """Prompt the untuned base with examples from train, and score what it answers.
@@ -80,11 +80,7 @@ def fewshot(
         BaseModelError: the base cannot be found or read.
         OutputFolderError: the folder holds the figures of something else.
     """
-    if isinstance(recipe, Recipe):
-        chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
-    else:
-        chosen = read_recipe(recipe, overrides)
-    chosen = resolve(chosen)
+    chosen = resolve(read_recipe(recipe, overrides))
     _check(chosen, shots)
     task, left_out = _without_judged_texts(load_task(chosen.data, chosen.task))
     split, judged = task.judged
@@ -133,6 +129,7 @@ def _measured(
     if file.exists():
         message = f"'{file}' holds the figures of another recipe, base or number of examples. Choose another folder with --output, or remove it."
         raise OutputFolderError(message)
+    make_writable(file.parent)
     measured = _measure(recipe, task, prompting)
     write_ladder(measured, file, identity)
     return measured

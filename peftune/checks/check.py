@@ -19,12 +19,11 @@ from peftune.data.task import load_task, task_of
 from peftune.errors import DataError, LeakageError
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
-from peftune.recipe import Recipe, read_recipe, resolve
+from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
-from peftune.recipe.locate import anchor_paths
 
 
-def check(recipe: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> CheckReport:
+def check(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> CheckReport:
     """Check the data of a recipe; nothing is trained, and no file is changed.
 
     A fault of the data is a result of the report and no exception, also where a file cannot be
@@ -38,11 +37,7 @@ def check(recipe: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> Chec
         RecipeError: the recipe is none.
         BaseModelError: the base cannot be found.
     """
-    if isinstance(recipe, Recipe):
-        chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
-    else:
-        chosen = read_recipe(recipe, overrides)
-    chosen = resolve(chosen)
+    chosen = resolve(read_recipe(recipe, overrides))
     source = find_base(chosen.model.name_or_path, chosen.model.revision)
     tokenizer = load_tokenizer(source.folder)
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
 import json
 import logging
 import os
@@ -31,7 +34,43 @@ def console() -> Console:
 
 def print_json(values: Any) -> None:  # noqa: ANN401 - anything JSON holds
     """Print values as JSON."""
-    sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(json_text(values, encoding=encoding, indent=1) + "\n")
+
+
+def json_text(values: Any, *, encoding: str, indent: int | None = None) -> str:  # noqa: ANN401 - anything JSON holds
+    """Write values as JSON in the characters of an encoding.
+
+    What the encoding lacks is escaped, which every reader of JSON reads as the same text.
+    """
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(values, indent=indent)
+    return text
+
+
+def print_every_character() -> None:
+    """Let standard output take every text: what its encoding lacks is printed as `?`.
+
+    Python's own setting is a traceback. A console that is closed takes everything, too.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lasts as long as the process
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    encoding = codecs.lookup(sys.stdout.encoding).name
+    if encoding != "utf-8" or sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
+
+
+def give_up_output() -> None:
+    """Send what is still to be printed nowhere: whoever read it has gone away."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

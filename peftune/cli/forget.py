@@ -29,7 +29,7 @@ def forget(
         str,
         typer.Argument(
             metavar="ARTIFACT_OR_MODEL",
-            help="A folder: peftune's adapter or model, any PEFT LoRA adapter, or a plain GPT-2 checkpoint; or user/name@commit on the hub.",
+            help="A folder: of a run, peftune's adapter or model, any PEFT LoRA adapter, or a plain GPT-2 checkpoint; or user/name@commit on the hub.",
         ),
     ],
     probe: Annotated[

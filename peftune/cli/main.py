@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Annotated
 
 import typer
 from typer import Abort
 from typer.main import get_command
 
+from peftune._version import __version__
 from peftune.cli import (
     adapter,
     check,
@@ -30,6 +33,7 @@ from peftune.cli import (
     tune,
     validate,
 )
+from peftune.cli.console import give_up_output, print_every_character
 from peftune.errors import PeftuneError
 
 FAILED = 1
@@ -69,17 +73,36 @@ for verb in (
     verb.register(app)
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"peftune {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+]
+
+
+@app.callback()
+def _every_verb(version: VersionOption = False) -> None:
+    """Take the options that stand before a verb."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 good, 1 failed, 2 a gate failed, 3 usage, 130 or 143 stopped."""
     signal.signal(signal.SIGTERM, _terminate)
+    print_every_character()
     sys.exit(_exit_code(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def _exit_code(arguments: list[str]) -> int:
     try:
         result = get_command(app).main(args=arguments, prog_name="peftune", standalone_mode=False)
+        sys.stdout.flush()
     except BrokenPipeError:
-        sys.stderr.close()
+        give_up_output()
         return FAILED
     except BaseException as error:
         ending = _ending(error)
@@ -115,7 +138,8 @@ def _ending(error: BaseException) -> tuple[int, str] | None:
 
 def _complain(message: str) -> None:
     for line in message.splitlines():
-        print(f"peftune: {line}", file=sys.stderr)  # noqa: T201 - the command line talks to people
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            print(f"peftune: {line}", file=sys.stderr)  # noqa: T201 - the command line talks to people
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler

@@ -9,7 +9,7 @@ import typer
 
 from peftune.cli.compare import listed
 from peftune.cli.console import JsonFlag, console, print_json, print_rows, quiet_libraries
-from peftune.cli.run import OverridesArgument, RecipeArgument
+from peftune.cli.run import OverridesArgument, RecipeArgument, SeedOption, seeded
 
 if TYPE_CHECKING:
     from peftune.planning import Plan, StrategyPlan
@@ -36,6 +36,7 @@ def plan(
             help="own for the recipe's base, and sizes of GPT-2: small, medium, large, xl."
         ),
     ] = "own,small,medium,large,xl",
+    seed: SeedOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Estimate memory, time and file size of every strategy on this machine; no base is loaded."""
@@ -44,7 +45,7 @@ def plan(
 
     found = plan_recipe(
         recipe,
-        overrides=overrides or (),
+        overrides=seeded(overrides, seed),
         strategies=None if strategies is None else listed(strategies, "--strategies"),
         sizes=listed(sizes, "--sizes"),
     )

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sys
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.console import quiet_libraries
-from peftune.errors import UsageError
+from peftune.cli.console import json_text, quiet_libraries
+from peftune.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from peftune.artifacts import Classifier
 
 ArtifactArgument = Annotated[
     str,
-    typer.Argument(help="The adapter/ or model/ folder of a run, or user/name@commit on the hub."),
+    typer.Argument(
+        help="A run folder, the adapter/ or model/ folder in it, or user/name@commit on the hub."
+    ),
 ]
 BaseOption = Annotated[
     str | None, typer.Option(help="Where the base lies, if not under the name in the manifest.")
 ]
+
+_MOST_WAITING = 256
+"""Lines of standard input that are classified at once, at most."""
 
 
 def register(app: typer.Typer) -> None:
@@ -28,12 +39,21 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     artifact: ArtifactArgument,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...",
+            help="Texts; without any, and without --text and --file, one a line from standard input.",
+        ),
+    ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="A text; may be given several times.")
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="A file of texts: .txt (one a line), csv, tsv, json, jsonl or parquet."),
+        typer.Option(
+            help="A file of texts: .txt (one a line), csv, tsv, json, jsonl or parquet; - is standard input."
+        ),
     ] = None,
     text_column: Annotated[
         str | None,
@@ -46,35 +66,156 @@ def predict(
 
     Multi-label says `labels` too; the score of a regression is its number.
     """
-    if (not text) == (file is None):
-        message = "predict needs texts: either --text (once or more) or --file."
+    given, from_input = _given(texts or [], text or [], file)
+    lines = _lines_of_input() if from_input else iter(())
+    first = None
+    if from_input:
+        with contextlib.suppress(OSError):  # no input at all
+            first = next(lines, None)
+    if not given and first is None and (file is None or from_input):
+        message = "predict needs texts: on the command line, in a --file, or one a line from standard input."
         raise UsageError(message)
     if output is not None and not output.parent.is_dir():
         message = f"There is no folder '{output.parent}' to write '{output.name}' into."
         raise UsageError(message)
+    if output is not None:
+        from peftune.files.publish import make_writable
+
+        make_writable(output.parent)
     quiet_libraries()
     from peftune.artifacts import load
+
+    classifier = load(artifact, base=base)
+    if first is not None:
+        batches: Iterator[Sequence[str]] = _batches(first, lines)
+    else:
+        batches = iter([given or _texts_of(file, classifier, text_column)])
+    answers = (answer for batch in batches for answer in _answers(classifier, batch))
+    if output is None:
+        _print(answers)
+    else:
+        content = "".join(json_text(answer, encoding="utf-8") + "\n" for answer in answers)
+        output.write_text(content, encoding="utf-8")
+
+
+def _texts_of(file: Path | None, classifier: Classifier, text_column: str | None) -> Sequence[str]:
+    """Read the texts of a file, and say where they were trained on."""
     from peftune.artifacts.columns import columns_of
     from peftune.data.texts import read_texts
     from peftune.runs.seen import seen_by
 
-    classifier = load(artifact, base=base)
-    columns = columns_of(classifier.manifest, text_column=text_column)
-    texts = list(text) if text else read_texts(file, columns) if file else []
-    if file is not None and classifier.manifest is not None:
+    if file is None:
+        return []
+    texts = read_texts(file, columns_of(classifier.manifest, text_column=text_column))
+    if classifier.manifest is not None:
         seen_by(
             classifier.manifest,
             texts,
             what=f"texts of '{file.name}'",
             consequence="their labels do not show what it makes of other texts",
         )
+    return texts
+
+
+def _print(answers: Iterator[dict[str, object]]) -> None:
+    """Print each answer as soon as it is there."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    for answer in answers:
+        sys.stdout.write(json_text(answer, encoding=encoding) + "\n")
+        sys.stdout.flush()
+
+
+def _given(
+    texts: Sequence[str], options: Sequence[str], file: Path | None
+) -> tuple[list[str], bool]:
+    """Return the texts of the command line, and whether they come from standard input instead."""
+    if list(texts) == ["-"] and not options and file is None:
+        return [], True
+    given = [*texts, *options]
+    if given and file is not None:
+        message = "predict takes texts either from the command line or from a --file, not both."
+        raise UsageError(message)
+    for one in texts:
+        if _is_file(one):
+            message = f"'{one}' is a file. Name it with --file, or, if it is a text, give it with --text."
+            raise UsageError(message)
+    for one in given:
+        if not _is_unicode(one):
+            message = f"The text {one.encode(errors='backslashreplace').decode()!r} is not UTF-8. Read it from a file that is."
+            raise UsageError(message)
+    is_piped = sys.stdin is not None and not sys.stdin.isatty()
+    return given, str(file) == "-" or (not given and file is None and is_piped)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _lines_of_input() -> Iterator[str]:
+    """Read standard input, one text a line, as it comes.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    stream = getattr(sys.stdin, "buffer", None)
+    for number, line in enumerate(stream if stream is not None else (), start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            byte = line[error.start]
+            message = f"Standard input is not UTF-8: byte 0x{byte:02x} in line {number}."
+            raise DataError(message) from error
+        yield text.rstrip("\r\n")
+
+
+def _batches(first: str, lines: Iterator[str]) -> Iterator[list[str]]:
+    """Gather what has come so far, so that a slow writer is answered line by line.
+
+    Raises:
+        DataError: a line is not UTF-8; the lines before it are answered.
+    """
+    arrived: SimpleQueue[str | BaseException | None] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            for line in lines:
+                arrived.put(line)
+        except BaseException as error:  # noqa: BLE001 - raised where the lines are used
+            arrived.put(error)
+        arrived.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    batch, ended = [first], False
+    while not ended:
+        try:
+            one = arrived.get(block=not batch, timeout=None)
+        except Empty:
+            yield batch
+            batch = []
+            continue
+        if isinstance(one, str):
+            batch.append(one)
+        if len(batch) >= _MOST_WAITING or not isinstance(one, str):
+            ended = not isinstance(one, str)
+            if batch:
+                yield batch
+            batch = []
+        if isinstance(one, BaseException):
+            raise one
+
+
+def _answers(classifier: Classifier, texts: Sequence[str]) -> Iterator[dict[str, object]]:
     predictions = classifier.predict(texts)
-    lines = [
-        json.dumps({"text": given, **found.as_json()}, ensure_ascii=False)
-        for given, found in zip(texts, predictions, strict=True)
-    ]
-    content = "\n".join(lines) + "\n"
-    if output is None:
-        sys.stdout.write(content)
-    else:
-        output.write_text(content, encoding="utf-8")
+    for text, found in zip(texts, predictions, strict=True):
+        yield {"text": text, **found.as_json()}

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
+from peftune.errors import UsageError
 
 if TYPE_CHECKING:
     from peftune.checks import CheckReport
+    from peftune.recipe.overrides import Assignment
     from peftune.runs import Finding
 
 RecipeArgument = Annotated[
@@ -21,6 +23,31 @@ OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, such as training.seed=1."),
 ]
+
+SeedOption = Annotated[
+    int | None, typer.Option(help="Seed of the training, as the override training.seed=N.")
+]
+
+
+def seeded(overrides: Sequence[str] | None, seed: int | None) -> Sequence[str | Assignment]:
+    """Add `--seed` to the overrides.
+
+    Raises:
+        UsageError: an override names another seed.
+    """
+    if seed is None:
+        return overrides or ()
+    from peftune.recipe.overrides import Assignment, read_overrides
+    from peftune.recipe.positions import Place
+
+    path = ("training", "seed")
+    for one in read_overrides(overrides or ()):
+        section = one.value if one.path == path[:1] and isinstance(one.value, dict) else {}
+        other = one.value if one.path == path else section.get("seed", seed)
+        if other != seed:
+            message = f"--seed is {seed}, but {one.place} names the seed {other}. Leave one of the two out."
+            raise UsageError(message)
+    return [*(overrides or ()), Assignment(path, seed, "training.seed", Place(f"--seed {seed}"))]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +64,7 @@ def run(
     output: Annotated[
         Path | None, typer.Option(help="Run folder in the place of the recipe's output_dir.")
     ] = None,
+    seed: SeedOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Train, evaluate and measure forgetting: one recipe, one strategy, one seed."""
@@ -48,8 +76,8 @@ def run(
     from peftune.runs.budget import check_budget
     from peftune.runs.evidence import read_evidence
 
-    chosen = read_recipe(recipe, overrides or ())
-    result = run_recipe(chosen, strategy=strategy, output=output)
+    chosen = read_recipe(recipe, seeded(overrides, seed), strategy=strategy)
+    result = run_recipe(chosen, output=output)
     written = write_reports(None, [read_evidence(result.folder)], (), result.folder)
     if json:
         print_json(result.as_json())

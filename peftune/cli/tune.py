@@ -9,7 +9,7 @@ import typer
 
 from peftune.cli.compare import listed
 from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
-from peftune.cli.run import OverridesArgument, RecipeArgument
+from peftune.cli.run import OverridesArgument, RecipeArgument, SeedOption, seeded
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +33,7 @@ def tune(
     trials: Annotated[
         int | None, typer.Option(help="Trials of each strategy, in the place of tune.trials.")
     ] = None,
+    seed: SeedOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Search hyper-parameters on the validation rows, with equal effort for each strategy."""
@@ -43,7 +44,7 @@ def tune(
     tuning = tune_strategies(
         recipe,
         strategies=() if strategies is None else listed(strategies, "--strategies"),
-        overrides=overrides or (),
+        overrides=seeded(overrides, seed),
         output=output,
         trials=trials,
     )

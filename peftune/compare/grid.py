@@ -18,7 +18,7 @@ from peftune.compare.summarise import summarise
 from peftune.compare.summary import Rung, Summary
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError
-from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
+from peftune.recipe import Overrides, Recipe, read_for_each, resolve
 from peftune.recipe.resolve import with_seed
 from peftune.recipe.schema import CompareSection
 from peftune.runs import Run
@@ -26,6 +26,8 @@ from peftune.runs.evidence import Evidence, read_evidence
 from peftune.runs.folder import claim_folder, write_json
 from peftune.runs.inputs import inputs_of, read_inputs
 from peftune.seeds import MAX_SEED
+from peftune.strategies import StrategyChoice
+from peftune.strategies.registry import name_of
 
 COMPARISON = "comparison.json"
 BASELINES = "baselines.json"
@@ -90,11 +92,11 @@ class Comparison:
 
 
 def compare(
-    recipe: str | Path,
+    recipe: str | Path | Recipe,
     *,
-    strategies: Sequence[str],
+    strategies: Sequence[StrategyChoice],
     seeds: Sequence[int],
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     output: str | Path | None = None,
     jobs: int = 1,
 ) -> Comparison:
@@ -105,10 +107,11 @@ def compare(
     failed one is told and does not stop the others.
 
     Args:
-        recipe: path of a recipe, or name of a shipped one.
-        strategies: strategy names.
+        recipe: path of a recipe, or name of a shipped one; or a `Recipe`.
+        strategies: names or strategies, each of another name.
         seeds: seeds of the training; the rows are the same for all.
-        overrides: `key=value` assignments for all runs.
+        overrides: `key=value` assignments for all runs, or a mapping. A hyper-parameter that only
+            some of the strategies have is set in those, with a line in the log.
         output: folder for the runs; otherwise the recipe's `output_dir` with `-compare`.
         jobs: runs at the same time. More than one share the machine, so their seconds are no
             comparison.
@@ -116,8 +119,9 @@ def compare(
     Raises:
         PeftuneError: the recipe, a strategy or a seed is wrong, or a folder holds another run.
     """
-    _refuse_bad_grid(strategies, seeds, jobs)
-    chosen = read_recipe(recipe, overrides)
+    _refuse_bad_grid([name_of(choice) for choice in strategies], seeds, jobs)
+    recipes = read_for_each(recipe, overrides, strategies)
+    chosen = next(iter(recipes.values()))
     if chosen.task != "single-label":
         message = f"A comparison reads the accuracy of single-label tasks (this recipe's is {chosen.task}). Run each strategy with peftune run, and read their reports side by side."
         raise UsageError(message)
@@ -125,7 +129,7 @@ def compare(
     task, texts, inputs, _ = read_inputs(chosen)
     if (few := few_seeds(len(seeds))) is not None:
         logger.warning("%s", few)
-    cells = [_cell(chosen, strategy, seed, folder) for strategy in strategies for seed in seeds]
+    cells = [_cell(one, seed, folder) for one in recipes.values() for seed in seeds]
     finished = [
         claim_folder(
             Path(cell.output_dir),
@@ -212,12 +216,12 @@ def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int], jobs: int)
         raise UsageError(message)
 
 
-def _cell(recipe: Recipe, strategy: str, seed: int, folder: Path) -> Recipe:
+def _cell(recipe: Recipe, seed: int, folder: Path) -> Recipe:
     """Return the resolved recipe of one run of the grid."""
-    cell = with_seed(resolve(with_strategy(recipe, strategy)), seed)
+    cell = with_seed(resolve(recipe), seed)
     path = cell.forgetting.path or recipe.compare.path
     forgetting = cell.forgetting.model_copy(update={"path": path})
-    place = str(folder / f"{strategy}-seed{seed}")
+    place = str(folder / f"{recipe.strategy.name}-seed{seed}")
     return cell.model_copy(update={"forgetting": forgetting, "output_dir": place})
 
 

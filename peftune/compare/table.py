@@ -71,6 +71,9 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
             else f"{cost.train_examples_per_second:.0f} examples/s",
         ),
     ]
+    if cost.latency_median_ms is not None:
+        late = f"95% below {cost.latency_p95_ms:.1f} ms"
+        facts.append(("latency, one text", f"{cost.latency_median_ms:.1f} ms ({late})"))
     return facts
 
 

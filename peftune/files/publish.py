@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -11,10 +12,42 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from peftune.errors import OutputFolderError
 from peftune.files.exchange import exchange
 
 _CHUNK = 1 << 20
 _STAGED = ".partial"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM_IN_WORDS = (
+    *(f"(os error {number})" for number in _NO_ROOM),  # safetensors, which is written in Rust
+    "PytorchStreamWriter failed",
+    "inline_container.cc",  # torch
+)
+
+
+def make_writable(folder: Path) -> None:
+    """Make an output folder, before anything is computed for it.
+
+    Raises:
+        OutputFolderError: it cannot be made, or no file can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        message = (
+            f"'{folder}' cannot be written: {reason}. Choose another output folder with --output."
+        )
+        raise OutputFolderError(message) from error
+
+
+def found_no_room(error: BaseException) -> bool:
+    """Say whether a write failed for want of room, whichever library wrote."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    return any(sign in str(error) for sign in _NO_ROOM_IN_WORDS)
 
 
 @contextlib.contextmanager

@@ -19,9 +19,20 @@ _known: dict[str, str] = {}
 
 
 def cache_folder() -> Path:
-    """Return where peftune keeps what it can work out again: `$PEFTUNE_CACHE`, or `~/.cache/peftune`."""
-    chosen = os.environ.get("PEFTUNE_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "peftune"
+    """Return where peftune keeps what it can work out again.
+
+    `$PEFTUNE_CACHE`; or `peftune` in `$XDG_CACHE_HOME` or `~/.cache`. The folder may not be there,
+    and it may not be possible to write it: then nothing is kept.
+    """
+    chosen, shared = os.environ.get("PEFTUNE_CACHE"), os.environ.get("XDG_CACHE_HOME", "")
+    if chosen:
+        return Path(chosen)
+    if Path(shared).is_absolute():  # any other is to be ignored, says the XDG specification
+        return Path(shared) / "peftune"
+    try:
+        return Path.home() / ".cache" / "peftune"
+    except RuntimeError:  # a user without a home folder
+        return Path(os.devnull) / "peftune"
 
 
 def remembered(

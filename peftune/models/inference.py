@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,6 +50,42 @@ def predict_logits(
         message = f"the model gives a logit that is not finite for {int((~np.isfinite(logits)).any(-1).sum())} texts"
         raise FloatingPointError(message)
     return logits
+
+
+def seconds_of_each(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    limit: float,
+) -> list[float]:
+    """Time how long each text takes by itself, from the string to its logits.
+
+    Args:
+        model: a sequence classifier.
+        tokenizer: pads on the right.
+        texts: any strings; the first is read once before, so that nothing is loaded in its time.
+        max_length: tokens kept of each text.
+        limit: seconds after which no further text is begun.
+
+    Returns:
+        Seconds of each text that was read, in order.
+    """
+    device = next(model.parameters()).device
+    found: list[float] = []
+    with evaluating(model):
+        began = time.perf_counter()
+        for text in (*texts[:1], *texts):
+            started = time.perf_counter()
+            ids = encode_texts(tokenizer, [text], max_length=max_length)
+            output = model(**padded(ids, pad_token_id=int(tokenizer.pad_token_id), device=device))
+            output.logits.float().cpu()  # waits for the device
+            ended = time.perf_counter()
+            found.append(ended - started)
+            if ended - began > limit:
+                break
+    return found[1:] or found
 
 
 def pooled_states(

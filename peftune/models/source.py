@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -24,6 +25,7 @@ _FILES = [
     "special_tokens_map.json",
 ]
 
+_NOT_WRITTEN = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 _ADAPTER_CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?\Z")
 _STEERING = frozenset(
@@ -114,6 +116,9 @@ def _from_hub(name: str, revision: str | None) -> BaseSource:
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
+            message = f"The base model '{name}' cannot be kept in the hub's cache ('{error.filename}': {error.strerror}). Name a folder with room in the environment variable HF_HOME, or use a local folder or bundled:tiny-gpt2."
+            raise BaseModelError(message) from error
         message = (
             f"The base model '{name}' is no local folder and could not be fetched from the hub "
             f"({type(error).__name__}). Check the name and the connection, or use a local folder or bundled:tiny-gpt2."

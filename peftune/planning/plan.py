@@ -10,16 +10,17 @@ from peftune.models.prepare import check_length, refuse_nothing_to_learn
 from peftune.planning.planner import Planner
 from peftune.planning.results import Plan
 from peftune.planning.shapes import OWN, SIZES, describe_base, shapes_of
-from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
-from peftune.recipe.locate import anchor_paths
-from peftune.strategies import STRATEGIES
+from peftune.recipe import Overrides, Recipe, read_recipe, resolve
+from peftune.recipe.overrides import Assignment, assignments_for_each, read_overrides
+from peftune.strategies import STRATEGIES, StrategyChoice
+from peftune.strategies.registry import class_of, name_of
 
 
 def plan(
     recipe: str | Path | Recipe,
     *,
-    overrides: Sequence[str] = (),
-    strategies: Sequence[str] | None = None,
+    overrides: Overrides = (),
+    strategies: Sequence[StrategyChoice] | None = None,
     sizes: Sequence[str] = SIZES,
 ) -> Plan:
     """Work out what a recipe would need, on this machine, of memory, time and disk.
@@ -29,28 +30,29 @@ def plan(
 
     Args:
         recipe: path or shipped name; or a `Recipe`, whose files start from the working folder.
-        overrides: `key=value` assignments, such as `training.per_device_train_batch_size=4`.
-        strategies: names; all that are installed where they are not given.
+        overrides: `key=value` assignments, such as `training.per_device_train_batch_size=4`, or a
+            mapping. A hyper-parameter that only some strategies have is set in those.
+        strategies: names or strategies; all that are installed where they are not given.
         sizes: `own` for the recipe's base, and published sizes of GPT-2: `small`, `medium`,
             `large`, `xl`.
 
     Raises:
         PeftuneError: with one line that says what is wrong and what to do.
     """
-    if isinstance(recipe, Recipe):
-        chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
-    else:
-        chosen = read_recipe(recipe, overrides)
+    assignments = read_overrides(overrides)
+    chosen = read_recipe(recipe, [one for one in assignments if one.strategy_field is None])
     source = describe_base(chosen.model.name_or_path, chosen.model.revision)
     shapes = shapes_of(source, (OWN, *sizes))
-    recipes, unplanned = _with_each(chosen, strategies)
+    recipes, unplanned = _with_each(recipe, assignments, strategies)
     check_length(source, chosen.model.max_length)
     planner = Planner.of(resolve(chosen), source, shapes)
     return planner.plan(recipes, unplanned, shown=sizes)
 
 
 def _with_each(
-    recipe: Recipe, names: Sequence[str] | None
+    recipe: str | Path | Recipe,
+    assignments: Sequence[Assignment],
+    strategies: Sequence[StrategyChoice] | None,
 ) -> tuple[dict[str, Recipe], dict[str, str]]:
     """Put each strategy into a recipe; those that cannot be are returned with the reason.
 
@@ -58,12 +60,18 @@ def _with_each(
     """
     found: dict[str, Recipe] = {}
     unplanned: dict[str, str] = {}
-    for name in STRATEGIES.names() if names is None else dict.fromkeys(names):
+    classes, broken = STRATEGIES.load_all()
+    chosen = list(classes) if strategies is None else strategies
+    own = assignments_for_each(assignments, [class_of(choice) for choice in chosen])
+    for choice in STRATEGIES.names() if strategies is None else chosen:
+        name = name_of(choice)
         try:
-            found[name] = resolve(with_strategy(recipe, name))
-            refuse_nothing_to_learn(found[name].strategy, recipe.task)
-        except PeftuneError as error:  # noqa: PERF203 - one fault stops no other strategy
-            if names is not None:
+            if strategies is None and name in broken:
+                raise broken[name]
+            found[name] = resolve(read_recipe(recipe, own[name], strategy=choice))
+            refuse_nothing_to_learn(found[name].strategy, found[name].task)
+        except PeftuneError as error:
+            if strategies is not None:
                 raise
             found.pop(name, None)
             unplanned[name] = first_line(error)

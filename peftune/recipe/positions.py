@@ -23,7 +23,7 @@ class Place:
     """Where something was written.
 
     Args:
-        source: name of the file, as the user gave it, or an assignment on the command line.
+        source: name of the file, as the user gave it, or an override.
         line: line from 1; None for the whole source.
         column: column from 1; None for the whole source.
     """
@@ -78,9 +78,8 @@ class Positions:
         """Remember the place of a key; lines and columns count from 1."""
         self.known[path] = Place(self.source, line, column)
 
-    def record_override(self, path: KeyPath, assignment: str) -> None:
-        """Remember that a key was set on the command line, with new keys above it and all below."""
-        place = Place(f"command line '{assignment}'")
+    def record_override(self, path: KeyPath, place: Place) -> None:
+        """Remember that a key was set by an override, with new keys above it and all below."""
         for known in [known for known in self.known if known[: len(path)] == path]:
             del self.known[known]
         for length in range(1, len(path)):

@@ -8,52 +8,157 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from peftune.errors import RecipeError, suggestion
+from peftune.errors import RecipeError, UsageError, suggestion
 from peftune.plugins import PluginGroup
 from peftune.probes import PROBES
 from peftune.recipe.document import Document, parse_document
 from peftune.recipe.explain import explain
 from peftune.recipe.locate import anchor_paths, find_recipe
-from peftune.recipe.overrides import apply_overrides
+from peftune.recipe.overrides import (
+    Assignment,
+    Overrides,
+    apply_overrides,
+    assignments_for_each,
+    read_overrides,
+)
 from peftune.recipe.plugin import build_plugin
 from peftune.recipe.positions import Fault, KeyPath, Positions, raise_faults
+from peftune.recipe.resolve import with_strategy
 from peftune.recipe.schema import Recipe
 from peftune.recipe.space import tune_faults
 from peftune.recipe.training import TrainingSection
+from peftune.recipe.writer import recipe_values
 from peftune.regularizers import REGULARIZERS
-from peftune.strategies import STRATEGIES, Full
+from peftune.strategies import STRATEGIES, Full, Strategy, StrategyChoice, chosen_strategy
+from peftune.strategies.registry import class_of, name_of
 
 
-def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(
+    source: str | Path | Recipe,
+    overrides: Overrides = (),
+    *,
+    strategy: StrategyChoice | None = None,
+) -> Recipe:
     """Read and check a recipe.
 
     Args:
-        source: path of a YAML file, or the name of a shipped recipe such as `quickstart`.
-        overrides: `key=value` assignments with dotted keys, such as `training.seed=1`.
+        source: path of a YAML file, or the name of a shipped recipe such as `quickstart`; or a
+            `Recipe`, whose files start from the working folder.
+        overrides: `key=value` assignments with dotted keys, such as `training.seed=1`; or a
+            mapping, such as `{"training.seed": 1}`.
+        strategy: put in the place of the recipe's own before the overrides are; they are checked
+            against it. One given by name, here or by `strategy.name`, keeps the hyper-parameters
+            that the recipe sets and that both have.
 
     Returns:
         The recipe, its file paths absolute.
 
     Raises:
+        PluginError: no strategy of that name is installed.
         RecipeError: the file cannot be read, or something in it is wrong; all faults are told.
+        UsageError: an override is none, or two strategies are asked for.
     """
+    assignments = read_overrides(overrides)
+    if isinstance(source, Recipe) and not assignments:
+        recipe = source if strategy is None else with_strategy(source, strategy)
+        return anchor_paths(recipe, folder=Path.cwd(), overridden=set())
+    document, folder = _document_of(source)
+    choice = _choice(strategy, assignments)
+    if choice is not None:
+        _put_strategy(
+            document, choice, keep=not any(one.path[0] == "strategy" for one in assignments)
+        )
+    overridden = apply_overrides(document, assignments)
+    return anchor_paths(_build(document), folder=folder, overridden=overridden)
+
+
+def read_for_each(
+    source: str | Path | Recipe,
+    overrides: Overrides,
+    strategies: Sequence[StrategyChoice],
+) -> dict[str, Recipe]:
+    """Read a recipe once for each of several strategies.
+
+    Args:
+        source: as for `read_recipe`.
+        overrides: as for `read_recipe`. A hyper-parameter that only some of the strategies have is
+            set in those, with a line in the log.
+        strategies: what to put in the place of the recipe's own.
+
+    Returns:
+        The recipes by the strategy's name.
+
+    Raises:
+        RecipeError: as for `read_recipe`; or an override sets a hyper-parameter that none has.
+    """
+    assignments = read_overrides(overrides)
+    own = assignments_for_each(assignments, [class_of(choice) for choice in strategies])
+    return {
+        name_of(choice): read_recipe(source, own[name_of(choice)], strategy=choice)
+        for choice in strategies
+    }
+
+
+def _document_of(source: str | Path | Recipe) -> tuple[Document, Path]:
+    """Return the values of a recipe, and the folder that paths in it start from."""
+    if isinstance(source, Recipe):
+        values = recipe_values(source)
+        given = {"name", *source.strategy.model_fields_set}
+        values["strategy"] = {k: v for k, v in values["strategy"].items() if k in given}
+        return Document(values, Positions("recipe")), Path.cwd()
     path, shown = find_recipe(source)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"{shown}: byte {error.start} is not UTF-8; save the recipe as UTF-8."
         raise RecipeError(message) from error
-    document = parse_document(text, source=shown)
-    overridden = apply_overrides(document, overrides)
-    recipe = _build(document)
-    return anchor_paths(recipe, folder=path.resolve().parent, overridden=overridden)
+    return parse_document(text, source=shown), path.resolve().parent
+
+
+def _choice(
+    strategy: StrategyChoice | None, assignments: Sequence[Assignment]
+) -> StrategyChoice | None:
+    """Return which strategy takes the place of the recipe's own; None if none does."""
+    if strategy is None:
+        names = [one.value for one in assignments if one.path == ("strategy", "name")]
+        # A name that is none is told where it stands.
+        return names[-1] if names and names[-1] in STRATEGIES.names() else None
+    name = name_of(strategy)
+    for one in assignments:
+        if one.strategy_name not in (None, name):
+            message = f"{one.place}: the strategy is '{name}', which was asked for beside the recipe. Leave one of the two out, or set keys such as strategy.r alone."
+            raise UsageError(message)
+    return strategy
+
+
+def _put_strategy(document: Document, choice: StrategyChoice, *, keep: bool) -> None:
+    """Put a strategy in the place of the recipe's own, whose faults are told all the same.
+
+    Args:
+        document: the recipe; changed in place.
+        choice: one given by name keeps what both have.
+        keep: put it in as it is; otherwise as its fields, which can then be overridden.
+    """
+    own = document.values.get("strategy")
+    faults: list[Fault] = []
+    if own is not None:
+        build_plugin(STRATEGIES, own, ("strategy",), document.positions, faults)
+    document.faults += [fault for fault in faults if fault.path not in document.doubtful]
+    if isinstance(choice, str):
+        fields = {"name", *STRATEGIES.get(choice).model_fields}
+        kept = own if isinstance(own, dict) else {}
+        shared = {key: value for key, value in kept.items() if key in fields}
+        document.values["strategy"] = {**shared, "name": choice}
+    else:
+        strategy = chosen_strategy(choice)
+        document.values["strategy"] = strategy if keep else strategy.fields()
 
 
 def _build(document: Document) -> Recipe:
     """Build the recipe, or raise with every fault of the YAML, the plug-ins and the schema."""
     values, positions = dict(document.values), document.positions
     faults: list[Fault] = []
-    if "strategy" in values:
+    if "strategy" in values and not isinstance(values["strategy"], Strategy):
         # A faulty strategy is told already; any other lets the rest of the recipe be checked.
         values["strategy"] = (
             build_plugin(STRATEGIES, values["strategy"], ("strategy",), positions, faults)
@@ -69,7 +174,7 @@ def _build(document: Document) -> Recipe:
         faults += explain(error, Recipe, (), positions)
         recipe = None
     clear = [fault for fault in faults if fault.path not in document.doubtful]
-    raise_faults([*document.faults, *clear])
+    raise_faults(dict.fromkeys([*document.faults, *clear]))
     if recipe is None:
         message = f"{positions.source}: the recipe cannot be used."
         raise RecipeError(message)

@@ -13,10 +13,10 @@ from peftune.recipe.schema import CompareSection, Recipe
 from peftune.recipe.task import METRICS, TaskName
 from peftune.recipe.training import TrainingSection
 from peftune.recipe.tune import TuneSection
-from peftune.strategies import STRATEGIES, Strategy
+from peftune.strategies import STRATEGIES, Strategy, StrategyChoice, chosen_strategy
 
 
-def with_strategy(recipe: Recipe, strategy: Strategy | str) -> Recipe:
+def with_strategy(recipe: Recipe, strategy: StrategyChoice) -> Recipe:
     """Put another strategy into a recipe.
 
     A strategy given by name keeps the hyper-parameters that the recipe sets and that both have
@@ -24,10 +24,11 @@ def with_strategy(recipe: Recipe, strategy: Strategy | str) -> Recipe:
 
     Raises:
         PluginError: no strategy of that name.
+        UsageError: what is given is no strategy.
         RecipeError: a hyper-parameter that both have is out of the other's bounds.
     """
-    if isinstance(strategy, Strategy):
-        return recipe.model_copy(update={"strategy": strategy})
+    if not isinstance(strategy, str):
+        return recipe.model_copy(update={"strategy": chosen_strategy(strategy)})
     if strategy == recipe.strategy.name:
         return recipe
     chosen = STRATEGIES.get(strategy)

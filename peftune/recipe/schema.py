@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, InstanceOf, model_validator
 
@@ -37,6 +38,25 @@ __all__ = [
 
 class ModelSection(Section):
     """Which GPT-2 is the base."""
+
+    not_fields: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(
+            ("load_in_8bit", "load_in_4bit", "quantization_config"),
+            "Choose strategy: {name: lora-8bit}, which holds the base in int8.",
+        ),
+        **dict.fromkeys(
+            ("dtype", "torch_dtype"),
+            "The base is held in float32; training.bf16 says what training computes in, and save.dtype what is stored.",
+        ),
+        **dict.fromkeys(
+            ("num_labels", "id2label", "label2id"), "Labels are named in data.labels."
+        ),
+        "tokenizer_name": "The tokenizer is the base's own, from its folder; remove it.",
+        "use_fast": "The tokenizer is always the fast one; remove it.",
+        "device_map": "The device is chosen by itself; set training.use_cpu: true to stay on the CPU.",
+        "trust_remote_code": "Code of a model folder is never run; remove it.",
+        "attn_implementation": "peftune has a forward of its own for GPT-2; remove it.",
+    }
 
     name_or_path: str = Field(
         "bundled:tiny-gpt2",
@@ -193,3 +213,11 @@ class Recipe(Section):
             )
             raise ValueError(message)
         return self
+
+
+SECTIONS = tuple(
+    name
+    for name, field in Recipe.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+)
+"""The parts of a recipe that hold keys of their own."""

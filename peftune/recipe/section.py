@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from peftune.configuration import Configuration
 
 
-class Section(BaseModel):
+class Section(Configuration):
     """A part of a recipe: frozen, strict, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

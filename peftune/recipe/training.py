@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from peftune.recipe.section import Section
+from peftune.recipe.training_arguments import NOT_IN_TRAINING
 from peftune.seeds import MAX_SEED
 
 Metric = Literal[
@@ -48,6 +50,8 @@ Trackers = Annotated[
 
 class TrainingSection(Section):
     """How the weights are trained: names of `transformers.TrainingArguments`."""
+
+    not_fields: ClassVar[Mapping[str, str]] = NOT_IN_TRAINING
 
     num_train_epochs: float = Field(
         3.0, gt=0, allow_inf_nan=False, description="Passes over the training rows."

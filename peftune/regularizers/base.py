@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from peftune.configuration import Configuration
 from peftune.sources import TextSource
 
 if TYPE_CHECKING:
@@ -76,14 +77,12 @@ class TrainedModel(Protocol):
         """Draw `count` of the sequences at random, by the seed of the run and the draw."""
 
 
-class Regularizer(BaseModel, ABC):
+class Regularizer(Configuration, ABC):
     """A term of the loss that holds forgetting down; no strategy knows of it.
 
     Its fields are its configuration. The loss of a batch becomes the task's loss plus `weight`
     times what `begin`'s penalty returns; with a weight of zero nothing is computed.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     type: ClassVar[str]
     """How recipes call the regulariser; equal to its entry-point name."""

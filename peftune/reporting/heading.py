@@ -9,6 +9,7 @@ from peftune.reporting.numbers import (
     NOT_MEASURED,
     between,
     count,
+    milliseconds,
     plain,
     seconds,
     share,
@@ -103,6 +104,9 @@ def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
         yield "Adapter off (control, must be 0)", Cell(NOT_MEASURED if off is None else f"{off:g}")
     yield "Training time", Cell(seconds(cost.train_seconds))
     yield "Peak memory", Cell(size(cost.peak_memory_bytes))
+    if cost.latency_median_ms is not None:
+        late = f"95% below {milliseconds(cost.latency_p95_ms)}, on {cost.latency_device}"
+        yield "Latency, one text", Cell(milliseconds(cost.latency_median_ms), late)
     yield "File size", Cell(size(cost.artifact_bytes))
     yield "Trainable parameters", Cell(count(cost.trainable_parameters))
     yield "All parameters", Cell(count(cost.total_parameters))

@@ -60,6 +60,13 @@ def probability(value: float | None) -> str:
     return f"< {_SMALL_P}" if value < _SMALL_P else f"{value:.3f}"
 
 
+def milliseconds(value: float | None) -> str:
+    """Write a time of milliseconds with two or three digits: `3.1 ms`, `142 ms`."""
+    if value is None:
+        return NOT_MEASURED
+    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"  # noqa: PLR2004 - three digits
+
+
 def between(
     interval: Sequence[float] | None, form: Callable[[float | None], str], *, without: str = ""
 ) -> str:

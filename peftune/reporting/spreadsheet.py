@@ -70,6 +70,8 @@ def _values(run: Run) -> Iterator[tuple[str, Value]]:
         "trainable_parameters",
         "total_parameters",
         "artifact_bytes",
+        "latency_median_ms",
+        "latency_p95_ms",
     ):
         yield name, getattr(run.cost, name)
 

@@ -22,8 +22,8 @@ from peftune.diagnosis import find_pitfalls, warmup_ahead
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.prepare import preparation_of
-from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
-from peftune.recipe.locate import anchor_paths
+from peftune.recipe import Overrides, Recipe, read_recipe, resolve
+from peftune.recipe.task import has_head
 from peftune.runs.cost import cost_of
 from peftune.runs.evidence import write_evidence
 from peftune.runs.folder import (
@@ -50,7 +50,7 @@ from peftune.runs.report import Forgetting, Run
 from peftune.runs.saved import round_for_storage, save_artifact
 from peftune.runs.scored import score
 from peftune.runs.stages import Reached, blamed, run_stages
-from peftune.strategies import Strategy
+from peftune.strategies import StrategyChoice
 from peftune.tasks.learning import Learning, learned_something
 from peftune.training.forgetting_callback import ForgettingCallback
 from peftune.training.trackers import refuse_missing_trackers
@@ -62,8 +62,8 @@ logger = logging.getLogger(__name__)
 def run(
     recipe: str | Path | Recipe,
     *,
-    overrides: Sequence[str] = (),
-    strategy: Strategy | str | None = None,
+    overrides: Overrides = (),
+    strategy: StrategyChoice | None = None,
     output: str | Path | None = None,
     data: RowsInMemory | None = None,
 ) -> Run:
@@ -74,8 +74,10 @@ def run(
 
     Args:
         recipe: path or shipped name; or a `Recipe`, whose files start from the working folder.
-        overrides: `key=value` assignments, such as `training.seed=1`.
-        strategy: put in the place of the recipe's own.
+        overrides: `key=value` assignments, such as `training.seed=1`; or a mapping of such keys to
+            values.
+        strategy: put in the place of the recipe's own: `peftune.LoRA(r=4)`, or a name, which
+            keeps the hyper-parameters that the recipe sets and that both strategies have.
         output: run folder, in the place of the recipe's `output_dir`.
         data: rows in the place of the recipe's own: a pandas DataFrame, a `datasets` data set, or
             a dict with one for each split. They are kept in the folder's `data/`.
@@ -87,13 +89,7 @@ def run(
         PeftuneError: with one line that says what is wrong and what to do.
     """
     _refuse_several_processes()
-    if isinstance(recipe, Recipe):
-        chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
-    else:
-        chosen = read_recipe(recipe, overrides)
-    if strategy is not None:
-        chosen = with_strategy(chosen, strategy)
-    chosen = resolve(chosen)
+    chosen = resolve(read_recipe(recipe, overrides, strategy=strategy))
     folder = Path(output) if output is not None else Path(chosen.output_dir)
     rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
     with rows as section:
@@ -189,7 +185,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         run=identity_of(recipe, model, inputs, training),
         learning=learning,
         forgetting=forgetting,
-        cost=cost_of(model, training, artifact),
+        cost=cost_of(model, training, artifact, texts=judged.texts if has_head(task.kind) else ()),
         findings=find_pitfalls(facts),
         environment=environment_of(task, seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from peftune.errors import OutputFolderError, RecipeError, UsageError
+from peftune.errors import OutputFolderError, RecipeError, StorageError, UsageError
+from peftune.files.publish import found_no_room, make_writable
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
 from peftune.runs.report import Run, Unfinished
@@ -48,8 +49,8 @@ def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
         if finished is not None:
             _refuse_changed_inputs(finished, inputs)
             return finished
+    make_writable(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / RECIPE)
     except OSError as error:
         message = f"'{folder}' cannot be written: {error.strerror}. Choose another output folder with --output."
@@ -111,7 +112,11 @@ def write_lines(lines: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 @contextlib.contextmanager
 def failure_reported(folder: Path) -> Iterator[None]:
-    """Leave a word in the report of a run that did not finish; the error goes on."""
+    """Leave a word in the report of a run that did not finish; the error goes on.
+
+    Raises:
+        StorageError: in the place of what a library says where there is no room left.
+    """
     try:
         yield
     except BaseException as error:
@@ -119,7 +124,12 @@ def failure_reported(folder: Path) -> Iterator[None]:
             ending = Unfinished("interrupted", "interrupted; run the same command again to go on")
         else:
             ending = Unfinished("failed", str(error) or type(error).__name__)
-        write_json(ending.as_json(), folder / REPORT)
+        no_room = found_no_room(error)
+        with contextlib.suppress(*(OSError,) if no_room else ()):
+            write_json(ending.as_json(), folder / REPORT)
+        if no_room:
+            message = f"There is no room left to write into '{folder}'. What had finished is kept: make room, and run the same command again."
+            raise StorageError(message) from error
         raise
 
 

@@ -81,8 +81,6 @@ def forget(
     device = choose_device(use_cpu=use_cpu)
     if MANIFEST in folder.entries:
         return _forget_own(folder, texts, base, use_cpu=use_cpu)
-    if {"adapter", "model"} & set(folder.entries):
-        open_artifact(folder)  # a run folder, and the error names the artifact in it
     if is_peft_folder(folder):
         return _forget_foreign(folder, texts, base, device)
     return _forget_checkpoint(Path(artifact), texts, base, device)

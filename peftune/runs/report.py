@@ -57,8 +57,7 @@ class Identity:
         texts_sha256: hash of the texts that training reads or decides by beside the task.
         order_sha256: hash of the training batches in the order in which they were read; None for a
             resumed run, and where other processes prepared them.
-        start_sha256: hash of what the run begins as beside the base; of nothing where it begins
-            as the base.
+        start_sha256: hash of what the run begins as beside the base; of nothing for the base.
         start: what the training began as, where that is not the base.
     """
 
@@ -100,8 +99,7 @@ class StageForgetting:
     """What one stage changed: the model after it against the model after the one before.
 
     Args:
-        name: name of the stage; `start` for what `model.init_from` had forgotten already; the
-            recipe's name for its own task.
+        name: of the stage; `start` for that of `model.init_from`; the recipe's for its own task.
         task: what was learned in it.
         forgetting: by probe, in its unit, positive is worse; over all stages they add up to the
             probe's forgetting.
@@ -124,8 +122,7 @@ class Forgetting:
         verdict: one word over all probes; None without probes or with a failed control.
         reason: why the verdict is None.
         path: the way from the base to the tuned model, where the recipe asks for it.
-        stages: what each stage changed, in order, the recipe's own task last; empty where the
-            training began as the base.
+        stages: what each stage changed, in order; empty where the training began as the base.
     """
 
     probes: Sequence[ProbeResult]
@@ -167,6 +164,10 @@ class Cost:
         steps: optimizer steps.
         train_dtype: type that training computed in: float32 or bfloat16.
         reason: why values are None.
+        latency_median_ms: milliseconds for one text by itself, from string to label; the median.
+        latency_p95_ms: 95th percentile of the same.
+        latency_texts: scored rows that were timed.
+        latency_device: where it was measured: cpu, or the name of the GPU.
     """
 
     train_seconds: float | None
@@ -179,6 +180,10 @@ class Cost:
     steps: int
     train_dtype: Literal["float32", "bfloat16"]
     reason: str | None = None
+    latency_median_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_texts: int | None = None
+    latency_device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from peftune.artifacts.manifest import Rescaled
 from peftune.artifacts.opened import open_artifact
 from peftune.artifacts.save import save
 from peftune.errors import OutputFolderError
+from peftune.files.publish import make_writable
 from peftune.models.rescale import fit_head, rescale_model, set_head
 from peftune.models.strength import Strength
 from peftune.probes import LanguageModelLoss, Probe
@@ -128,6 +129,7 @@ def rescale(
     strength = Strength(alpha, shallow)
     opened, target = open_artifact(artifact), Path(output)
     _refuse_own_folder(opened.folder.path, target)
+    make_writable(target.parent)
     inputs = read_strength_inputs(
         opened,
         head=head,

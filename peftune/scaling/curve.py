@@ -14,8 +14,8 @@ from peftune.compare.crossed import crossed_mean
 from peftune.data.task import Task, load_task
 from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
-from peftune.recipe import Recipe, read_recipe, resolve
-from peftune.recipe.locate import anchor_paths
+from peftune.files.publish import make_writable
+from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.runs.folder import write_json
 from peftune.scaling.plot import plot_learning_curve
 from peftune.scaling.power_law import fit_power_law, gain_interval
@@ -36,7 +36,7 @@ def learning_curve(
     *,
     fractions: Sequence[float] = FRACTIONS,
     seeds: Sequence[int] = (0,),
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     output: str | Path | None = None,
 ) -> LearningCurve:
     """Train the recipe's strategy on nested subsets of train, and score the validation rows.
@@ -60,15 +60,12 @@ def learning_curve(
         DataError: the rows cannot be used.
         OutputFolderError: the folder holds the curve of something else.
     """
-    if isinstance(recipe, Recipe):
-        chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
-    else:
-        chosen = read_recipe(recipe, overrides)
-    chosen = resolve(chosen)
+    chosen = resolve(read_recipe(recipe, overrides))
     _check(chosen, seeds)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-learning-curve")
     task = load_task(chosen.data, chosen.task, with_test=False)
     sizes = sizes_of(len(task.train), fractions, labels=len(set(task.train.labels)))
+    make_writable(folder)
     trained = _trained(chosen, task, sizes, seeds, folder)
     curve = _curve(chosen, sizes, trained, seeds, folder)
     write_json(curve.as_json(), folder / RESULT)

@@ -19,7 +19,7 @@ from peftune.artifacts.behaviour import Rows, largest_difference, replay, scale_
 from peftune.artifacts.manifest import CARD, Manifest
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.errors import OutputFolderError, UsageError, VerificationError, suggestion
-from peftune.files.publish import published, write_file
+from peftune.files.publish import make_writable, published, write_file
 from peftune.models.base import loading
 from peftune.models.effective import write_trunk
 from peftune.models.merged import write_classifier
@@ -81,6 +81,7 @@ def merge(
     kind = _merged_type(dtype)
     opened, target = open_artifact(artifact), Path(output)
     _refuse_other_content(target, opened)
+    make_writable(target.parent)
     manifest = opened.manifest
     view = _VIEW if lm else manifest.task_name
     model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=True)

@@ -5,6 +5,16 @@ from peftune.strategies.full import Full
 from peftune.strategies.head_only import HeadOnly
 from peftune.strategies.lora import LoRA
 from peftune.strategies.lora_8bit import LoRA8bit
-from peftune.strategies.registry import STRATEGIES
+from peftune.strategies.registry import STRATEGIES, StrategyChoice, chosen_strategy
 
-__all__ = ["STRATEGIES", "Full", "HeadOnly", "LoRA", "LoRA8bit", "Strategy", "TrainingDefaults"]
+__all__ = [
+    "STRATEGIES",
+    "Full",
+    "HeadOnly",
+    "LoRA",
+    "LoRA8bit",
+    "Strategy",
+    "StrategyChoice",
+    "TrainingDefaults",
+    "chosen_strategy",
+]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from peftune.configuration import Configuration
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,15 +27,13 @@ class TrainingDefaults:
     weight_decay: float = 0.0
 
 
-class Strategy(BaseModel, ABC):
+class Strategy(Configuration, ABC):
     """Say how the base model is loaded and which of its weights learn, and nothing else.
 
     A strategy is its own configuration: its fields are its hyper-parameters. Whatever has
     `requires_grad` after `prepare` is the adapter; saving, restoring, byte counts, the reference
     ("the model as it was before") and the strengths between are derived from that by the core.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: ClassVar[str]
     """How recipes and the command line call the strategy; equal to its entry-point name."""
@@ -44,6 +43,19 @@ class Strategy(BaseModel, ABC):
 
     trains_trunk: ClassVar[bool] = True
     """Whether weights other than the classification head learn; checked after every `prepare`."""
+
+    not_fields: ClassVar[Mapping[str, str]] = {
+        name: f"It belongs to the training: set training.{name}."
+        for name in (
+            "learning_rate",
+            "weight_decay",
+            "num_train_epochs",
+            "max_steps",
+            "per_device_train_batch_size",
+            "bf16",
+            "seed",
+        )
+    }
 
     def load_kwargs(self) -> dict[str, Any]:
         """Return what `from_pretrained` needs beyond the usual, such as a `quantization_config`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -23,6 +24,59 @@ Layers = Annotated[
 ]
 
 
+_OTHER_LORAS = "peftune does not offer this variant of LoRA; use_rslora and use_dora are those that it has. An adapter that plain PEFT trains is measured by 'peftune forget'."
+_ONE_RANK = "Every target has the same r and lora_alpha; choose the targets by target_modules and layers_to_transform."
+_WRITTEN_BY_PEFT = "PEFT sets it when it saves or loads an adapter; remove it."
+_NOT_IN_LORA = {
+    "rank": "Did you mean 'r'? The rank is called as in peft.LoraConfig.",
+    "lora_r": "Did you mean 'r'? The rank is called as in peft.LoraConfig.",
+    "lora_rank": "Did you mean 'r'? The rank is called as in peft.LoraConfig.",
+    "task_type": "The recipe's task decides it (SEQ_CLS for a classifier); remove it.",
+    "peft_type": "The strategy's name decides it; remove it.",
+    "inference_mode": "The adapter is always trainable in training and frozen when it is loaded; remove it.",
+    "bias": "Biases stay frozen (bias: none), so that the adapter switched off is exactly the base; remove it. The strategy 'full' trains them.",
+    "lora_bias": "The update has no bias, so that it can be read by every version of PEFT; remove it.",
+    "modules_to_save": "The classification head always learns and is saved with the adapter, and nothing else; remove it.",
+    "init_lora_weights": "The update always starts at zero (B = 0), so that training starts from the base itself; remove it.",
+    "fan_in_fan_out": "It is set from the base's layers; remove it.",
+    "layers_pattern": "layers_to_transform is enough: the name of the blocks is known; remove it.",
+    "exclude_modules": "Name the modules that get an update in target_modules instead.",
+    "trainable_token_indices": "The embeddings stay frozen; remove it. The strategy 'full' trains them.",
+    "target_parameters": "Name modules in target_modules instead.",
+    "base_model_name_or_path": "The base is named in model.name_or_path.",
+    "revision": "The base's revision is model.revision.",
+    "rank_pattern": _ONE_RANK,
+    "alpha_pattern": _ONE_RANK,
+    "load_in_8bit": "Choose the strategy 'lora-8bit', which holds the base in int8.",
+    "load_in_4bit": "There is no strategy on a 4-bit base; 'lora-8bit' holds the base in int8.",
+    "quantization_config": "Choose the strategy 'lora-8bit', which holds the base in int8.",
+    "llm_int8_threshold": "It belongs to the strategy 'lora-8bit'.",
+    **dict.fromkeys(("auto_mapping", "peft_version", "runtime_config"), _WRITTEN_BY_PEFT),
+    **dict.fromkeys(
+        (
+            "alora_invocation_tokens",
+            "arrow_config",
+            "corda_config",
+            "ensure_weight_tying",
+            "eva_config",
+            "kasa_config",
+            "layer_replication",
+            "loftq_config",
+            "lora_ga_config",
+            "megatron_config",
+            "megatron_core",
+            "monteclora_config",
+            "qalora_group_size",
+            "use_bdlora",
+            "use_qalora",
+            "velora_config",
+        ),
+        _OTHER_LORAS,
+    ),
+}
+"""What `peft.LoraConfig` has beyond the fields of the strategy, and how people misname those."""
+
+
 class LoRA(Strategy):
     """Freeze the base and learn a low-rank update `s * B A` beside each adapted weight.
 
@@ -40,6 +94,7 @@ class LoRA(Strategy):
 
     name: ClassVar[str] = "lora"
     training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(2.0e-4)
+    not_fields: ClassVar[Mapping[str, str]] = _NOT_IN_LORA
 
     r: int = Field(
         8, gt=0, le=1024, description="Rank: higher learns more and makes a larger file."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -32,6 +33,13 @@ class LoRA8bit(LoRA):
     """
 
     name: ClassVar[str] = "lora-8bit"
+    not_fields: ClassVar[Mapping[str, str]] = {
+        "load_in_8bit": "This strategy always holds the base in int8; remove it.",
+        "quantization_config": "This strategy always holds the base in int8; llm_int8_threshold is the one choice that there is.",
+        "llm_int8_skip_modules": "The classification head stays in float, and every other linear weight is int8; remove it.",
+        "llm_int8_has_fp16_weight": "The base is frozen, so its weights are held in int8 alone; remove it.",
+        "llm_int8_enable_fp32_cpu_offload": "The whole base lies on one device; remove it.",
+    }
 
     llm_int8_threshold: float = Field(
         6.0,

@@ -29,6 +29,10 @@ class SequenceClassificationMetrics(evaluate.Metric):
     scikit-learn. `predictions` are logits, (rows, labels); `references` are label ids.
     """
 
+    def _build_data_dir(self) -> str:
+        """Name the folder of cache files, and do not make it: everything is kept in memory."""
+        return str(self._data_dir_root)
+
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Accuracy, F1, ROC-AUC and log loss of a single-label classifier.",

@@ -99,13 +99,16 @@ class _Entrant:
         )
 
 
-def run_rounds(recipe: Recipe, own: Mapping[str, Recipe], folder: Path) -> Sequence[TunedStrategy]:
+def run_rounds(
+    recipe: Recipe, own: Mapping[str, Recipe], folder: Path, *, overrides: Sequence[str] = ()
+) -> Sequence[TunedStrategy]:
     """Run what is missing of the trials, one a strategy in turn, and wait for other processes.
 
     Args:
         recipe: the recipe that is tuned.
         own: the same, resolved for each strategy.
         folder: folder of the study.
+        overrides: what some strategies have beyond the recipe's own; part of the study's identity.
 
     Raises:
         PeftuneError: rows or base cannot be used, or the folder holds another study.
@@ -113,7 +116,7 @@ def run_rounds(recipe: Recipe, own: Mapping[str, Recipe], folder: Path) -> Seque
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
     task = load_task(recipe.data, recipe.task, with_test=False)
-    identity = _identity(recipe, task, base_fingerprint(source.folder))
+    identity = _identity(recipe, task, base_fingerprint(source.folder), overrides)
     with quiet_optuna(), Interrupts() as interrupts:
         storage = open_storage(folder)
         try:
@@ -175,7 +178,7 @@ def _run(entrants: Sequence[_Entrant], interrupts: Interrupts) -> None:
             interrupts.check()
 
 
-def _identity(recipe: Recipe, task: Task, base: str) -> str:
+def _identity(recipe: Recipe, task: Task, base: str, overrides: Sequence[str]) -> str:
     """Hash what the values of a trial rest on; how many trials there are may change."""
     section = recipe.tune.model_copy(update={"trials": TuneSection().trials})
     texts = [
@@ -184,4 +187,4 @@ def _identity(recipe: Recipe, task: Task, base: str) -> str:
         for source in term.sources().values()
     ]
     parts = [recipe_sha256(recipe.model_copy(update={"tune": section})), task.fingerprint(), base]
-    return hashlib.sha256("\n".join([*parts, *texts]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*parts, *texts, *overrides]).encode()).hexdigest()

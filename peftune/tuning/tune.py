@@ -9,12 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from peftune.errors import TrainingError, UsageError
-from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
-from peftune.recipe.locate import anchor_paths
+from peftune.recipe import Overrides, Recipe, read_for_each, read_recipe, resolve
+from peftune.recipe.overrides import Assignment, read_overrides
 from peftune.recipe.positions import Positions, raise_faults
 from peftune.recipe.resolve import tuned_metric
 from peftune.recipe.space import space_of, tune_faults, with_parameters
 from peftune.runs.folder import write_json
+from peftune.strategies import StrategyChoice
+from peftune.strategies.registry import name_of
 from peftune.tuning.results import TunedStrategy, Tuning
 from peftune.tuning.winner import write_comparison, write_winner
 
@@ -24,8 +26,8 @@ RESULT = "tuning.json"
 def tune(
     recipe: str | Path | Recipe,
     *,
-    strategies: Sequence[str] = (),
-    overrides: Sequence[str] = (),
+    strategies: Sequence[StrategyChoice] = (),
+    overrides: Overrides = (),
     output: str | Path | None = None,
     trials: int | None = None,
 ) -> Tuning:
@@ -37,8 +39,9 @@ def tune(
 
     Args:
         recipe: path or shipped name; or a `Recipe`, whose files start from the working folder.
-        strategies: strategy names; none: the recipe's own.
-        overrides: `key=value` assignments, such as `training.max_steps=100`.
+        strategies: names or strategies, each of another name; none: the recipe's own.
+        overrides: `key=value` assignments, such as `training.max_steps=100`, or a mapping. A
+            hyper-parameter that only some of the strategies have is set in those.
         output: folder of the study, in the place of the recipe's `output_dir` with `-tune`.
         trials: trials of each strategy, in the place of `tune.trials`.
 
@@ -51,19 +54,21 @@ def tune(
     """
     _require_optuna()
     _refuse_several_processes()
-    chosen = _chosen(recipe, overrides, trials)
+    assignments = read_overrides(overrides)
+    chosen, others = _chosen(recipe, assignments, trials, several=bool(strategies))
     if chosen.stages:
         message = "A search trains the recipe's own task alone, and this recipe has stages. Run them first, and name the last one's artifact in model.init_from in their place."
         raise UsageError(message)
-    names = tuple(strategies) or (chosen.strategy.name,)
+    names = [name_of(choice) for choice in strategies] or [chosen.strategy.name]
     if len(set(names)) < len(names):
         message = f"A search needs strategies, each once (got {', '.join(names)})."
         raise UsageError(message)
-    own = {name: _own_recipe(chosen, name) for name in names}
+    for_each = read_for_each(recipe, assignments, strategies) if strategies else {names[0]: chosen}
+    own = {name: _own_recipe(one, chosen) for name, one in for_each.items()}
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-tune")
     from peftune.tuning.rounds import run_rounds
 
-    found = run_rounds(chosen, own, folder)
+    found = run_rounds(chosen, own, folder, overrides=others)
     tuning = _with_recipes(chosen, own, found, folder)
     write_json(tuning.as_json(), folder / RESULT)
     if not any(tuned.best for tuned in tuning.strategies):
@@ -71,12 +76,26 @@ def tune(
     return tuning
 
 
-def _chosen(recipe: str | Path | Recipe, overrides: Sequence[str], trials: int | None) -> Recipe:
+def _chosen(
+    recipe: str | Path | Recipe,
+    assignments: Sequence[Assignment],
+    trials: int | None,
+    *,
+    several: bool,
+) -> tuple[Recipe, list[str]]:
+    """Read the recipe as it is tuned, and the overrides that its own strategy has no key for."""
     if isinstance(recipe, Recipe):
         raise_faults(tune_faults({"tune": recipe.tune}, Positions("recipe")))
-        chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
-    else:
-        chosen = read_recipe(recipe, overrides)
+    if not several:
+        return _with_trials(read_recipe(recipe, assignments), trials), []
+    shared = [one for one in assignments if one.strategy_field is None]
+    fields = type(read_recipe(recipe, shared).strategy).model_fields
+    own = [one for one in assignments if one.strategy_field in (None, *fields)]
+    others = [f"{one.key}={one.value!r}" for one in assignments if one not in own]
+    return _with_trials(read_recipe(recipe, own), trials), others
+
+
+def _with_trials(chosen: Recipe, trials: int | None) -> Recipe:
     if trials is None:
         return chosen
     if trials < 1:
@@ -85,13 +104,14 @@ def _chosen(recipe: str | Path | Recipe, overrides: Sequence[str], trials: int |
     return chosen.model_copy(update={"tune": chosen.tune.model_copy(update={"trials": trials})})
 
 
-def _own_recipe(recipe: Recipe, strategy: str) -> Recipe:
-    """Resolve the recipe for a strategy; what is searched stays in it.
+def _own_recipe(recipe: Recipe, tuned: Recipe) -> Recipe:
+    """Resolve the recipe of a strategy; what is searched stays in it.
 
     Raises:
         UsageError: there is nothing to search.
     """
-    own = resolve(with_strategy(recipe, strategy)).model_copy(update={"tune": recipe.tune})
+    strategy = recipe.strategy.name
+    own = resolve(recipe).model_copy(update={"tune": tuned.tune})
     if not space_of(own):
         message = f"tune.space names no key that '{strategy}' has. Add one, such as training.learning_rate, or leave '{strategy}' out."
         raise UsageError(message)

@@ -1,0 +1,231 @@
+"""A configuration that a person writes, and what is wrong with one in that person's words. Light."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from peftune.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+FieldPath = tuple[str | int, ...]
+
+_LONGEST_SHOWN = 60
+_WANTED = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_type": "an integer",
+    "model_attributes_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
+
+class _ExplainedConstruction(ModelMetaclass):
+    """Turn what pydantic finds at `LoRA(...)` into one error of peftune; validation stays pydantic's."""
+
+    if not TYPE_CHECKING:  # type checkers know the fields of each class by themselves
+
+        def __call__(cls, *positional: object, **fields: object) -> object:  # noqa: N805 - of a metaclass
+            if positional:
+                raise UsageError(_positional(positional[0], cls))
+            try:
+                return super().__call__(**fields)
+            except ValidationError as error:
+                raise UsageError(_construction_faults(error, cls)) from error
+
+
+class Configuration(BaseModel, metaclass=_ExplainedConstruction):
+    """What a person writes, in a recipe or in Python: frozen, strict, no unknown fields.
+
+    Raises:
+        UsageError: at construction, with every unknown, missing or impossible field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    not_fields: ClassVar[Mapping[str, str]] = {}
+    """Names that people write here and this class lacks, each with the sentence that helps; those of
+    the classes above hold too."""
+
+
+def field_messages(
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    noun: str = "key",
+    instead: Callable[[str], str | None] = lambda _: None,
+) -> dict[FieldPath, str]:
+    """Say what is wrong with each field, in one sentence or two.
+
+    Args:
+        error: what pydantic found.
+        model: class that was validated.
+        noun: what a field is called where it was written: a key of a file, a field in Python.
+        instead: says of an unknown name, of which the class says nothing, what was meant.
+    """
+    by_path: dict[FieldPath, list[ErrorDetails]] = {}
+    for details in error.errors(include_url=False):
+        by_path.setdefault(_path(details["loc"], model), []).append(details)
+    return {
+        path: _message(found, path, model, noun, instead)
+        for path, found in by_path.items()
+        if not _has_faulty_entry(path, by_path)
+    }
+
+
+def _positional(value: object, model: type[BaseModel]) -> str:
+    """Tell of a value without a name, as in `LoRA(8)`."""
+    name, first = model.__name__, next(iter(model.model_fields), None)
+    how = (
+        "has no fields"
+        if first is None
+        else f"takes its fields by name, such as {name}({first}=...)"
+    )
+    return f"{name} {how} (got {_shown(value)})."
+
+
+def _construction_faults(error: ValidationError, model: type[BaseModel]) -> str:
+    """Tell every fault of `LoRA(...)`, a line each."""
+    lines = []
+    for path, message in field_messages(error, model, noun="field").items():
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+        lines.append(f"{model.__name__}{place}: {message}")
+    return "\n".join(lines)
+
+
+def _has_faulty_entry(path: FieldPath, faulty: Mapping[FieldPath, object]) -> bool:
+    """A list or mapping is not complained of where one of its entries is."""
+    return any(len(other) > len(path) > 0 and other[: len(path)] == path for other in faulty)
+
+
+def _path(location: tuple[int | str, ...], model: type[BaseModel]) -> FieldPath:
+    """Drop what pydantic adds to a path, such as the names of union branches."""
+    path: FieldPath = ()
+    for part in location:
+        parent = _model_at(model, path)
+        is_branch = (
+            isinstance(part, str)
+            and parent is None
+            and ("[" in part or part in {"bool", "str", "int", "float"})
+        )
+        if not is_branch:
+            path = (*path, part)
+    return path
+
+
+def _message(
+    found: list[ErrorDetails],
+    path: FieldPath,
+    model: type[BaseModel],
+    noun: str,
+    instead: Callable[[str], str | None],
+) -> str:
+    """Join what each branch of a union wants into one sentence."""
+    first = found[0]
+    if first["type"] == "extra_forbidden":
+        parent = _model_in(_annotation_at(model, path[:-1]))
+        return f"unknown {noun}. {_meant(str(path[-1]), parent, instead)}"
+    if first["type"] == "missing":
+        return f"this {noun} is missing; it must be given."
+    for details in found:
+        if details["type"] == "value_error":
+            return details["msg"].removeprefix("Value error, ") + "."
+    wishes = list(dict.fromkeys(_wish(details) for details in found))
+    wanted = wishes[0] + "".join(f", or {wish.removeprefix('must be ')}" for wish in wishes[1:])
+    hints = "".join(dict.fromkeys(_hint(details) for details in found))
+    return f"{wanted} (got {_shown(first.get('input'))}).{hints}"
+
+
+def _meant(name: str, parent: type[BaseModel] | None, instead: Callable[[str], str | None]) -> str:
+    """Say what to write in the place of an unknown name: the reason if there is one, or all names."""
+    reason = None if parent is None else why_no_field(name, parent)
+    return reason or instead(name) or suggestion(name, parent.model_fields if parent else ())
+
+
+def why_no_field(name: str, model: type[BaseModel]) -> str | None:
+    """Return the sentence that a class has for a name which is no field of it."""
+    for one in model.__mro__:
+        reason: str | None = vars(one).get("not_fields", {}).get(name)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _wish(details: ErrorDetails) -> str:
+    """Say what a value must be."""
+    kind, context = details["type"], details.get("ctx", {})
+    if kind in _WANTED:
+        return f"must be {_WANTED[kind]}"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} entries"
+    if kind == "string_too_short":
+        return "must not be empty"
+    if kind == "string_pattern_mismatch":
+        return f"must match the pattern {context['pattern']}"
+    message = details["msg"].replace("Input should be", "must be").replace("Input should", "must")
+    return f"{message[0].lower()}{message[1:]}"
+
+
+def _hint(details: ErrorDetails) -> str:
+    """Say what was probably meant."""
+    kind, got = details["type"], details.get("input")
+    if kind == "literal_error" and isinstance(got, str):
+        expected = str(details.get("ctx", {}).get("expected", ""))
+        options = [
+            option.strip("'")
+            for option in expected.replace(" or ", ", ").split(", ")
+            if option.startswith("'")
+        ]
+        nearest = difflib.get_close_matches(got, options, n=1)
+        return f" Did you mean '{nearest[0]}'?" if nearest else ""
+    if kind == "string_type" and isinstance(got, bool | int | float):
+        return f" Write it in quotes: '{_shown(got)}'."
+    return ""
+
+
+def _shown(value: object) -> str:
+    """Write a value as a recipe would, cut short."""
+    names = {None: "null", True: "true", False: "false"}
+    plain = value is None or isinstance(value, bool)
+    text = names[value] if plain else repr(value)  # type: ignore[index]
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+
+
+def _model_at(model: type[BaseModel], path: FieldPath) -> type[BaseModel] | None:
+    """Return the section that stands at a path, or None for a plain value or a choice."""
+    found = _annotation_at(model, path)
+    return found if _is_model(found) else None
+
+
+def _annotation_at(model: type[BaseModel], path: FieldPath) -> Any:  # noqa: ANN401 - any type
+    current: Any = model
+    for part in path:
+        if get_origin(current) is dict:
+            current = get_args(current)[1]
+            continue
+        section = _model_in(current)
+        if section is None or part not in section.model_fields:
+            return None
+        current = section.model_fields[str(part)].annotation
+    return current
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any type
+    """Return the section that a type is, or the one among its choices."""
+    found = (choice for choice in (annotation, *get_args(annotation)) if _is_model(choice))
+    return next(found, None)
+
+
+def _is_model(annotation: Any) -> bool:  # noqa: ANN401 - any type
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
