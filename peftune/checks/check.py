@@ -17,7 +17,7 @@ from peftune.data.documents import load_documents
 from peftune.data.split_tables import SplitTable, read_split_tables
 from peftune.data.task import load_task, task_of
 from peftune.errors import DataError, LeakageError
-from peftune.models.source import find_base
+from peftune.models.prepare import find_sound_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
@@ -36,14 +36,16 @@ def check(recipe: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> Chec
 
     Raises:
         RecipeError: the recipe is none.
-        BaseModelError: the base cannot be found.
+        BaseModelError: the base cannot be found or used.
+        UsageError: texts are longer than the base has positions.
     """
     if isinstance(recipe, Recipe):
         chosen = anchor_paths(recipe, folder=Path.cwd(), overridden=set())
     else:
         chosen = read_recipe(recipe, overrides)
     chosen = resolve(chosen)
-    source = find_base(chosen.model.name_or_path, chosen.model.revision)
+    model = chosen.model
+    source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     tokenizer = load_tokenizer(source.folder)
     try:
         stages = {

@@ -1,4 +1,4 @@
-"""Hashes of large files, worked out once and remembered by path, size and time."""
+"""What is remembered on this machine: hashes of large files, and where bases were last seen."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SETTLED_NS = 2_000_000_000
 """A file that was written just now may be written again within the same tick of its clock."""
+
+_PLACES = "base-places"
 
 _known: dict[str, str] = {}
 
@@ -57,9 +59,36 @@ def remembered(
     return digest
 
 
-def _write(place: Path, digest: str) -> None:
+def remember_place(fingerprint: str, folder: Path) -> None:
+    """Remember on this machine where a base of a fingerprint lies; a later place replaces it.
+
+    Args:
+        fingerprint: SHA-256 of the base's trunk, hexadecimal.
+        folder: where it was just seen.
+    """
+    place = cache_folder() / _PLACES / fingerprint
+    with contextlib.suppress(OSError, UnicodeError):
+        if _DIGEST.match(fingerprint) and last_place(fingerprint) != folder.resolve():
+            _write(place, str(folder.resolve()))
+
+
+def last_place(fingerprint: str) -> Path | None:
+    """Return the folder in which a base of a fingerprint was last seen, if it is still a folder.
+
+    It is a hint and nothing more: what lies there now may be another base.
+    """
+    if not _DIGEST.match(fingerprint):
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        folder = Path((cache_folder() / _PLACES / fingerprint).read_text(encoding="utf-8"))
+        if folder.is_absolute() and folder.is_dir():
+            return folder
+    return None
+
+
+def _write(place: Path, content: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, staged = tempfile.mkstemp(dir=place.parent, suffix=".partial")
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(digest)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(content)
     Path(staged).replace(place)

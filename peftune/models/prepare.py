@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from peftune.errors import GuardError, UsageError
+from peftune.files.remembered import remember_place
 from peftune.models.base import choose_device, load_classifier
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
@@ -122,6 +123,9 @@ def prepare_model(
     source = base if isinstance(base, BaseSource) else find_base(base, revision)
     check_length(source, max_length)
     tokenizer = load_tokenizer(source.folder)
+    fingerprint = base_fingerprint(source.folder)
+    if source.kind == "folder":
+        remember_place(fingerprint, source.folder)
     device = choose_device(use_cpu=use_cpu)
     batch = reference_batch(tokenizer, device, max_length=max_length)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -146,7 +150,7 @@ def prepare_model(
     preparation = Preparation(
         strategy=strategy,
         base=source,
-        base_fingerprint=base_fingerprint(source.folder),
+        base_fingerprint=fingerprint,
         tokenizer=tokenizer,
         labels=tuple(labels),
         max_length=max_length,
@@ -230,6 +234,28 @@ def reference_batch(
         "input_ids": padded["input_ids"].to(device),
         "attention_mask": padded["attention_mask"].to(device),
     }
+
+
+def find_sound_base(
+    name_or_path: str, revision: str | None = None, *, max_length: int
+) -> BaseSource:
+    """Find a base, and refuse it before any row is read if nothing right can come of it.
+
+    Args:
+        name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
+        revision: commit, tag or branch of a hub id.
+        max_length: longest text in tokens.
+
+    Raises:
+        BaseModelError: the base cannot be found or read, its tensors are not those of its
+            configuration, or its tokenizer is not that of its embedding.
+        UsageError: texts are longer than the base has positions.
+    """
+    source = find_base(name_or_path, revision)
+    check_length(source, max_length)
+    base_fingerprint(source.folder)
+    load_tokenizer(source.folder)
+    return source
 
 
 def check_length(source: BaseSource, max_length: int) -> None:
