@@ -6,6 +6,7 @@ import logging
 import shlex
 from pathlib import Path
 
+from peftune.artifacts.manifest import Manifest
 from peftune.artifacts.opened import Opened
 from peftune.errors import ArtifactError, BaseModelError, printable
 from peftune.files.remembered import last_place, remember_place
@@ -18,6 +19,7 @@ from peftune.models.source import (
     is_hub_id,
     weight_files,
 )
+from peftune.models.tokenizer import sha256_of_folder
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +31,9 @@ def base_of(opened: Opened, base: str | None = None) -> BaseSource:
     """Find the base of an artifact, and make sure that it is this one.
 
     What the artifact says of its base is not followed anywhere: a name of its own is looked up
-    among the bundled bases and those that the hub's cache already holds, and its fingerprint among
-    the local folders in which this machine has seen a base. Whatever is found must have the
-    artifact's fingerprint, which is worked out anew from the files there.
+    among the bundled bases and those that the hub's cache already holds, and it is looked up with
+    both hashes in which local folder this machine has seen that base. Whatever is found must have
+    the artifact's fingerprint, which is worked out anew from the files there.
 
     Args:
         opened: the artifact.
@@ -60,23 +62,37 @@ def base_of(opened: Opened, base: str | None = None) -> BaseSource:
             f"'{base or source.name}' has {fingerprint[:12]}… and is another model. Pass the base that it was trained on."
         )
         raise ArtifactError(message)
-    if base is not None and source.kind == "folder":
-        remember_place(fingerprint, source.folder)
     return source
+
+
+def remember_base(manifest: Manifest, source: BaseSource) -> None:
+    """Remember on this machine, and not in the artifact, in which folder its base lies.
+
+    Args:
+        manifest: of the artifact.
+        source: its base, which has the manifest's fingerprint and tokenizer.
+    """
+    if source.kind == "folder":
+        remember_place(_identity(manifest), source.folder)
+
+
+def _identity(manifest: Manifest) -> tuple[str, ...]:
+    return (manifest.base.fingerprint, manifest.tokenizer_sha256, manifest.base.name)
 
 
 def _seen_before(opened: Opened) -> BaseSource | None:
     """Return the artifact's base from where this machine last saw it, if it still is that base."""
-    wanted = opened.manifest.base.fingerprint
-    folder = last_place(wanted)
+    fingerprint, tokenizer, _ = identity = _identity(opened.manifest)
+    folder = last_place(identity)
     if folder is None:
         return None
     try:
         source = find_base(str(folder))
-        found = base_fingerprint(source.folder)
+        same = base_fingerprint(source.folder) == fingerprint
+        same = same and sha256_of_folder(source.folder) == tokenizer
     except (BaseModelError, OSError):
         return None
-    if found != wanted:
+    if not same:
         return None
     logger.info("the base of '%s' is taken from '%s', where it was last seen", opened.name, folder)
     return source

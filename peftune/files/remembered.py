@@ -59,31 +59,32 @@ def remembered(
     return digest
 
 
-def remember_place(fingerprint: str, folder: Path) -> None:
-    """Remember on this machine where a base of a fingerprint lies; a later place replaces it.
+def remember_place(identity: Sequence[str], folder: Path) -> None:
+    """Remember on this machine where a base lies; a later place replaces it.
 
     Args:
-        fingerprint: SHA-256 of the base's trunk, hexadecimal.
+        identity: all by which it is asked for again, such as its hashes and its name.
         folder: where it was just seen.
     """
-    place = cache_folder() / _PLACES / fingerprint
     with contextlib.suppress(OSError, UnicodeError):
-        if _DIGEST.match(fingerprint) and last_place(fingerprint) != folder.resolve():
-            _write(place, str(folder.resolve()))
+        if last_place(identity) != folder.resolve():
+            _write(_place(identity), str(folder.resolve()))
 
 
-def last_place(fingerprint: str) -> Path | None:
-    """Return the folder in which a base of a fingerprint was last seen, if it is still a folder.
+def last_place(identity: Sequence[str]) -> Path | None:
+    """Return the folder in which a base was last seen, if it is still a folder.
 
     It is a hint and nothing more: what lies there now may be another base.
     """
-    if not _DIGEST.match(fingerprint):
-        return None
     with contextlib.suppress(OSError, ValueError):
-        folder = Path((cache_folder() / _PLACES / fingerprint).read_text(encoding="utf-8"))
+        folder = Path(_place(identity).read_text(encoding="utf-8"))
         if folder.is_absolute() and folder.is_dir():
             return folder
     return None
+
+
+def _place(identity: Sequence[str]) -> Path:
+    return cache_folder() / _PLACES / hashlib.sha256(repr(list(identity)).encode()).hexdigest()
 
 
 def _write(place: Path, content: str) -> None:

@@ -22,7 +22,7 @@ from peftune.models.parts import head_of, trainable_parameters
 from peftune.models.reference import at_strength, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.source import BaseSource, find_base, read_config
-from peftune.models.tokenizer import encode_texts, load_tokenizer
+from peftune.models.tokenizer import encode_texts, load_tokenizer, remembered_sha256
 from peftune.recipe.task import TaskName, has_head
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
@@ -125,7 +125,8 @@ def prepare_model(
     tokenizer = load_tokenizer(source.folder)
     fingerprint = base_fingerprint(source.folder)
     if source.kind == "folder":
-        remember_place(fingerprint, source.folder)
+        hashes = (fingerprint, remembered_sha256(tokenizer, source.folder))
+        remember_place((*hashes, source.name), source.folder)
     device = choose_device(use_cpu=use_cpu)
     batch = reference_batch(tokenizer, device, max_length=max_length)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,24 @@ def _merges(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 def remembered_sha256(tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
     """Return `tokenizer_sha256` of the tokenizer that was loaded from a folder, worked out once."""
+    return _remembered(folder, lambda: tokenizer_sha256(tokenizer))
+
+
+def sha256_of_folder(folder: Path) -> str:
+    """Return `tokenizer_sha256` of the tokenizer in a folder, which is loaded if it has changed.
+
+    Raises:
+        BaseModelError: the folder holds no usable tokenizer.
+    """
+    return _remembered(folder, lambda: tokenizer_sha256(load_tokenizer(folder)))
+
+
+def _remembered(folder: Path, compute: Callable[[], str]) -> str:
     files = [folder / name for name in _FILES if (folder / name).is_file()]
     if not files:
-        return tokenizer_sha256(tokenizer)
+        return compute()
     versions = f"{transformers.__version__} {tokenizers.__version__} merges"
-    return remembered(
-        "tokenizer-hashes", files, lambda: tokenizer_sha256(tokenizer), facts=versions
-    )
+    return remembered("tokenizer-hashes", files, compute, facts=versions)
 
 
 def encode_texts(
