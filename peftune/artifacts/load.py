@@ -22,8 +22,8 @@ from peftune.artifacts.whole_model import load_whole_model
 from peftune.errors import ArtifactError, UsageError
 from peftune.files.folder import SharedFolder
 from peftune.models.base import bare_model, choose_device, listed_labels
-from peftune.models.prepare import check_length, preparation_of, prepare_model
-from peftune.models.source import BaseSource
+from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.source import BaseSource, check_length
 from peftune.models.tokenizer import load_tokenizer, remembered_sha256
 from peftune.recipe.task import has_head
 

@@ -17,7 +17,7 @@ from peftune.data.documents import load_documents
 from peftune.data.split_tables import SplitTable, read_split_tables
 from peftune.data.task import load_task, task_of
 from peftune.errors import DataError, LeakageError
-from peftune.models.prepare import find_sound_base
+from peftune.models.fingerprint import find_sound_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName

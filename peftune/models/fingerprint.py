@@ -19,7 +19,14 @@ from peftune.models.checkpoint import (
     refuse_unsound,
     stored_tensors,
 )
-from peftune.models.source import read_config, weight_files
+from peftune.models.source import (
+    BaseSource,
+    check_length,
+    find_base,
+    read_config,
+    weight_files,
+)
+from peftune.models.tokenizer import load_tokenizer
 
 _METHOD = "trunk-2"
 """How the hash is made, and what is refused on the way; another number forgets what was remembered."""
@@ -59,6 +66,28 @@ def base_fingerprint(folder: Path) -> str:
         partial(_hash_trunk, folder),
         facts=_METHOD,
     )
+
+
+def find_sound_base(
+    name_or_path: str, revision: str | None = None, *, max_length: int
+) -> BaseSource:
+    """Find a base, and refuse it before any row is read if nothing right can come of it.
+
+    Args:
+        name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
+        revision: commit, tag or branch of a hub id.
+        max_length: longest text in tokens.
+
+    Raises:
+        BaseModelError: the base cannot be found or read, its tensors are not those of its
+            configuration, or its tokenizer is not that of its embedding.
+        UsageError: texts are longer than the base has positions.
+    """
+    source = find_base(name_or_path, revision)
+    check_length(source, max_length)
+    base_fingerprint(source.folder)
+    load_tokenizer(source.folder)
+    return source
 
 
 def trunk_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -21,7 +21,7 @@ from peftune.models.memory import release_mapped
 from peftune.models.parts import head_of, trainable_parameters
 from peftune.models.reference import at_strength, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.source import BaseSource, find_base, read_config
+from peftune.models.source import BaseSource, check_length, find_base
 from peftune.models.tokenizer import encode_texts, load_tokenizer, remembered_sha256
 from peftune.recipe.task import TaskName, has_head
 from peftune.seeds import stream_seed
@@ -235,37 +235,3 @@ def reference_batch(
         "input_ids": padded["input_ids"].to(device),
         "attention_mask": padded["attention_mask"].to(device),
     }
-
-
-def find_sound_base(
-    name_or_path: str, revision: str | None = None, *, max_length: int
-) -> BaseSource:
-    """Find a base, and refuse it before any row is read if nothing right can come of it.
-
-    Args:
-        name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
-        revision: commit, tag or branch of a hub id.
-        max_length: longest text in tokens.
-
-    Raises:
-        BaseModelError: the base cannot be found or read, its tensors are not those of its
-            configuration, or its tokenizer is not that of its embedding.
-        UsageError: texts are longer than the base has positions.
-    """
-    source = find_base(name_or_path, revision)
-    check_length(source, max_length)
-    base_fingerprint(source.folder)
-    load_tokenizer(source.folder)
-    return source
-
-
-def check_length(source: BaseSource, max_length: int) -> None:
-    """Refuse texts longer than the base has positions.
-
-    Raises:
-        UsageError: the length is not between 2 and the number of positions.
-    """
-    positions = int(read_config(source.folder).get("n_positions", 1024))
-    if not 2 <= max_length <= positions:  # noqa: PLR2004 - one token carries no text
-        message = f"max_length must be between 2 and the {positions} positions of '{source.name}' (got {max_length})."
-        raise UsageError(message)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peftune.bundled import MODELS, bundled_folder, is_bundled
-from peftune.errors import BaseModelError
+from peftune.errors import BaseModelError, UsageError
 from peftune.models.checkpoint import refuse_other_tensors
 
 logger = logging.getLogger(__name__)
@@ -150,6 +150,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         message = f"'{path}' is no JSON object; name a folder written by save_pretrained."
         raise BaseModelError(message)
     return config
+
+
+def check_length(source: BaseSource, max_length: int) -> None:
+    """Refuse texts longer than the base has positions.
+
+    Raises:
+        UsageError: the length is not between 2 and the number of positions.
+    """
+    positions = int(read_config(source.folder).get("n_positions", 1024))
+    if not 2 <= max_length <= positions:  # noqa: PLR2004 - one token carries no text
+        message = f"max_length must be between 2 and the {positions} positions of '{source.name}' (got {max_length})."
+        raise UsageError(message)
 
 
 def steers_loading(key: str) -> bool:

@@ -15,8 +15,8 @@ from peftune.data.leakage import refuse_overlap
 from peftune.data.split_tables import read_split_tables
 from peftune.data.task import Task, load_task, task_of
 from peftune.forgetting.measure import ProbeText, read_probe_texts
-from peftune.models.fingerprint import base_fingerprint
-from peftune.models.prepare import find_sound_base, refuse_nothing_to_learn
+from peftune.models.fingerprint import base_fingerprint, find_sound_base
+from peftune.models.prepare import refuse_nothing_to_learn
 from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, recipe_sha256

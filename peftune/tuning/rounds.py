@@ -16,8 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.data.task import Task, load_task
 from peftune.errors import OutputFolderError
-from peftune.models.fingerprint import base_fingerprint
-from peftune.models.prepare import find_sound_base
+from peftune.models.fingerprint import base_fingerprint, find_sound_base
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.resolve import tuned_metric
 from peftune.recipe.space import LEARNING_RATE, Space, space_of, value_at, with_parameters
