@@ -57,6 +57,7 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets", "optuna"}
 LONGEST_FILE = 250
 LONGER_FILES = {
+    "peftune.models.base": 285,  # every way to load a base, and the labels of its head
     "peftune.testing.contract": 310,  # one class with a method for each law
     "peftune.compare.answer": 300,  # one sentence: the rules that choose it, and its parts
 }

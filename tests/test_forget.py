@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,68 @@ def test_forgetting_against_another_base_is_refused(
     assert str(caught.value).endswith(
         "… and is another model. Pass the base that it was trained on."
     )
-    with pytest.raises(BaseModelError, match="is not on this machine"):
+
+
+def test_a_local_base_is_found_again_where_this_machine_last_saw_it(
+    adapter: tuple[Path, Forgetting],
+    probe: LanguageModelLoss,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its fingerprint, in peftune's cache folder; the artifact itself holds no path."""
+    folder, told = adapter
+    monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
+    base = write_base(tmp_path / "moved", seed=0)
+    asks = (
+        f"The base 'tiny' of '{folder}' is not on this machine, and no name in an artifact is fetched. "
+        "Say where it lies, or what to fetch: base=… in Python, --base on the command line."
+    )
+
+    with pytest.raises(BaseModelError) as caught:
+        forget(folder, [probe], use_cpu=True)
+    assert str(caught.value) == asks
+    forget(folder, [probe], base=str(base), use_cpu=True)
+    places = list((tmp_path / "cache" / "base-places").iterdir())
+    assert {place.read_text() for place in places} == {str(base)}
+    found = forget(folder, [probe], use_cpu=True)
+    assert found.probes[0].forgetting == told.probes[0].forgetting
+
+
+Change = Callable[[Path, Path], object]
+
+CHANGES: dict[str, Change] = {
+    "moved away": lambda base, _: base.is_dir() and base.rename(base.with_name("elsewhere")),
+    "another base there": lambda base, _: write_base(base, seed=1),
+    "another tokenizer": lambda base, _: write_base(base, seed=0, reverse_bytes=True),
+    "damaged": lambda base, _: (base / "model.safetensors").write_bytes(b"cut"),
+    "another place": lambda base, place: place.write_text(
+        str(write_base(base.with_name("planted"), seed=2))
+    ),
+    "a relative place": lambda _, place: place.write_text("moved"),
+    "no text": lambda _, place: place.write_bytes(b"\xff\x00/"),
+    "nothing": lambda _, place: place.write_text(""),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_place_where_the_base_no_longer_is_is_not_trusted(
+    change: Change,
+    adapter: tuple[Path, Forgetting],
+    probe: LanguageModelLoss,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The fingerprint is worked out anew from the files there; if it differs, the base is asked for."""
+    folder, _ = adapter
+    monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    base = write_base(tmp_path / "moved", seed=0)
+    forget(folder, [probe], base=str(base), use_cpu=True)
+
+    for place in (tmp_path / "cache" / "base-places").iterdir():
+        change(base, place)
+
+    with pytest.raises(BaseModelError, match=r"^The base 'tiny' of .* is not on this machine"):
         forget(folder, [probe], use_cpu=True)
 
 
@@ -195,7 +257,11 @@ def _refusal(folder: Path, base: Path, probe: LanguageModelLoss) -> str:
     [
         (
             {"target_modules": ".*c_attn"},
-            "'plain/adapter_config.json': r must be 1 to 1024, lora_alpha positive, target_modules a list of module names, layers_to_transform a list of block numbers, and switches true or false.",
+            "'plain/adapter_config.json': target_modules is the pattern '.*c_attn', and patterns inside an artifact are not followed. Write the names of its modules there as a list; its tensors are those of attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj.",
+        ),
+        (
+            {"init_lora_weights": "orthogonal"},
+            "'plain/adapter_config.json': init_lora_weights 'orthogonal' is a way to start that peftune does not open, although it leaves the base as it is and is over once the adapter is trained. Its tensors mean the same with \"init_lora_weights\": true; write that there.",
         ),
         (
             {"r": 10**9},

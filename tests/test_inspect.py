@@ -147,8 +147,11 @@ def test_whatever_learned_is_compared_weight_by_weight(
     assert len(found.changes) == changed
 
 
-def test_without_its_base_the_rest_is_said(adapter: Path) -> None:
+def test_without_its_base_the_rest_is_said(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A local folder's name leads nowhere, so no norm is known, and the reason is given."""
+    monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path))  # where no base was seen
     found = inspect(adapter)
 
     assert found.changes is None

@@ -107,9 +107,47 @@ def test_the_base_that_a_plain_adapter_names_is_not_followed(base: Path, tmp_pat
     with pytest.raises(BaseModelError) as caught:
         peftune.forget(tmp_path / "lora", [probe], use_cpu=True)
     assert str(caught.value) == (
-        f"The base '{base}' of '{tmp_path / 'lora'}' is not on this machine, and no name in an artifact is fetched. "
-        "Say where it lies, or what to fetch: base=… in Python, --base on the command line."
+        f"'{tmp_path / 'lora'}' names its base by the path '{base}', and paths inside an artifact are not followed. "
+        f"If the base lies there, say so yourself: --base {base} on the command line, base=… in Python."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "bases/mine",  # reads like a hub id, and is a folder of the working directory
+            "'lora' names its base by the path 'bases/mine', and paths inside an artifact are not followed. If the base lies there, say so yourself: --base bases/mine on the command line, base=… in Python.",
+        ),
+        (
+            "./my base",
+            "'lora' names its base by the path './my base', and paths inside an artifact are not followed. If the base lies there, say so yourself: --base './my base' on the command line, base=… in Python.",
+        ),
+        (
+            "C:\\models\\gpt2",
+            "'lora' names its base by the path 'C:\\models\\gpt2', and paths inside an artifact are not followed. If the base lies there, say so yourself: --base 'C:\\models\\gpt2' on the command line, base=… in Python.",
+        ),
+        (
+            "somebody/nothing-here",
+            "The base 'somebody/nothing-here' of 'lora' is not on this machine, and no name in an artifact is fetched. Say where it lies, or what to fetch: base=… in Python, --base on the command line.",
+        ),
+    ],
+)
+def test_a_path_in_a_plain_adapter_and_a_name_that_is_not_here_are_told_apart(
+    name: str, message: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the base in a folder is told to pass that folder, and not that it is missing."""
+    _write(base, tmp_path / "lora")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bases" / "mine").mkdir(parents=True)
+    path = tmp_path / "lora" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "base_model_name_or_path": name}))
+    probe = peftune.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=1)
+
+    with pytest.raises(BaseModelError) as caught:
+        peftune.forget(Path("lora"), [probe], use_cpu=True)
+    assert str(caught.value) == message
 
 
 def test_labels_of_an_own_artifact_cannot_be_renamed(base: Path, tmp_path: Path) -> None:
@@ -126,7 +164,6 @@ def test_labels_of_an_own_artifact_cannot_be_renamed(base: Path, tmp_path: Path)
 
 
 BEYOND: list[dict[str, Any]] = [
-    {"target_modules": "(a+)+$"},
     {"target_modules": ["(a+)+$"]},
     {"target_modules": []},
     {"r": 20_000_000},
@@ -155,6 +192,8 @@ NOT_PLAIN = "is not plain LoRA: it changes the base, treats layers apart, or fol
         ({"megatron_core": "os"}, f": megatron_core 'os' {NOT_PLAIN}"),
         ({"auto_mapping": {"parent_library": "os"}}, f": auto_mapping {{'parent_library': 'os'}} {NOT_PLAIN}"),
         ({"trainable_token_indices": [1]}, f": trainable_token_indices [1] {NOT_PLAIN}"),
+        ({"target_modules": "(a+)+$"}, ": target_modules is the pattern '(a+)+$', and patterns inside an artifact are not followed. Write the names of its modules there as a list; its tensors are those of attn.c_attn."),
+        ({"init_lora_weights": "orthogonal"}, ": init_lora_weights 'orthogonal' is a way to start that peftune does not open, although it leaves the base as it is and is over once the adapter is trained. Its tensors mean the same with \"init_lora_weights\": true; write that there."),
         ({"unheard_of": "yes"}, f": unheard_of 'yes' {NOT_PLAIN}"),
         *(
             (values, ": r must be 1 to 1024, lora_alpha positive, target_modules a list of module names, layers_to_transform a list of block numbers, and switches true or false.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from peft import set_peft_model_state_dict as insert_into_peft
-from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrainedModel
+from transformers import GPT2ForSequenceClassification, PreTrainedModel
 
 from peftune.artifacts.classifier import Classifier
 from peftune.artifacts.foreign_config import lora_config, named_base, read_peft_config
@@ -20,7 +20,9 @@ from peftune.artifacts.tensors import ADAPTER_NAME, read_tensors
 from peftune.errors import ArtifactError, UsageError, first_line
 from peftune.files.folder import SharedFolder, local_folder
 from peftune.files.tensor_header import TensorSpec, read_header
-from peftune.models.base import loading
+from peftune.models.base import load_weights
+from peftune.models.fingerprint import base_fingerprint
+from peftune.models.language import language_model
 from peftune.models.parts import label_count
 from peftune.models.source import BaseSource, find_base
 from peftune.models.tokenizer import load_tokenizer
@@ -117,7 +119,7 @@ def load_foreign_adapter(
     content = files.read(WEIGHTS, limit=largest_adapter(source))
     found = read_header(content, source=name)
     task_type = TaskType.SEQ_CLS if HEAD in found else TaskType.CAUSAL_LM
-    config = lora_config(values, task_type, source=files.name)
+    config = lora_config(values, task_type, adapted=_adapted(found), source=files.name)
     bare = _base_model(source, found, device)
     try:
         model = get_peft_model(bare, config)
@@ -131,6 +133,12 @@ def load_foreign_adapter(
     exact = {key: tensor.to(torch.float32) for key, tensor in tensors.items()}
     insert_into_peft(model, exact, adapter_name=ADAPTER_NAME)
     return model.eval(), source
+
+
+def _adapted(found: Mapping[str, TensorSpec]) -> list[str]:
+    """List the names of the modules that an adapter's tensors belong to, such as `attn.c_attn`."""
+    paths = {name.split(".lora_A.")[0] for name in found if ".lora_A." in name}
+    return sorted({".".join(path.split(".")[-2:]) for path in paths})
 
 
 def _as_stored(
@@ -148,25 +156,11 @@ def _as_stored(
 def _base_model(
     source: BaseSource, found: Mapping[str, TensorSpec], device: torch.device
 ) -> PreTrainedModel:
-    with loading():
-        if HEAD not in found:
-            return GPT2LMHeadModel.from_pretrained(
-                source.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                device_map={"": device},
-            )
-        shape = found[HEAD].shape
-        if len(shape) != 2 or not 1 < shape[0] <= _MAX_LABELS:  # noqa: PLR2004 - a matrix
-            message = f"The classification head of the adapter has the shape {list(shape)}; it must be (labels, hidden), with at least two labels."
-            raise ArtifactError(message)
-        return GPT2ForSequenceClassification.from_pretrained(
-            source.folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            device_map={"": device},
-            num_labels=shape[0],
-            ignore_mismatched_sizes=True,
-        )
+    if HEAD not in found:
+        return language_model(source, device)
+    shape = found[HEAD].shape
+    if len(shape) != 2 or not 1 < shape[0] <= _MAX_LABELS:  # noqa: PLR2004 - a matrix
+        message = f"The classification head of the adapter has the shape {list(shape)}; it must be (labels, hidden), with at least two labels."
+        raise ArtifactError(message)
+    base_fingerprint(source.folder)  # which refuses weights that are no numbers
+    return load_weights(GPT2ForSequenceClassification, source, device, num_labels=shape[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft import LoraConfig, TaskType
@@ -34,6 +34,10 @@ _NOT_FOLLOWED = frozenset(
     | {"revision", "task_type"}
 )
 """Keys that are checked or say nothing of a loaded adapter."""
+
+
+_OTHER_STARTS = ("eva", "orthogonal")
+"""Starts that leave the base as it is, unlike `pissa`, `olora`, `corda`, `loftq` and `lora_ga`."""
 
 
 def read_peft_config(folder: SharedFolder) -> dict[str, Any]:
@@ -70,18 +74,24 @@ def named_base(values: Mapping[str, Any], source: str) -> str:
     return name
 
 
-def lora_config(values: Mapping[str, Any], task_type: TaskType, *, source: str) -> LoraConfig:
+def lora_config(
+    values: Mapping[str, Any], task_type: TaskType, *, adapted: Sequence[str], source: str
+) -> LoraConfig:
     """Build a configuration of our own out of the checked values.
 
     Args:
         values: from `read_peft_config`.
         task_type: what the tensors say that the adapter is for.
+        adapted: names of the modules that its tensors belong to.
         source: what messages call the adapter.
 
     Raises:
         ArtifactError: a value is beyond its range, or a target is no plain name.
     """
     rank, alpha, targets = values.get("r"), values.get("lora_alpha"), values.get("target_modules")
+    if isinstance(targets, str) and targets != "all-linear":
+        message = f"'{source}/{PEFT_CONFIG}': target_modules is the pattern {targets[:80]!r}, and patterns inside an artifact are not followed. Write the names of its modules there as a list; its tensors are those of {', '.join(adapted)[:200] or 'no module'}."
+        raise ArtifactError(message)
     layers = values.get("layers_to_transform")
     layers = [layers] if type(layers) is int else layers
     fits = (
@@ -115,6 +125,9 @@ def lora_config(values: Mapping[str, Any], task_type: TaskType, *, source: str) 
 def _refuse_not_plain(values: Mapping[str, Any], name: str) -> None:
     """Refuse what is never followed, but says that the adapter is something else."""
     start = values.get("init_lora_weights", True)
+    if start in _OTHER_STARTS:
+        message = f"'{name}': init_lora_weights {start!r} is a way to start that peftune does not open, although it leaves the base as it is and is over once the adapter is trained. Its tensors mean the same with \"init_lora_weights\": true; write that there."
+        raise ArtifactError(message)
     modules = values.get("modules_to_save") or []
     mapping = values.get("auto_mapping") or {}
     own = isinstance(mapping, dict) and str(

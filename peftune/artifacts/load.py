@@ -15,15 +15,15 @@ from peftune.artifacts.classifier import Classifier
 from peftune.artifacts.foreign import is_peft_folder, load_foreign_classifier
 from peftune.artifacts.manifest import MANIFEST, PEFT_CONFIG, Manifest
 from peftune.artifacts.opened import Opened, find_artifact, open_artifact
-from peftune.artifacts.own_base import base_of, largest_adapter
+from peftune.artifacts.own_base import base_of, largest_adapter, remember_base
 from peftune.artifacts.peft_config import check_peft_config
 from peftune.artifacts.tensors import insert_tensors
 from peftune.artifacts.whole_model import load_whole_model
 from peftune.errors import ArtifactError, UsageError
 from peftune.files.folder import SharedFolder
 from peftune.models.base import bare_model, choose_device, listed_labels
-from peftune.models.prepare import check_length, preparation_of, prepare_model
-from peftune.models.source import BaseSource
+from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.source import BaseSource, check_length
 from peftune.models.tokenizer import load_tokenizer, remembered_sha256
 from peftune.recipe.task import has_head
 
@@ -232,3 +232,4 @@ def _check_tokenizer(
     ):
         message = f"The tokenizer of '{source.name}' reads text differently from the one that '{artifact}' was trained with. Pass the base that it was trained on."
         raise ArtifactError(message)
+    remember_base(manifest, source)

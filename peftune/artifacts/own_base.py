@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from pathlib import Path
 
+from peftune.artifacts.manifest import Manifest
 from peftune.artifacts.opened import Opened
-from peftune.errors import ArtifactError, BaseModelError
+from peftune.errors import ArtifactError, BaseModelError, printable
+from peftune.files.remembered import last_place, remember_place
 from peftune.models.fingerprint import base_fingerprint
-from peftune.models.source import BaseSource, find_base, find_local_base, weight_files
+from peftune.models.source import (
+    BaseSource,
+    MissingBaseError,
+    find_base,
+    find_local_base,
+    is_hub_id,
+    weight_files,
+)
+from peftune.models.tokenizer import sha256_of_folder
 
+logger = logging.getLogger(__name__)
+
+_LONGEST_NAME = 300
 _SLACK_BYTES = 64 << 20
 
 
@@ -16,8 +31,9 @@ def base_of(opened: Opened, base: str | None = None) -> BaseSource:
     """Find the base of an artifact, and make sure that it is this one.
 
     What the artifact says of its base is not followed anywhere: a name of its own is looked up
-    among the bundled bases and those that the hub's cache already holds. Whatever is found must
-    have the artifact's fingerprint.
+    among the bundled bases and those that the hub's cache already holds, and it is looked up with
+    both hashes in which local folder this machine has seen that base. Whatever is found must have
+    the artifact's fingerprint, which is worked out anew from the files there.
 
     Args:
         opened: the artifact.
@@ -33,6 +49,8 @@ def base_of(opened: Opened, base: str | None = None) -> BaseSource:
         source = find_base(base)
     elif beside is not None:
         source = find_base(str(beside))
+    elif (seen := _seen_before(opened)) is not None:
+        return seen
     else:
         source = base_named_inside(
             manifest.base.name, manifest.base.revision, artifact=opened.name
@@ -44,6 +62,39 @@ def base_of(opened: Opened, base: str | None = None) -> BaseSource:
             f"'{base or source.name}' has {fingerprint[:12]}… and is another model. Pass the base that it was trained on."
         )
         raise ArtifactError(message)
+    return source
+
+
+def remember_base(manifest: Manifest, source: BaseSource) -> None:
+    """Remember on this machine, and not in the artifact, in which folder its base lies.
+
+    Args:
+        manifest: of the artifact.
+        source: its base, which has the manifest's fingerprint and tokenizer.
+    """
+    if source.kind == "folder":
+        remember_place(_identity(manifest), source.folder)
+
+
+def _identity(manifest: Manifest) -> tuple[str, ...]:
+    return (manifest.base.fingerprint, manifest.tokenizer_sha256, manifest.base.name)
+
+
+def _seen_before(opened: Opened) -> BaseSource | None:
+    """Return the artifact's base from where this machine last saw it, if it still is that base."""
+    fingerprint, tokenizer, _ = identity = _identity(opened.manifest)
+    folder = last_place(identity)
+    if folder is None:
+        return None
+    try:
+        source = find_base(str(folder))
+        same = base_fingerprint(source.folder) == fingerprint
+        same = same and sha256_of_folder(source.folder) == tokenizer
+    except (BaseModelError, OSError):
+        return None
+    if not same:
+        return None
+    logger.info("the base of '%s' is taken from '%s', where it was last seen", opened.name, folder)
     return source
 
 
@@ -73,10 +124,20 @@ def base_named_inside(name: str, revision: str | None = None, *, artifact: str) 
         artifact: what messages call the artifact.
 
     Raises:
-        BaseModelError: there is none of that name here.
+        BaseModelError: there is none of that name here, or the name is a path.
     """
     try:
         return find_local_base(name, revision)
-    except BaseModelError as error:
-        message = f"The base '{name}' of '{artifact}' is not on this machine, and no name in an artifact is fetched. Say where it lies, or what to fetch: base=… in Python, --base on the command line."
+    except MissingBaseError as error:
+        shown = printable(name)[:_LONGEST_NAME]
+        message = f"The base '{shown}' of '{artifact}' is not on this machine, and no name in an artifact is fetched. Say where it lies, or what to fetch: base=… in Python, --base on the command line."
+        if _is_path(name):
+            message = f"'{artifact}' names its base by the path '{shown}', and paths inside an artifact are not followed. If the base lies there, say so yourself: --base {shlex.quote(shown)} on the command line, base=… in Python."
         raise BaseModelError(message) from error
+
+
+def _is_path(name: str) -> bool:
+    """Say whether a name is a path and no hub id; a folder of the working directory is one as well."""
+    if not is_hub_id(name):
+        return bool({"/", "\\"} & set(name)) or name.startswith((".", "~"))
+    return len(name) <= _LONGEST_NAME and Path(name).is_dir()

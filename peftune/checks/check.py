@@ -17,7 +17,7 @@ from peftune.data.documents import load_documents
 from peftune.data.split_tables import SplitTable, read_split_tables
 from peftune.data.task import load_task, task_of
 from peftune.errors import DataError, LeakageError
-from peftune.models.source import find_base
+from peftune.models.fingerprint import find_sound_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
@@ -35,10 +35,12 @@ def check(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> CheckRep
 
     Raises:
         RecipeError: the recipe is none.
-        BaseModelError: the base cannot be found.
+        BaseModelError: the base cannot be found or used.
+        UsageError: texts are longer than the base has positions.
     """
     chosen = resolve(read_recipe(recipe, overrides))
-    source = find_base(chosen.model.name_or_path, chosen.model.revision)
+    model = chosen.model
+    source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     tokenizer = load_tokenizer(source.folder)
     try:
         stages = {

@@ -1,4 +1,4 @@
-"""Hashes of large files, worked out once and remembered by path, size and time."""
+"""What is remembered on this machine: hashes of large files, and where bases were last seen."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SETTLED_NS = 2_000_000_000
 """A file that was written just now may be written again within the same tick of its clock."""
+
+_PLACES = "base-places"
 
 _known: dict[str, str] = {}
 
@@ -68,9 +70,37 @@ def remembered(
     return digest
 
 
-def _write(place: Path, digest: str) -> None:
+def remember_place(identity: Sequence[str], folder: Path) -> None:
+    """Remember on this machine where a base lies; a later place replaces it.
+
+    Args:
+        identity: all by which it is asked for again, such as its hashes and its name.
+        folder: where it was just seen.
+    """
+    with contextlib.suppress(OSError, UnicodeError):
+        if last_place(identity) != folder.resolve():
+            _write(_place(identity), str(folder.resolve()))
+
+
+def last_place(identity: Sequence[str]) -> Path | None:
+    """Return the folder in which a base was last seen, if it is still a folder.
+
+    It is a hint and nothing more: what lies there now may be another base.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        folder = Path(_place(identity).read_text(encoding="utf-8"))
+        if folder.is_absolute() and folder.is_dir():
+            return folder
+    return None
+
+
+def _place(identity: Sequence[str]) -> Path:
+    return cache_folder() / _PLACES / hashlib.sha256(repr(list(identity)).encode()).hexdigest()
+
+
+def _write(place: Path, content: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, staged = tempfile.mkstemp(dir=place.parent, suffix=".partial")
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(digest)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(content)
     Path(staged).replace(place)

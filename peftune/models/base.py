@@ -7,15 +7,23 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any, TypeVar
 
 import torch
 import transformers
 from torch import nn
-from transformers import GPT2ForSequenceClassification, GPT2Model, PreTrainedTokenizerBase
+from transformers import (
+    GPT2ForSequenceClassification,
+    GPT2Model,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from peftune.errors import BaseModelError, UsageError
+from peftune.errors import BaseModelError, UsageError, first_line
 from peftune.files.strict_json import refuse_hidden
 from peftune.kernels.vector_functions import settle_vector_functions
+from peftune.models.checkpoint import refuse_made_up
+from peftune.models.fingerprint import base_fingerprint
 from peftune.models.source import BaseSource
 from peftune.recipe.task import TaskName
 from peftune.seeds import stream_seed
@@ -28,6 +36,9 @@ PROBLEM_TYPES: dict[TaskName, str] = {
 }
 
 _MOST_SHOWN = 80
+
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 def choose_device(*, use_cpu: bool) -> torch.device:
@@ -77,26 +88,18 @@ def load_classifier(
         BaseModelError: the weights cannot be read.
     """
     _refuse_labels(labels, kind)
-    try:
-        with loading():
-            model: GPT2ForSequenceClassification = GPT2ForSequenceClassification.from_pretrained(
-                source.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                num_labels=len(labels),
-                id2label=dict(enumerate(labels)),
-                label2id={label: index for index, label in enumerate(labels)},
-                problem_type=PROBLEM_TYPES[kind],
-                ignore_mismatched_sizes=True,
-                pad_token_id=tokenizer.pad_token_id,
-                use_cache=False,
-                dtype=torch.float32,
-                device_map={"": device},
-                **({} if in_float32 else strategy.load_kwargs()),
-            )
-    except (OSError, RuntimeError, ValueError) as error:
-        message = f"The base '{source.name}' cannot be loaded: {str(error).splitlines()[0]}"
-        raise BaseModelError(message) from error
+    model = load_weights(
+        GPT2ForSequenceClassification,
+        source,
+        device,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        problem_type=PROBLEM_TYPES[kind],
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=False,
+        **({} if in_float32 else strategy.load_kwargs()),
+    )
     _renew_head(model, seed)
     # The forward's **kwargs make Trainer believe that the model divides its loss by the number of
     # items in the whole batch; it does not (huggingface/transformers#47688).
@@ -193,22 +196,52 @@ def load_trunk(source: BaseSource, device: torch.device) -> GPT2Model:
     """Load a base in float32 without any head, in eval mode.
 
     Raises:
-        BaseModelError: the weights cannot be read.
+        BaseModelError: the weights cannot be read, or are not those of the configuration.
+    """
+    base_fingerprint(source.folder)  # which refuses weights that are no numbers
+    trunk = load_weights(GPT2Model, source, device)
+    trunk.eval()
+    return trunk
+
+
+def load_weights(
+    kind: type[Model],
+    source: BaseSource,
+    device: torch.device,
+    **options: Any,  # noqa: ANN401 - whatever from_pretrained takes
+) -> Model:
+    """Load a base as one of transformers' classes, in float32; a classification head alone may be new.
+
+    Args:
+        kind: the class.
+        source: where the base lies.
+        device: where the model lives.
+        options: what else `from_pretrained` is told.
+
+    Raises:
+        BaseModelError: the weights cannot be read, or transformers made one up or left one out.
     """
     try:
         with loading():
-            trunk: GPT2Model = GPT2Model.from_pretrained(
+            loaded: Any = kind.from_pretrained(
                 source.folder,
                 local_files_only=True,
                 use_safetensors=True,
                 dtype=torch.float32,
                 device_map={"": device},
+                tie_word_embeddings=True,
+                # For the head's sake alone: what else is made up is refused below.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **options,
             )
     except (OSError, RuntimeError, ValueError) as error:
-        message = f"The base '{source.name}' cannot be loaded: {str(error).splitlines()[0]}"
+        message = f"The base '{source.name}' cannot be loaded: {first_line(error)}."
         raise BaseModelError(message) from error
-    trunk.eval()
-    return trunk
+    model: Model
+    model, report = loaded
+    refuse_made_up(report, name=source.name)
+    return model
 
 
 def _renew_head(model: GPT2ForSequenceClassification, seed: int) -> None:

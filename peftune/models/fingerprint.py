@@ -9,15 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from transformers import GPT2Config, GPT2Model
+from transformers import GPT2Config
 
 from peftune.errors import BaseModelError
 from peftune.files.remembered import remembered
-from peftune.models.source import read_config, weight_files
+from peftune.models.checkpoint import (
+    expected_shapes,
+    refuse_own_head,
+    refuse_unsound,
+    stored_tensors,
+)
+from peftune.models.source import (
+    BaseSource,
+    check_length,
+    find_base,
+    read_config,
+    weight_files,
+)
+from peftune.models.tokenizer import load_tokenizer
 
-_METHOD = "trunk-1"
-"""How the hash is made; another number forgets what was remembered."""
+_METHOD = "trunk-2"
+"""How the hash is made, and what is refused on the way; another number forgets what was remembered."""
 
 _FUNCTION_KEYS = (
     "activation_function",
@@ -37,13 +49,15 @@ def base_fingerprint(folder: Path) -> str:
     """Hash the trunk of a base model: what it computes, whatever file or precision holds it.
 
     Covers the weights of the transformer (as float32, sorted by name) and the configuration that
-    changes what they compute; not the head, which is new in every run.
+    changes what they compute; not the head, which is new in every run. Whatever has a fingerprint
+    is sound: it reads every weight, so that is where their values are looked at.
 
     Returns:
         SHA-256, hexadecimal.
 
     Raises:
-        BaseModelError: the files lack a weight of the trunk.
+        BaseModelError: the files lack a weight of the trunk, hold values that are no weights, or a
+            language-model head that is not the embedding.
     """
     files = weight_files(folder)
     return remembered(
@@ -52,6 +66,28 @@ def base_fingerprint(folder: Path) -> str:
         partial(_hash_trunk, folder),
         facts=_METHOD,
     )
+
+
+def find_sound_base(
+    name_or_path: str, revision: str | None = None, *, max_length: int
+) -> BaseSource:
+    """Find a base, and refuse it before any row is read if nothing right can come of it.
+
+    Args:
+        name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
+        revision: commit, tag or branch of a hub id.
+        max_length: longest text in tokens.
+
+    Raises:
+        BaseModelError: the base cannot be found or read, its tensors are not those of its
+            configuration, or its tokenizer is not that of its embedding.
+        UsageError: texts are longer than the base has positions.
+    """
+    source = find_base(name_or_path, revision)
+    check_length(source, max_length)
+    base_fingerprint(source.folder)
+    load_tokenizer(source.folder)
+    return source
 
 
 def trunk_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -66,39 +102,28 @@ def trunk_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     Raises:
         BaseModelError: the files lack a weight of the trunk.
     """
-    with torch.device("meta"):
-        expected = {name for name, _ in GPT2Model(_config(folder)).named_parameters()}
-    places = _places(weight_files(folder))
-    if missing := sorted(expected - set(places)):
+    expected = expected_shapes(read_config(folder), name=folder.name)
+    stored = stored_tensors(weight_files(folder), name=folder.name)
+    if missing := sorted(set(expected) - set(stored)):
         message = f"'{folder}' lacks {len(missing)} weights of a GPT-2 trunk, '{missing[0]}' first; the checkpoint is damaged or of another kind."
         raise BaseModelError(message)
     for name in sorted(expected):
-        path, key = places[name]
-        with safe_open(path, framework="pt") as file:
-            yield name, file.get_tensor(key).to(torch.float32).contiguous()
+        yield name, stored[name].read().to(torch.float32).contiguous()
 
 
 def _hash_trunk(folder: Path) -> str:
     config = _config(folder)
     digest = hashlib.sha256(repr([(key, getattr(config, key)) for key in _FUNCTION_KEYS]).encode())
     for name, tensor in trunk_weights(folder):
+        refuse_unsound(tensor, name, name=folder.name)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().data)
+    refuse_own_head(stored_tensors(weight_files(folder), name=folder.name), name=folder.name)
     return digest.hexdigest()
 
 
 def _config(folder: Path) -> GPT2Config:
     return GPT2Config(**_known(read_config(folder)), bos_token_id=None, eos_token_id=None)
-
-
-def _places(files: list[Path]) -> dict[str, tuple[Path, str]]:
-    """Map each trunk weight to its file and its key there; checkpoints differ in the prefix."""
-    places = {}
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-                places[key.removeprefix(f"{GPT2Model.base_model_prefix}.")] = (path, key)
-    return places
 
 
 def _known(config: dict[str, Any]) -> dict[str, Any]:

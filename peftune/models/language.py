@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import GPT2LMHeadModel
 
-from peftune.models.base import loading
+from peftune.models.base import load_weights
+from peftune.models.fingerprint import base_fingerprint
 from peftune.models.parts import evaluating, trunk_of, without_dropout
 from peftune.models.prepare import acting_as_base
 from peftune.models.source import BaseSource
@@ -95,15 +96,13 @@ def token_log_probabilities(
 
 
 def language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadModel:
-    """Load a base with its own language-model head, in float32, in eval mode."""
-    with loading():
-        model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
-            source.folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            device_map={"": device},
-        )
+    """Load a base with its own language-model head, in float32, in eval mode.
+
+    Raises:
+        BaseModelError: the weights cannot be read, or are not those of the configuration.
+    """
+    base_fingerprint(source.folder)  # which refuses weights that are no numbers, and another head
+    model = load_weights(GPT2LMHeadModel, source, device)
     model.eval()
     return model
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from peftune.errors import GuardError, UsageError
+from peftune.files.remembered import remember_place
 from peftune.models.base import choose_device, load_classifier
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
@@ -20,8 +21,8 @@ from peftune.models.memory import release_mapped
 from peftune.models.parts import head_of, trainable_parameters
 from peftune.models.reference import at_strength, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.source import BaseSource, find_base, read_config
-from peftune.models.tokenizer import encode_texts, load_tokenizer
+from peftune.models.source import BaseSource, check_length, find_base
+from peftune.models.tokenizer import encode_texts, load_tokenizer, remembered_sha256
 from peftune.recipe.task import TaskName, has_head
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
@@ -122,6 +123,10 @@ def prepare_model(
     source = base if isinstance(base, BaseSource) else find_base(base, revision)
     check_length(source, max_length)
     tokenizer = load_tokenizer(source.folder)
+    fingerprint = base_fingerprint(source.folder)
+    if source.kind == "folder":
+        hashes = (fingerprint, remembered_sha256(tokenizer, source.folder))
+        remember_place((*hashes, source.name), source.folder)
     device = choose_device(use_cpu=use_cpu)
     batch = reference_batch(tokenizer, device, max_length=max_length)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -146,7 +151,7 @@ def prepare_model(
     preparation = Preparation(
         strategy=strategy,
         base=source,
-        base_fingerprint=base_fingerprint(source.folder),
+        base_fingerprint=fingerprint,
         tokenizer=tokenizer,
         labels=tuple(labels),
         max_length=max_length,
@@ -230,15 +235,3 @@ def reference_batch(
         "input_ids": padded["input_ids"].to(device),
         "attention_mask": padded["attention_mask"].to(device),
     }
-
-
-def check_length(source: BaseSource, max_length: int) -> None:
-    """Refuse texts longer than the base has positions.
-
-    Raises:
-        UsageError: the length is not between 2 and the number of positions.
-    """
-    positions = int(read_config(source.folder).get("n_positions", 1024))
-    if not 2 <= max_length <= positions:  # noqa: PLR2004 - one token carries no text
-        message = f"max_length must be between 2 and the {positions} positions of '{source.name}' (got {max_length})."
-        raise UsageError(message)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from peftune.bundled import MODELS, bundled_folder, is_bundled
-from peftune.errors import BaseModelError
+from peftune.errors import BaseModelError, UsageError
+from peftune.models.checkpoint import refuse_other_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,14 @@ _ADAPTER_CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?\Z")
 _STEERING = frozenset(
     {"attn_implementation", "auto_map", "custom_pipelines", "quantization_config"}
+    | {"transformers_weights"}
 )
 _HARMLESS = frozenset({"_name_or_path", "_num_labels", "_commit_hash"})
 """Keys that older checkpoints have, among them GPT-2's own."""
+
+
+class MissingBaseError(BaseModelError):
+    """No base of a name is on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +93,14 @@ def find_local_base(name: str, revision: str | None = None) -> BaseSource:
         revision: commit of a hub id.
 
     Raises:
-        BaseModelError: there is none of that name here, or it is no GPT-2 that can be read.
+        MissingBaseError: there is none of that name here.
+        BaseModelError: it is no GPT-2 that can be read.
     """
     if is_bundled(name):
         return find_base(name)
     message = f"There is no base '{name}' on this machine."
-    if not _HUB_ID.match(name):
-        raise BaseModelError(message)
+    if not is_hub_id(name):
+        raise MissingBaseError(message)
     from huggingface_hub import snapshot_download
 
     try:
@@ -103,10 +110,15 @@ def find_local_base(name: str, revision: str | None = None) -> BaseSource:
             )
         )
     except Exception as error:
-        raise BaseModelError(message) from error
+        raise MissingBaseError(message) from error
     source = BaseSource(name, folder.name, folder, "hub")
     _check_files(source)
     return source
+
+
+def is_hub_id(name: str) -> bool:
+    """Say whether a name has the form of a hub id: `name` or `user/name`."""
+    return _HUB_ID.match(name) is not None
 
 
 def _from_hub(name: str, revision: str | None) -> BaseSource:
@@ -145,6 +157,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def check_length(source: BaseSource, max_length: int) -> None:
+    """Refuse texts longer than the base has positions.
+
+    Raises:
+        UsageError: the length is not between 2 and the number of positions.
+    """
+    positions = int(read_config(source.folder).get("n_positions", 1024))
+    if not 2 <= max_length <= positions:  # noqa: PLR2004 - one token carries no text
+        message = f"max_length must be between 2 and the {positions} positions of '{source.name}' (got {max_length})."
+        raise UsageError(message)
+
+
 def steers_loading(key: str) -> bool:
     """Say whether a key of a model's configuration changes what is loaded, instead of what it is."""
     return key in _STEERING or (key.startswith("_") and key not in _HARMLESS)
@@ -157,23 +181,38 @@ def weight_files(folder: Path) -> list[Path]:
         BaseModelError: there are none; pickled weights are never read.
     """
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
+    names = ["model.safetensors"]
+    # Where both are there, transformers reads the one file.
+    if index.is_file() and not (folder / names[0]).is_file():
+        names = _shards(index)
     paths = [folder / name for name in names]
-    if missing := [path.name for path in paths if not path.is_file()]:
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing and len(names) > 1:
+        message = f"'{folder}' lacks {', '.join(missing)}, which {index.name} names. Fetch or copy every file of its weights."
+        raise BaseModelError(message)
+    if missing:
         message = f"'{folder}' lacks {', '.join(missing)}. peftune reads safetensors only; convert the weights with save_pretrained."
         raise BaseModelError(message)
     return paths
 
 
+def _shards(index: Path) -> list[str]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if names and all(Path(name).name == name for name in names):
+            return sorted(names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    message = f"'{index}' names no files of weights, so it is damaged; save the model again with save_pretrained."
+    raise BaseModelError(message)
+
+
 def _check_files(source: BaseSource) -> None:
-    check_config(source)
+    config = check_config(source)
     if (source.folder / _ADAPTER_CONFIG).exists():
         message = f"'{source.name}' holds an {_ADAPTER_CONFIG}, which transformers would put on it unasked. Name the base's own folder, without an adapter in it."
         raise BaseModelError(message)
-    weight_files(source.folder)
+    refuse_other_tensors(config, weight_files(source.folder), name=source.name)
 
 
 def check_config(source: BaseSource) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GPT2Config, PreTrainedTokenizerBase
 
-from peftune.errors import BaseModelError
+from peftune.errors import BaseModelError, first_line
 from peftune.files.remembered import remembered
+from peftune.models.source import read_config
 
 _FILES = (
     "added_tokens.json",
@@ -23,6 +25,12 @@ _FILES = (
     "tokenizer_config.json",
     "vocab.json",
 )
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
+
+_KNOWN_TEXT = "The quick brown fox jumps over the lazy dog, 123 times."
+_SAMPLED = 256
+_FEWEST_WHOLE = 0.5
+"""Share of a vocabulary's words that must be read as the one token that they are; of GPT-2's, 0.99 are."""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -32,17 +40,57 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     position. The end token serves as padding; no text can hold it, since `encode_texts` splits it.
 
     Raises:
-        BaseModelError: the folder holds no usable tokenizer.
+        BaseModelError: the folder holds no usable tokenizer, or one that is not its embedding's.
     """
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        message = f"'{folder}' holds no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. Save the base's tokenizer there with save_pretrained."
+        raise BaseModelError(message)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        message = f"'{folder}' holds no usable tokenizer ({type(error).__name__}: {str(error).splitlines()[0]}). Save the base's tokenizer there with save_pretrained."
+        message = f"'{folder}' holds no usable tokenizer ({type(error).__name__}: {first_line(error)}). Save the base's tokenizer there with save_pretrained."
         raise BaseModelError(message) from error
     if tokenizer.eos_token_id is None:
         message = f"The tokenizer in '{folder}' has no end token, which GPT-2 needs; save the base's own tokenizer there."
         raise BaseModelError(message)
-    return padded_right(tokenizer)
+    _refuse_ids_beyond(tokenizer, folder)
+    _refuse_unreadable(padded_right(tokenizer), folder)
+    return tokenizer
+
+
+def _refuse_ids_beyond(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Refuse a token that the embedding has no row for; more rows than tokens are harmless padding."""
+    rows = int(read_config(folder).get("vocab_size", GPT2Config().vocab_size))
+    ids: dict[str, int] = tokenizer.get_vocab()
+    beyond = sorted((index, token) for token, index in ids.items() if not 0 <= index < rows)
+    if beyond:
+        index, token = beyond[0]
+        more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+        message = f"The tokenizer in '{folder}' has the token {token[:80]!r} with id {index}{more}, and the base's embedding has {rows} rows, for ids 0 to {rows - 1}. If tokens were added, call model.resize_token_embeddings(len(tokenizer)) and save the model again; otherwise save the base's own tokenizer there."
+        raise BaseModelError(message)
+
+
+def _refuse_unreadable(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Refuse a tokenizer that makes nothing of a text, or of its own words: its files are incomplete."""
+    [ids] = encode_texts(tokenizer, [_KNOWN_TEXT], max_length=None)
+    if len(set(ids)) < 2:  # noqa: PLR2004 - one token throughout tells no text from another
+        message = f"The tokenizer in '{folder}' reads {_KNOWN_TEXT!r} as {len(ids)} times the token {tokenizer.convert_ids_to_tokens(ids[0])!r}, so its vocabulary is missing or incomplete. Save the base's tokenizer there with save_pretrained."
+        raise BaseModelError(message)
+    words = _some_words(tokenizer)
+    if not words:
+        return
+    read = encode_texts(tokenizer, words, max_length=None)
+    if sum(len(ids) == 1 for ids in read) < _FEWEST_WHOLE * len(words):
+        split = next(word for word, ids in zip(words, read, strict=True) if len(ids) > 1)
+        message = f"The tokenizer in '{folder}' splits most of its own tokens, such as {split!r}, so its merges are missing or incomplete. Save the base's tokenizer there with save_pretrained."
+        raise BaseModelError(message)
+
+
+def _some_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """List words that are tokens of a vocabulary, with a space before them, evenly over its ids."""
+    ids = range(0, len(tokenizer), max(1, len(tokenizer) // (4 * _SAMPLED)))
+    words = [str(tokenizer.decode([index])) for index in ids]
+    return [word for word in words if word[:1] == " " and word[1:].isalpha()][:_SAMPLED]
 
 
 def padded_right(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -80,13 +128,24 @@ def _merges(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 def remembered_sha256(tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
     """Return `tokenizer_sha256` of the tokenizer that was loaded from a folder, worked out once."""
+    return _remembered(folder, lambda: tokenizer_sha256(tokenizer))
+
+
+def sha256_of_folder(folder: Path) -> str:
+    """Return `tokenizer_sha256` of the tokenizer in a folder, which is loaded if it has changed.
+
+    Raises:
+        BaseModelError: the folder holds no usable tokenizer.
+    """
+    return _remembered(folder, lambda: tokenizer_sha256(load_tokenizer(folder)))
+
+
+def _remembered(folder: Path, compute: Callable[[], str]) -> str:
     files = [folder / name for name in _FILES if (folder / name).is_file()]
     if not files:
-        return tokenizer_sha256(tokenizer)
+        return compute()
     versions = f"{transformers.__version__} {tokenizers.__version__} merges"
-    return remembered(
-        "tokenizer-hashes", files, lambda: tokenizer_sha256(tokenizer), facts=versions
-    )
+    return remembered("tokenizer-hashes", files, compute, facts=versions)
 
 
 def encode_texts(

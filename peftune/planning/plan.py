@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peftune.errors import PeftuneError, first_line
-from peftune.models.prepare import check_length, refuse_nothing_to_learn
+from peftune.models.prepare import refuse_nothing_to_learn
+from peftune.models.source import check_length
 from peftune.planning.planner import Planner
 from peftune.planning.results import Plan
 from peftune.planning.shapes import OWN, SIZES, describe_base, shapes_of

@@ -15,9 +15,9 @@ from peftune.data.leakage import refuse_overlap
 from peftune.data.split_tables import read_split_tables
 from peftune.data.task import Task, load_task, task_of
 from peftune.forgetting.measure import ProbeText, read_probe_texts
-from peftune.models.fingerprint import base_fingerprint
-from peftune.models.prepare import check_length, refuse_nothing_to_learn
-from peftune.models.source import BaseSource, find_base
+from peftune.models.fingerprint import base_fingerprint, find_sound_base
+from peftune.models.prepare import refuse_nothing_to_learn
+from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.schema import ForgettingSection
@@ -76,8 +76,8 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
     """
     for kind in (recipe.task, *(stage.task for stage in recipe.stages)):
         refuse_nothing_to_learn(recipe.strategy, kind)
-    source = find_base(recipe.model.name_or_path, recipe.model.revision)
-    check_length(source, recipe.model.max_length)
+    model = recipe.model
+    source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     texts = read_probe_texts(recipe.forgetting.probes)
     stages = {stage.name: load_task(stage.data, stage.task) for stage in recipe.stages}
     task, checks = _checked_task(recipe, texts, stages, source)

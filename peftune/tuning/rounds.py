@@ -16,9 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.data.task import Task, load_task
 from peftune.errors import OutputFolderError
-from peftune.models.fingerprint import base_fingerprint
-from peftune.models.prepare import check_length
-from peftune.models.source import find_base
+from peftune.models.fingerprint import base_fingerprint, find_sound_base
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.resolve import tuned_metric
 from peftune.recipe.space import LEARNING_RATE, Space, space_of, value_at, with_parameters
@@ -113,8 +111,8 @@ def run_rounds(
     Raises:
         PeftuneError: rows or base cannot be used, or the folder holds another study.
     """
-    source = find_base(recipe.model.name_or_path, recipe.model.revision)
-    check_length(source, recipe.model.max_length)
+    model = recipe.model
+    source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     task = load_task(recipe.data, recipe.task, with_test=False)
     identity = _identity(recipe, task, base_fingerprint(source.folder), overrides)
     with quiet_optuna(), Interrupts() as interrupts:

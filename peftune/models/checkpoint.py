@@ -1,0 +1,222 @@
+"""The tensors of a base's files, compared with its configuration before anything is loaded."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import GPT2Config, GPT2Model
+
+from peftune.errors import BaseModelError, first_line
+
+LANGUAGE_MODEL_HEAD = "lm_head.weight"
+CLASSIFICATION_HEAD = "score.weight"
+
+LARGEST_WEIGHT = 1e6
+"""No trained GPT-2 comes near it: its weights stay below 100, and float16 ends at 65,504."""
+
+_PREFIX = f"{GPT2Model.base_model_prefix}."
+_BUFFER = re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)\Z")
+"""Causal masks, which GPT-2's own files hold as tensors, and which transformers makes itself."""
+
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_MEND = "Mend config.json if it is the one that is wrong, or save the whole model again with save_pretrained."
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor in a file, as its header describes it.
+
+    Args:
+        path: the safetensors file.
+        key: its name there.
+        shape: its sizes.
+        kind: safetensors' name of the element type, such as `F32`.
+    """
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    kind: str
+
+    def read(self) -> torch.Tensor:
+        """Return it in the type that the file stores."""
+        with safe_open(self.path, framework="pt") as file:
+            found: torch.Tensor = file.get_tensor(self.key)
+        return found
+
+
+def stored_tensors(files: Sequence[Path], *, name: str) -> dict[str, StoredTensor]:
+    """List the tensors of a checkpoint by GPT-2's own names; checkpoints differ in the prefix.
+
+    Args:
+        files: its safetensors files.
+        name: what messages call the base.
+
+    Raises:
+        BaseModelError: a file is damaged, or two tensors are the same weight.
+    """
+    found: dict[str, StoredTensor] = {}
+    for path in files:
+        for tensor in _listed(path, name):
+            own = tensor.key.removeprefix(_PREFIX)
+            if own in found:
+                message = f"The base '{name}' holds the weight '{own}' twice: as '{found[own].key}' in {found[own].path.name} and as '{tensor.key}' in {path.name}. Save it again with save_pretrained."
+                raise BaseModelError(message)
+            found[own] = tensor
+    return found
+
+
+def _listed(path: Path, name: str) -> list[StoredTensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = sorted(file.keys())
+            slices = {key: file.get_slice(key) for key in keys}
+            return [
+                StoredTensor(path, key, tuple(one.get_shape()), one.get_dtype())
+                for key, one in slices.items()
+            ]
+    except (OSError, SafetensorError) as error:
+        message = f"The file {path.name} of the base '{name}' cannot be read as safetensors ({first_line(error)}). It is damaged or cut short: fetch or save it again."
+        raise BaseModelError(message) from error
+
+
+def refuse_other_tensors(values: Mapping[str, Any], files: Sequence[Path], *, name: str) -> None:
+    """Refuse a checkpoint whose tensors are not those of its configuration.
+
+    transformers makes a missing tensor up and leaves an unexpected one out, and says so in a
+    warning. Only a classification head may be there or not, of any shape: it is new in every run.
+
+    Args:
+        values: the base's `config.json`.
+        files: its safetensors files.
+        name: what messages call the base.
+
+    Raises:
+        BaseModelError: a tensor is missing, unexpected, of another shape or of no float type.
+    """
+    stored = stored_tensors(files, name=name)
+    shapes = expected_shapes(values, name)
+    heads = {LANGUAGE_MODEL_HEAD: shapes["wte.weight"]} if LANGUAGE_MODEL_HEAD in stored else {}
+    expected = {**shapes, **heads}
+    if missing := [key for key in expected if key not in stored]:
+        message = f"The base '{name}' lacks the tensor '{missing[0]}'{_more(missing)}, which its config.json asks for. {_MEND}"
+        raise BaseModelError(message)
+    others = [key for key in stored if not (key in expected or _is_replaced(key))]
+    if others:
+        message = f"The base '{name}' holds the tensor '{stored[others[0]].key}'{_more(others)}, for which its config.json has no place. {_MEND}"
+        raise BaseModelError(message)
+    for key, shape in expected.items():
+        tensor = stored[key]
+        if tensor.shape != shape:
+            message = f"The base '{name}' holds the tensor '{tensor.key}' of shape {list(tensor.shape)}, and its config.json asks for {list(shape)}. {_MEND}"
+            raise BaseModelError(message)
+        if tensor.kind not in _FLOATS:
+            message = f"The base '{name}' holds the tensor '{tensor.key}' as {tensor.kind}; peftune reads {', '.join(sorted(_FLOATS))}. Save the model unquantized."
+            raise BaseModelError(message)
+    if values.get("tie_word_embeddings") is False and not heads:
+        message = f"The config.json of '{name}' says 'tie_word_embeddings: false', and its files hold no {LANGUAGE_MODEL_HEAD}: transformers would make up a random language-model head. Remove the key if the head is the embedding, as in GPT-2, or add the head."
+        raise BaseModelError(message)
+
+
+def refuse_own_head(stored: Mapping[str, StoredTensor], *, name: str) -> None:
+    """Refuse a language-model head that is not the embedding: forgetting is measured with the embedding.
+
+    Raises:
+        BaseModelError: the files hold such a head.
+    """
+    if LANGUAGE_MODEL_HEAD not in stored:
+        return
+    head, embedding = stored[LANGUAGE_MODEL_HEAD].read(), stored["wte.weight"].read()
+    if not torch.equal(head, embedding.to(head.dtype)):
+        message = f"The base '{name}' has a language-model head '{stored[LANGUAGE_MODEL_HEAD].key}' that differs from its embedding '{stored['wte.weight'].key}'. peftune measures forgetting with the tied head of GPT-2; use a base whose head is tied."
+        raise BaseModelError(message)
+
+
+def refuse_made_up(report: Mapping[str, Any], *, name: str) -> None:
+    """Refuse a loaded base in which transformers made a tensor up or left one out.
+
+    `refuse_other_tensors` has looked at the files before; this looks at what became of them.
+
+    Args:
+        report: what `from_pretrained` gives with `output_loading_info`.
+        name: what messages call the base.
+
+    Raises:
+        BaseModelError: naming the tensor.
+    """
+    mismatched = {key for key, *_ in report["mismatched_keys"]}
+    made_up = sorted({*report["missing_keys"], *mismatched} - {CLASSIFICATION_HEAD})
+    left_out = {key.removeprefix(_PREFIX) for key in report["unexpected_keys"]}
+    others = made_up or sorted(
+        key for key in left_out if not (_is_replaced(key) or key == LANGUAGE_MODEL_HEAD)
+    )
+    if others:
+        fault = "made up" if made_up else "left out"
+        message = f"The base '{name}' cannot be loaded as it is: transformers {fault} the tensor '{others[0]}'{_more(others)}. {_MEND}"
+        raise BaseModelError(message)
+
+
+def refuse_unsound(tensor: torch.Tensor, key: str, *, name: str) -> None:
+    """Refuse a weight with which no forward pass means anything.
+
+    Args:
+        tensor: the weight.
+        key: what it is called.
+        name: what messages call the base.
+
+    Raises:
+        BaseModelError: it holds NaN, infinity, or a number beyond any trained model's.
+    """
+    if not tensor.numel():
+        return
+    least, most = (float(bound) for bound in tensor.aminmax())
+    if least >= -LARGEST_WEIGHT and most <= LARGEST_WEIGHT:
+        return
+    worst = next(one for one in (least, most) if not -LARGEST_WEIGHT <= one <= LARGEST_WEIGHT)
+    fault = f"{worst:g}" if tensor.isfinite().all() else "values that are not finite (NaN or inf)"
+    message = f"The base '{name}' holds {fault} in the tensor '{key}', where a trained GPT-2 stays below 100. The file is damaged, or its training diverged: fetch it again or use another base."
+    raise BaseModelError(message)
+
+
+def expected_shapes(values: Mapping[str, Any], name: str) -> dict[str, tuple[int, ...]]:
+    """Ask transformers which weights a configuration has, without making any of them.
+
+    Args:
+        values: a base's `config.json`.
+        name: what messages call the base.
+
+    Returns:
+        The shape of each weight by its own name.
+
+    Raises:
+        BaseModelError: it makes no GPT-2.
+    """
+    try:
+        return dict(_shapes(json.dumps(values, sort_keys=True)))
+    except Exception as error:
+        message = f"The config.json of '{name}' makes no GPT-2: {' '.join(str(error).split())[:300].rstrip('.')}. {_MEND}"
+        raise BaseModelError(message) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(config: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Build a model without memory, which still takes a tenth of a second for GPT-2, once."""
+    with torch.device("meta"):
+        trunk = GPT2Model(GPT2Config.from_dict(json.loads(config)))
+    return tuple((key, tuple(weight.shape)) for key, weight in trunk.named_parameters())
+
+
+def _is_replaced(key: str) -> bool:
+    return key == CLASSIFICATION_HEAD or _BUFFER.match(key) is not None
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
