@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,22 +45,44 @@ _SKILL = {"full": 2.2, "lora": 2.1, "head-only": 0.9}
 _COST = {"full": 0.412345, "lora": 0.123456, "head-only": 0.0}
 
 
-def comparison() -> tuple[Summary, list[Evidence]]:
+def comparison(names: Sequence[str] = LABELS) -> tuple[Summary, list[Evidence]]:
     """Make up a whole comparison; the same at every call."""
-    return summary(), [evidence(strategy, seed) for strategy in STRATEGIES for seed in SEEDS]
+    runs = [evidence(strategy, seed, names) for strategy in STRATEGIES for seed in SEEDS]
+    return summary(), runs
 
 
-def evidence(strategy: str, seed: int) -> Evidence:
+def label_names(count: int) -> list[str]:
+    """Make up names of labels as long as those of bank customers' questions."""
+    ends = ("charged_twice_by_exchange_rate", "pending", "not_received")
+    return [f"card_payment_{index}_{ends[index % 3]}" for index in range(count)]
+
+
+def renamed(thing: Any, names: Mapping[str, str]) -> Any:  # noqa: ANN401 - whatever a report is made of
+    """Call strategies by other names, wherever they stand."""
+    if isinstance(thing, str):
+        return names.get(thing, thing)
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        values = ((one.name, getattr(thing, one.name)) for one in dataclasses.fields(thing))
+        return dataclasses.replace(thing, **{name: renamed(of, names) for name, of in values})
+    if type(thing) is dict:
+        return {renamed(key, names): renamed(value, names) for key, value in thing.items()}
+    if type(thing) in {list, tuple}:
+        return type(thing)(renamed(one, names) for one in thing)
+    return thing
+
+
+def evidence(strategy: str, seed: int, names: Sequence[str] = LABELS) -> Evidence:
     """Make up one run, its rows and its documents."""
     rng = np.random.default_rng([STRATEGIES.index(strategy), seed])
-    truth = np.arange(ROWS) % len(LABELS)
-    logits = rng.normal(size=(ROWS, len(LABELS)))
-    logits[np.arange(ROWS), truth] += _SKILL[strategy]
+    size, labels = max(ROWS, 4 * len(names)), len(names)
+    truth = np.arange(size) % labels
+    logits = rng.normal(size=(size, labels))
+    logits[np.arange(size), truth] += _SKILL[strategy]
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     learning = judge(
         logits,
         truth.tolist(),
-        names=LABELS,
+        names=names,
         split="test",
         seed=seed,
         baselines={
@@ -68,11 +92,11 @@ def evidence(strategy: str, seed: int) -> Evidence:
         curve=_curve(strategy, rng),
     )
     rows = ScoredRows(
-        ids=[f"row-{index}" for index in range(ROWS)],
+        ids=[f"row-{index}" for index in range(size)],
         texts=[
-            f"{ATTACK} post {index} | with a pipe, *stars* and ümläut 🙂" for index in range(ROWS)
+            f"{ATTACK} post {index} | with a pipe, *stars* and ümläut 🙂" for index in range(size)
         ],
-        names=LABELS,
+        names=names,
         labels=truth,
         predicted=logits.argmax(-1),
         probabilities=chances,

@@ -32,7 +32,7 @@ from peftune.reporting.plotted import Line, Mark
 from peftune.runs.evidence import Evidence, read_evidence
 from peftune.training.calibration import expected_calibration_error, reliability_bins
 
-VOID = {"meta", "link", "br", "hr", "img", "input", "circle", "rect", "path", "use", "line"}
+VOID = {"meta", "link", "br", "wbr", "hr", "img", "input", "circle", "rect", "path", "use", "line"}
 FAILURE = Failure("lora", 2, f"Out of memory {reports.ATTACK}")
 READABLE = 4.5
 """Least contrast of letters on their ground: WCAG 2.2, success criterion 1.4.3."""
@@ -285,10 +285,11 @@ def test_strategies_differ_in_marker_and_not_in_color_alone() -> None:
 
 def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
     """They keep their order and their middle, and a line's height between them."""
-    places = _pushed_apart([0.0, 0.01, 0.5], gap=0.1)
+    places = _pushed_apart([0.0, 0.01, 0.5], [0.1, 0.1, 0.1])
 
     assert_allclose(np.diff(places), [0.1, 0.4])
     assert_allclose(np.mean(places), np.mean([0.0, 0.01, 0.5]))
+    assert_allclose(np.diff(_pushed_apart([0.0, 0.01], [0.1, 0.3])), [0.2])  # three lines of one
 
 
 def _colors() -> tuple[dict[str, str], dict[str, str]]:

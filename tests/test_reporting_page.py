@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PHONE, DESKTOP = 375, 1280
+_SCROLLS = "boxes => boxes.filter(one => one.scrollWidth > one.clientWidth + 1).length"
 
 _OUTSIDE = """() => [...document.querySelectorAll("body *")]
     .filter(one => !one.closest("pre, .scroll, .unseen, .skip")
@@ -46,6 +47,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the page of a comparison."""
     failures = [Failure("lora", 2, "Out of memory: 2 GiB asked for.")]
     return write_reports(*reports.comparison(), failures, tmp_path_factory.mktemp("report")).page
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the page of a comparison with 77 labels, and of a strategy with a long name."""
+    found = reports.comparison(reports.label_names(77))
+    summary, evidence = reports.renamed(found, {"lora": "lora-r64-all-layers-with-kl-to-base"})
+    return write_reports(summary, evidence, [], tmp_path_factory.mktemp("many")).page
+
+
+@pytest.fixture(scope="module")
+def dozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the page of a run with as many labels as a matrix takes."""
+    run = reports.evidence("lora", 0, reports.label_names(12))
+    return write_reports(None, [run], [], tmp_path_factory.mktemp("dozen")).page
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +97,8 @@ def test_the_page_loads_itself_alone_and_nothing_complains(
     assert said == []
 
 
-@pytest.mark.parametrize("name", ["report", "single"])
-@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+@pytest.mark.parametrize("name", ["report", "single", "dozen", "many"])
+@pytest.mark.parametrize("width", [PHONE, 390, DESKTOP])
 def test_nothing_is_wider_than_the_screen(
     browser: Browser, name: str, width: int, request: pytest.FixtureRequest
 ) -> None:
@@ -90,11 +106,46 @@ def test_nothing_is_wider_than_the_screen(
     page = opened(browser, request.getfixturevalue(name), width=width)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
 
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("document.scrollingElement.scrollWidth") == width
     assert page.evaluate(_OUTSIDE) == []
-    if (name, width) == ("report", PHONE):
-        scrolls = "one => one.scrollWidth > one.clientWidth"
-        assert page.locator(".scroll").first.evaluate(scrolls)
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_the_main_table_and_its_pairs_are_seen_whole(
+    browser: Browser, many: Path, width: int
+) -> None:
+    """A long name pushes no figure off the screen and covers none; on a phone a row is a card."""
+    page = opened(browser, many, width=width)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    boxes = page.locator(
+        "#strategies .scroll, #ladder .scroll, #matched .scroll, #confusion .scroll, #mistakes .scroll"
+    )
+
+    assert boxes.evaluate_all(_SCROLLS) == 0
+    name, figure = page.locator("#strategies tbody tr").nth(1).locator("> *").all()[:2]
+    left, right = name.bounding_box(), figure.bounding_box()
+    assert left
+    assert right
+    if width == PHONE:
+        assert left["y"] + left["height"] <= right["y"]
+    else:
+        assert left["x"] + left["width"] <= right["x"]
+        assert name.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
+
+
+def test_a_matrix_of_twelve_labels_is_read_at_once_or_scrolls_beside_its_names(
+    browser: Browser, dozen: Path
+) -> None:
+    """A wide screen has room for it; on a phone the true labels stay where they are."""
+    wide = opened(browser, dozen).locator("#confusion .scroll").first
+    phone = opened(browser, dozen, width=PHONE).locator("#confusion .scroll").first
+    name = phone.locator("tbody th").first
+    before = name.bounding_box()
+    phone.evaluate("one => one.scrollLeft = 200")
+
+    assert wide.evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert phone.evaluate("one => one.scrollWidth > one.clientWidth && one.scrollLeft") == 200
+    assert name.bounding_box() == before
 
 
 def test_plots_and_tables_are_seen(browser: Browser, report: Path) -> None:

@@ -10,6 +10,8 @@ from peftune.reporting.subject import Subject, listed
 from peftune.runs.report import Run
 
 _ORDER: Sequence[Tone] = ("error", "warning", "note")
+_FIRST = "nothing-learned"
+"""The warning without which every other number misleads."""
 
 
 def findings_section(subject: Subject) -> Section:
@@ -33,6 +35,35 @@ def findings_section(subject: Subject) -> Section:
     if subject.runs and not blocks:
         blocks.append(Paragraph("None of the pitfalls that are looked for was seen."))
     return Section("findings", "Findings", blocks)
+
+
+def alerts_of(subject: Subject) -> list[Paragraph]:
+    """Say what has to be known before any number is read: what makes the numbers say nothing."""
+    alerts: list[Paragraph] = []
+    if subject.failures:
+        failed = listed([f"{one.strategy}, seed {one.seed}" for one in subject.failures])
+        text = f"{failed} did not finish; what is said below is said of the others."
+        alerts.append(Paragraph(text, "Failed", "error"))
+    shown: dict[tuple[str, str, Tone], list[tuple[Finding, Sequence[Run]]]] = {}
+    for finding, runs in _found(subject):
+        if finding.severity == "error" or finding.code == _FIRST:
+            kind = (finding.code, finding.advice, finding.severity)
+            shown.setdefault(kind, []).append((finding, runs))
+    for (code, advice, tone), found in shown.items():
+        lead = code.replace("-", " ").capitalize()
+        alerts.append(Paragraph(f"{_seen(subject, found)} {advice}", lead, tone))
+    return sorted(alerts, key=lambda alert: _ORDER.index(alert.tone))
+
+
+def _seen(subject: Subject, found: Sequence[tuple[Finding, Sequence[Run]]]) -> str:
+    """Say what was seen where one run shows it, and otherwise which runs do."""
+    runs = [run for _, shown in found for run in shown]
+    alone = len(subject.runs) == 1 or len(runs) < len(found)
+    if alone or len(runs) == 1:
+        where = "" if alone else f"{_named(runs)}: "
+        return where + " ".join(dict.fromkeys(finding.message for finding, _ in found))
+    every = "every run" if len(runs) == len(subject.runs) else _named(runs)
+    return f"Seen in {every}."
 
 
 def _found(subject: Subject) -> Iterator[tuple[Finding, Sequence[Run]]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peftune.reporting.contents import (
     Block,
     Cell,
     Figure,
     Figures,
+    Fold,
     Paragraph,
     Section,
     Table,
@@ -22,30 +24,51 @@ from peftune.reporting.subject import Subject
 from peftune.runs.evidence import Evidence
 from peftune.training.calibration import Bin, expected_calibration_error, reliability_bins
 
+_MATRIX_LABELS = 12
+"""Labels up to which a confusion matrix fits on a screen; of more, the worst pairs are shown."""
+
+_PAIRS = 15
+_FLAT, _PAIR = 19.0, 27.0
+_UPRIGHT_HEAD, _UPRIGHT_COLUMN = 11.0, 3.2
+"""Widths in rem: a matrix of few labels, a table of pairs, and the parts of a wider matrix."""
+
+Counts = NDArray[np.int64]
+"""Rows by true and predicted label, (labels, labels)."""
+
 
 def confusion_section(subject: Subject) -> Section:
-    """Build a confusion matrix for each strategy, over all its seeds."""
-    tables = [_confusion(strategy, items) for strategy, items in subject.by_strategy.items()]
-    blocks: list[Block] = []
-    if tables:
-        why = "A line is a true label, a column what was predicted; on the diagonal the two agree. Counts are rows, added up over the seeds; shading and percentages are shares of the true label."
-        blocks += [Paragraph(why), Tables(tables)]
+    """Build what each strategy takes for what, over all its seeds, and its scores by label."""
+    if not subject.by_strategy:
+        return Section("confusion", "Confusion", [])
+    pooled = {strategy: _counts(items) for strategy, items in subject.by_strategy.items()}
+    names = list(subject.runs[0].learning.per_label)
+    few = len(names) <= _MATRIX_LABELS
+    blocks: list[Block] = [*(_matrices(names, pooled) if few else _pairs(names, pooled))]
+    for strategy, counts in pooled.items():
+        scores = _scores(strategy, names, counts)
+        blocks.append(Fold(scores.caption, [scores]))
     return Section("confusion", "Confusion", blocks)
 
 
-def _confusion(strategy: str, items: Sequence[Evidence]) -> Table:
-    names = list(items[0].run.learning.per_label)
-    counts = np.sum([item.run.learning.confusion or () for item in items], axis=0)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)
+def _counts(items: Sequence[Evidence]) -> Counts:
+    counts: Counts = np.array([item.run.learning.confusion for item in items]).sum(axis=0)
+    return counts
+
+
+def _matrices(names: Sequence[str], pooled: Mapping[str, Counts]) -> Iterator[Block]:
+    """Give a confusion matrix for each strategy."""
+    yield Paragraph(
+        "A line is a true label, a column what was predicted; on the diagonal the two agree. Counts are rows, added up over the seeds; shading and percentages are shares of the true label."
+    )
+    tables = [_matrix(strategy, names, counts) for strategy, counts in pooled.items()]
+    least = _UPRIGHT_HEAD + _UPRIGHT_COLUMN * len(names) if tables[0].upright else _FLAT
+    yield Tables(tables, least)
+
+
+def _matrix(strategy: str, names: Sequence[str], counts: Counts) -> Table:
+    shares = _shares(counts)
     rows = [
-        [
-            Cell(name),
-            *(
-                Cell(count(float(number)), f"{part:.0%}", share=float(part))
-                for number, part in zip(counts[index], shares[index], strict=True)
-            ),
-        ]
+        [Cell(name), *(_share_cell(*of) for of in zip(counts[index], shares[index], strict=True))]
         for index, name in enumerate(names)
     ]
     return Table(
@@ -53,6 +76,67 @@ def _confusion(strategy: str, items: Sequence[Evidence]) -> Table:
         columns=["True \N{RIGHTWARDS ARROW} predicted", *names],
         rows=rows,
         align="l" + "r" * len(names),
+    )
+
+
+def _share_cell(number: float, part: float) -> Cell:
+    return Cell(count(float(number)), f"{part:.0%}" if number else "", share=float(part))
+
+
+def _shares(counts: Counts) -> NDArray[np.float64]:
+    """Divide each row by the rows of its true label."""
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
+def _pairs(names: Sequence[str], pooled: Mapping[str, Counts]) -> Iterator[Block]:
+    """Give the pairs that each strategy confuses most: a matrix of so many labels cannot be read."""
+    yield Paragraph(
+        f"Which label is taken for which, the most rows first. Rows are added up over the seeds; a share is one of all rows with the true label. The whole matrix of {len(names)} labels stands in report.json of each run."
+    )
+    tables = [_most_confused(strategy, names, counts) for strategy, counts in pooled.items()]
+    yield Tables(tables, _PAIR)
+
+
+def _most_confused(strategy: str, names: Sequence[str], counts: Counts) -> Table:
+    shares = _shares(counts)
+    wrong = [(int(true), int(said)) for true, said in np.argwhere(counts) if true != said]
+    wrong.sort(key=lambda pair: (-counts[pair], -shares[pair], pair))
+    shown = wrong[:_PAIRS]
+    return Table(
+        caption=f"{strategy}: the {len(shown)} most confused of {len(wrong):,} pairs",
+        columns=["True label", "Predicted", "Rows", "Share"],
+        rows=[
+            [
+                Cell(names[pair[0]]),
+                Cell(names[pair[1]]),
+                Cell(count(float(counts[pair]))),
+                Cell(f"{shares[pair]:.0%}"),
+            ]
+            for pair in shown
+        ],
+        align="llrr",
+    )
+
+
+def _scores(strategy: str, names: Sequence[str], counts: Counts) -> Table:
+    """Score each label by the counts; a score over no rows is 0, as in report.json."""
+    hits, rows, said = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    precision = hits / np.maximum(said, 1)
+    recall = hits / np.maximum(rows, 1)
+    f1 = 2 * hits / np.maximum(rows + said, 1)
+    return Table(
+        caption=f"{strategy}: scores of each label, the lowest F1 first",
+        columns=["Label", "Precision", "Recall", "F1", "Rows"],
+        rows=[
+            [
+                Cell(names[index]),
+                *(Cell(share(float(of[index]))) for of in (precision, recall, f1)),
+                Cell(count(float(rows[index]))),
+            ]
+            for index in np.argsort(f1, kind="stable")
+        ],
+        align="lrrrr",
+        note="Over the rows of all seeds.",
     )
 
 

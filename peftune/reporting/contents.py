@@ -8,6 +8,9 @@ from typing import Literal, TypeAlias
 
 Tone: TypeAlias = Literal["plain", "note", "warning", "error"]
 
+UPRIGHT_FROM = 5
+"""Columns of a matrix, from which on headings that lie flat would make it too wide."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -17,6 +20,7 @@ class Cell:
         text: what it says.
         detail: said smaller below it, such as an interval.
         mark: a short word beside it, such as the letters of a tie.
+        badge: a warning about it in two or three words, set off from the rest.
         series: number of the strategy whose marker stands before it.
         share: how strongly it is shaded, 0 to 1.
     """
@@ -24,6 +28,7 @@ class Cell:
     text: str
     detail: str = ""
     mark: str = ""
+    badge: str = ""
     series: int | None = None
     share: float | None = None
 
@@ -38,6 +43,8 @@ class Table:
         rows: as many cells each as there are columns.
         align: one letter a column: `l` for words, `r` for numbers, `t` for long text.
         note: how to read it.
+        cards: whether a row is read for itself, and so becomes a card where the screen is narrow;
+            other tables scroll in their own box.
     """
 
     caption: str
@@ -45,6 +52,13 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     align: str
     note: str = ""
+    cards: bool = False
+
+    @property
+    def upright(self) -> bool:
+        """Whether its headings stand upright, for it is a matrix of many columns."""
+        shaded = any(cell.share is not None for row in self.rows for cell in row)
+        return shaded and len(self.columns) > UPRIGHT_FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +89,15 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Small tables that belong together, side by side where there is room."""
+    """Tables that belong together, side by side where there is room.
+
+    Args:
+        tables: the tables.
+        least: width that each needs, in rem; below it they stand one under another.
+    """
 
     tables: Sequence[Table]
+    least: float = 19.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +159,11 @@ class Contents:
         facts: base, rows and seeds, in a line.
         answer: the verdict in one sentence.
         sections: the rest, in order; those without blocks are left out.
+        alerts: what has to be known before anything else is read; their leads are badges.
     """
 
     title: str
     facts: str
     answer: str
     sections: Sequence[Section]
+    alerts: Sequence[Paragraph] = ()

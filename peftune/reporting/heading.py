@@ -19,6 +19,7 @@ from peftune.reporting.numbers import (
 from peftune.reporting.subject import Subject, listed, title_of
 from peftune.runs.report import Run
 from peftune.tasks.headline import headline_scores
+from peftune.tasks.learning import learned_something
 
 _ARTICLES = {"accuracy": "an ", "macro_f1": "a "}
 
@@ -60,6 +61,9 @@ def answer_of(subject: Subject) -> str:
             for probe in run.forgetting
         ]
     )
+    if not learned_something(run.learning):
+        says = f"; forgetting {forgotten} says nothing without learning" if forgotten else ""
+        return f"Nothing was learned: {learned}{says}."
     if not forgotten:
         return f"{learned}; what it forgot was not measured."
     return f"{learned} and forgets {forgotten}."
@@ -85,7 +89,8 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
         [Cell(title_of(run)), *(known.get(name, Cell(NOT_MEASURED)) for name in names)]
         for run, known in zip(runs, facts, strict=True)
     ]
-    return [Table("Each run by itself", ["Run", *names], rows, "l" + "r" * len(names), note)]
+    align = "l" + "r" * len(names)
+    return [Table("Each run by itself", ["Run", *names], rows, align, note, cards=True)]
 
 
 def _facts(run: Run) -> Iterator[tuple[str, Cell]]:

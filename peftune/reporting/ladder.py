@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from peftune.compare.summary import Rung
 from peftune.reporting.contents import Cell, Figure, Figures, Paragraph, Section, Table
-from peftune.reporting.numbers import between, share
+from peftune.reporting.numbers import between, estimate, share
 from peftune.reporting.plots import levels
 from peftune.reporting.plotted import Level
 from peftune.reporting.subject import Subject, title_of
@@ -18,28 +20,31 @@ _TITLES = {
 }
 
 
+class _Entry(NamedTuple):
+    """A line of the table, and what the plot draws of it; nothing where nothing was measured."""
+
+    row: list[Cell]
+    level: Level | None
+
+
 def ladder_section(subject: Subject) -> Section:
-    """Build the plot and the table of accuracies, baselines and strategies together."""
+    """Build the plot and the table of accuracies, baselines and strategies together, in one order."""
     rungs = _rungs(subject)
     if not rungs:
         return Section("ladder", "Against the baselines", [])
-    shown = [
-        Level(rung.title, rung.accuracy, rung.ci95, None)
-        for rung in rungs
-        if rung.accuracy is not None
-    ]
-    shown += _strategies(subject)
-    shown.sort(key=lambda level: level.value)
-    order = ", ".join(f"{level.label} {share(level.value)}" for level in reversed(shown))
+    entries = [*map(_baseline, rungs), *_strategies(subject)]
+    entries.sort(key=lambda entry: -entry.level.value if entry.level else math.inf)
+    shown = [entry.level for entry in entries if entry.level]
+    order = ", ".join(f"{level.label} {share(level.value)}" for level in shown)
     table = Table(
-        caption="Baselines on the same rows",
-        columns=["Baseline", "Accuracy", "Macro F1"],
-        rows=[_row(rung) for rung in rungs],
+        caption="Baselines and strategies on the same rows, most accurate first",
+        columns=["", "Accuracy", "Macro F1"],
+        rows=[entry.row for entry in entries],
         align="lrr",
         note="Below an accuracy: its 95% interval over rows.",
     )
     figure = Figure(
-        levels(shown, name="ladder", x_label=_axis(shown)),
+        levels(shown[::-1], name="ladder", x_label=_axis(shown)),
         "Accuracy of baselines and strategies",
         f"From the highest: {order}.",
         wide=True,
@@ -68,26 +73,41 @@ def rungs_of(run: Run) -> list[Rung]:
     ]
 
 
-def _strategies(subject: Subject) -> Iterator[Level]:
-    if subject.summary is None:
-        for run in subject.runs:
-            learning, series = run.learning, subject.series(run.run.strategy)
-            if learning.accuracy is not None:
-                yield Level(title_of(run), learning.accuracy, learning.ci95["accuracy"], series)
-        return
-    for standing in subject.summary.standings:
-        found = standing.figures["accuracy"]
-        if found.mean is not None:
-            series = subject.series(standing.strategy)
-            yield Level(standing.strategy, found.mean, found.ci95, series)
-
-
-def _row(rung: Rung) -> list[Cell]:
-    return [
+def _baseline(rung: Rung) -> _Entry:
+    row = [
         Cell(rung.title, "; ".join(f"{key} {value}" for key, value in _told(rung))),
         Cell(share(rung.accuracy), rung.reason or between(rung.ci95, share)),
         Cell(share(rung.macro_f1)),
     ]
+    if rung.accuracy is None:
+        return _Entry(row, None)
+    return _Entry(row, Level(rung.title, rung.accuracy, rung.ci95, None))
+
+
+def _strategies(subject: Subject) -> Iterator[_Entry]:
+    if subject.summary is None:
+        for run in subject.runs:
+            learning, series = run.learning, subject.series(run.run.strategy)
+            if learning.accuracy is not None:
+                interval, name = learning.ci95["accuracy"], title_of(run)
+                row = [
+                    Cell(name, series=series),
+                    Cell(share(learning.accuracy), between(interval, share)),
+                    Cell(share(learning.macro_f1)),
+                ]
+                yield _Entry(row, Level(name, learning.accuracy, interval, series))
+        return
+    for standing in subject.summary.standings:
+        found, name = standing.figures["accuracy"], standing.strategy
+        if found.mean is not None:
+            series = subject.series(name)
+            macro_f1 = standing.figures.get("macro_f1")
+            row = [
+                Cell(name, series=series),
+                Cell(*estimate(found, "accuracy")),
+                Cell(share(macro_f1.mean if macro_f1 else None)),
+            ]
+            yield _Entry(row, Level(name, found.mean, found.ci95, series))
 
 
 def _told(rung: Rung) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,9 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&])")
 
 def markdown(contents: Contents) -> str:
     """Render a report as Markdown as GitHub reads it; all that comes from data is escaped."""
-    parts = [f"# {_escaped(contents.title)}", f"**{_escaped(contents.answer)}**"]
+    parts = [f"# {_escaped(contents.title)}"]
+    parts += [f"> **{_escaped(one.lead)}.** {_escaped(one.text)}" for one in contents.alerts]
+    parts.append(f"**{_escaped(contents.answer)}**")
     parts += [_escaped(contents.facts)] if contents.facts else []
     for section in contents.sections:
         parts.append(f"## {_escaped(section.title)}")
@@ -69,7 +71,8 @@ def _table(table: Table) -> Iterator[str]:
 def _cell(cell: Cell) -> str:
     detail = f" ({_escaped(cell.detail)})" if cell.detail and cell.text != cell.detail else ""
     mark = f" {_escaped(cell.mark)}" if cell.mark else ""
-    return f"{_escaped(cell.text)}{mark}{detail}"
+    badge = f" **{_escaped(cell.badge)}**" if cell.badge else ""
+    return f"{_escaped(cell.text)}{mark}{detail}{badge}"
 
 
 def _escaped(text: str) -> str:

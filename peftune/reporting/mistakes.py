@@ -81,6 +81,7 @@ def _mistakes(strategy: str, items: Sequence[Evidence], wrong: Wrong) -> Table:
             for row in order[:_SHOWN]
         ],
         align="tlllrr",
+        cards=True,
         note="Those wrong with most seeds first; confidence is that of the wrong answers, averaged over the seeds.",
     )
 

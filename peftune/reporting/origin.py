@@ -53,6 +53,7 @@ def _identities(subject: Subject) -> Table:
             for run in subject.runs
         ],
         align="llllll",
+        cards=True,
         note="The first twelve digits of each SHA-256; report.json of each run has all of them. Runs whose batches have one hash read the same rows in the same order.",
     )
 

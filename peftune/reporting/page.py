@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from itertools import count
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from peftune._version import __version__
 from peftune.reporting.contents import Code, Contents, Figures, Fold, Paragraph, Table, Tables
 from peftune.reporting.plot_style import MARKERS, SERIES
 
 _TEMPLATE, _STYLES = "report.html.j2", "report.css"
+_WORD_ENDS = re.compile(r"(?<=[_/])(?=\w)")
 _KINDS = {
     Table: "table",
     Tables: "tables",
@@ -33,6 +35,7 @@ def page(contents: Contents) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["breakable"] = breakable
     environment.tests["kind"] = lambda block, kind: _KINDS[type(block)] == kind
     numbers = count(1)
     return environment.get_template(_TEMPLATE).render(
@@ -44,6 +47,11 @@ def page(contents: Contents) -> str:
         markers=len(MARKERS),
         version=__version__,
     )
+
+
+def breakable(text: str) -> Markup:
+    """Escape a name, and let a line end where one of its words does: `card_<wbr>payment`."""
+    return Markup("<wbr>").join(escape(part) for part in _WORD_ENDS.split(text))
 
 
 def styles() -> str:

@@ -49,5 +49,6 @@ def _documents(strategy: str, probe: str, unit: str, items: Sequence[Evidence]) 
             for index in order
         ],
         align="trrr",
+        cards=True,
         note=f"In {unit}; “after” is averaged over the seeds.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,14 @@ _PLACES = tuple(
     for side in (1, -1)
 )
 _CLEARANCE = 6.0
+_LINE_LETTERS = 20
 _LINE = 0.075
 """Height of a line of letters as a share of the plot's."""
+
+
+def in_lines(name: str) -> str:
+    """Break a long name, for on one line it would leave no room for what is drawn."""
+    return "\n".join(textwrap.wrap(name, _LINE_LETTERS)) or name
 
 
 def beside(figure: Figure, axes: Axes, names: Sequence[Named]) -> None:
@@ -49,7 +56,7 @@ def beside(figure: Figure, axes: Axes, names: Sequence[Named]) -> None:
         options: list[tuple[float, int, Annotation, Bbox]] = []
         for right, up, side in _PLACES:
             text = axes.annotate(
-                name,
+                in_lines(name),
                 (x, y),
                 xytext=(right, up),
                 textcoords="offset points",
@@ -84,8 +91,9 @@ def end_labels(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
     found: dict[str, list[float]] = {}
     for label, y in ends:
         found.setdefault(label, []).append(y)
-    wanted = sorted((sum(ys) / len(ys), label) for label, ys in found.items())
-    places = _pushed_apart([y for y, _ in wanted], gap=_LINE * (high - low))
+    wanted = sorted((sum(ys) / len(ys), in_lines(label)) for label, ys in found.items())
+    heights = [_LINE * (high - low) * (1 + label.count("\n")) for _, label in wanted]
+    places = _pushed_apart([y for y, _ in wanted], heights)
     for place, (_, label) in zip(places, wanted, strict=True):
         axes.annotate(
             label,
@@ -99,10 +107,11 @@ def end_labels(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
         )
 
 
-def _pushed_apart(values: Sequence[float], *, gap: float) -> list[float]:
-    """Return sorted values at least `gap` apart, about the same middle."""
+def _pushed_apart(values: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Return the middles of things of these heights that do not overlap, about the same middle."""
     places = list(values)
     for index in range(1, len(places)):
+        gap = (heights[index - 1] + heights[index]) / 2
         places[index] = max(places[index], places[index - 1] + gap)
     shift = (sum(places) - sum(values)) / len(places) if places else 0.0
     return [place - shift for place in places]

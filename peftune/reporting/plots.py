@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from peftune.reporting.plot_labels import beside, end_labels
+from peftune.reporting.plot_labels import beside, end_labels, in_lines
 from peftune.reporting.plot_style import (
     DASHES,
     GRID,
@@ -149,7 +149,9 @@ def levels(rows: Sequence[Level], *, name: str, x_label: str) -> str:
         name: unlike that of every other plot of the page.
         x_label: which score.
     """
-    with drawing(0.75 + 0.29 * len(rows)) as figure:
+    names = [in_lines(row.label) for row in rows]
+    lines = 1 + max((name.count("\n") for name in names), default=0)
+    with drawing(0.75 + max(0.29, 0.19 * lines) * len(rows)) as figure:
         axes = figure.subplots()
         for place, row in enumerate(rows):
             shade = MUTED if row.series is None else color(row.series)
@@ -164,7 +166,7 @@ def levels(rows: Sequence[Level], *, name: str, x_label: str) -> str:
                 markeredgewidth=2.2 if row.series is None else 0,
                 zorder=3,
             )
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_yticks(range(len(rows)), names)
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.spines["left"].set_visible(False)

@@ -64,13 +64,18 @@ def _table(subject: Subject, summary: Summary) -> Table:
         rows=[list(_row(subject, standing, matched)) for standing in summary.standings],
         align=align + "r" * (len(columns) - len(align)),
         note=_reading(subject, summary),
+        cards=True,
     )
 
 
 def _row(subject: Subject, standing: Standing, matched: dict[str, Matched]) -> Iterator[Cell]:
     seeds = "seed" if len(standing.seeds) == 1 else "seeds"
-    detail = f"{len(standing.seeds)} {seeds}" + ("" if standing.learned else ", nothing learned")
-    yield Cell(standing.strategy, detail, series=subject.series(standing.strategy))
+    yield Cell(
+        standing.strategy,
+        f"{len(standing.seeds)} {seeds}",
+        badge="" if standing.learned else "nothing learned",
+        series=subject.series(standing.strategy),
+    )
     yield _figure(standing, "accuracy")
     for probe in subject.probes:
         yield _figure(standing, f"forgetting.{probe}")
@@ -121,6 +126,7 @@ def _pairs(differences: Sequence[Difference], caption: str) -> Table:
         rows=[_pair(one) for one in differences],
         align="lllrrl",
         note="A difference is the first minus the second, on the same rows or documents. p is two-sided and adjusted for the number of pairs. An unequal pair is shown and not ranked.",
+        cards=True,
     )
 
 

@@ -10,7 +10,7 @@ from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
 from peftune.diagnosis import Finding
 from peftune.errors import OutputFolderError
-from peftune.reporting.advice import findings_section
+from peftune.reporting.advice import alerts_of, findings_section
 from peftune.reporting.answers import calibration_section, confusion_section
 from peftune.reporting.contents import Contents
 from peftune.reporting.curves import curves_section
@@ -126,4 +126,5 @@ def contents_of(subject: Subject) -> Contents:
         facts=facts_of(subject),
         answer=answer_of(subject),
         sections=[section for section in sections if section.blocks],
+        alerts=alerts_of(subject),
     )
