@@ -8,12 +8,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from peftune.checks.leakage import same_rows
 from peftune.checks.length_counts import lengths_of
 from peftune.checks.reading import data_facts
 from peftune.checks.result import CheckReport, CheckResult, worst_of
 from peftune.checks.table import READABLE, check_rows
 from peftune.data.clean import Cleaning, clean_tables
 from peftune.data.documents import load_documents
+from peftune.data.leakage import refuse_same_splits
 from peftune.data.split_tables import SplitTable, read_split_tables
 from peftune.data.task import load_task, task_of
 from peftune.errors import DataError, LeakageError
@@ -51,10 +53,13 @@ def check(recipe: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> Chec
         }
         general = {probe.label: load_documents(probe) for probe in chosen.forgetting.probes}
         tables = read_split_tables(chosen.data)
+        refuse_same_splits(tables, chosen.data)
         documents = [document for text in general.values() for document in text]
         cleaning = clean_tables(tables, chosen.data, chosen.task, general=documents)
     except DataError as error:
         return _unusable(error)
+    except LeakageError as error:
+        return CheckReport("fail", {}, [same_rows(error)])
     report = check_tables(
         chosen, tables, cleaning, general=general, stages=stages, tokenizer=tokenizer
     )

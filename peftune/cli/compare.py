@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
-from peftune.cli.run import OverridesArgument, RecipeArgument
+from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
 from peftune.errors import UsageError
 
 
@@ -70,6 +70,9 @@ def compare(
             typer.echo(f"{finding.severity}: {finding.message} {finding.advice}\n")
         for failure in comparison.failures:
             typer.echo(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
+        if comparison.runs and comparison.runs[0].checks.cleaned:
+            print_cleaning(comparison.runs[0].checks)
+            typer.echo("")
         typer.echo(f"Runs: {comparison.folder}")
         if comparison.runs:
             typer.echo(f"Report: {written.page}")
