@@ -15,6 +15,7 @@ from peftune.baselines.scores import Baseline
 from peftune.data.normalised import normalised
 from peftune.data.task import Task, load_task
 from peftune.errors import OutputFolderError, UsageError
+from peftune.progress import working
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.recipe.locate import anchor_paths
 
@@ -55,6 +56,7 @@ class FewShot:
         return values
 
 
+@working("prompting the base")
 def fewshot(
     recipe: str | Path | Recipe,
     *,

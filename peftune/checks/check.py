@@ -21,11 +21,13 @@ from peftune.data.task import load_task, task_of
 from peftune.errors import DataError, LeakageError
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
+from peftune.progress import working
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
 from peftune.recipe.locate import anchor_paths
 
 
+@working("checking the data")
 def check(recipe: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> CheckReport:
     """Check the data of a recipe; nothing is trained, and no file is changed.
 

@@ -11,6 +11,7 @@ import typer
 
 from peftune.cli.console import quiet_libraries
 from peftune.errors import UsageError
+from peftune.progress import working
 
 ArtifactArgument = Annotated[
     str,
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command("predict")(predict)
 
 
+@working("predicting")
 def predict(
     artifact: ArtifactArgument,
     text: Annotated[

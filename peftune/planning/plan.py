@@ -10,11 +10,13 @@ from peftune.models.prepare import check_length, refuse_nothing_to_learn
 from peftune.planning.planner import Planner
 from peftune.planning.results import Plan
 from peftune.planning.shapes import OWN, SIZES, describe_base, shapes_of
+from peftune.progress import working
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.strategies import STRATEGIES
 
 
+@working("planning")
 def plan(
     recipe: str | Path | Recipe,
     *,

@@ -13,6 +13,7 @@ from peftune.errors import OutputFolderError
 from peftune.models.rescale import fit_head, rescale_model, set_head
 from peftune.models.strength import Strength
 from peftune.probes import LanguageModelLoss, Probe
+from peftune.progress import working
 from peftune.runs.measured import measure_before
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.strengths import Head, Point, acting_at, measured_point, read_strength_inputs
@@ -21,6 +22,7 @@ GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 GENERAL_TEXT = LanguageModelLoss(dataset_name="bundled:general-text")
 
 
+@working("measuring strengths")
 def sweep(
     artifact: str | Path,
     file: str | Path,
@@ -80,6 +82,7 @@ def sweep(
     return points
 
 
+@working("rescaling")
 def rescale(
     artifact: str | Path,
     *,

@@ -14,6 +14,7 @@ from peftune.compare.crossed import crossed_mean
 from peftune.data.task import Task, load_task
 from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
+from peftune.progress import working
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.recipe.locate import anchor_paths
 from peftune.runs.folder import write_json
@@ -31,6 +32,7 @@ RESULT = "learning-curve.json"
 PLOT = "learning-curve.svg"
 
 
+@working("measuring the learning curve")
 def learning_curve(
     recipe: str | Path | Recipe,
     *,

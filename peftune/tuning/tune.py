@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from peftune.errors import TrainingError, UsageError
+from peftune.progress import working
 from peftune.recipe import Recipe, read_recipe, resolve, with_strategy
 from peftune.recipe.locate import anchor_paths
 from peftune.recipe.positions import Positions, raise_faults
@@ -21,6 +22,7 @@ from peftune.tuning.winner import write_comparison, write_winner
 RESULT = "tuning.json"
 
 
+@working("searching")
 def tune(
     recipe: str | Path | Recipe,
     *,
