@@ -23,7 +23,7 @@ from peftune.probes.linear_probe import LabelledText
 from peftune.probes.minimal_pairs import MinimalPair
 from peftune.probes.multiple_choice import Question
 from peftune.recipe import read_recipe
-from peftune.recipe.data import DataSection
+from peftune.recipe.data import DataSection, SplitName
 
 
 def words(first: int, last: int) -> str:
@@ -237,7 +237,7 @@ def test_a_split_of_a_data_set_is_not_named_twice(tmp_path: Path) -> None:
         if split != "validation"
     }
     datasets.DatasetDict(rows).save_to_disk(tmp_path / "saved")
-    splits = {"validation": "test", "test": "test"}
+    splits: dict[SplitName, str] = {"validation": "test", "test": "test"}
     section = DataSection(dataset_name=str(tmp_path / "saved"), splits=splits)
     tables = read_split_tables(section)
 
@@ -298,7 +298,13 @@ def test_after_drop_leaked_the_check_for_leakage_passes(
 ) -> None:
     """Whatever counts as equal to the check counts as equal to the cleaning; held-out rows stay."""
     splits = sound_splits()
-    for row, write in enumerate((str, str.upper, "  {} ".format, "{} http://a.b/c".format)):
+    ways: list[Callable[[str], str]] = [
+        str,
+        str.upper,
+        lambda text: f"  {text} ",
+        lambda text: f"{text} http://a.b/c",
+    ]
+    for row, write in enumerate(ways):
         copied = {name: splits["test"][row][name] for name in columns}
         splits["train"][row].update({**copied, "text": write(copied["text"])})
     splits["train"][8] = {**splits["train"][8], **{k: splits["validation"][3][k] for k in columns}}
