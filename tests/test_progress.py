@@ -190,6 +190,7 @@ run = peftune.run(
         "data.max_train_examples=24",
         "data.max_validation_examples=12",
         "data.max_test_examples=12",
+        "forgetting.probes=[{{type: lm-loss, dataset_name: bundled:general-text, max_documents: 8}}]",
     ],
     output={output!r},
 )
