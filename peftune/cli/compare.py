@@ -70,9 +70,8 @@ def compare(
             typer.echo(f"{finding.severity}: {finding.message} {finding.advice}\n")
         for failure in comparison.failures:
             typer.echo(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
-        if comparison.runs and comparison.runs[0].checks.cleaned:
-            print_cleaning(comparison.runs[0].checks)
-            typer.echo("")
+        for run in comparison.runs[:1]:
+            print_cleaning(run.checks)
         typer.echo(f"Runs: {comparison.folder}")
         if comparison.runs:
             typer.echo(f"Report: {written.page}")
