@@ -2,8 +2,10 @@
 
 It speaks what huggingface_hub asks for to fetch and to push a model repository: information on a
 revision, the tree, `resolve` with the hub's own headers, `repos/create`, `preupload`, LFS batch,
-upload and verify, `commit` (ndjson), `validate-yaml` and `whoami-v2`. Large files are redirected
-to a second address, as the hub does, which must never see a token.
+upload and verify, `commit` (ndjson), `validate-yaml` and `whoami-v2`; and what datasets asks for to
+load a data set: the same of `datasets/owner/name`, and `paths-info`. Large files are redirected to
+a second address, as the hub does, which must never see a token; a repository that has moved is
+redirected to its new name.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -39,7 +42,7 @@ def sha256(content: bytes) -> str:
 
 def is_large(path: str) -> bool:
     """Say whether the hub keeps a file beside git, as its `.gitattributes` says."""
-    return path.endswith(".safetensors")
+    return path.endswith((".safetensors", ".parquet"))
 
 
 def pointer_of(content: bytes) -> bytes:
@@ -48,6 +51,21 @@ def pointer_of(content: bytes) -> bytes:
         sha256(content).encode(),
         len(content),
     )
+
+
+def entries_of(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """List files as the tree of a revision does, and the folders that they lie in."""
+    folders = {str(parent) for path in files for parent in PurePosixPath(path).parents} - {"."}
+    entries: list[dict[str, Any]] = [
+        {"type": "directory", "path": path, "size": 0, "oid": blob_id(path.encode())}
+        for path in sorted(folders)
+    ]
+    for path, content in sorted(files.items()):
+        entry = {"type": "file", "path": path, "size": len(content), "oid": blob_id(content)}
+        if is_large(path):
+            entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 130}
+        entries.append(entry)
+    return entries
 
 
 @dataclass
@@ -134,6 +152,9 @@ class LoopbackHub:
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
+        """By `owner/name`; data sets by `datasets/owner/name`."""
+        self.moved: dict[str, str] = {}
+        """The new name of each repository that has moved, by its old one."""
         self.stored: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self.misbehave: Misbehaviour = lambda _: None
@@ -153,6 +174,7 @@ class LoopbackHub:
     def reset(self) -> None:
         """Forget everything."""
         self.repositories.clear()
+        self.moved.clear()
         self.stored.clear()
         self.requests.clear()
         self.misbehave = lambda _: None
@@ -175,6 +197,8 @@ class LoopbackHub:
             return instead
         if request.to_store:
             return self._answer_store(request)
+        if (place := self._new_place(request.path)) is not None:
+            return Answer(307, b"", {"Location": place})
         for methods, pattern, answer in _ROUTES:
             match = re.fullmatch(pattern, request.path)
             if match is not None and request.method in methods:
@@ -195,6 +219,14 @@ class LoopbackHub:
             self.stored[digest] = request.body
             return Answer()
         return _ranged(request, self.stored[digest], {"ETag": f'"{digest}"'})
+
+    def _new_place(self, path: str) -> str | None:
+        """Name the path in the repository's new place; None where it has not moved."""
+        for old, new in self.moved.items():
+            for start in ("/api/models/", "/"):
+                if path == f"{start}{old}" or path.startswith(f"{start}{old}/"):
+                    return f"{start}{new}{path.removeprefix(start + old)}"
+        return None
 
     def _found(self, request: Request, name: str) -> Repository | Answer:
         """Find a repository that a request may read."""
@@ -231,9 +263,9 @@ class LoopbackHub:
         return Answer.of(
             {
                 "_id": "0" * 24,
-                "id": name,
+                "id": name.removeprefix(_DATASETS),
                 "modelId": name,
-                "author": name.partition("/")[0],
+                "author": name.removeprefix(_DATASETS).partition("/")[0],
                 "sha": commit,
                 "private": repository.private,
                 "gated": repository.gated,
@@ -267,21 +299,42 @@ class LoopbackHub:
         }
         return Answer(302, b"", headers)
 
-    def tree(self, request: Request, name: str, revision: str) -> Answer:
-        """List the files at a revision."""
+    def tree(
+        self, request: Request, name: str, revision: str, folder: str | None = None
+    ) -> Answer:
+        """List the files at a revision, and of a data set its folders as well."""
         repository = self._found(request, name)
         if isinstance(repository, Answer):
             return repository
         found = repository.at(unquote(revision))
         if found is None:
             return Answer.error(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        entries: list[dict[str, Any]] = []
-        for path, content in sorted(found[1].items()):
-            entry = {"type": "file", "path": path, "size": len(content), "oid": blob_id(content)}
-            if is_large(path):
-                entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 130}
-            entries.append(entry)
+        entries = entries_of(found[1])
+        if name.startswith(_DATASETS):
+            within = f"{unquote(folder)}/" if folder else ""
+            entries = [entry for entry in entries if entry["path"].startswith(within)]
+            if folder and not entries:
+                return Answer.error(
+                    404, f'{folder} does not exist on "{revision}"', "EntryNotFound"
+                )
+            if request.query.get("recursive", ["false"])[0].lower() != "true":
+                entries = [entry for entry in entries if "/" not in entry["path"][len(within) :]]
+        else:
+            entries = [entry for entry in entries if entry["type"] == "file"]
         return Answer.of(entries)
+
+    def paths_info(self, request: Request, name: str, revision: str) -> Answer:
+        """Tell of the files and folders that are asked for; of those that are not there, nothing."""
+        repository = self._found(request, name)
+        if isinstance(repository, Answer):
+            return repository
+        found = repository.at(unquote(revision))
+        if found is None:
+            return Answer.error(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        body = request.body.decode()
+        kind = request.headers.get("content-type", "")
+        asked = json.loads(body)["paths"] if "json" in kind else parse_qs(body).get("paths", [])
+        return Answer.of([entry for entry in entries_of(found[1]) if entry["path"] in asked])
 
     def whoami(self, request: Request) -> Answer:
         """Tell whose token it is."""
@@ -389,12 +442,19 @@ class LoopbackHub:
         return repository
 
 
+_DATASETS = "datasets/"
 _NAME = r"(?P<name>[\w.-]+/[\w.-]+)"
+_DATASET = r"(?P<name>datasets/[\w.-]+/[\w.-]+)"
 _REVISION = r"(?P<revision>[^/]+)"
 _ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("GET", rf"/api/models/{_NAME}", LoopbackHub.info),
     ("GET", rf"/api/models/{_NAME}/revision/{_REVISION}", LoopbackHub.info),
     ("GET", rf"/api/models/{_NAME}/tree/{_REVISION}", LoopbackHub.tree),
+    ("GET", rf"/api/{_DATASET}", LoopbackHub.info),
+    ("GET", rf"/api/{_DATASET}/revision/{_REVISION}", LoopbackHub.info),
+    ("GET", rf"/api/{_DATASET}/tree/{_REVISION}(?:/(?P<folder>.+))?", LoopbackHub.tree),
+    ("POST", rf"/api/{_DATASET}/paths-info/{_REVISION}", LoopbackHub.paths_info),
+    ("GET HEAD", rf"/{_DATASET}/resolve/{_REVISION}/(?P<path>.+)", LoopbackHub.resolve),
     ("GET HEAD", rf"/{_NAME}/resolve/{_REVISION}/(?P<path>.+)", LoopbackHub.resolve),
     ("GET", r"/api/whoami-v2", LoopbackHub.whoami),
     ("POST", r"/api/repos/create", LoopbackHub.create),

@@ -19,8 +19,10 @@ PACKAGE = Path(peftune.__file__).parent
 FLOORS = {
     "_version": 0,
     "configuration": 0,
+    "alarms": 0,
     "errors": 0,
     "plugins": 0,
+    "progress": 0,
     "seeds": 0,
     "sources": 0,
     "files": 1,

@@ -25,9 +25,11 @@ from peftune.models.base import bare_model, choose_device, listed_labels
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.source import BaseSource, check_length
 from peftune.models.tokenizer import load_tokenizer, remembered_sha256
+from peftune.progress import working
 from peftune.recipe.task import has_head
 
 
+@working("loading")
 def load(
     artifact: str | Path | SharedFolder,
     *,

@@ -16,6 +16,7 @@ from peftune.artifacts.start import Beginning, begin
 from peftune.errors import UsageError
 from peftune.models.base import listed_labels
 from peftune.models.prepare import preparation_of
+from peftune.progress import working
 from peftune.recipe.task import TaskName
 from peftune.strategies import StrategyChoice, chosen_strategy
 
@@ -28,6 +29,7 @@ _BATCH = 2
 """Dimensions of these."""
 
 
+@working("preparing the model")
 def prepare(
     name_or_path: str,
     *,

@@ -38,10 +38,12 @@ from peftune.models.merged import write_classifier
 from peftune.models.parts import is_whole_model, trunk_of, unwrapped
 from peftune.models.prepare import Preparation, Start, preparation_of
 from peftune.models.tokenizer import tokenizer_sha256
+from peftune.progress import working
 from peftune.recipe.save import StoredType
 from peftune.recipe.task import has_head
 
 
+@working("saving")
 def save(
     model: nn.Module,
     folder: str | Path,

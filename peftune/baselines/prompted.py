@@ -16,6 +16,7 @@ from peftune.data.normalised import normalised
 from peftune.data.task import Task, load_task
 from peftune.errors import OutputFolderError, UsageError
 from peftune.files.publish import make_writable
+from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class FewShot:
         return values
 
 
+@working("prompting the base")
 def fewshot(
     recipe: str | Path | Recipe,
     *,

@@ -8,21 +8,25 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from peftune.checks.leakage import same_rows
 from peftune.checks.length_counts import lengths_of
 from peftune.checks.reading import data_facts
 from peftune.checks.result import CheckReport, CheckResult, worst_of
 from peftune.checks.table import READABLE, check_rows
 from peftune.data.clean import Cleaning, clean_tables
 from peftune.data.documents import load_documents
+from peftune.data.leakage import refuse_same_splits
 from peftune.data.split_tables import SplitTable, read_split_tables
 from peftune.data.task import load_task, task_of
 from peftune.errors import DataError, LeakageError
 from peftune.models.fingerprint import find_sound_base
 from peftune.models.tokenizer import load_tokenizer
+from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
 
 
+@working("checking the data")
 def check(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> CheckReport:
     """Check the data of a recipe; nothing is trained, and no file is changed.
 
@@ -48,10 +52,13 @@ def check(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> CheckRep
         }
         general = {probe.label: load_documents(probe) for probe in chosen.forgetting.probes}
         tables = read_split_tables(chosen.data)
+        refuse_same_splits(tables, chosen.data)
         documents = [document for text in general.values() for document in text]
         cleaning = clean_tables(tables, chosen.data, chosen.task, general=documents)
     except DataError as error:
         return _unusable(error)
+    except LeakageError as error:
+        return CheckReport("fail", {}, [same_rows(error)])
     report = check_tables(
         chosen, tables, cleaning, general=general, stages=stages, tokenizer=tokenizer
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from peftune.checks.places import quoted_start, rows_in_words, some
 from peftune.checks.result import Check, CheckResult, Status
 from peftune.data.cells import counted
 from peftune.data.keys import NO_TEXT, are_among
+from peftune.errors import LeakageError
 
 EQUAL = Check(
     code="leakage",
@@ -42,6 +44,7 @@ def find_equal(facts: DataFacts) -> CheckResult | None:
     """Look for texts that are in two splits."""
     shared: dict[str, set[int]] = {}
     said = []
+    advice: set[str] = set()
     for one, other in facts.pairs:
         both = np.intersect1d(one.keys, other.keys)
         both = both[both != NO_TEXT]
@@ -51,9 +54,25 @@ def find_equal(facts: DataFacts) -> CheckResult | None:
         for split, found in zip((one, other), rows, strict=True):
             shared.setdefault(split.name, set()).update(found)
         said.append(_said(one, other, rows[1]))
+        advice.add(_advice(one, facts))
     if not said:
         return None
-    return _judged(EQUAL, facts, "; ".join(said), _ordered(shared))
+    result = _judged(EQUAL, facts, "; ".join(said), _ordered(shared))
+    return dataclasses.replace(result, advice=" ".join(sorted(advice)))
+
+
+def same_rows(error: LeakageError) -> CheckResult:
+    """Say of two splits that they are the same rows: nothing else is looked at, nor worth it."""
+    return dataclasses.replace(EQUAL.found(str(error), {}), advice="")
+
+
+def _advice(one: SplitFacts, facts: DataFacts) -> str:
+    """Say what helps where a text of this split is in a later one: not what has been done already."""
+    if one.name != "train":
+        return "drop-leaked takes rows out of train alone: remove them from one of the two held-out splits, leave the validation rows out, so that some of train are held out, or set data.accept_leakage: true."
+    if "drop-leaked" in facts.section.clean:
+        return "A later step of data.clean made these texts equal: put drop-leaked last."
+    return EQUAL.remedy
 
 
 def find_near(facts: DataFacts) -> CheckResult | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from peftune.checks.facts import DataFacts
@@ -77,9 +79,21 @@ def find_empty(facts: DataFacts) -> CheckResult | None:
         return None
     status: Status = "fail" if mode == "error" else "warn"
     done = {"error": "", "drop": "; blank ones are left out", "keep": "; they are kept"}[mode]
-    return EMPTY.found(
+    result = EMPTY.found(
         f"{rows_in_words(rows)} with an empty or missing text{done}.", rows, status=status
     )
+    return dataclasses.replace(result, advice=_advice(facts, rows))
+
+
+def _advice(facts: DataFacts, rows: Mapping[str, Sequence[int]]) -> str:
+    """Say what helps, which is not what the recipe does already."""
+    mode = facts.section.empty_text
+    if mode == "error":
+        return EMPTY.remedy
+    if mode == "keep":
+        return "Mend the rows, or set data.empty_text: drop to leave them out."
+    stay = any(set(found) - facts.splits[name].left_out for name, found in rows.items())
+    return "Set data.clean: [normalize-unicode] to leave the others out too." if stay else ""
 
 
 def find_placeholders(facts: DataFacts) -> CheckResult | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
-from peftune.cli.run import OverridesArgument, RecipeArgument
+from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
 
 if TYPE_CHECKING:
     from peftune.checks.result import Status
@@ -58,10 +58,7 @@ def check(
         for result in report.results:
             advice = f"\n     {result.advice}" if result.advice else ""
             typer.echo(f"{_WORDS[result.status]} {result.code}: {result.message}{advice}")
-        for count in report.cleaned:
-            typer.echo(
-                f"cleaned {count.split}: {count.step} changed {count.changed} rows and left out {count.dropped}"
-            )
+        print_cleaning(report)
         found = [f"{len(report.with_status(status))} {word}" for status, word in _WORDS.items()]
         typer.echo(f"\n{', '.join(found)}")
         if curve is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
-from peftune.cli.run import OverridesArgument, RecipeArgument
+from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
 from peftune.errors import UsageError
 
 
@@ -70,6 +70,8 @@ def compare(
             typer.echo(f"{finding.severity}: {finding.message} {finding.advice}\n")
         for failure in comparison.failures:
             typer.echo(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
+        for run in comparison.runs[:1]:
+            print_cleaning(run.checks)
         typer.echo(f"Runs: {comparison.folder}")
         if comparison.runs:
             typer.echo(f"Report: {written.page}")

@@ -9,11 +9,13 @@ import json
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from peftune.alarms import ignore_alarming_warnings
+from peftune.progress import speak
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,13 +105,7 @@ def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
 def quiet_libraries() -> None:
     """Let through what peftune has to say, and of the libraries only warnings that concern a user."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("peftune: %(message)s"))
-    logger = logging.getLogger("peftune")
-    if not logger.handlers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+    speak()
     import datasets
     import transformers
 
@@ -120,9 +116,4 @@ def quiet_libraries() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # bitsandbytes tells at import that an optional kernel package is not installed.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # peft still calls transformers' old name for activation checkpointing.
-    warnings.filterwarnings(
-        "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
-    )
-    # Each DataLoader on a machine without a GPU says that it cannot pin memory.
-    warnings.filterwarnings("ignore", message=".*pin_memory.*", category=UserWarning)
+    ignore_alarming_warnings()

@@ -10,6 +10,7 @@ import typer
 
 from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries
 from peftune.cli.predict import ArtifactArgument, BaseOption
+from peftune.progress import working
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
+@working("evaluating")
 def evaluate(
     artifact: ArtifactArgument,
     file: Annotated[Path, typer.Option(help="Labelled rows: csv, tsv, json, jsonl or parquet.")],

@@ -17,6 +17,7 @@ from peftune.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier
+from peftune.progress import working
 
 ArtifactArgument = Annotated[
     str,
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("predict")(predict)
 
 
+@working("predicting")
 def predict(
     artifact: ArtifactArgument,
     texts: Annotated[

@@ -101,4 +101,20 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 def _print_checks(checks: CheckReport) -> None:
     """Print what the checks of the data warn of; a failed one stops the run before this."""
     for result in checks.with_status("warn"):
-        typer.echo(f"\nwarning, {result.code}: {result.message} {result.advice}")
+        typer.echo(f"\nwarning, {result.code}: {result.message} {result.advice}".rstrip())
+    print_cleaning(checks)
+
+
+def print_cleaning(checks: CheckReport) -> None:
+    """Print what each step of `data.clean` did, so that no row leaves in silence."""
+    from peftune.data.cells import counted
+    from peftune.data.clean import LEAVES_OUT
+
+    if checks.cleaned:
+        typer.echo("")
+    for count in checks.cleaned:
+        left_out = count.step in LEAVES_OUT
+        rows = counted(count.dropped if left_out else count.changed, "row")
+        typer.echo(
+            f"cleaned {count.split}: {count.step} {'left out' if left_out else 'changed'} {rows}"
+        )

@@ -18,6 +18,7 @@ from peftune.compare.summarise import summarise
 from peftune.compare.summary import Rung, Summary
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError
+from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_for_each, resolve
 from peftune.recipe.resolve import with_seed
 from peftune.recipe.schema import CompareSection
@@ -91,6 +92,7 @@ class Comparison:
         }
 
 
+@working("comparing")
 def compare(
     recipe: str | Path | Recipe,
     *,

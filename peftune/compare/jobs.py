@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from peftune.progress import stage
 from peftune.recipe import Recipe
 from peftune.runs import Run
 from peftune.runs.folder import RECIPE, finished_run, reason_of
@@ -55,12 +56,19 @@ class Jobs:
             A run or a failure for each cell, in their order.
         """
         places = [f"{number}/{len(cells)}" for number in range(1, len(cells) + 1)]
-        with ThreadPoolExecutor(self._count) as pool:
+        # One child at a time draws its own bars on the terminal.
+        several = self._count > 1
+        with (
+            stage("runs", unit="runs", total=len(cells), bar=several) as entry,
+            ThreadPoolExecutor(self._count) as pool,
+        ):
             waiting = [
                 pool.submit(self._outcome, cell, run, place)
                 for cell, run, place in zip(cells, finished, places, strict=True)
             ]
             try:
+                for _ in as_completed(waiting):
+                    entry.advance()
                 return [outcome.result() for outcome in waiting]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -28,6 +28,10 @@ The zero-width joiners stay: they hold emoji together and spell words in Persian
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+LEAVES_OUT: tuple[CleaningStep, ...] = ("drop-duplicates", "drop-leaked")
+"""Steps that leave rows out of train; every other one changes texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class CleaningCount:
     """What one step of cleaning did to one split.

@@ -2,15 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from peftune.data.cells import counted
+from peftune.data.keys import NO_TEXT, text_keys
+from peftune.data.split_tables import SplitTable
+from peftune.data.text_column import texts_of
 from peftune.errors import LeakageError
+from peftune.recipe.data import DataSection, SplitName
 
 WORDS = 13
 """Length of the word sequences that are compared, as in GPT-3's own overlap analysis."""
 
 LARGEST_SHARE = 0.01
+
+_SAME_ROWS: Mapping[tuple[SplitName, SplitName], str] = {
+    ("train", "validation"): "What is learned would choose its own checkpoint: name other validation rows, or none, and data.validation_split holds some out of train.",
+    ("train", "test"): "The score would be that of rows that were learned: name other test rows, or none and data.test_split, which holds some out of train.",
+    ("validation", "test"): "The test would choose the checkpoint that it scores: name other validation rows, or none, and data.validation_split holds some out of train.",
+}  # fmt: skip
+"""What is wrong where two splits are the same rows, and what to do; taking rows out of train is no way."""
+
+
+def refuse_same_splits(tables: Mapping[SplitName, SplitTable], section: DataSection) -> None:
+    """Refuse two splits that are the same rows: one file, one split of a data set, or a copy.
+
+    Cleaning cannot mend them: it would leave nothing to learn from, or the test to choose by.
+
+    Args:
+        tables: the splits as they were read.
+        section: names them, and the columns of the text.
+
+    Raises:
+        DataError: a column is missing.
+        LeakageError: two splits are the same, without `data.accept_leakage`.
+    """
+    if section.accept_leakage:
+        return
+    for pair, advice in _SAME_ROWS.items():
+        if tables.keys() >= set(pair):
+            one, other = (tables[split] for split in pair)
+            if (said := _same_place(one, other) or _same_texts(one, other, section)) is not None:
+                message = f"{said}. {advice}"
+                raise LeakageError(message)
+
+
+def _same_place(one: SplitTable, other: SplitTable) -> str | None:
+    if one.place != other.place:
+        return None
+    place = one.place
+    what = f"file '{place.name}'" if isinstance(place, Path) else f"split '{place}'"
+    return f"{one.key} and {other.key} are the same {what}"
+
+
+def _same_texts(one: SplitTable, other: SplitTable, section: DataSection) -> str | None:
+    """Compare texts in any order; of tables that differ in length none is read."""
+    if one.table.num_rows != other.table.num_rows:
+        return None
+    keys, others = (np.sort(text_keys(texts_of(table, section))) for table in (one, other))
+    if not len(keys) or keys[-1] == NO_TEXT or not np.array_equal(keys, others):
+        return None
+    return f"{one.name} and {other.name}, the {one.split} and the {other.split} rows, hold the same {counted(len(keys), 'text')}"
 
 
 def refuse_overlap(

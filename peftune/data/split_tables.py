@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,20 +29,34 @@ class SplitTable:
         name: what the table is called in messages.
         table: its columns; those of a large file lie on disk.
         class_names: the names of a label column of ids, by column, where the data set has them.
+        key: the recipe's key that names the rows; empty for rows that no recipe names.
+        place: what it names: the path of a file, without links, or a split of the data set.
     """
 
     split: SplitName
     name: str
     table: pa.Table
     class_names: Mapping[str, tuple[str, ...]]
+    key: str = ""
+    place: Path | str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """How a split's table is read, its name in messages, and the names that its ids have already."""
+    """How a split's table is read, its name in messages, and the names that its ids have already.
+
+    Args:
+        read: reads it.
+        name: what the table is called in messages.
+        key: the recipe's key that names the rows.
+        place: what it names: the path of a file, without links, or a split of the data set.
+        class_names: names of ids, by column.
+    """
 
     read: Callable[[], pa.Table]
     name: str
+    key: str
+    place: Path | str
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -58,7 +73,11 @@ def read_split_tables(
         DataError: a file or data set cannot be read, or has no such split.
     """
     return {
-        split: split_table(split, source.name, source.read(), source.class_names)
+        split: dataclasses.replace(
+            split_table(split, source.name, source.read(), source.class_names),
+            key=source.key,
+            place=source.place,
+        )
         for split, source in _sources(section).items()
         if with_test or split != "test"
     }
@@ -78,7 +97,12 @@ def _sources(section: DataSection) -> dict[SplitName, _Source]:
     if section.train_file is not None:
         files = {split: getattr(section, f"{split}_file") for split in SPLITS}
         return {
-            split: _Source(_reader(Path(path), section), f"'{Path(path).name}'")
+            split: _Source(
+                _reader(Path(path), section),
+                f"'{Path(path).name}'",
+                f"data.{split}_file",
+                Path(path).resolve(),
+            )
             for split, path in files.items()
             if path
         }
@@ -86,7 +110,12 @@ def _sources(section: DataSection) -> dict[SplitName, _Source]:
     if is_bundled(name):
         folder = bundled_folder(name, among=TASKS)
         return {
-            split: _Source(partial(read_file, folder / f"{split}.jsonl"), f"{name} {split}")
+            split: _Source(
+                partial(read_file, folder / f"{split}.jsonl"),
+                f"{name} {split}",
+                f"data.splits.{split}",
+                split,
+            )
             for split in SPLITS
         }
     if Path(name).is_dir():
@@ -123,7 +152,9 @@ def _dataset_sources(data: Any, name: str, section: DataSection) -> dict[SplitNa
         split: _Source(
             partial(_table_of, data[given]),
             f"'{name}' {given}",
-            _class_names(data[given]),
+            f"data.splits.{split}",
+            given,
+            class_names=_class_names(data[given]),
         )
         for split, given in chosen.items()
         if given in data

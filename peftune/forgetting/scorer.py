@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from peftune.forgetting.read_out import Output, TokenScores, read_out
 from peftune.forgetting.shared_prefix import SharedPrefix, shared_tokens, without_first
 from peftune.forgetting.windows import Piece, continuation_piece, text_pieces
-from peftune.models.parts import BAR, evaluating, trunk_of
+from peftune.models.parts import evaluating, trunk_of
 from peftune.models.reading import reading_fast
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import BaseScores, ContinuationScores, TextScores
+from peftune.progress import counted
 
 Reference = Callable[[], contextlib.AbstractContextManager[nn.Module]]
 """Gives, inside a context, the model that is the base; the tuned model is itself again after it."""
@@ -167,8 +167,11 @@ class LanguageModelScorer:
 
     def _batches(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         ordered = sorted(pieces, key=lambda piece: (len(piece.inputs), piece.document))
-        for start in tqdm(range(0, len(ordered), self.batch_size), desc="reading text", **BAR):
-            yield ordered[start : start + self.batch_size]
+        batches = [
+            ordered[start : start + self.batch_size]
+            for start in range(0, len(ordered), self.batch_size)
+        ]
+        yield from counted(batches, "reading text", unit="windows", count=len)
 
     def _inputs(self, batch: Sequence[Piece]) -> torch.Tensor:
         """Pad a batch on the right: (batch, time), int64."""

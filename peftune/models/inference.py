@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from peftune.models.batches import MOST_ROWS, padded, plan_batches
-from peftune.models.parts import BAR, evaluating, head_of, label_count, trunk_of, unwrapped
+from peftune.models.parts import evaluating, head_of, label_count, trunk_of, unwrapped
 from peftune.models.tokenizer import encode_texts
+from peftune.progress import counted
 
 
 def predict_logits(
@@ -139,7 +139,7 @@ def _outputs(
     device = next(model.parameters()).device
     batches = plan_batches([len(ids) for ids in encoded], device, rows=batch_size)
     with evaluating(model):
-        for chosen in tqdm(batches, desc="classifying", **BAR):
+        for chosen in counted(batches, "classifying", unit="texts", count=len):
             output = model(
                 **padded(
                     [encoded[place] for place in chosen],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -60,10 +59,6 @@ def is_whole_model(model: nn.Module) -> bool:
     head = list(head_of(model).parameters())
     unused = {id(weight) for weight in head} if not any(w.requires_grad for w in head) else set()
     return all(weight.requires_grad for weight in model.parameters() if id(weight) not in unused)
-
-
-BAR: dict[str, Any] = {"disable": None, "leave": False, "delay": 2.0}
-"""How progress is shown: on a terminal only, and only if the work takes over two seconds."""
 
 
 @contextlib.contextmanager

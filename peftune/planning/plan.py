@@ -11,12 +11,14 @@ from peftune.models.source import check_length
 from peftune.planning.planner import Planner
 from peftune.planning.results import Plan
 from peftune.planning.shapes import OWN, SIZES, describe_base, shapes_of
+from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.overrides import Assignment, assignments_for_each, read_overrides
 from peftune.strategies import STRATEGIES, StrategyChoice
 from peftune.strategies.registry import class_of, name_of
 
 
+@working("planning")
 def plan(
     recipe: str | Path | Recipe,
     *,

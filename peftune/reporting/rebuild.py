@@ -13,6 +13,7 @@ from peftune.compare.jobs import Failure
 from peftune.compare.summary import HeldEqual, Rung, Summary
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError
+from peftune.progress import working
 from peftune.reporting.ladder import rungs_of
 from peftune.reporting.write import Report, write_reports
 from peftune.runs.evidence import Evidence, read_evidence
@@ -36,6 +37,7 @@ class Terms:
     findings: Sequence[Finding] | None = None
 
 
+@working("writing the report")
 def report(
     *folders: str | Path, output: str | Path | None = None, row_texts: bool = True
 ) -> Report:

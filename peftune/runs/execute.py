@@ -22,6 +22,7 @@ from peftune.diagnosis import find_pitfalls, warmup_ahead
 from peftune.errors import UsageError
 from peftune.forgetting.measure import ProbeText
 from peftune.models.prepare import preparation_of
+from peftune.progress import stage, working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.task import has_head
 from peftune.runs.cost import cost_of
@@ -59,6 +60,7 @@ from peftune.training.train import train
 logger = logging.getLogger(__name__)
 
 
+@working("running the recipe")
 def run(
     recipe: str | Path | Recipe,
     *,
@@ -115,7 +117,8 @@ def _run(recipe: Recipe, folder: Path) -> Run:
 
 
 def _open(recipe: Recipe, folder: Path) -> _Opened:
-    task, texts, inputs, checks = read_inputs(recipe)
+    with stage("reading and checking the data"):
+        task, texts, inputs, checks = read_inputs(recipe)
     return _Opened(task, texts, inputs, checks, claim_folder(folder, recipe, inputs))
 
 
@@ -149,8 +152,9 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         regularizers=recipe.forgetting.regularizers,
         callbacks=_watching(recipe, judged, texts, before),
     )
-    rounding = round_for_storage(model, recipe, task)
-    scored = score(model, task, training, recipe.training)
+    with stage("evaluating and measuring baselines"):
+        rounding = round_for_storage(model, recipe, task)
+        scored = score(model, task, training, recipe.training)
     learning = scored.learning
     measured = measure_tuned(model, texts, before)
     forgetting = _forgotten(model, recipe, texts, measured, learning=learning, reached=reached)

@@ -35,6 +35,7 @@ from peftune.models.prepare import prepare_model
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
+from peftune.progress import working
 from peftune.runs.forgetting import CONTROL, summarised
 from peftune.runs.measured import Before, Measured, measure_before
 from peftune.runs.report import Forgetting
@@ -52,6 +53,7 @@ class MeasuredForgetting(Forgetting):
     findings: Sequence[Finding] = ()
 
 
+@working("measuring forgetting")
 def forget(
     artifact: str | Path,
     probes: Sequence[Probe],
@@ -86,6 +88,7 @@ def forget(
     return _forget_checkpoint(Path(artifact), texts, base, device)
 
 
+@working("testing the measurement")
 def self_test_of(
     artifact: str | Path, result: Forgetting, *, base: str | None = None, use_cpu: bool = False
 ) -> list[Check]:

@@ -11,7 +11,7 @@ from peftune.artifacts.opened import open_artifact
 from peftune.checks import CheckReport, check_tables, refuse_failed
 from peftune.data.clean import clean_tables
 from peftune.data.documents import documents_sha256, load_documents
-from peftune.data.leakage import refuse_overlap
+from peftune.data.leakage import refuse_overlap, refuse_same_splits
 from peftune.data.split_tables import read_split_tables
 from peftune.data.task import Task, load_task, task_of
 from peftune.forgetting.measure import ProbeText, read_probe_texts
@@ -72,7 +72,8 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
         DataError: rows or texts cannot be used.
         BaseModelError: the base cannot be found.
         UsageError: the base has fewer positions than the recipe asks for, or nothing would learn.
-        LeakageError: a probe's text is read in training too, or rows of one split are in another.
+        LeakageError: a probe's text is read in training too, rows of one split are in another, or
+            two splits are the same rows.
     """
     for kind in (recipe.task, *(stage.task for stage in recipe.stages)):
         refuse_nothing_to_learn(recipe.strategy, kind)
@@ -106,6 +107,7 @@ def _checked_task(
 ) -> tuple[Task, CheckReport]:
     """Read the tables once, for the rows and for what the checks say of them."""
     tables = read_split_tables(recipe.data)
+    refuse_same_splits(tables, recipe.data)
     documents = [document for text in texts for document in text.documents]
     cleaning = clean_tables(tables, recipe.data, recipe.task, general=documents)
     task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)

@@ -27,6 +27,7 @@ from peftune.models.origin import compared_with, prepared_again, stands_on_its_s
 from peftune.models.parts import unwrapped
 from peftune.models.prepare import Preparation, preparation_of
 from peftune.probes import Measurement
+from peftune.progress import stage
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ def measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
     """
     if texts:
         logger.info("measuring the base on %s", ", ".join(text.label for text in texts))
-    before = _measure_before(compared_with(model), texts)
+    with stage("measuring the base"):
+        before = _measure_before(compared_with(model), texts)
     if preparation_of(model).start is None:
         return before
     off = measure_base(model, texts) if stands_on_its_start(model) else None
@@ -112,7 +114,8 @@ def _measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
         scoring=scoring,
         device=device,
     )
-    exact = _measure_exact(preparation, texts, scoring, device) if quantized else None
+    with stage("in float32"):
+        exact = _measure_exact(preparation, texts, scoring, device) if quantized else None
     return Before(measured, exact, scoring, cached)
 
 
@@ -126,7 +129,8 @@ def measure_tuned(model: nn.Module, texts: Sequence[ProbeText], before: Before) 
     """
     if texts:
         logger.info("measuring forgetting")
-    after = measure(model, texts)
+    with stage("measuring forgetting"):
+        after = measure(model, texts)
     off = measure_off(model, texts, after)
     measured = Measured(before, after, off)
     # On another start the control cannot tell whether the cached scores of the base repeat here.

@@ -14,6 +14,7 @@ from peftune.files.publish import make_writable
 from peftune.models.rescale import fit_head, rescale_model, set_head
 from peftune.models.strength import Strength
 from peftune.probes import LanguageModelLoss, Probe
+from peftune.progress import working
 from peftune.runs.measured import measure_before
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.strengths import Head, Point, acting_at, measured_point, read_strength_inputs
@@ -22,6 +23,7 @@ GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 GENERAL_TEXT = LanguageModelLoss(dataset_name="bundled:general-text")
 
 
+@working("measuring strengths")
 def sweep(
     artifact: str | Path,
     file: str | Path,
@@ -81,6 +83,7 @@ def sweep(
     return points
 
 
+@working("rescaling")
 def rescale(
     artifact: str | Path,
     *,

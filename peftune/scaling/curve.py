@@ -15,6 +15,7 @@ from peftune.data.task import Task, load_task
 from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
 from peftune.files.publish import make_writable
+from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.runs.folder import write_json
 from peftune.scaling.plot import plot_learning_curve
@@ -31,6 +32,7 @@ RESULT = "learning-curve.json"
 PLOT = "learning-curve.svg"
 
 
+@working("measuring the learning curve")
 def learning_curve(
     recipe: str | Path | Recipe,
     *,

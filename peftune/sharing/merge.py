@@ -25,6 +25,7 @@ from peftune.models.effective import write_trunk
 from peftune.models.merged import write_classifier
 from peftune.models.parts import trunk_of
 from peftune.models.tokenizer import load_tokenizer
+from peftune.progress import working
 from peftune.recipe.task import TaskName, has_head
 from peftune.sharing.held import held_model, merged_model
 from peftune.sharing.merged import Merged, MergedType
@@ -46,6 +47,7 @@ _REFUSED = {
 _VIEW: TaskName = "language-modeling"
 
 
+@working("merging")
 def merge(
     artifact: str | Path,
     output: str | Path,

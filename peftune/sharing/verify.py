@@ -18,6 +18,7 @@ from peftune.artifacts.opened import Opened, open_artifact
 from peftune.data.texts import read_texts
 from peftune.errors import ArtifactError, UsageError, suggestion
 from peftune.models.inference import predict_logits
+from peftune.progress import working
 from peftune.recipe.task import has_head
 from peftune.sharing.held import held_model, merged_model
 from peftune.sharing.verification import Difference, On, Parity, Replay, Verification
@@ -41,6 +42,7 @@ class _Made:
     rows: NDArray[np.float32] | None
 
 
+@working("verifying")
 def verify(
     artifact: str | Path,
     *,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from peftune.progress import shows_bars
 from peftune.recipe.training import TrainingSection
 from peftune.seeds import stream_seed
 from peftune.tasks.judge import LOWER_IS_BETTER
@@ -68,7 +68,7 @@ def training_arguments(
         use_cpu=device.type == "cpu",
         dataloader_num_workers=section.dataloader_num_workers,
         ddp_find_unused_parameters=False,
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=not shows_bars(),
         report_to=_listed(section.report_to),
         run_name=run_name,
         seed=seed,

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from peftune.errors import TrainingError
+from peftune.progress import innermost
 
 
 class QuietProgress(ProgressCallback):
@@ -21,6 +22,28 @@ class QuietProgress(ProgressCallback):
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Print nothing: the curve is in the report."""
+
+
+class CountedSteps(TrainerCallback):
+    """Tell the stage that is open how far it is: a training its steps, an evaluation its batches."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002 - Trainer's signature
+        **kwargs: Any,  # noqa: ANN401, ARG002 - Trainer's signature
+    ) -> None:
+        """Count the step."""
+        entry = innermost()
+        if entry is not None:
+            entry.total, entry.done = state.max_steps, state.global_step
+
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
+        """Count the batch."""
+        entry = innermost()
+        if entry is not None:
+            entry.advance()
 
 
 class StopWhenDiverged(TrainerCallback):

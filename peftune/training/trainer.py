@@ -24,11 +24,12 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from peftune.data.token_rows import TokenRows
 from peftune.data.tokens import padding_collator
+from peftune.progress import stage
 from peftune.recipe.task import TaskName
 from peftune.regularizers import Regularizer
 from peftune.tasks.judge import metrics_for_trainer
 from peftune.tasks.loss import LossFunction
-from peftune.training.callbacks import QuietProgress, StopWhenDiverged
+from peftune.training.callbacks import CountedSteps, QuietProgress, StopWhenDiverged
 from peftune.training.checkpoints import seal
 from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
@@ -129,6 +130,7 @@ class ClassifierTrainer(RegularizedTrainer):
         if not args.disable_tqdm:
             self.add_callback(QuietProgress)
         self.add_callback(StopWhenDiverged)
+        self.add_callback(CountedSteps)
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(patience))
 
@@ -159,12 +161,18 @@ class ClassifierTrainer(RegularizedTrainer):
         _kept_with(self.state)[_ROWS] = {"args": {}, "attributes": {"rows": rows}}
         return super().training_step(model, inputs, num_items_in_batch)
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Trainer's signature
+        """Train as Trainer does, and show how far it is."""
+        with stage("training", unit="steps", bar=False):
+            return super().train(*args, **kwargs)
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401 - Trainer's signature
         """Evaluate as Trainer does, report forgetting too, and count the seconds apart."""
         started = time.perf_counter()
         try:
-            self._sample_scores = self._scores_of_train_sample()
-            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+            with stage("evaluating", unit="batches", bar=False):
+                self._sample_scores = self._scores_of_train_sample()
+                metrics: dict[str, float] = super().evaluate(*args, **kwargs)
             report_forgetting(self, metrics)
             return metrics
         finally:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from peftune.errors import TrainingError, UsageError
+from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_for_each, read_recipe, resolve
 from peftune.recipe.overrides import Assignment, read_overrides
 from peftune.recipe.positions import Positions, raise_faults
@@ -23,6 +24,7 @@ from peftune.tuning.winner import write_comparison, write_winner
 RESULT = "tuning.json"
 
 
+@working("searching")
 def tune(
     recipe: str | Path | Recipe,
     *,
