@@ -14,10 +14,10 @@ import typer
 
 from peftune.cli.console import json_text, quiet_libraries
 from peftune.errors import DataError, UsageError
+from peftune.progress import working
 
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier
-from peftune.progress import working
 
 ArtifactArgument = Annotated[
     str,
