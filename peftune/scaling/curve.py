@@ -16,6 +16,7 @@ from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
 from peftune.files.publish import make_writable
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
+from peftune.recipe.task import refuse_label_mismatch
 from peftune.runs.folder import write_json
 from peftune.scaling.plot import plot_learning_curve
 from peftune.scaling.power_law import fit_power_law, gain_interval
@@ -64,6 +65,7 @@ def learning_curve(
     _check(chosen, seeds)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-learning-curve")
     task = load_task(chosen.data, chosen.task, with_test=False)
+    refuse_label_mismatch(chosen.task, task.labels, chosen.training)
     sizes = sizes_of(len(task.train), fractions, labels=len(set(task.train.labels)))
     make_writable(folder)
     trained = _trained(chosen, task, sizes, seeds, folder)

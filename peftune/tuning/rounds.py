@@ -22,6 +22,7 @@ from peftune.models.source import find_base
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.resolve import tuned_metric
 from peftune.recipe.space import LEARNING_RATE, Space, space_of, value_at, with_parameters
+from peftune.recipe.task import refuse_label_mismatch
 from peftune.recipe.tune import TuneSection
 from peftune.tasks.judge import LOWER_IS_BETTER
 from peftune.tuning import results
@@ -116,6 +117,7 @@ def run_rounds(
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     check_length(source, recipe.model.max_length)
     task = load_task(recipe.data, recipe.task, with_test=False)
+    refuse_label_mismatch(recipe.task, task.labels, recipe.training)
     identity = _identity(recipe, task, base_fingerprint(source.folder), overrides)
     with quiet_optuna(), Interrupts() as interrupts:
         storage = open_storage(folder)
