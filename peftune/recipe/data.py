@@ -10,7 +10,10 @@ from peftune.recipe.section import Section
 from peftune.seeds import MAX_SEED
 
 SplitName = Literal["train", "validation", "test"]
-CleaningStep = Literal["normalize-unicode", "strip-html", "drop-duplicates", "drop-leaked"]
+TextStep = Literal["normalize-unicode", "strip-html", "replace-urls", "replace-mentions"]
+"""A step of cleaning that changes texts; the artifact repeats it with every text that it reads."""
+
+CleaningStep = Literal[TextStep, "drop-duplicates", "drop-leaked"]
 ColumnName = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)]
 LabelNames = Annotated[tuple[ColumnName, ...], Field(min_length=2, strict=False)]
@@ -101,7 +104,7 @@ class DataSection(Section):
     clean: tuple[CleaningStep, ...] = Field(
         (),
         strict=False,
-        description="Steps of cleaning, done in this order and counted in the report; the files stay as they are.",
+        description="Steps of cleaning, done in this order and counted in the report; the files stay as they are. The artifact repeats those that change texts.",
     )
     accept_leakage: bool = Field(
         False,
