@@ -92,6 +92,17 @@ class DataSection(Section):
         lt=1,
         description="Share of train held out for the test when there is no test split; stratified.",
     )
+    cross_validation: int | None = Field(
+        None,
+        ge=2,
+        le=20,
+        description="Train once for each of so many folds of train, each scored by the run that did not see it; costs as many runs.",
+    )
+    fold: int | None = Field(
+        None,
+        ge=0,
+        description="The fold that this run holds out, from 0; a run with cross_validation writes it into the recipes of its folds.",
+    )
     seed: int = Field(
         0,
         ge=0,
@@ -137,6 +148,17 @@ class DataSection(Section):
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 message = f"'{key}' names {_noun(key)} twice"
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_fold(self) -> DataSection:
+        folds = self.cross_validation
+        if self.fold is not None and (folds is None or self.fold >= folds):
+            message = f"'fold' counts from 0, and there are {folds or 'no'} folds; see 'cross_validation'"
+            raise ValueError(message)
+        if folds is not None and self.train_examples_per_label is not None:
+            message = "'cross_validation' learns from all rows of train but one fold's, so 'train_examples_per_label' does not go with it"
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")

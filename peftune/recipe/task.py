@@ -68,6 +68,7 @@ def refuse_task_mismatch(task: TaskName, data: DataSection, training: TrainingSe
             data.train_examples_per_label is not None,
             ("single-label",),
         ),
+        ("data.cross_validation", data.cross_validation is not None, ("single-label",)),
         ("training.class_weights", training.class_weights is not None, CLASSIFICATION),
         (
             "training.label_smoothing_factor",

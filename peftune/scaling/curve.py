@@ -18,6 +18,7 @@ from peftune.files.publish import make_writable
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.task import refuse_label_mismatch
 from peftune.runs.folder import write_json
+from peftune.runs.folds import refuse_folds
 from peftune.scaling.plot import plot_learning_curve
 from peftune.scaling.power_law import fit_power_law, gain_interval
 from peftune.scaling.results import LearningCurve, Size, answer_of
@@ -82,6 +83,7 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
     if recipe.stages:
         message = "A learning curve is one of the recipe's own task. Run its stages first, and begin as their artifact: model.init_from in the place of stages."
         raise UsageError(message)
+    refuse_folds(recipe, "A learning curve")
     if not seeds or len(set(seeds)) < len(seeds):
         message = f"A learning curve needs seeds, each once (got {', '.join(map(str, seeds)) or 'none'})."
         raise UsageError(message)
