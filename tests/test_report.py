@@ -53,7 +53,7 @@ output_dir: runs/tiny
 """
 
 KEYS = {
-    "": "schema_version peftune_version status run learning forgetting cost findings environment checks folds test",
+    "": "schema_version peftune_version status run learning forgetting cost findings environment checks",
     "run": "name strategy strategy_config seed base_model base_fingerprint recipe_sha256 data_fingerprint texts_sha256 order_sha256 start_sha256 start",
     "run.strategy_config": "name r lora_alpha lora_dropout target_modules layers_to_transform use_rslora use_dora",
     "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason task",

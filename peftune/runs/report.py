@@ -21,6 +21,9 @@ from peftune.recipe.task import TaskName
 from peftune.tasks.learning import Learning
 
 SCHEMA_VERSION = 1
+OF_FOLDS = ("folds", "test")
+"""Keys that the report of a cross-validation has besides, and no other report."""
+
 NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -224,9 +227,10 @@ class Run:
         environment: versions, device, threads and seed streams.
         checks: what was looked for in the data before training.
         status: `complete`.
-        folds: the runs of a cross-validation, in order; empty for any other run.
-        test: score of the folds together on the test, their logits averaged; None where there is no
-            test, and for a run without folds.
+        folds: the runs of a cross-validation, in order; empty for any other run, whose report does
+            not have the key.
+        test: score of the folds together on the test, their logits averaged; None without folds or
+            without a test, and the report then does not have the key.
     """
 
     folder: Path
@@ -258,6 +262,9 @@ class Run:
         """Return the content of `report.json`."""
         values = dataclasses.asdict(self)
         del values["folder"]
+        for key in OF_FOLDS:  # there only where there are folds, and a test
+            if not values[key]:
+                del values[key]
         return {**_head(values.pop("status")), **values}
 
 
