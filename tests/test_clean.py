@@ -278,6 +278,17 @@ def test_an_artifact_cleans_texts_as_those_that_it_was_trained_on(found: Run) ->
     assert np.abs(cleaned - classifier.logits(texts)).max() <= 1e-6
 
 
+def test_rows_that_were_trained_on_are_known_again_as_they_were_found(found: Run) -> None:
+    """The artifact knows texts after cleaning; the file has them before."""
+    folder = found.folder.parent
+
+    learned = evaluate(found.artifact, folder / "train.jsonl")
+    held_out = evaluate(found.artifact, folder / "test.jsonl")
+
+    assert [finding.code for finding in learned.findings] == ["seen-rows"]
+    assert not held_out.findings
+
+
 def test_what_is_printed_of_a_text_is_the_text_as_it_was_given(found: Run) -> None:
     """A line of `predict` can be joined with its row again."""
     text = _raw_texts(found)[0]
