@@ -125,15 +125,13 @@ def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
     if finished is not None:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
-    if is_cross_validated(recipe):
-        with failure_reported(folder):
+    with failure_reported(folder):
+        if is_cross_validated(recipe):
             result = cross_validate(recipe, opened.task, opened.inputs, folder, _run)
             result = dataclasses.replace(result, checks=opened.checks)
-        write_json(result.as_json(), folder / REPORT)
-        return result
-    with failure_reported(folder):
-        last, reached = run_stages(recipe, folder, _run)
-        result = _execute(last, opened, folder, reached)
+        else:
+            last, reached = run_stages(recipe, folder, _run)
+            result = _execute(last, opened, folder, reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 
