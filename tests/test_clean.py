@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from planted import GENERAL, Splits, sound_splits, write_recipe, write_splits
+from typer.testing import CliRunner
 
 import peftune
+from peftune.artifacts.opened import open_artifact
+from peftune.cli.main import app
 from peftune.data.clean import (
     CleaningCount,
     clean,
     clean_tables,
+    cleaned_text,
     with_normal_unicode,
 )
 from peftune.data.html_text import without_html
 from peftune.data.split_tables import read_split_tables
 from peftune.data.strings import Strings
 from peftune.data.task import Task, load_task
+from peftune.errors import UsageError
 from peftune.recipe import read_recipe
+from peftune.recipe.data import TextStep
+from peftune.runs import Run
+from peftune.runs.evaluate import evaluate
+from peftune.sharing.verify import _read_rows
 
 
 def strings(*texts: str) -> Strings:
@@ -61,6 +73,36 @@ def test_html_is_taken_out_and_signs_stay(text: str, plain: str) -> None:
 def test_unicode_is_composed_and_unseen_characters_go(text: str, plain: str) -> None:
     """What is seen stays as it is: line ends, fractions, and emoji held together by joiners."""
     assert with_normal_unicode(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("see https://t.co/Ab3?x=1&y=2 now", "see http now"),
+        ("HTTP://A.B/C and www.example.org/a", "http and http"),
+        ("http and https and awww.nice", "http and https and awww.nice"),
+        ("no link: t.co", "no link: t.co"),
+    ],
+)
+def test_links_become_one_word(text: str, plain: str) -> None:
+    """As in TweetEval, whose classifiers read `http`; doing it twice changes nothing more."""
+    assert cleaned_text(text, ["replace-urls"]) == plain
+    assert cleaned_text(plain, ["replace-urls"]) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("@ann_b: thanks @Bob2!", "@user: thanks @user!"),
+        ("RT@ann or write to ann@example.org", "RT@ann or write to ann@example.org"),
+        ("(@ann) @ @@ @ünal", "(@user) @ @@ @user"),
+        ("@user", "@user"),
+    ],
+)
+def test_names_of_accounts_become_one_word(text: str, plain: str) -> None:
+    """An e-mail address stays, and an @ alone."""
+    assert cleaned_text(text, ["replace-mentions"]) == plain
+    assert cleaned_text(plain, ["replace-mentions"]) == plain
 
 
 def test_of_equal_texts_the_first_stays_and_none_where_labels_differ() -> None:
@@ -182,3 +224,176 @@ def test_a_regression_keeps_the_first_of_equal_texts(tmp_path: Path) -> None:
     cleaning = clean_tables(read_split_tables(recipe.data), recipe.data, recipe.task)
 
     assert cleaning.dropped == {20}
+
+
+# Everyone who classifies with an artifact cleans as it was trained
+
+STEPS: list[TextStep] = ["normalize-unicode", "strip-html", "replace-urls", "replace-mentions"]
+
+
+def _written_as_found(text: str, row: int) -> str:
+    """Write a text as it stands on the web."""
+    words = text.split()
+    return (
+        f"@ann{row} <b>{words[0]}</b> &amp; {' '.join(words[1:])}\u200b https://t.co/{row}x{row}"
+    )
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Learn from texts with links, names, markup and unseen signs, which the recipe cleans."""
+    folder = tmp_path_factory.mktemp("found")
+    splits = sound_splits()
+    for rows in splits.values():
+        for number, row in enumerate(rows):
+            row["text"] = _written_as_found(row["text"], number)
+    files = write_splits(splits, folder, "jsonl")
+    recipe = write_recipe(folder, {**files, "clean": [*STEPS, "drop-duplicates"]})
+    return peftune.run(recipe, output=folder / "out")
+
+
+def _raw_texts(run: Run) -> list[str]:
+    lines = (run.folder.parent / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+def test_an_artifact_cleans_texts_as_those_that_it_was_trained_on(found: Run) -> None:
+    """What is said of a text as it was found is what the run said of it, to the last digit."""
+    texts = _raw_texts(found)
+    lines = (found.folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    classifier = peftune.load(found.artifact, use_cpu=True)
+
+    said = classifier.predict(texts)
+
+    assert classifier.manifest is not None
+    assert classifier.manifest.clean == STEPS  # rows are dropped in training alone
+    assert [prediction.probabilities for prediction in said] == [
+        pytest.approx(json.loads(line)["probabilities"], abs=1e-6) for line in lines
+    ]
+    learning = evaluate(found.artifact, found.folder.parent / "test.jsonl")
+    assert learning.loss == pytest.approx(found.learning.loss, abs=1e-6)
+    plain = dataclasses.replace(classifier, manifest=None)
+    assert np.abs(plain.logits(texts) - classifier.logits(texts)).max() > 1e-3
+    cleaned = plain.logits([cleaned_text(text, STEPS) for text in texts])
+    assert np.abs(cleaned - classifier.logits(texts)).max() <= 1e-6
+
+
+def test_rows_that_were_trained_on_are_known_again_as_they_were_found(found: Run) -> None:
+    """The artifact knows texts after cleaning; the file has them before."""
+    folder = found.folder.parent
+
+    learned = evaluate(found.artifact, folder / "train.jsonl")
+    held_out = evaluate(found.artifact, folder / "test.jsonl")
+
+    assert [finding.code for finding in learned.findings] == ["seen-rows"]
+    assert not held_out.findings
+
+
+def test_what_is_printed_of_a_text_is_the_text_as_it_was_given(found: Run) -> None:
+    """A line of `predict` can be joined with its row again."""
+    text = _raw_texts(found)[0]
+
+    result = CliRunner().invoke(app, ["predict", str(found.artifact), "--text", text])
+
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["text"] == text
+
+
+def test_pairs_and_many_adapters_on_one_base_are_cleaned_too(found: Run, tmp_path: Path) -> None:
+    """Each text of a mixed batch by the steps of its own adapter."""
+    texts = _raw_texts(found)[:2]
+    model, _ = peftune.prepare(
+        "bundled:tiny-gpt2", strategy=peftune.HeadOnly(), labels=["negative", "positive"],
+        max_length=64, use_cpu=True,
+    )  # fmt: skip
+    head = peftune.load(found.artifact, use_cpu=True)
+    peftune.save(model, tmp_path / "uncleaned")
+    uncleaned = peftune.load(tmp_path / "uncleaned", use_cpu=True)
+    several = peftune.load_many(
+        {"cleaned": found.artifact, "uncleaned": tmp_path / "uncleaned"}, use_cpu=True
+    )
+
+    rows = several.logits([texts[0], texts[0]], adapters=["cleaned", "uncleaned"])
+
+    np.testing.assert_allclose(rows[0], head.logits([texts[0]])[0], atol=1e-5)
+    np.testing.assert_allclose(rows[1], uncleaned.logits([texts[0]])[0], atol=1e-5)
+    pair = (texts[0], texts[1])
+    np.testing.assert_array_equal(head.logits([pair]), head.logits([f"{pair[0]}\n{pair[1]}"]))
+
+
+def test_an_artifact_at_another_strength_reads_and_says_as_its_own(tmp_path: Path) -> None:
+    """How texts are cleaned, and from which probability a label is said, do not depend on it."""
+    model, _ = peftune.prepare(
+        "bundled:tiny-gpt2",
+        strategy=peftune.LoRA(r=2),
+        labels=["a", "b"],
+        task="multi-label",
+        use_cpu=True,
+    )
+    peftune.save(model, tmp_path / "own", clean=["replace-urls"], label_thresholds=[0.3, 0.6])
+
+    peftune.rescale(tmp_path / "own", alpha=0.5, output=tmp_path / "half", use_cpu=True)
+
+    half = peftune.load(tmp_path / "half", use_cpu=True)
+    assert half.manifest is not None
+    assert half.manifest.clean == ["replace-urls"]
+    assert half.manifest.label_thresholds == [0.3, 0.6]
+    assert peftune.inspect(tmp_path / "half").clean == ("replace-urls",)
+
+
+def test_the_card_has_the_code_that_cleans_without_peftune(found: Run, tmp_path: Path) -> None:
+    """Plain PEFT cleans nothing: its users run what the card says, and read the same texts."""
+    card = (found.artifact / "README.md").read_text(encoding="utf-8")
+    code = card.split("do so first:\n\n```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - the code that the card prints
+
+    texts = _raw_texts(found)
+    assert [names["clean"](text) for text in texts] == [
+        cleaned_text(text, STEPS) for text in texts
+    ]
+    peftune.merge(found.artifact, tmp_path / "merged", use_cpu=True)
+    assert code in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_file_that_is_verified_on_is_cleaned(found: Run) -> None:
+    """Rows are read as the classifier reads them; the recorded texts are read as they stand."""
+    opened = open_artifact(found.artifact)
+
+    rows = _read_rows(found.folder.parent / "test.jsonl", opened, None)
+
+    assert list(rows) == [cleaned_text(text, STEPS) for text in _raw_texts(found)]
+
+
+def test_a_manifest_without_steps_has_no_key_for_them(tmp_path: Path) -> None:
+    """Manifests that were written before the key was known keep their spelling, and are read."""
+    model, _ = peftune.prepare(
+        "bundled:tiny-gpt2", strategy=peftune.HeadOnly(), labels=["a", "b"], use_cpu=True
+    )
+
+    peftune.save(model, tmp_path / "plain")
+
+    assert "clean" not in json.loads((tmp_path / "plain" / "peftune.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (["replace-url"], "clean= takes steps that change texts, each once (got 'replace-url'). Did you mean 'replace-urls'? Available: normalize-unicode, replace-mentions, replace-urls, strip-html."),
+        (["drop-leaked"], "clean= takes steps that change texts, each once (got 'drop-leaked'). Available: normalize-unicode, replace-mentions, replace-urls, strip-html."),
+        (["strip-html"] * 2, "clean= takes steps that change texts, each once (got 'strip-html'). Did you mean 'strip-html'? Available: normalize-unicode, replace-mentions, replace-urls, strip-html."),
+    ],
+)  # fmt: skip
+def test_steps_that_there_are_not_are_refused_at_save(
+    steps: list[TextStep], message: str, tmp_path: Path
+) -> None:
+    """Steps that leave rows out say nothing of a text that is classified."""
+    model, _ = peftune.prepare(
+        "bundled:tiny-gpt2", strategy=peftune.HeadOnly(), labels=["a", "b"], use_cpu=True
+    )
+
+    with pytest.raises(UsageError) as caught:
+        peftune.save(model, tmp_path / "own", clean=steps)
+
+    assert str(caught.value) == message
+    assert not (tmp_path / "own").exists()

@@ -364,6 +364,19 @@ def test_underfitting_is_no_movement_or_no_rest(
     assert ("underfitting" in found_in(trained(facts, curve=curve(*points)))) == expected
 
 
+def test_underfitting_counts_labels_as_the_loss_weighs_them(facts: Facts) -> None:
+    """Weights of 9 and 1 on equal labels: knowing only that gives 0.325, and a loss of 0.32 is no better."""
+    weights = {next(iter(facts.train_labels)): 9.0}
+    training = facts.recipe.training.model_copy(update={"class_weights": weights})
+    weighted = dataclasses.replace(
+        facts, recipe=facts.recipe.model_copy(update={"training": training})
+    )
+    flat = curve((10, 0.32, 0.32), (20, 0.32, 0.32), (30, 0.32, 0.32))
+
+    assert "underfitting" not in found_in(trained(facts, curve=flat))
+    assert "underfitting" in found_in(trained(weighted, curve=flat))
+
+
 def test_the_loss_of_the_frequencies_is_the_entropy() -> None:
     """Closed forms: ln 4 for four equal labels, 0 for one alone; an absent label adds nothing."""
     assert frequency_loss([5, 5, 5, 5]) == pytest.approx(math.log(4))

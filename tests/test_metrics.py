@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import EvalPrediction
 
 from peftune.errors import TrainingError
@@ -43,6 +43,9 @@ def test_the_metrics_are_those_worked_out_by_hand() -> None:
             "macro_f1": sum(f1) / 3,
             "weighted_f1": (4 * f1[0] + 3 * f1[1] + 3 * f1[2]) / 10,
             "micro_f1": 7 / 10,
+            # Gorodkin 2004: hits times rows less true times predicted, over the same of each side.
+            "mcc": (7 * 10 - (4 * 5 + 3 * 3 + 3 * 2))
+            / math.sqrt((100 - (16 + 9 + 9)) * (100 - (25 + 9 + 4))),
             # Mann-Whitney by class, ties half: (hits, true) against (false alarms, others).
             "roc_auc": (_auc(3, 4, 2, 6) + _auc(2, 3, 1, 7) + _auc(2, 3, 0, 7)) / 3,
             "log_loss": -(7 * math.log(0.75) + 3 * math.log(0.125)) / 10,
@@ -54,6 +57,36 @@ def test_the_metrics_are_those_worked_out_by_hand() -> None:
 def _auc(hits: int, true: int, false_alarms: int, others: int) -> float:
     """Area under the curve of a score with two values: (1 + hit rate - false alarm rate) / 2."""
     return (1 + hits / true - false_alarms / others) / 2
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_f1_of_the_positive_label_and_the_correlation_are_scikit_learns(classes: int) -> None:
+    """The positive one of two labels is the second, `pos_label=1`; of more labels none is."""
+    generator = np.random.default_rng(classes)
+    truth = generator.integers(0, classes, 60)
+    logits = generator.normal(size=(60, classes)) + 2 * np.eye(classes)[truth]
+    predicted = logits.argmax(-1)
+
+    metrics = task_metrics(logits, truth)
+
+    assert metrics["mcc"] == pytest.approx(matthews_corrcoef(truth, predicted), rel=1e-12)
+    if classes == 2:
+        assert (
+            metrics["binary_f1"]
+            == f1_score(truth, predicted)
+            != f1_score(1 - truth, 1 - predicted)
+        )
+        learning = judge(logits, tuple(truth.tolist()), names=("no", "yes"), split="test", seed=0)
+        assert learning.metrics["binary_f1"] == learning.per_label["yes"]["f1"]
+    else:
+        assert "binary_f1" not in metrics
+
+
+def test_a_model_that_always_says_the_same_has_no_correlation_and_no_f1() -> None:
+    """Both are 0, as scikit-learn defines them, and nothing warns."""
+    metrics = task_metrics(_logits([0] * 6, 2), np.array([0, 1, 0, 1, 1, 0]))
+
+    assert (metrics["mcc"], metrics["binary_f1"]) == (0.0, 0.0)
 
 
 def test_two_classes_have_the_area_of_the_second() -> None:

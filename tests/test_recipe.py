@@ -197,7 +197,7 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             with_line("  metric_for_best_model: macrof1", after="training:"),
             "recipe.yaml:9:3: training.metric_for_best_model: must be 'loss', 'accuracy', 'balanced_accuracy', "
-            "'macro_f1', 'weighted_f1', 'micro_f1', 'roc_auc', 'log_loss', 'mse', 'mae', 'pearson' or 'spearman' "
+            "'macro_f1', 'weighted_f1', 'micro_f1', 'binary_f1', 'mcc', 'roc_auc', 'log_loss', 'mse', 'mae', 'pearson' or 'spearman' "
             "(got 'macrof1'). "
             "Did you mean 'macro_f1'?",
             id="no such choice",
@@ -1039,3 +1039,39 @@ def test_the_json_schema_offers_every_strategy(
     values = {**_plain_values("quickstart"), "strategy": STRATEGIES.get(name)().fields()}
 
     assert [error.message for error in validator.iter_errors(values)] == []
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ("class_weights: {negative: 1.0, positve: 3.0}", "recipe.yaml: training.class_weights: there is no label 'positve'. Did you mean 'positive'? Available: negative, positive."),
+        ("class_weights: {positive: 0}", "recipe.yaml:6:28: training.class_weights.positive: must be greater than 0 (got 0)."),
+        ("class_weights: {positive: often}", "recipe.yaml:6:28: training.class_weights.positive: must be a number (got 'often')."),
+        ("class_weights: rare", "recipe.yaml:6:12: training.class_weights: must be 'balanced', or a mapping (got 'rare')."),
+        ("label_smoothing_factor: 1.0", "recipe.yaml:6:12: training.label_smoothing_factor: must be less than 1 (got 1.0)."),
+    ],
+)  # fmt: skip
+def test_weights_and_smoothing_that_cannot_be_are_refused_in_one_line(
+    training: str, message: str, read: Callable[..., Recipe]
+) -> None:
+    """Weights are positive numbers by label name; a label that there is not is named."""
+    text = (
+        "version: 1\nname: x\ndata: {dataset_name: bundled:posts, labels: [negative, positive]}\n"
+        f"strategy: {{name: lora}}\noutput_dir: x\ntraining: {{{training}}}\n"
+    )
+
+    with pytest.raises(RecipeError) as caught:
+        read(text)
+
+    assert str(caught.value) == message
+
+
+def test_f1_of_the_positive_label_needs_two_labels(read: Callable[..., Recipe]) -> None:
+    """Of three labels the second is not the positive one; it is said before anything is read."""
+    with pytest.raises(RecipeError) as caught:
+        read(VALID, "training.metric_for_best_model=binary_f1", "data.labels=[a, b, c]")
+
+    assert str(caught.value) == (
+        "recipe.yaml: training.metric_for_best_model: binary_f1 is the F1 of the second of two "
+        "labels, and there are 3. Choose macro_f1 or mcc."
+    )

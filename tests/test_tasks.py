@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import torch
 from bases import write_base
@@ -18,26 +22,28 @@ from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional
 from transformers import pipeline
+from transformers.trainer_pt_utils import LabelSmoother
 from typer.testing import CliRunner
 
 import peftune
 from peftune.baselines.without_model import baseline_scores
 from peftune.cli.main import app
+from peftune.data.label_texts import label_texts
 from peftune.data.labelled import read_labelled
 from peftune.data.rows import Rows
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import read_file
 from peftune.data.task import Task, load_task
 from peftune.data.text_column import TextColumns, texts_of
-from peftune.errors import DataError, UsageError
-from peftune.models.parts import unwrapped
+from peftune.errors import DataError, TrainingError, UsageError
+from peftune.models.parts import head_of, unwrapped
 from peftune.models.prepare import prepare_model
 from peftune.recipe.schema import DataSection, ModelSection, TaskName
 from peftune.recipe.training import TrainingSection
 from peftune.runs import Run
 from peftune.tasks.judge import judge, task_metrics
 from peftune.tasks.learning import learned_something
-from peftune.tasks.loss import class_weights, loss_of
+from peftune.tasks.loss import ClassLoss, class_weights, given_weights, loss_of, scaled
 from peftune.tasks.multi_label import best_thresholds
 from peftune.testing.tuned import GradientsBeforeTheStep
 from peftune.training.train import train
@@ -263,6 +269,66 @@ def test_balanced_weights_make_every_class_count_the_same() -> None:
 
     assert weights.tolist() == pytest.approx([8 / 12, 0.0, 8 / 4])
     assert 6 * weights[0] == pytest.approx(float(2 * weights[2]))
+
+
+def test_weights_by_name_say_how_much_a_label_counts_beside_another() -> None:
+    """On average over the rows they are 1: six of weight 2, two of weight 6, times 8 / (12 + 12)."""
+    given = given_weights({"rare": 6.0, "common": 2.0}, ("common", "none", "rare"))
+    labels = (0,) * 6 + (2,) * 2
+    loss = loss_of("single-label", labels, classes=3, weights=given)
+    assert loss is not None
+    logits, ids = (
+        torch.randn(8, 3, generator=torch.Generator().manual_seed(0)),
+        torch.tensor(labels),
+    )
+
+    assert given == (2.0, 1.0, 6.0)
+    assert scaled(given, labels).tolist() == pytest.approx([2 / 3, 1 / 3, 2.0])
+    # Over all rows it is torch's own mean, which divides by the sum of the weights.
+    expected = functional.cross_entropy(logits, ids, weight=torch.tensor(given))
+    torch.testing.assert_close(loss({"logits": logits}, ids), expected)
+
+
+def test_weights_by_name_are_the_pos_weight_of_several_labels() -> None:
+    """They weigh the positive cells as `BCEWithLogitsLoss(pos_weight=…)` does; labels not named 1."""
+    cells = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    given = given_weights({"y": 5.0}, ("x", "y"))
+    loss = loss_of("multi-label", tuple(map(tuple, cells)), classes=2, weights=given)
+    assert loss is not None
+    logits = torch.tensor([[0.3, -1.0], [2.0, 0.1], [-0.4, 0.0]])
+
+    expected = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 5.0]))(
+        logits, torch.tensor(cells)
+    )
+    assert float(loss({"logits": logits}, torch.tensor(cells))) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 4.0, 2.0)])
+def test_smoothed_labels_are_those_of_torch_and_of_transformers(
+    weights: tuple[float, ...] | None,
+) -> None:
+    """With weights as `CrossEntropyLoss` has them, without as Trainer's own `LabelSmoother`."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(12, 3, generator=generator)
+    ids = torch.arange(12) % 3  # as many rows of each, so that torch divides by 12 times the mean
+    loss = loss_of("single-label", tuple(ids.tolist()), classes=3, weights=weights, smoothing=0.3)
+    assert isinstance(loss, ClassLoss)
+
+    found = loss({"logits": logits}, ids)
+
+    torch.testing.assert_close(
+        found,
+        functional.cross_entropy(
+            logits,
+            ids,
+            weight=None if weights is None else torch.tensor(weights),
+            label_smoothing=0.3,
+        ),
+    )
+    if weights is None:
+        torch.testing.assert_close(found, LabelSmoother(epsilon=0.3)({"logits": logits}, ids))
+        plain = functional.cross_entropy(logits, ids)
+        torch.testing.assert_close(loss.unsmoothed()({"logits": logits}, ids), plain)
 
 
 def test_a_label_that_is_not_known_has_no_loss_and_no_gradient() -> None:
@@ -544,15 +610,27 @@ def _gradients(
     [
         ("multi-label", None),
         ("multi-label", "balanced"),
+        ("multi-label", {"urgent": 4.0}),
         ("regression", None),
         ("pair", "balanced"),
+        ("pair", {"b": 3.0}),
+        ("smoothed pair", None),
+        ("smoothed pair", {"a": 0.5, "b": 3.0}),
     ],
 )
 def test_a_step_does_not_depend_on_how_its_rows_are_split_into_batches(
-    kind: str, weights: str | None, base: Path, tmp_path: Path
+    kind: str, weights: str | dict[str, float] | None, base: Path, tmp_path: Path
 ) -> None:
     """Sixteen rows at once, or four times four: rare labels and unknown cells among them."""
-    recipe = _recipe(tmp_path, base, kind, "lora", class_weights=weights, weight_decay=0.0)
+    recipe = _recipe(
+        tmp_path,
+        base,
+        kind.removeprefix("smoothed "),
+        "lora",
+        class_weights=weights,
+        label_smoothing_factor=0.2 if "smoothed" in kind else 0.0,
+        weight_decay=0.0,
+    )
     task = load_task(recipe.data.model_copy(update={"max_train_examples": 16}), recipe.task)
 
     whole = _gradients(task, base, tmp_path, recipe.training, 16)
@@ -575,6 +653,71 @@ def test_weights_change_what_a_rare_label_counts(base: Path, tmp_path: Path) -> 
         found.append(_gradients(task, base, folder, recipe.training, 16))
 
     assert any(not torch.allclose(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_metric_that_is_not_defined_on_the_validation_rows_is_named(
+    base: Path, tmp_path: Path
+) -> None:
+    """Rows of one label have no area under the curve, so no checkpoint can be chosen by it."""
+    recipe = _recipe(
+        tmp_path, base, "pair", "lora", learning_rate=1e-4, weight_decay=0.0, max_steps=1
+    )
+    task = load_task(recipe.data, recipe.task)
+    one_label = [row for row, label in enumerate(task.validation.labels) if label == 0]
+    task = dataclasses.replace(task, validation=task.validation.take(one_label))
+    section = recipe.training.model_copy(update={"metric_for_best_model": "roc_auc"})
+    model = prepare_model(
+        str(base), STRATEGIES["lora"], labels=task.labels, max_length=24, use_cpu=True
+    )
+
+    with pytest.raises(TrainingError) as caught:
+        train(model, task, section, checkpoints=tmp_path / "out", run_identity="x")
+
+    assert str(caught.value) == (
+        "training.metric_for_best_model: roc_auc is not defined on the validation rows: a label has "
+        "no rows there, or all predictions are equal. Choose another metric, or hold out more rows."
+    )
+
+
+@pytest.mark.parametrize("weights", [None, {"b": 3.0}])
+def test_the_loss_of_an_evaluation_is_that_of_the_labels_as_they_are(
+    weights: dict[str, float] | None, base: Path, tmp_path: Path
+) -> None:
+    """Smoothing is in the loss that is learned from; what is told of held-out rows has none of it."""
+    losses = {}
+    for smoothing in (0.0, 0.4):
+        recipe = _recipe(
+            tmp_path,
+            base,
+            "pair",
+            "lora",
+            class_weights=weights,
+            label_smoothing_factor=smoothing,
+            learning_rate=1e-12,
+            metric_for_best_model="mcc",
+            weight_decay=0.0,
+            logging_steps=1,
+            max_steps=2,
+        )
+        task = load_task(recipe.data, recipe.task)
+        model = prepare_model(
+            str(base), STRATEGIES["lora"], labels=task.labels, max_length=24, use_cpu=True
+        )
+        with torch.no_grad():  # far from a guess, so that smoothing would be seen
+            for weight in head_of(model).parameters():
+                weight.mul_(40)
+        folder = tmp_path / str(smoothing)
+        result = train(model, task, recipe.training, checkpoints=folder, run_identity="x")
+        losses[smoothing] = {
+            name: value
+            for point in result.curve
+            for name, value in point.items()
+            if "loss" in name
+        }
+
+    for name in ("validation_loss", "train_sample_loss"):
+        assert losses[0.4][name] == pytest.approx(losses[0.0][name], rel=1e-5)
+    assert abs(losses[0.4]["train_loss"] - losses[0.0]["train_loss"]) > 0.01
 
 
 # Reading
@@ -630,10 +773,49 @@ def test_lists_of_labels_are_read_by_name_or_id(tmp_path: Path) -> None:
     assert read_labelled(by_id, names=("x", "y", "z"), kind="multi-label").labels == found.labels
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("unknown", [-1, -1.0])
+def test_minus_one_says_that_a_label_is_not_known(
+    unknown: float, suffix: str, tmp_path: Path
+) -> None:
+    """Where several kinds of annotation were merged, -1 stands where an empty cell does."""
+    rows = {"text": ["a", "b", "c"], "x": [1, unknown, 0], "y": [unknown, 0, 1]}
+    table, path = pa.table(rows), tmp_path / f"rows{suffix}"
+    if suffix == ".csv":
+        pa.csv.write_csv(table, path)
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()), "utf-8")
+    else:
+        pa.parquet.write_table(table, path)
+
+    found = read_labelled(path, names=("x", "y"), kind="multi-label", label_column=("x", "y"))
+    texts = label_texts(
+        "multi-label", SplitTable("train", "rows", read_file(path), {}), ("x", "y")
+    )
+
+    np.testing.assert_array_equal(found.labels, [[1, np.nan], [np.nan, 0], [0, 1]])
+    assert texts == [("x",), (), ("y",)]
+
+
+def test_a_row_of_which_no_label_is_known_has_none(tmp_path: Path) -> None:
+    """A row of -1 alone teaches nothing, as a row of empty cells does."""
+    path = tmp_path / "rows.csv"
+    path.write_text("text,x,y\na,1,0\nb,-1,\n", encoding="utf-8")
+    table = SplitTable("train", "rows", read_file(path), {})
+
+    with pytest.raises(DataError) as caught:
+        read_labelled(path, names=("x", "y"), kind="multi-label", label_column=("x", "y"))
+
+    assert str(caught.value) == (
+        "'rows.csv': 1 row without a label, row 1. Add the labels or remove the rows."
+    )
+    assert label_texts("multi-label", table, ("x", "y")) == [("x",), None]
+
+
 @pytest.mark.parametrize(
     ("kind", "cell", "message"),
     [
-        ("multi-label", "maybe", "rows.csv': row 1 has 'maybe' in 'x'. A label column of multi-label holds 0 or 1, or nothing where it is not known."),
+        ("multi-label", "maybe", "rows.csv': row 1 has 'maybe' in 'x'. A label column of multi-label holds 0 or 1, or nothing or -1 where it is not known."),
         ("regression", "high", "rows.csv': row 1 has 'high' as its label, which is no number. A regression learns finite numbers; check data.label_column."),
         ("regression", "inf", "rows.csv': row 1 has 'inf' as its label, which is no number. A regression learns finite numbers; check data.label_column."),
         ("regression", "", "rows.csv': 1 row without a label, row 1. Add the labels or remove the rows."),
@@ -664,6 +846,9 @@ def test_a_key_that_says_nothing_in_the_task_is_refused(base: Path, tmp_path: Pa
         ({"data": DataSection(train_file="x.csv", label_column=("a", "b"))}, "needs 'task: multi-label'"),
         ({"training": TrainingSection(label_threshold=0.3)}, "'training.label_threshold' says nothing"),
         ({"training": TrainingSection(class_weights="balanced")}, "'training.class_weights' says nothing"),
+        ({"training": TrainingSection(class_weights={"a": 2.0})}, "'training.class_weights' says nothing"),
+        ({"training": TrainingSection(label_smoothing_factor=0.1)}, "'training.label_smoothing_factor' says nothing in 'task: regression'; it belongs to single-label"),
+        ({"training": TrainingSection(label_smoothing_factor=0.1), "task": "multi-label", "data": DataSection(train_file="x.csv", label_column=("a", "b"))}, "'training.label_smoothing_factor' says nothing in 'task: multi-label'; it belongs to single-label"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             peftune.Recipe(**{**good, "strategy": STRATEGIES["lora"], **change})

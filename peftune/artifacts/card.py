@@ -17,6 +17,7 @@ from peftune.artifacts.card_scope import limits, provenance
 from peftune.artifacts.card_usage import ways_to_use
 from peftune.artifacts.manifest import Rescaled
 from peftune.models.prepare import Preparation
+from peftune.recipe.data import TextStep
 from peftune.recipe.task import TaskName, has_head
 
 _PIPELINES = {True: "text-classification", False: "text-generation"}
@@ -32,6 +33,7 @@ def model_card(
     task: Mapping[str, Any] | None,
     forgetting: Sequence[Mapping[str, Any]] | None,
     rescaled: Rescaled | None = None,
+    clean: Sequence[TextStep] = (),
 ) -> str:
     """Write the card: YAML front matter with `model-index`, then prose.
 
@@ -43,6 +45,7 @@ def model_card(
         task: scores of the run that made it, if any.
         forgetting: probe results of that run, if any.
         rescaled: how it was made out of another artifact, if it was.
+        clean: how every text is cleaned before it is read.
     """
     strategy, base = preparation.strategy.fields(), preparation.base
     settings = ", ".join(f"{name} {value}" for name, value in strategy.items() if name != "name")
@@ -72,7 +75,7 @@ def model_card(
         "",
         "## Use",
         "",
-        ways_to_use(preparation, kind=kind, is_peft=is_peft),
+        ways_to_use(preparation, kind=kind, is_peft=is_peft, clean=clean),
         "",
         "`peftune.json` names the base by the hash of its weights, the labels in order, and the logits of sixteen texts;",
         "`peftune.load` refuses any other base, and files that were changed.",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from peftune.bundled import is_bundled
+from peftune.data.clean import CONTROL, MENTION, UNSEEN, URL
+from peftune.data.normalised import HANDLE, LINK
 from peftune.models.prepare import Preparation
+from peftune.recipe.data import TextStep
 from peftune.recipe.task import TaskName, has_head
 
 _FOLDER = "PATH/TO/THIS/FOLDER"
@@ -75,6 +80,20 @@ base = AutoModelForCausalLM.from_pretrained("{base}", dtype=torch.float32)
 model = PeftModel.from_pretrained(base, "{folder}").eval()
 ```"""
 
+_CODE: Mapping[TextStep, Sequence[str]] = {
+    "normalize-unicode": (
+        f're.sub({CONTROL.pattern!a}, "", text)',
+        f'unicodedata.normalize("NFC", re.sub({UNSEEN.pattern!a}, "", text))',
+    ),
+    "strip-html": ("without_html(text)",),
+    "replace-urls": (f're.sub(r"(?i){LINK.pattern}", "{URL}", text)',),
+    "replace-mentions": (f're.sub(r"{HANDLE.pattern}", "{MENTION}", text)',),
+}
+"""Each step of cleaning as lines of Python."""
+
+_IMPORTS = ("import re", "import unicodedata")
+_HTML_IMPORT = "from peftune.data.html_text import without_html  # tags and comments go, entities are spelled out"
+
 _OPTIONS: dict[TaskName, str] = {
     "multi-label": ", top_k=None",
     "regression": ', function_to_apply="none"',
@@ -100,19 +119,24 @@ def _given_base(base: str, revision: str | None) -> str | None:
     return base if revision else _BASE
 
 
-def ways_to_use(preparation: Preparation, *, kind: str, is_peft: bool) -> str:
+def ways_to_use(
+    preparation: Preparation, *, kind: str, is_peft: bool, clean: Sequence[TextStep] = ()
+) -> str:
     """Write how an artifact is used.
 
     Args:
         preparation: what is known of the model.
         kind: `adapter` or `model`.
         is_peft: whether plain PEFT can load it.
+        clean: how every text is cleaned before it is read.
     """
     base, labels = preparation.base, preparation.labels
     named = base.hub_id or _BASE
     if has_head(preparation.task):
         load = load_line(_FOLDER, base=base.name, revision=base.revision)
         ways = [_WITH_PEFTUNE.format(load=load)]
+        if clean:
+            ways.append(how_to_clean(clean))
         with_peft = _WITH_PEFT.format(
             base=named, count=len(labels), folder=_FOLDER, labels=dict(enumerate(labels))
         )
@@ -124,6 +148,16 @@ def ways_to_use(preparation: Preparation, *, kind: str, is_peft: bool) -> str:
         ways.append(with_peft)
     ways.append(_with_transformers(preparation, is_merged=kind == "model"))
     return "\n\n".join(ways)
+
+
+def how_to_clean(steps: Sequence[TextStep]) -> str:
+    """Write what whoever reads without peftune does to a text first, as a function."""
+    lines = [f"    text = {line}" for step in steps for line in _CODE[step]]
+    note = f"It learned from texts that were cleaned: {', '.join(f'`{step}`' for step in steps)}. peftune does so with every text; without it, do so first:"
+    code = [*_IMPORTS, "", "", "def clean(text):", *lines, "    return text"]
+    if "strip-html" in steps:
+        code.insert(len(_IMPORTS), _HTML_IMPORT)
+    return "\n".join([note, "", "```python", *code, "```"])
 
 
 def _with_transformers(preparation: Preparation, *, is_merged: bool) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from peftune.artifacts.columns import cleaned_for
 from peftune.artifacts.manifest import Manifest
 from peftune.data.text_column import pair_of
 from peftune.errors import UsageError
@@ -67,11 +68,14 @@ class Classifier:
         return self.manifest.task_name if self.manifest else "single-label"
 
     def logits(self, texts: Sequence[Text], *, batch_size: int = MOST_ROWS) -> NDArray[np.float32]:
-        """Return raw scores, (texts, labels), float32."""
+        """Return raw scores, (texts, labels), float32.
+
+        Texts are cleaned first as those were that it was trained on: `clean` of its manifest.
+        """
         return predict_logits(
             self.model,
             self.tokenizer,
-            whole_texts(texts),
+            cleaned_for(self.manifest, whole_texts(texts)),
             max_length=self.max_length,
             batch_size=batch_size,
         )

@@ -1,4 +1,4 @@
-"""Which columns of a file an artifact reads: those that it was trained on, or others by name."""
+"""What an artifact reads of a file: which columns, and cleaned as what it was trained on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftune.artifacts.manifest import Manifest
+from peftune.data.clean import cleaned_text
+from peftune.data.strings import Strings
 from peftune.data.text_column import TextColumns
 
 
@@ -24,6 +26,22 @@ def columns_of(manifest: Manifest | None, *, text_column: str | None = None) -> 
         recorded.get("text_pair_column"),
         recorded.get("template"),
     )
+
+
+def cleaned_for(manifest: Manifest | None, texts: Sequence[str]) -> Sequence[str]:
+    """Clean texts as those were cleaned that an artifact was trained on; most were not.
+
+    Args:
+        manifest: what the artifact says of itself.
+        texts: as they are written. Rows of a recipe are cleaned already, and are not cleaned
+            again: an entity in an entity would become a sign.
+    """
+    steps = manifest.clean if manifest is not None else None
+    if not steps:
+        return texts
+    if isinstance(texts, Strings):
+        return texts.mapped(lambda text: cleaned_text(text, steps))
+    return [cleaned_text(text, steps) for text in texts]
 
 
 def label_column_of(

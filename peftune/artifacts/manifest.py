@@ -17,6 +17,7 @@ from pydantic import (
 
 from peftune.files.strict_json import refuse_hidden
 from peftune.models.prepare import StartKind
+from peftune.recipe.data import TextStep
 from peftune.recipe.save import StoredType
 from peftune.recipe.task import TaskName
 
@@ -127,7 +128,12 @@ class StartedFrom(_Part):
 
 
 class Manifest(_Part):
-    """Everything that `peftune.load` checks before it believes an artifact."""
+    """Everything that `peftune.load` checks before it believes an artifact.
+
+    `clean` holds the steps that change a text before it is read, in their order. Without any the
+    key is left out, so that a manifest that was written before the key was known has the spelling
+    that it was written in.
+    """
 
     format_version: Literal[2] = FORMAT_VERSION
     peftune_version: Name
@@ -148,6 +154,7 @@ class Manifest(_Part):
     forgetting: list[dict[str, Any]] | None = None
     rescaled: Rescaled | None = None
     started_from: StartedFrom | None = None
+    clean: list[TextStep] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _labels_fit_the_task(self) -> Manifest:
@@ -167,6 +174,13 @@ class Manifest(_Part):
             message = (
                 "label_thresholds must be one number between 0 and 1 a label of a multi-label task"
             )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _cleans_in_each_way_once(self) -> Manifest:
+        if len(set(self.clean or ())) < len(self.clean or ()):
+            message = "clean names a step twice"
             raise ValueError(message)
         return self
 

@@ -84,6 +84,8 @@ def _refuse_other_layout(content: bytes, manifest: Manifest, path: str) -> None:
 def laid_out(manifest: Manifest) -> bytes:
     """Write a manifest with its seal: the same content has one spelling alone."""
     values = manifest.model_dump(mode="json")
+    if manifest.clean is None:
+        del values["clean"]
     text = json.dumps(
         {**values, SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 import torch
@@ -31,7 +31,7 @@ from peftune.artifacts.peft_config import peft_config, written
 from peftune.artifacts.plain_checkpoint import keep_plain
 from peftune.artifacts.rounding import weights_as_stored
 from peftune.artifacts.tensors import adapter_tensors, check_against_peft
-from peftune.errors import OutputFolderError, TrainingError
+from peftune.errors import OutputFolderError, TrainingError, UsageError, suggestion
 from peftune.files.publish import published, write_file
 from peftune.models.effective import write_trunk
 from peftune.models.merged import write_classifier
@@ -39,6 +39,7 @@ from peftune.models.parts import is_whole_model, trunk_of, unwrapped
 from peftune.models.prepare import Preparation, Start, preparation_of
 from peftune.models.tokenizer import tokenizer_sha256
 from peftune.progress import working
+from peftune.recipe.data import TextStep
 from peftune.recipe.save import StoredType
 from peftune.recipe.task import has_head
 
@@ -54,6 +55,7 @@ def save(
     label_thresholds: Sequence[float] | None = None,
     dtype: StoredType = "float32",
     validation_texts: Sequence[str] = (),
+    clean: Sequence[TextStep] = (),
 ) -> Path:
     """Save the weights that learned, with all that it takes to use them.
 
@@ -71,18 +73,21 @@ def save(
         dtype: `bfloat16` halves the file. It is taken only if rounding the learned weights changes
             no predicted label of the validation texts; otherwise float32 is, and the log says so.
         validation_texts: read for `bfloat16`, where the weights are not rounded to it already.
+        clean: how the texts were cleaned that it was trained on, in this order; whoever classifies
+            with the artifact cleans texts so too.
 
     Returns:
         The folder.
 
     Raises:
-        UsageError: the model was not made by `peftune.prepare`, or bfloat16 is asked for without
-            labels or texts to see its effect on.
+        UsageError: the model was not made by `peftune.prepare`, bfloat16 is asked for without
+            labels or texts to see its effect on, or there is no such step of cleaning.
         TrainingError: a weight is not finite.
         OutputFolderError: the folder holds something else.
     """
     target = Path(folder)
     preparation = preparation_of(model)
+    _refuse_other_steps(clean)
     _refuse_other_content(target)
     _refuse_not_finite(adapter_tensors(model))
     as_stored = weights_as_stored(model, dtype, validation_texts, thresholds=label_thresholds)
@@ -98,6 +103,7 @@ def save(
             task=task,
             forgetting=forgetting,
             rescaled=rescaled,
+            clean=clean,
         )
         write_file(staging / CARD, card.encode())
         manifest = _manifest(
@@ -110,6 +116,7 @@ def save(
             forgetting=forgetting,
             rescaled=rescaled,
             label_thresholds=label_thresholds,
+            clean=clean,
         )
         write_manifest(manifest, staging)
     return target
@@ -156,6 +163,7 @@ def _manifest(
     forgetting: Sequence[Mapping[str, Any]] | None,
     rescaled: Rescaled | None,
     label_thresholds: Sequence[float] | None,
+    clean: Sequence[TextStep],
 ) -> Manifest:
     base = preparation.base
     return Manifest(
@@ -179,6 +187,7 @@ def _manifest(
         forgetting=[dict(result) for result in forgetting] if forgetting is not None else None,
         rescaled=rescaled,
         started_from=_started_from(preparation.start),
+        clean=list(clean) or None,
     )
 
 
@@ -194,6 +203,13 @@ def _started_from(start: Start | None) -> StartedFrom | None:
             name=origin.name, revision=origin.revision, fingerprint=start.origin_fingerprint
         ),
     )
+
+
+def _refuse_other_steps(clean: Sequence[str]) -> None:
+    for step in clean:
+        if step not in get_args(TextStep) or list(clean).count(step) > 1:
+            message = f"clean= takes steps that change texts, each once (got '{step}'). {suggestion(step, get_args(TextStep))}"
+            raise UsageError(message)
 
 
 def _refuse_other_content(target: Path) -> None:

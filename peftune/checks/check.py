@@ -24,6 +24,7 @@ from peftune.models.tokenizer import load_tokenizer
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
+from peftune.recipe.task import refuse_label_mismatch
 
 
 @working("checking the data")
@@ -133,7 +134,8 @@ def _with_refusals(
     if report.exit_code == DataError.exit_code:
         return report
     try:
-        task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
+        task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
+        refuse_label_mismatch(recipe.task, task.labels, recipe.training)
     except DataError as error:
         results = [_refused(error), *report.results[1:]]
         return CheckReport(worst_of(results), report.rows, results, report.lengths, report.cleaned)

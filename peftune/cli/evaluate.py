@@ -63,8 +63,9 @@ def evaluate(
             continue
         interval = learning.ci95.get(name)
         form = ".3f" if name in ("accuracy", "macro_f1") else ".4f"
+        title = f"{name} of '{list(learning.per_label)[1]}'" if name == "binary_f1" else name
         shown = "-" if value is None else f"{value:{form}}"
         facts.append(
-            (name, shown + (f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""))
+            (title, shown + (f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""))
         )
     print_facts(f"{artifact} on {file}", facts)

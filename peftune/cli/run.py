@@ -14,7 +14,7 @@ from peftune.errors import UsageError
 if TYPE_CHECKING:
     from peftune.checks import CheckReport
     from peftune.recipe.overrides import Assignment
-    from peftune.runs import Finding
+    from peftune.runs import Finding, Run
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")
@@ -89,8 +89,12 @@ def run(
         typer.echo(f"\n{LEGEND}")
         _print_findings(result.findings)
         _print_checks(result.checks)
-        typer.echo(f"\nReport: {written.page}\nTo share: {result.artifact}")
+        typer.echo(f"\nReport: {written.page}\n{_what_is_left(result)}")
     check_budget([result], chosen.forgetting.budget)
+
+
+def _what_is_left(result: Run) -> str:
+    return f"Folds: {result.folder / 'folds'}" if result.folds else f"To share: {result.artifact}"
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

@@ -25,6 +25,7 @@ from peftune.recipe.schema import CompareSection
 from peftune.runs import Run
 from peftune.runs.evidence import Evidence, read_evidence
 from peftune.runs.folder import claim_folder, write_json
+from peftune.runs.folds import refuse_folds
 from peftune.runs.inputs import inputs_of, read_inputs
 from peftune.seeds import MAX_SEED
 from peftune.strategies import StrategyChoice
@@ -127,6 +128,7 @@ def compare(
     if chosen.task != "single-label":
         message = f"A comparison reads the accuracy of single-label tasks (this recipe's is {chosen.task}). Run each strategy with peftune run, and read their reports side by side."
         raise UsageError(message)
+    refuse_folds(chosen, "A comparison")
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
     task, texts, inputs, _ = read_inputs(chosen)
     if (few := few_seeds(len(seeds))) is not None:

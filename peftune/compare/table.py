@@ -41,6 +41,7 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
         for name, known in learning.baselines.items()
         if scores[0].name in known
     ]
+    facts += _facts_of_folds(run)
     for probe in run.forgetting:
         facts.append(
             (
@@ -74,6 +75,21 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     if cost.latency_median_ms is not None:
         late = f"95% below {cost.latency_p95_ms:.1f} ms"
         facts.append(("latency, one text", f"{cost.latency_median_ms:.1f} ms ({late})"))
+    return facts
+
+
+def _facts_of_folds(run: Run) -> list[tuple[str, str]]:
+    """Name what the folds of a cross-validation say one by one, and together of the test."""
+    if not run.folds:
+        return []
+    each = " ".join("-" if one.accuracy is None else f"{one.accuracy:.3f}" for one in run.folds)
+    facts = [(f"  accuracy of {len(run.folds)} folds", each)]
+    for name in run.folds[0].forgetting:
+        values = " ".join(f"{one.forgetting[name]:+.4f}" for one in run.folds)
+        facts.append((f"  forgetting of each fold, {name}", values))
+    if run.test is not None and run.test.accuracy is not None:
+        shown = _with_interval(run.test.accuracy, run.test.ci95["accuracy"], ".3f")
+        facts.append((f"accuracy, {run.test.n} test rows, logits of the folds averaged", shown))
     return facts
 
 

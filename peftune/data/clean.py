@@ -13,19 +13,20 @@ from peftune.data.keys import NO_TEXT, text_keys
 from peftune.data.label_cells import label_key
 from peftune.data.label_texts import LabelTexts, label_texts
 from peftune.data.leakage import sequence_keys, shares_a_sequence
+from peftune.data.normalised import HANDLE, LINK
 from peftune.data.split_tables import SplitTable
 from peftune.data.strings import Strings
 from peftune.data.text_column import texts_of
-from peftune.recipe.data import CleaningStep, DataSection, SplitName
+from peftune.recipe.data import CleaningStep, DataSection, SplitName, TextStep
 from peftune.recipe.task import CLASSIFICATION, TaskName
 
-_UNSEEN = re.compile("[\u00ad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb]")
+UNSEEN = re.compile("[\u00ad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb]")
 """Soft hyphen, zero-width space, word joiner, byte order mark: they part equal words unseen.
 
 The zero-width joiners stay: they hold emoji together and spell words in Persian and Hindi.
 """
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 LEAVES_OUT: tuple[CleaningStep, ...] = ("drop-duplicates", "drop-leaked")
@@ -131,16 +132,50 @@ def with_normal_unicode(text: str) -> str:
 
     Not NFKC: it would write `½` and `①` as other signs, which is a change of what the text says.
     """
-    return unicodedata.normalize("NFC", _UNSEEN.sub("", _CONTROL.sub("", text)))
+    return unicodedata.normalize("NFC", UNSEEN.sub("", CONTROL.sub("", text)))
 
 
-_REWRITERS: dict[str, Callable[[str], str]] = {
+URL = "http"
+MENTION = "@user"
+"""What stands for a link and for the name of an account, as in TweetEval.
+
+References:
+    Barbieri et al. 2020, TweetEval: Unified Benchmark and Comparative Evaluation for Tweet
+    Classification.
+"""
+
+
+def without_urls(text: str) -> str:
+    """Write `http` in the place of every link: from `http://`, `https://` or `www.` to a space."""
+    return LINK.sub(URL, text)
+
+
+def without_mentions(text: str) -> str:
+    """Write `@user` in the place of every `@name`; an e-mail address stays."""
+    return HANDLE.sub(MENTION, text)
+
+
+_REWRITERS: dict[TextStep, Callable[[str], str]] = {
     "normalize-unicode": with_normal_unicode,
     "strip-html": without_html,
+    "replace-urls": without_urls,
+    "replace-mentions": without_mentions,
 }
 
 
-def _rewritten(cleaning: Cleaning, step: CleaningStep) -> Cleaning:
+def text_steps(steps: Sequence[CleaningStep]) -> list[TextStep]:
+    """Return the steps that change texts, in their order; the others leave rows out."""
+    return [step for step in steps if step in _REWRITERS]
+
+
+def cleaned_text(text: str, steps: Sequence[TextStep]) -> str:
+    """Clean one text by the steps that change texts, in their order."""
+    for step in steps:
+        text = _REWRITERS[step](text)
+    return text
+
+
+def _rewritten(cleaning: Cleaning, step: TextStep) -> Cleaning:
     rewrite = _REWRITERS[step]
     counts = [
         CleaningCount(step, split, sum(rewrite(text) != text for text in texts), 0)

@@ -17,6 +17,8 @@ _WHOLE = re.compile(r"(-?\d+)\.0*")
 _TRUTH = {"false": "0", "true": "1"}
 _CELLS = {"0": 0.0, "false": 0.0, "1": 1.0, "true": 1.0}
 _NOT_KNOWN = math.nan
+UNKNOWN = ("", "-1")
+"""What a label column of multi-label holds where nobody knows whether the label applies."""
 
 
 def label_key(label: str) -> str:
@@ -109,16 +111,16 @@ def class_ids(
 def labels_of_cells(
     columns: Sequence[Sequence[Any]], rows: Sequence[int], *, names: Sequence[str], source: str
 ) -> tuple[tuple[float, ...], ...]:
-    """Read one column a label: 1 or true, 0 or false, or nothing where it is not known."""
+    """Read one column a label: 1 or true, 0 or false, nothing or -1 where it is not known."""
     found, missing = [], []
     for row in rows:
         cells = []
         for name, values in zip(names, columns, strict=True):
             text = "" if is_missing(values[row]) else label_key(label_text(values[row]).strip())
-            if text and text not in _CELLS:
-                message = f"{source}: row {row} has '{values[row]}' in '{name}'. A label column of multi-label holds 0 or 1, or nothing where it is not known."
+            if text not in UNKNOWN and text not in _CELLS:
+                message = f"{source}: row {row} has '{values[row]}' in '{name}'. A label column of multi-label holds 0 or 1, or nothing or -1 where it is not known."
                 raise DataError(message)
-            cells.append(_CELLS[text] if text else _NOT_KNOWN)
+            cells.append(_CELLS.get(text, _NOT_KNOWN))
         if all(map(math.isnan, cells)):
             missing.append(row)
         found.append(tuple(cells))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftune.data.cells import is_missing, label_text
-from peftune.data.label_cells import label_key, listed, named
+from peftune.data.label_cells import UNKNOWN, label_key, listed, named
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import column
 from peftune.recipe.task import TaskName
@@ -14,7 +14,7 @@ from peftune.recipe.task import TaskName
 LabelTexts = tuple[str, ...] | None
 """The labels of a row: one, or those that apply in multi-label; None where nothing is said."""
 
-_YES, _NO = ("1", "true"), ("0", "false", "")
+_YES, _NO = ("1", "true"), ("0", "false")
 
 
 def label_texts(
@@ -52,14 +52,14 @@ def label_texts(
 
 def _said(names: Sequence[str], cells: Sequence[Any]) -> LabelTexts:
     """Name the columns that say yes; one that says neither yes nor no is named with what it says."""
-    if all(_blank(cell) for cell in cells):
+    texts = ["" if is_missing(cell) else label_key(label_text(cell).strip()) for cell in cells]
+    if all(text in UNKNOWN for text in texts):
         return None
     found = []
-    for name, cell in zip(names, cells, strict=True):
-        text = "" if is_missing(cell) else label_key(label_text(cell).strip())
+    for name, cell, text in zip(names, cells, texts, strict=True):
         if text in _YES:
             found.append(name)
-        elif text not in _NO:
+        elif text not in (*_NO, *UNKNOWN):
             found.append(f"{name}={cell}")
     return tuple(found)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_LINK = re.compile(r"(?:https?://|www\.)\S+")
-_HANDLE = re.compile(r"(?<!\w)@\w+")
+LINK = re.compile(r"(?:https?://|(?<!\w)www\.)\S+", re.IGNORECASE)
+HANDLE = re.compile(r"(?<!\w)@\w+")
+"""The name of an account as it is mentioned; not what follows the name in an e-mail address."""
 
 
 def normalised(text: str) -> str:
@@ -16,5 +17,5 @@ def normalised(text: str) -> str:
     out. A text of links and handles alone keeps them.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = _HANDLE.sub(" ", _LINK.sub(" ", folded)).split()
+    words = HANDLE.sub(" ", LINK.sub(" ", folded)).split()
     return " ".join(words or folded.split())

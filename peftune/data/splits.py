@@ -44,6 +44,55 @@ def hold_out(rows: Rows, share: float, *, seed: int, key: str) -> tuple[Rows, Ro
     return rows.take(np.flatnonzero(~held).tolist()), rows.take(np.flatnonzero(held).tolist())
 
 
+def fold_of(rows: Rows, folds: int, fold: int, *, seed: int) -> tuple[Rows, Rows]:
+    """Hold out one of several folds, each with the same share of every class.
+
+    Every row is in one fold. Rows of one group, and rows with equal texts, are in the same.
+
+    Args:
+        rows: what to split.
+        folds: how many folds there are.
+        fold: which one is held out, from 0.
+        seed: seed of the data.
+
+    Returns:
+        The rows that stay, and those of the fold; both in the order of the file.
+
+    Raises:
+        DataError: a class has too few rows, or too few groups of them, to be in every fold.
+    """
+    numbers = _fold_numbers(rows, folds, seed)
+    return (
+        rows.take(np.flatnonzero(numbers != fold).tolist()),
+        rows.take(np.flatnonzero(numbers == fold).tolist()),
+    )
+
+
+def _fold_numbers(rows: Rows, folds: int, seed: int) -> NDArray[np.int64]:
+    """Number the fold of each row: one fold after another takes its share of what is left."""
+    units, counts = units_of(rows), counts_of(rows)
+    of_units = np.zeros((int(units.max()) + 1, counts.shape[1]))
+    np.add.at(of_units, units, counts)
+    numbers = np.full(len(of_units), folds - 1)
+    left, generator = np.arange(len(of_units)), np.random.default_rng(seed)
+    for number in range(folds - 1):
+        chosen = chosen_units(of_units[left], 1 / (folds - number), generator)
+        numbers[left[chosen]] = number
+        left = left[~chosen]
+    found: NDArray[np.int64] = numbers[units]
+    labels = np.array(classes_of(rows) or [0] * len(rows))
+    missing = [
+        label
+        for label in np.unique(labels).tolist()
+        if len(np.unique(found[labels == label])) < folds
+    ]
+    if missing:
+        bound = " sets of rows that stay together" if len(of_units) < len(rows) else ""
+        message = f"data.cross_validation: {folds} folds need every class in each of them (the smallest class has {_fewest(rows, units)}{bound}). Ask for fewer folds, or add rows to it."
+        raise DataError(message)
+    return found
+
+
 def _held_rows(rows: Rows, share: float, seed: int) -> NDArray[np.bool_]:
     """Choose among rows that are all free to be on either side."""
     from sklearn.model_selection import train_test_split

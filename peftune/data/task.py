@@ -14,13 +14,17 @@ from peftune.data.clean import Cleaning, clean_tables
 from peftune.data.labels import check_classes, names_of_labels, read_labels
 from peftune.data.rows import Rows, check_rows
 from peftune.data.split_tables import SPLITS, SplitTable, read_split_tables
-from peftune.data.splits import hold_out, limit, per_label
+from peftune.data.splits import fold_of, hold_out, limit, per_label
 from peftune.data.strings import Strings
 from peftune.data.tables import chunked_column
 from peftune.recipe.schema import DataSection, SplitName
 from peftune.recipe.task import TaskName
 
 __all__ = ["SPLITS", "Task", "load_task", "task_of"]
+
+
+CROSS_VALIDATION = "cross-validation"
+"""What the rows of a fold, and of all folds together, are called in reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Task:
         test: rows of the final score; None where the recipe names none.
         dropped: rows left out for an empty text, by split.
         kind: what is learned from them.
+        held_out: what the rows of the final score are called.
     """
 
     labels: tuple[str, ...]
@@ -42,11 +47,16 @@ class Task:
     test: Rows | None
     dropped: Mapping[str, int]
     kind: TaskName = "single-label"
+    held_out: str = "test"
 
     @property
     def judged(self) -> tuple[str, Rows]:
         """The split of the final score: the test, or validation where there is none."""
-        return ("test", self.test) if self.test is not None else ("validation", self.validation)
+        return (
+            (self.held_out, self.test)
+            if self.test is not None
+            else ("validation", self.validation)
+        )
 
     def fingerprint(self) -> str:
         """Hash the rows of every split in order, with the label names."""
@@ -112,6 +122,8 @@ def task_of(
         splits["train"], splits["test"] = hold_out(
             splits["train"], section.test_split, seed=section.seed, key="test_split"
         )
+    if section.cross_validation is not None:
+        _hold_out_fold(splits, section, section.cross_validation)
     if not with_test:
         splits.pop("test", None)
     if "validation" not in splits:
@@ -121,7 +133,7 @@ def task_of(
     limited = {
         split: limit(
             rows,
-            getattr(section, f"max_{split}_examples"),
+            _most(section, split),
             seed=section.seed,
             key=f"max_{split}_examples",
         )
@@ -131,12 +143,43 @@ def task_of(
         limited["train"] = per_label(
             limited["train"], section.train_examples_per_label, seed=section.seed, names=names
         )
-    task = Task(names, limited["train"], limited["validation"], limited.get("test"), dropped, kind)
+    held_out = "test" if section.fold is None else CROSS_VALIDATION
+    task = Task(
+        names,
+        limited["train"],
+        limited["validation"],
+        limited.get("test"),
+        dropped,
+        kind,
+        held_out,
+    )
     if with_test:
         _, judged = task.judged
         source = tables.get("validation" if task.test is None else "test", tables["train"]).name
         check_classes(judged, names, kind=kind, source=source)
     return task
+
+
+def _hold_out_fold(splits: dict[SplitName, Rows], section: DataSection, folds: int) -> None:
+    """Put a fold of train in the place of the test, which no fold has a say in or looks at.
+
+    The run of all folds has none of its own; it is refused before the first where there are too
+    few rows.
+    """
+    train = limit(
+        splits["train"], section.max_train_examples, seed=section.seed, key="max_train_examples"
+    )
+    learned, held = fold_of(train, folds, section.fold or 0, seed=section.seed)
+    if section.fold is not None:
+        splits["train"], splits["test"] = learned, held
+
+
+def _most(section: DataSection, split: SplitName) -> int | None:
+    """Say how many rows of a split to use; a fold is scored whole."""
+    if split == "test" and section.fold is not None:
+        return None
+    most: int | None = getattr(section, f"max_{split}_examples")
+    return most
 
 
 def _checked(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from peftune.diagnosis.finding import Evaluation, Facts, Finding, Pitfall
 
@@ -27,10 +27,8 @@ def find_underfitting(facts: Facts) -> Finding | None:
     evaluations = facts.evaluations
     if not evaluations or facts.recipe.task != "single-label":
         return None  # what a model knows that reads nothing is worked out for one label a row
-    counts = [count for count in facts.train_labels.values() if count]
-    weighted = facts.recipe.training.class_weights is not None
-    # Balanced weights make every label as frequent as the others, in every loss of the curve.
-    start = frequency_loss([1] * len(counts) if weighted else counts)
+    # Weights make labels more and less frequent than they are, in every loss of the curve.
+    start = frequency_loss(_weighted(facts.train_labels, facts.recipe.training.class_weights))
     return _unmoved(evaluations, start) or _unfinished(evaluations, start)
 
 
@@ -71,7 +69,14 @@ def _unfinished(evaluations: Sequence[Evaluation], start: float) -> Finding | No
     )
 
 
-def frequency_loss(counts: list[int]) -> float:
+def _weighted(counts: Mapping[str, int], weights: str | Mapping[str, float] | None) -> list[float]:
+    """Count the rows of each label as the loss does; `balanced` makes all labels as frequent."""
+    if isinstance(weights, str):
+        return [1.0 for count in counts.values() if count]
+    return [count * (weights or {}).get(name, 1.0) for name, count in counts.items() if count]
+
+
+def frequency_loss(counts: Sequence[float]) -> float:
     """Return the cross-entropy of always answering with the labels' frequencies, in nats.
 
     It is the lowest loss without reading a text: the entropy of the labels.

@@ -10,7 +10,10 @@ from peftune.recipe.section import Section
 from peftune.seeds import MAX_SEED
 
 SplitName = Literal["train", "validation", "test"]
-CleaningStep = Literal["normalize-unicode", "strip-html", "drop-duplicates", "drop-leaked"]
+TextStep = Literal["normalize-unicode", "strip-html", "replace-urls", "replace-mentions"]
+"""A step of cleaning that changes texts; the artifact repeats it with every text that it reads."""
+
+CleaningStep = Literal[TextStep, "drop-duplicates", "drop-leaked"]
 ColumnName = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)]
 LabelNames = Annotated[tuple[ColumnName, ...], Field(min_length=2, strict=False)]
@@ -89,6 +92,17 @@ class DataSection(Section):
         lt=1,
         description="Share of train held out for the test when there is no test split; stratified.",
     )
+    cross_validation: int | None = Field(
+        None,
+        ge=2,
+        le=20,
+        description="Train once for each of so many folds of train, each scored by the run that did not see it; costs as many runs.",
+    )
+    fold: int | None = Field(
+        None,
+        ge=0,
+        description="The fold that this run holds out, from 0; a run with cross_validation writes it into the recipes of its folds.",
+    )
     seed: int = Field(
         0,
         ge=0,
@@ -101,7 +115,7 @@ class DataSection(Section):
     clean: tuple[CleaningStep, ...] = Field(
         (),
         strict=False,
-        description="Steps of cleaning, done in this order and counted in the report; the files stay as they are.",
+        description="Steps of cleaning, done in this order and counted in the report; the files stay as they are. The artifact repeats those that change texts.",
     )
     accept_leakage: bool = Field(
         False,
@@ -134,6 +148,17 @@ class DataSection(Section):
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 message = f"'{key}' names {_noun(key)} twice"
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_fold(self) -> DataSection:
+        folds = self.cross_validation
+        if self.fold is not None and (folds is None or self.fold >= folds):
+            message = f"'fold' counts from 0, and there are {folds or 'no'} folds; see 'cross_validation'"
+            raise ValueError(message)
+        if folds is not None and self.train_examples_per_label is not None:
+            message = "'cross_validation' learns from all rows of train but one fold's, so 'train_examples_per_label' does not go with it"
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")

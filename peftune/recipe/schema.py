@@ -205,6 +205,9 @@ class Recipe(Section):
     def _fits_its_task(self) -> Recipe:
         refuse_task_mismatch(self.task, self.data, self.training)
         refuse_unlabelled(self.save.dtype, self.task)
+        if self.stages and self.data.cross_validation is not None:
+            message = "'stages' would be learned anew for every fold of 'data.cross_validation'; run them first, and begin as their artifact: model.init_from"
+            raise ValueError(message)
         names = [stage.name for stage in self.stages]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

@@ -25,4 +25,7 @@ class Stage(Section):
     @model_validator(mode="after")
     def _fits_its_task(self) -> Stage:
         refuse_task_mismatch(self.task, self.data, self.training)
+        if self.data.cross_validation is not None:
+            message = "'data.cross_validation' is for the recipe's own task, not for a stage"
+            raise ValueError(message)
         return self

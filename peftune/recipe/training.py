@@ -18,6 +18,8 @@ Metric = Literal[
     "macro_f1",
     "weighted_f1",
     "micro_f1",
+    "binary_f1",
+    "mcc",
     "roc_auc",
     "log_loss",
     "mse",
@@ -25,6 +27,7 @@ Metric = Literal[
     "pearson",
     "spearman",
 ]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
@@ -117,8 +120,17 @@ class TrainingSection(Section):
         None,
         description="Validation metric that picks the best checkpoint; the task's own where it is not given: macro_f1, for regression mse, for language-modeling loss.",
     )
-    class_weights: Literal["balanced"] | None = Field(
-        None, description="balanced: a rare label counts as much in the loss as a common one."
+    class_weights: (
+        Literal["balanced"] | Annotated[dict[str, Weight], Field(min_length=1)] | None
+    ) = Field(
+        None,
+        description="balanced: a rare label counts as much in the loss as a common one; or a weight by label name, 1 for those not named. Multi-label: the pos_weight of BCEWithLogitsLoss.",
+    )
+    label_smoothing_factor: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of each target that is spread evenly over all labels: less sure of itself, less moved by wrong labels; single-label.",
     )
     label_threshold: (
         Threshold

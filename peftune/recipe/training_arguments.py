@@ -88,7 +88,6 @@ NOT_IN_TRAINING: Mapping[str, str] = {
     ),
     "adafactor": "Use optim: adafactor.",
     "lr_scheduler_kwargs": "The schedules of lr_scheduler_type take no further arguments; remove it.",
-    "label_smoothing_factor": "The loss is the plain cross-entropy; class_weights is what can be set.",
     "neftune_noise_alpha": "Noise on the embeddings is not offered; remove it.",
     "average_tokens_across_devices": _PROCESSES,
     **dict.fromkeys(

@@ -24,7 +24,7 @@ from peftune.reporting.origin import origin_section, repeat_section
 from peftune.reporting.page import page
 from peftune.reporting.paid import paid_section
 from peftune.reporting.spreadsheet import spreadsheet
-from peftune.reporting.stages import stages_section
+from peftune.reporting.stages import folds_section, stages_section
 from peftune.reporting.standings import matched_section, strategies_section
 from peftune.reporting.subject import Subject
 from peftune.reporting.trade_off import trade_off_section
@@ -34,6 +34,7 @@ PAGE, MARKDOWN, SPREADSHEET = "report.html", "report.md", "report.csv"
 
 _SECTIONS = (
     run_section,
+    folds_section,
     stages_section,
     strategies_section,
     ladder_section,

@@ -133,20 +133,21 @@ def read_evidence(folder: str | Path) -> Evidence:
         raise OutputFolderError(message) from error
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON lines of a run folder."""
     # Not `splitlines`: a text may hold characters that it takes for ends of lines.
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _rows(run: Run) -> ScoredRows:
-    lines = _lines(run.folder / PREDICTIONS)
+    lines = read_lines(run.folder / PREDICTIONS)
     if run.learning.task != "single-label":
         return _without_answers(run, lines)
     names = tuple(run.learning.per_label)
     probabilities = [[line["probabilities"][name] for name in names] for line in lines]
     return ScoredRows(
         ids=[line["id"] for line in lines],
-        texts=[line["text"] for line in _lines(run.folder / TEXTS)],
+        texts=[line["text"] for line in read_lines(run.folder / TEXTS)],
         names=names,
         labels=np.array([names.index(line["label"]) for line in lines]),
         predicted=np.array([names.index(line["predicted"]) for line in lines]),
@@ -155,7 +156,7 @@ def _rows(run: Run) -> ScoredRows:
 
 
 def _without_answers(run: Run, lines: Sequence[Mapping[str, Any]]) -> ScoredRows:
-    texts = [line["text"] for line in _lines(run.folder / TEXTS)]
+    texts = [line["text"] for line in read_lines(run.folder / TEXTS)]
     none = np.zeros(0, dtype=np.int64)
     return ScoredRows(
         [line["id"] for line in lines], texts, (), none, none, np.zeros((0, 0), dtype=np.float64)
@@ -163,7 +164,7 @@ def _without_answers(run: Run, lines: Sequence[Mapping[str, Any]]) -> ScoredRows
 
 
 def _documents(run: Run) -> dict[str, DocumentScores]:
-    lines = _lines(run.folder / DOCUMENTS)
+    lines = read_lines(run.folder / DOCUMENTS)
     found = {}
     for probe in run.forgetting:
         mine = [line for line in lines if line["probe"] == probe.name]

@@ -37,6 +37,7 @@ from peftune.runs.folder import (
     write_json,
     write_lines,
 )
+from peftune.runs.folds import cross_validate, is_cross_validated
 from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
@@ -128,8 +129,12 @@ def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
         logger.info("'%s' holds this run already, finished; it is not run again", folder)
         return finished
     with failure_reported(folder):
-        last, reached = run_stages(recipe, folder, _run)
-        result = _execute(last, opened, folder, reached)
+        if is_cross_validated(recipe):
+            result = cross_validate(recipe, opened.task, opened.inputs, folder, _run)
+            result = dataclasses.replace(result, checks=opened.checks)
+        else:
+            last, reached = run_stages(recipe, folder, _run)
+            result = _execute(last, opened, folder, reached)
     write_json(result.as_json(), folder / REPORT)
     return result
 

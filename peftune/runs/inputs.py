@@ -21,6 +21,7 @@ from peftune.models.source import BaseSource
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.schema import ForgettingSection
+from peftune.recipe.task import refuse_label_mismatch
 
 NamedText = tuple[str, Sequence[Any]]
 """What a text is called in messages, and its documents."""
@@ -111,6 +112,7 @@ def _checked_task(
     documents = [document for text in texts for document in text.documents]
     cleaning = clean_tables(tables, recipe.data, recipe.task, general=documents)
     task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
+    refuse_label_mismatch(recipe.task, task.labels, recipe.training)
     checks = check_tables(
         recipe,
         tables,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from peftune._version import __version__
 from peftune.checks.result import CheckReport
 from peftune.diagnosis import Finding
+from peftune.errors import UsageError
 from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import ProbeResult
 from peftune.forgetting.verdict import Verdict
@@ -20,6 +21,9 @@ from peftune.recipe.task import TaskName
 from peftune.tasks.learning import Learning
 
 SCHEMA_VERSION = 1
+OF_FOLDS = ("folds", "test")
+"""Keys that the report of a cross-validation has besides, and no other report."""
+
 NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -187,6 +191,29 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """One fold of a cross-validation: a run that did not see its rows.
+
+    Args:
+        folder: its run folder, relative to that of the cross-validation.
+        n: rows of the fold.
+        accuracy: share of them with the right label.
+        macro_f1: F1 averaged over labels.
+        loss: mean cross-entropy, nats.
+        forgetting: by probe, in its unit, positive is worse.
+        control: the run's `adapter_off_forgetting`.
+    """
+
+    folder: str
+    n: int
+    accuracy: float | None
+    macro_f1: float | None
+    loss: float
+    forgetting: Mapping[str, float]
+    control: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A finished run.
 
@@ -200,6 +227,10 @@ class Run:
         environment: versions, device, threads and seed streams.
         checks: what was looked for in the data before training.
         status: `complete`.
+        folds: the runs of a cross-validation, in order; empty for any other run, whose report does
+            not have the key.
+        test: score of the folds together on the test, their logits averaged; None without folds or
+            without a test, and the report then does not have the key.
     """
 
     folder: Path
@@ -211,10 +242,19 @@ class Run:
     environment: Mapping[str, Any]
     checks: CheckReport
     status: Literal["complete"] = "complete"
+    folds: Sequence[Fold] = ()
+    test: Learning | None = None
 
     @property
     def artifact(self) -> Path:
-        """The folder to share: `adapter/`, or `model/` where every weight learned."""
+        """The folder to share: `adapter/`, or `model/` where every weight learned.
+
+        Raises:
+            UsageError: the run is a cross-validation, of which each fold has its own.
+        """
+        if self.folds:
+            message = f"'{self.folder}' is a cross-validation: each of its {len(self.folds)} folds has an artifact, in '{self.folds[0].folder}' and so on, and none is better than the others. Run the recipe without data.cross_validation for one to share."
+            raise UsageError(message)
         adapter = self.folder / "adapter"
         return adapter if adapter.is_dir() else self.folder / "model"
 
@@ -222,6 +262,9 @@ class Run:
         """Return the content of `report.json`."""
         values = dataclasses.asdict(self)
         del values["folder"]
+        for key in OF_FOLDS:  # there only where there are folds, and a test
+            if not values[key]:
+                del values[key]
         return {**_head(values.pop("status")), **values}
 
 

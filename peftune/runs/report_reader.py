@@ -13,6 +13,7 @@ from peftune.forgetting.results import Heads, ProbeResult, Quantization
 from peftune.forgetting.statistics import McNemar, Power
 from peftune.runs.report import (
     Cost,
+    Fold,
     Forgetting,
     Identity,
     PathPoint,
@@ -25,22 +26,28 @@ from peftune.tasks.learning import Learning
 
 def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
     """Build a run from the content of its `report.json`."""
-    learning, forgetting = values["learning"], values["forgetting"]
-    pairs = {metric: _pair(interval) for metric, interval in learning["ci95"].items()}
+    forgetting, test = values["forgetting"], values.get("test")
     probes = [_probe(probe) for probe in forgetting["probes"]]
     path = tuple(PathPoint(**point) for point in forgetting["path"])
     stages = tuple(_stage(stage) for stage in forgetting.get("stages", ()))
     return Run(
         folder=folder,
         run=_identity(values["run"]),
-        learning=Learning(**{**learning, "ci95": pairs}),
+        learning=_learning(values["learning"]),
         forgetting=Forgetting(**{**forgetting, "probes": probes, "path": path, "stages": stages}),
         cost=Cost(**values["cost"]),
         findings=[Finding(**finding) for finding in values["findings"]],
         environment=values["environment"],
         checks=report_from_json(values["checks"]),
         status=values["status"],
+        folds=[Fold(**fold) for fold in values.get("folds", ())],
+        test=None if test is None else _learning(test),
     )
+
+
+def _learning(values: Mapping[str, Any]) -> Learning:
+    pairs = {metric: _pair(interval) for metric, interval in values["ci95"].items()}
+    return Learning(**{**values, "ci95": pairs})
 
 
 def _identity(values: Mapping[str, Any]) -> Identity:

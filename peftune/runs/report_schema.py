@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from peftune.runs.environment import Environment, RunEnvironment
-from peftune.runs.report import SCHEMA_VERSION, Run, Unfinished
+from peftune.runs.report import OF_FOLDS, SCHEMA_VERSION, Run, Unfinished
 
 Schema = dict[str, Any]
 
@@ -36,7 +36,7 @@ _FREE_KEYS: dict[tuple[str, str], Schema] = {
 def report_json_schema() -> Schema:
     """Describe what a report holds: a finished run's numbers, or why there are none.
 
-    Every key is required, and no other is allowed; only mappings by label, metric, baseline or
+    Every key is required but those of a cross-validation, and no other is allowed; only mappings by label, metric, baseline or
     package are open.
     """
     definitions: Schema = {}
@@ -51,7 +51,8 @@ def report_json_schema() -> Schema:
         properties = definitions[name]["properties"]
         status = properties.pop("status")
         definitions[name]["properties"] = {**_head(), "status": status, **properties}
-        definitions[name]["required"] = list(definitions[name]["properties"])
+        required = [key for key in definitions[name]["properties"] if key not in OF_FOLDS]
+        definitions[name]["required"] = required
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "peftune report",

@@ -153,6 +153,8 @@ def rescale(
         task=task_record(point.learning, data=inputs.name) if point.learning else None,
         forgetting=probe_records(point.forgetting) or None,
         rescaled=Rescaled(alpha=alpha, shallow=shallow, head=head, from_sha256=opened.seal),
+        label_thresholds=opened.manifest.label_thresholds,
+        clean=opened.manifest.clean or (),
     )
 
 

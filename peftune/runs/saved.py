@@ -11,6 +11,7 @@ from torch import nn
 from peftune.artifacts.rounding import Rounding, round_weights
 from peftune.artifacts.save import save
 from peftune.bundled import is_bundled
+from peftune.data.clean import text_steps
 from peftune.data.row_sketch import RowSketch
 from peftune.data.task import Task
 from peftune.models.parts import is_whole_model
@@ -63,6 +64,7 @@ def save_artifact(
         forgetting=probe_records(forgetting),
         label_thresholds=thresholds,
         dtype="float32" if rounding is None else rounding.dtype,
+        clean=text_steps(recipe.data.clean),
     )
 
 

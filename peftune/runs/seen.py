@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peftune.artifacts.columns import cleaned_for
 from peftune.artifacts.manifest import Manifest
 from peftune.data.row_sketch import RowSketch
 from peftune.diagnosis import Finding, seen_rows
@@ -29,7 +30,9 @@ def seen_by(
         ArtifactError: the manifest holds something else in the place of a sketch.
     """
     trained_on, chosen_by = (_sketch(manifest.task, split) for split in ("train", "validation"))
-    found = seen_rows(texts, trained_on, chosen_by, what=what, consequence=consequence)
+    # What was sketched are texts as they were learned from, after cleaning.
+    read = cleaned_for(manifest, texts)
+    found = seen_rows(read, trained_on, chosen_by, what=what, consequence=consequence)
     if found is None:
         return []
     logger.warning("%s: %s %s", found.severity, found.message, found.advice)

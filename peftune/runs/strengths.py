@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from peftune.artifacts.columns import cleaned_for
 from peftune.artifacts.opened import Opened
 from peftune.data.labelled import read_labelled
 from peftune.data.rows import Rows
@@ -89,13 +91,14 @@ def read_strength_inputs(
     def rows_of(path: str | Path | None) -> Rows | None:
         if path is None:
             return None
-        return read_labelled(
+        rows = read_labelled(
             Path(path),
             names=manifest.labels,
             text=columns[0],
             label_column=columns[1],
             empty_text=empty_text,
         )
+        return dataclasses.replace(rows, texts=cleaned_for(manifest, rows.texts))
 
     name = Path(file).name if file is not None else ""
     return StrengthInputs(name, rows_of(file), rows_of(fit_file), read_probe_texts(probes))

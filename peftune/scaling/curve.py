@@ -17,7 +17,9 @@ from peftune.errors import UsageError
 from peftune.files.publish import make_writable
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
+from peftune.recipe.task import refuse_label_mismatch
 from peftune.runs.folder import write_json
+from peftune.runs.folds import refuse_folds
 from peftune.scaling.plot import plot_learning_curve
 from peftune.scaling.power_law import fit_power_law, gain_interval
 from peftune.scaling.results import LearningCurve, Size, answer_of
@@ -66,6 +68,7 @@ def learning_curve(
     _check(chosen, seeds)
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-learning-curve")
     task = load_task(chosen.data, chosen.task, with_test=False)
+    refuse_label_mismatch(chosen.task, task.labels, chosen.training)
     sizes = sizes_of(len(task.train), fractions, labels=len(set(task.train.labels)))
     make_writable(folder)
     trained = _trained(chosen, task, sizes, seeds, folder)
@@ -82,6 +85,7 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
     if recipe.stages:
         message = "A learning curve is one of the recipe's own task. Run its stages first, and begin as their artifact: model.init_from in the place of stages."
         raise UsageError(message)
+    refuse_folds(recipe, "A learning curve")
     if not seeds or len(set(seeds)) < len(seeds):
         message = f"A learning curve needs seeds, each once (got {', '.join(map(str, seeds)) or 'none'})."
         raise UsageError(message)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftune.artifacts.classifier import Classifier, Text, whole_texts
+from peftune.artifacts.columns import cleaned_for
 from peftune.errors import UsageError, suggestion
 from peftune.models.batches import MOST_ROWS, padded, plan_batches
 from peftune.models.parts import evaluating
@@ -163,7 +164,11 @@ class ClassifierSet(Mapping[str, Classifier]):
     ) -> list[Logits]:
         """Score each text by its own adapter; those that mix share their passes."""
         tokenizer = next(iter(self.classifiers.values())).tokenizer
-        whole = encode_texts(tokenizer, list(texts), max_length=None)
+        cleaned = [
+            cleaned_for(self.classifiers[name].manifest, [text])[0]
+            for text, name in zip(texts, adapters, strict=True)
+        ]
+        whole = encode_texts(tokenizer, cleaned, max_length=None)
         encoded = [
             ids[: self.classifiers[name].max_length]
             for ids, name in zip(whole, adapters, strict=True)

@@ -71,6 +71,7 @@ class Contents:
         task_name: what was learned.
         labels: label names in the order of their ids.
         max_length: longest text in tokens.
+        clean: steps that change a text before it is read.
         precision: how the base was held in training.
         scores: what it scored, with the keys of a report's `learning`.
         forgetting: what probes measured.
@@ -90,6 +91,7 @@ class Contents:
     task_name: str | None
     labels: tuple[str, ...] | None
     max_length: int | None
+    clean: tuple[str, ...]
     precision: str | None
     scores: Mapping[str, Any] | None
     forgetting: tuple[Mapping[str, Any], ...]
@@ -164,6 +166,7 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "task_name": manifest.task_name,
         "labels": tuple(manifest.labels),
         "max_length": manifest.max_length,
+        "clean": tuple(manifest.clean or ()),
         "precision": manifest.precision,
         "scores": values["task"],
         "forgetting": tuple(values["forgetting"] or ()),
@@ -192,6 +195,7 @@ def _of_plain(raw: RawArtifact) -> dict[str, Any]:
         "task_name": None,
         "labels": None,
         "max_length": None,
+        "clean": (),
         "precision": None,
         "scores": None,
         "forgetting": (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from huggingface_hub import ModelCardData
 
+from peftune.artifacts.card_usage import how_to_clean
 from peftune.artifacts.manifest import Manifest
 from peftune.artifacts.opened import Opened
 from peftune.sharing.merged import Merged
@@ -39,6 +40,8 @@ def merged_card(opened: Opened, merged: Merged) -> str:
         tags=["peftune", strategy, "merged"],
     )
     use = _CONTINUE if merged.lm else _CLASSIFY.format(max_length=manifest.max_length)
+    if manifest.clean and not merged.lm:
+        use = f"{how_to_clean(manifest.clean)}\n\n{use}"
     return "\n".join(
         [
             "---",

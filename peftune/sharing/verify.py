@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftune.artifacts.behaviour import Rows, largest_difference, replay, scale_of
-from peftune.artifacts.columns import columns_of
+from peftune.artifacts.columns import cleaned_for, columns_of
 from peftune.artifacts.manifest import Manifest, Precision
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.data.texts import read_texts
@@ -118,7 +118,7 @@ def _read_rows(file: Path, opened: Opened, text_column: str | None) -> Sequence[
     if not len(rows):
         message = f"'{file}' has no rows. Name a file with texts."
         raise UsageError(message)
-    return rows
+    return cleaned_for(manifest, rows)
 
 
 def _make(

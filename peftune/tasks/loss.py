@@ -1,9 +1,9 @@
-"""Losses that transformers' own classifier lacks: weighted, and with labels that are not known."""
+"""Losses that transformers' own classifier lacks: weighted, smoothed, with labels not known."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,12 @@ LossFunction = Callable[..., torch.Tensor]
 
 
 def loss_of(
-    kind: TaskName, labels: Labels, *, classes: int, weights: str | None
+    kind: TaskName,
+    labels: Labels,
+    *,
+    classes: int,
+    weights: Literal["balanced"] | Sequence[float] | None,
+    smoothing: float = 0.0,
 ) -> LossFunction | None:
     """Return the loss of a task where the model's own does not do.
 
@@ -26,18 +31,46 @@ def loss_of(
         kind: what the labels are.
         labels: those of the training rows.
         classes: how many labels there are.
-        weights: `balanced`: a rare label counts as much as a common one; None: each row the same.
+        weights: `balanced`: a rare label counts as much as a common one; or one a label; None: each
+            row the same.
+        smoothing: share of each target that is spread evenly over all labels.
 
     Returns:
         A function for `compute_loss_func`, or None where the model's own loss is the right one:
         cross-entropy without weights, and squared error.
     """
     if kind == "multi-label":
-        cells = np.asarray(labels, np.float64)
-        return _MaskedBinaryLoss(positive_weights(cells) if weights else None)
-    if kind == "single-label" and weights:
-        return _WeightedLoss(class_weights(labels, classes))
+        return _MaskedBinaryLoss(_positive(weights, np.asarray(labels, np.float64)))
+    if kind == "single-label" and (weights is not None or smoothing):
+        return ClassLoss(_weights_of_classes(weights, labels, classes), smoothing=smoothing)
     return None
+
+
+def given_weights(
+    weights: Literal["balanced"] | Mapping[str, float] | None, names: Sequence[str]
+) -> Literal["balanced"] | tuple[float, ...] | None:
+    """Put the weights that a recipe gives by name in the order of the labels; 1 for the others."""
+    if weights is None or isinstance(weights, str):
+        return weights
+    return tuple(float(weights.get(name, 1.0)) for name in names)
+
+
+def _weights_of_classes(
+    weights: Literal["balanced"] | Sequence[float] | None, labels: Labels, classes: int
+) -> torch.Tensor | None:
+    if weights is None:
+        return None
+    return class_weights(labels, classes) if isinstance(weights, str) else scaled(weights, labels)
+
+
+def _positive(
+    weights: Literal["balanced"] | Sequence[float] | None, cells: np.ndarray[Any, Any]
+) -> torch.Tensor | None:
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        return positive_weights(cells)
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def class_weights(labels: Labels, classes: int) -> torch.Tensor:
@@ -52,6 +85,16 @@ def class_weights(labels: Labels, classes: int) -> torch.Tensor:
     return torch.tensor(weights, dtype=torch.float32)
 
 
+def scaled(weights: Sequence[float], labels: Labels) -> torch.Tensor:
+    """Scale weights of classes to 1 on average over the rows, (classes,), float32.
+
+    So they say how much a class counts beside another, and leave the size of a step alone.
+    """
+    given = np.asarray(weights, np.float64)
+    mean = given[np.asarray(labels, np.int64)].mean()
+    return torch.tensor(given / mean, dtype=torch.float32)
+
+
 def positive_weights(cells: np.ndarray[Any, Any]) -> torch.Tensor:
     """Return known negatives / known positives of each label, (labels,), float32; 1 without either."""
     positive, negative = (cells == 1).sum(axis=0), (cells == 0).sum(axis=0)
@@ -60,14 +103,24 @@ def positive_weights(cells: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.tensor(weights, dtype=torch.float32)
 
 
-class _WeightedLoss:
-    """Cross-entropy in which each class has its weight, divided by rows and not by weights.
+class ClassLoss:
+    """Cross-entropy with a weight for each class and smoothed targets, divided by rows.
 
-    So the gradient of a step does not depend on how its rows are split into batches.
+    By rows and not by weights, so the gradient of a step does not depend on how its rows are split
+    into batches. Smoothed targets are weighted as `torch.nn.CrossEntropyLoss` weighs them: each
+    class's share by the weight of that class.
+
+    Args:
+        weights: one a class, float32; None: each the same.
+        smoothing: share of each target that is spread evenly over all classes.
     """
 
-    def __init__(self, weights: torch.Tensor) -> None:
-        self._weights = weights
+    def __init__(self, weights: torch.Tensor | None, *, smoothing: float = 0.0) -> None:
+        self._weights, self._smoothing = weights, smoothing
+
+    def unsmoothed(self) -> ClassLoss:
+        """Return the same loss of the labels as they are."""
+        return ClassLoss(self._weights)
 
     def __call__(
         self,
@@ -75,9 +128,15 @@ class _WeightedLoss:
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
+        """Compute the loss of a batch: its part of the mean over the rows of the step."""
         logits = outputs["logits"].float()
-        weights = self._weights.to(logits.device)[labels]
-        losses = functional.cross_entropy(logits, labels, reduction="none") * weights
+        losses = functional.cross_entropy(
+            logits,
+            labels,
+            weight=None if self._weights is None else self._weights.to(logits.device),
+            reduction="none",
+            label_smoothing=self._smoothing,
+        )
         return losses.sum() / _items(num_items_in_batch, len(labels))
 
 

@@ -14,6 +14,7 @@ from sklearn.metrics import (
     accuracy_score,
     f1_score,
     log_loss,
+    matthews_corrcoef,
     recall_score,
     roc_auc_score,
 )
@@ -23,7 +24,7 @@ from peftune.forgetting.intervals import Interval
 
 
 class SequenceClassificationMetrics(evaluate.Metric):
-    """Accuracy, F1, ROC-AUC and log loss of a single-label classifier.
+    """Accuracy, F1, Matthews correlation, ROC-AUC and log loss of a single-label classifier.
 
     A subclass of `evaluate.Metric` that needs no network, unlike `evaluate.load`; computed by
     scikit-learn. `predictions` are logits, (rows, labels); `references` are label ids.
@@ -35,7 +36,7 @@ class SequenceClassificationMetrics(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Accuracy, F1, ROC-AUC and log loss of a single-label classifier.",
+            description="Accuracy, F1, Matthews correlation, ROC-AUC and log loss of a single-label classifier.",
             citation="",
             inputs_description="predictions: logits, (rows, labels); references: label ids, (rows,).",
             features=datasets.Features(
@@ -58,6 +59,8 @@ class SequenceClassificationMetrics(evaluate.Metric):
             "macro_f1": _f1(labels, predicted, classes, "macro"),
             "weighted_f1": _f1(labels, predicted, classes, "weighted"),
             "micro_f1": _f1(labels, predicted, classes, "micro"),
+            **_binary_f1(labels, predicted, classes),
+            "mcc": _mcc(labels, predicted),
             "roc_auc": _roc_auc(labels, probabilities, classes),
             "log_loss": float(log_loss(labels, probabilities, labels=classes)),
         }
@@ -73,8 +76,8 @@ def class_metrics(
         labels: label ids, (rows,).
 
     Returns:
-        Metrics by name; `roc_auc` is None where a class has no rows. Higher is better except for
-        `log_loss` (nats).
+        Metrics by name; `roc_auc` is None where a class has no rows, and `binary_f1`, the F1 of the
+        second label, is there for two labels alone. Higher is better except for `log_loss` (nats).
 
     Raises:
         TrainingError: a logit is not finite.
@@ -136,6 +139,22 @@ def _balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any]) -> float:
 
 def _f1(labels: NDArray[Any], predicted: NDArray[Any], classes: list[int], average: str) -> float:
     return float(f1_score(labels, predicted, labels=classes, average=average, zero_division=0))
+
+
+def _mcc(labels: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """Correlate truth and prediction; 0 where either is constant, of which scikit-learn may warn."""
+    if min(len(np.unique(labels)), len(np.unique(predicted))) < 2:  # noqa: PLR2004 - constant
+        return 0.0
+    return float(matthews_corrcoef(labels, predicted))
+
+
+def _binary_f1(
+    labels: NDArray[Any], predicted: NDArray[Any], classes: list[int]
+) -> dict[str, float]:
+    """Score the second of two labels, scikit-learn's `pos_label=1`; more have no positive one."""
+    if len(classes) != 2:  # noqa: PLR2004 - a positive and a negative label
+        return {}
+    return {"binary_f1": float(f1_score(labels, predicted, pos_label=1, zero_division=0))}
 
 
 def _roc_auc(

@@ -24,10 +24,11 @@ from peftune.lean.maps import Computing
 from peftune.lean.training import lean_training
 from peftune.models.memory import release_mapped
 from peftune.models.prepare import preparation_of
+from peftune.recipe.task import refuse_label_mismatch
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import stream_seed
-from peftune.tasks.loss import loss_of
+from peftune.tasks.loss import ClassLoss, given_weights, loss_of
 from peftune.tasks.thresholds import fixed_thresholds
 from peftune.training.arguments import training_arguments
 from peftune.training.checkpoints import latest_whole
@@ -186,11 +187,20 @@ def _result(
 
 
 def _objective(task: Task, section: TrainingSection) -> Objective:
+    refuse_label_mismatch(task.kind, task.labels, section)
     count = len(task.labels)
+    loss = loss_of(
+        task.kind,
+        task.train.labels,
+        classes=count,
+        weights=given_weights(section.class_weights, task.labels),
+        smoothing=section.label_smoothing_factor,
+    )
     return Objective(
         kind=task.kind,
         thresholds=fixed_thresholds(section.label_threshold, count),
-        loss=loss_of(task.kind, task.train.labels, classes=count, weights=section.class_weights),
+        loss=loss,
+        evaluation_loss=loss.unsmoothed() if isinstance(loss, ClassLoss) else None,
     )
 
 

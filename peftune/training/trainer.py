@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from peftune.data.token_rows import TokenRows
 from peftune.data.tokens import padding_collator
+from peftune.errors import TrainingError
 from peftune.progress import stage
 from peftune.recipe.task import TaskName
 from peftune.regularizers import Regularizer
@@ -63,11 +64,13 @@ class Objective:
         kind: what the labels are.
         thresholds: multi-label: probability from which a label is said in evaluations.
         loss: in the place of the model's own.
+        evaluation_loss: in the place of `loss` where the model is evaluated; None: the same.
     """
 
     kind: TaskName = "single-label"
     thresholds: Sequence[float] | None = None
     loss: LossFunction | None = None
+    evaluation_loss: LossFunction | None = None
 
 
 class ClassifierTrainer(RegularizedTrainer):
@@ -118,6 +121,7 @@ class ClassifierTrainer(RegularizedTrainer):
             compute_metrics=metrics_for_trainer(goal.kind, goal.thresholds),
             compute_loss_func=goal.loss,
         )
+        self._evaluation_loss = goal.evaluation_loss
         self.run_identity = run_identity
         self._order_seed = args.seed if args.data_seed is None else args.data_seed
         self.order = HashedOrder(self.data_collator)
@@ -173,6 +177,7 @@ class ClassifierTrainer(RegularizedTrainer):
             with stage("evaluating", unit="batches", bar=False):
                 self._sample_scores = self._scores_of_train_sample()
                 metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+            _refuse_undefined(self.args.metric_for_best_model, metrics)
             report_forgetting(self, metrics)
             return metrics
         finally:
@@ -202,6 +207,30 @@ class ClassifierTrainer(RegularizedTrainer):
         )
         return scores
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401 - Trainer's signature
+        """Compute the loss as Trainer does; an evaluation has its own, of labels as they are.
+
+        Trainer's own smoothing is in its evaluation loss too, which then compares with no other.
+        """
+        learned_by = self.compute_loss_func
+        if self._evaluation_loss is not None and not model.training:
+            self.compute_loss_func = self._evaluation_loss
+        try:
+            return super().compute_loss(
+                model,
+                inputs,
+                return_outputs=return_outputs,
+                num_items_in_batch=num_items_in_batch,
+            )
+        finally:
+            self.compute_loss_func = learned_by
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""
         if not self.keep_checkpoints:
@@ -214,3 +243,14 @@ class ClassifierTrainer(RegularizedTrainer):
                 self.run_identity,
             )
         self.seconds_aside += time.perf_counter() - started
+
+
+def _refuse_undefined(metric: str | None, metrics: Mapping[str, float]) -> None:
+    """Refuse to choose a checkpoint by a metric that these rows do not have.
+
+    Raises:
+        TrainingError: it is not among the metrics.
+    """
+    if metric is not None and metric not in metrics:
+        message = f"training.metric_for_best_model: {metric.removeprefix('eval_')} is not defined on the validation rows: a label has no rows there, or all predictions are equal. Choose another metric, or hold out more rows."
+        raise TrainingError(message)

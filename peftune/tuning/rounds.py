@@ -20,6 +20,7 @@ from peftune.models.fingerprint import base_fingerprint, find_sound_base
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.resolve import tuned_metric
 from peftune.recipe.space import LEARNING_RATE, Space, space_of, value_at, with_parameters
+from peftune.recipe.task import refuse_label_mismatch
 from peftune.recipe.tune import TuneSection
 from peftune.tasks.judge import LOWER_IS_BETTER
 from peftune.tuning import results
@@ -114,6 +115,7 @@ def run_rounds(
     model = recipe.model
     source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     task = load_task(recipe.data, recipe.task, with_test=False)
+    refuse_label_mismatch(recipe.task, task.labels, recipe.training)
     identity = _identity(recipe, task, base_fingerprint(source.folder), overrides)
     with quiet_optuna(), Interrupts() as interrupts:
         storage = open_storage(folder)

@@ -71,6 +71,7 @@ _VALUES: dict[str, tuple[object, ...]] = {
     "precision": ("float8", "int8", "", 32, None),
     "dtype": ("bfloat16", "float16", "int8", "os.system", "", None, 1),
     "files": ([], {}, None, {WEIGHTS: 1}),
+    "clean": ([], None, "replace-urls", ["drop-leaked"], ["os.system"], ["replace-urls", "replace-urls"], [1], {"replace-urls": 1}),
 }  # fmt: skip
 _KEYS: dict[str, Damage] = {
     **{f"no {key}": _without(key) for key in REQUIRED},

@@ -67,6 +67,8 @@ def _facts(found: Contents) -> Iterator[tuple[str, str]]:
     if found.labels is not None:
         yield "task", f"{found.task_name}: {', '.join(found.labels)}".rstrip(": ")
         yield "longest text", f"{found.max_length} tokens"
+    if found.clean:
+        yield "texts are cleaned by", ", ".join(found.clean)
     yield from _measured(found)
     if found.provenance is not None:
         origin = found.provenance
