@@ -306,7 +306,7 @@ def check_refused(action: Callable[[], object], kind: type[PeftuneError], messag
 CHANGED = (
     "Frozen weights of the base 'tiny' have changed since the model was prepared, so its "
     "forgetting cannot be measured. Train only what has requires_grad, and merge nothing before "
-    "measuring."
+    "measuring or saving."
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,7 @@ from transformers import PreTrainedModel
 
 import peftune
 from peftune.errors import GuardError
+from peftune.kernels.products import Packed, lays_out
 from peftune.lean import maps
 from peftune.lean import trunk as trunks
 from peftune.lean.held import held_in_bfloat16
@@ -142,6 +145,7 @@ def test_weights_are_laid_out_where_that_gains(base: str, monkeypatch: pytest.Mo
     """Not for a few tokens, not for many where MKL is as fast, and not without the memory."""
     model = prepared(base, STRATEGIES["lora"])
     monkeypatch.setattr(maps, "has_onednn", lambda: True)
+    monkeypatch.setattr(maps, "lays_out", lambda _: True)
 
     def packs(tokens: float, *, bf16: bool = False) -> bool:
         return Computing.of(model, bf16=bf16, tokens=tokens).pack
@@ -152,8 +156,27 @@ def test_weights_are_laid_out_where_that_gains(base: str, monkeypatch: pytest.Mo
         assert [packs(400), packs(400, bf16=True)] == [not mkl, True]
         assert Computing.of(model, bf16=False, tokens=400).pack_codes
     little = SimpleNamespace(available=2**20)
-    monkeypatch.setattr(maps, "psutil", SimpleNamespace(virtual_memory=lambda: little))
-    assert not packs(48)
+    with monkeypatch.context() as patch:
+        patch.setattr(maps, "psutil", SimpleNamespace(virtual_memory=lambda: little))
+        assert not packs(48)
+    monkeypatch.setattr(maps, "lays_out", lambda dtype: dtype != torch.bfloat16)
+    assert [packs(48), packs(48, bf16=True)] == [True, False]
+
+
+@contextlib.contextmanager
+def given(weight: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Let a weight be looked at."""
+    yield weight
+
+
+def test_what_is_laid_out_is_multiplied_on_this_processor() -> None:
+    """In each type that is said to be; of bfloat16 not every processor lays weights out."""
+    weight = torch.randn(64, 32)
+    for dtype in (torch.float32, torch.bfloat16):
+        if lays_out(dtype):
+            packed = Packed(functools.partial(given, weight.to(dtype)), tokens=48)
+            assert packed.forward(torch.ones(48, 64, dtype=dtype), None).dtype == dtype
+            assert packed.backward(torch.ones(48, 32, dtype=dtype)).dtype == dtype
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "lora-8bit", "dora", "another package's"])

@@ -113,6 +113,26 @@ def check_behaviour(
     Raises:
         ArtifactError: the model does not behave as it did.
     """
+    if not reproduces(model, tokenizer, recorded, max_length=max_length, task=task):
+        message = (
+            f"'{source}' does not reproduce the logits recorded when it was saved; its tensors and its manifest "
+            "do not belong together, or library versions differ in what they compute. It is not loaded."
+        )
+        raise ArtifactError(message)
+
+
+def reproduces(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    recorded: Behaviour,
+    *,
+    max_length: int,
+    task: TaskName,
+) -> bool:
+    """Say whether a model gives two recorded texts, as one padded batch, the logits that they have alone.
+
+    Every load asks it, and every save asks it first. The arguments are those of `check_behaviour`.
+    """
     precision = precision_of(model)
     chosen = _two_short(tokenizer, recorded.texts, max_length=max_length)
     expected = [recorded.logits[precision][index] for index in chosen]
@@ -126,12 +146,7 @@ def check_behaviour(
             task=task,
             batch_size=len(chosen),
         )
-    if not largest_difference(expected, actual) <= LOAD_TOLERANCES[precision] * scale_of(expected):
-        message = (
-            f"'{source}' does not reproduce the logits recorded when it was saved; its tensors and its manifest "
-            "do not belong together, or library versions differ in what they compute. It is not loaded."
-        )
-        raise ArtifactError(message)
+    return largest_difference(expected, actual) <= LOAD_TOLERANCES[precision] * scale_of(expected)
 
 
 def largest_difference(expected: Sequence[Numbers], actual: Sequence[Numbers]) -> float:

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import nn
 
 from peftune._version import __version__
-from peftune.artifacts.behaviour import precision_of, record_behaviour
+from peftune.artifacts.behaviour import precision_of, record_behaviour, reproduces
 from peftune.artifacts.card import model_card
 from peftune.artifacts.manifest import (
     CARD,
@@ -31,12 +31,24 @@ from peftune.artifacts.peft_config import peft_config, written
 from peftune.artifacts.plain_checkpoint import keep_plain
 from peftune.artifacts.rounding import weights_as_stored
 from peftune.artifacts.tensors import adapter_tensors, check_against_peft
-from peftune.errors import OutputFolderError, TrainingError, UsageError, suggestion
+from peftune.errors import (
+    GuardError,
+    OutputFolderError,
+    TrainingError,
+    UsageError,
+    suggestion,
+)
 from peftune.files.publish import published, write_file
 from peftune.models.effective import write_trunk
 from peftune.models.merged import write_classifier
-from peftune.models.parts import is_whole_model, trunk_of, unwrapped
-from peftune.models.prepare import Preparation, Start, preparation_of
+from peftune.models.parts import (
+    is_whole_model,
+    trainable_parameters,
+    trunk_of,
+    unwrapped,
+    without_container,
+)
+from peftune.models.prepare import Preparation, Start, preparation_of, refuse_changed_base
 from peftune.models.tokenizer import tokenizer_sha256
 from peftune.progress import working
 from peftune.recipe.data import TextStep
@@ -64,7 +76,8 @@ def save(
     learned, the folder is a plain transformers checkpoint with the same manifest and card.
 
     Args:
-        model: from `peftune.prepare`, trained by anyone.
+        model: from `peftune.prepare`, trained by anyone, in any precision. What is recorded of it is
+            what it computes in float32.
         folder: where to; an older artifact there is replaced, anything else is refused.
         task: scores to record, with the keys of the report's `learning`.
         forgetting: probe results to record.
@@ -83,13 +96,17 @@ def save(
         UsageError: the model was not made by `peftune.prepare`, bfloat16 is asked for without
             labels or texts to see its effect on, or there is no such step of cleaning.
         TrainingError: a weight is not finite.
+        GuardError: no load would give what the model gives: a frozen weight has changed, a weight
+            is of another type than it was prepared in, or its logits depend on the batch.
         OutputFolderError: the folder holds something else.
     """
     target = Path(folder)
+    model = without_container(model)
     preparation = preparation_of(model)
     _refuse_other_steps(clean)
     _refuse_other_content(target)
     _refuse_not_finite(adapter_tensors(model))
+    _refuse_other_weights(model, preparation)
     as_stored = weights_as_stored(model, dtype, validation_texts, thresholds=label_thresholds)
     with as_stored as stored, published(target) as staging:
         kind: Kind = "model" if is_whole_model(model) else "adapter"
@@ -118,6 +135,7 @@ def save(
             label_thresholds=label_thresholds,
             clean=clean,
         )
+        _refuse_not_reproduced(model, preparation, manifest)
         write_manifest(manifest, staging)
     return target
 
@@ -225,3 +243,27 @@ def _refuse_not_finite(tensors: Mapping[str, torch.Tensor]) -> None:
         if not bool(torch.isfinite(tensor).all()):
             message = f"The weight '{name}' holds values that are not finite: training has diverged, and nothing is saved. Lower the learning rate."
             raise TrainingError(message)
+
+
+def _refuse_other_weights(model: nn.Module, preparation: Preparation) -> None:
+    """Refuse a model that no load makes again: from its base, and what learned in the type it had."""
+    for name, weight in trainable_parameters(model).items():
+        prepared = preparation.before[name].dtype if name in preparation.before else weight.dtype
+        if weight.dtype != prepared:
+            was, now = (str(dtype).removeprefix("torch.") for dtype in (prepared, weight.dtype))
+            message = f"The weight '{name}' is {now} and was prepared in {was}, so no load would give what this model gives; nothing is saved. Train with bf16=True or fp16=True, which leave the weights as they are, and without bf16_full_eval, fp16_full_eval, half() or to(dtype)."
+            raise GuardError(message)
+    refuse_changed_base(model, "no load would give what this model gives, and nothing is saved")
+
+
+def _refuse_not_reproduced(model: nn.Module, preparation: Preparation, manifest: Manifest) -> None:
+    """Ask the model first what every load asks."""
+    if not reproduces(
+        model,
+        preparation.tokenizer,
+        manifest.behaviour,
+        max_length=preparation.max_length,
+        task=preparation.task,
+    ):
+        message = f"What the strategy '{preparation.strategy.name}' made gives two texts other logits in one padded batch than alone, so every load would refuse it; nothing is saved. Choose a strategy whose logits do not depend on padding."
+        raise GuardError(message)

@@ -34,6 +34,15 @@ def has_onednn() -> bool:
 
 
 @functools.cache
+def lays_out(dtype: torch.dtype) -> bool:
+    """Say whether oneDNN lays out weights of a type on this processor; bfloat16 takes AVX-512 or newer."""
+    if dtype != torch.bfloat16 or not has_onednn():
+        return has_onednn()
+    found: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - what torch.compile calls
+    return found
+
+
+@functools.cache
 def mkl_is_fast() -> bool:
     """Say whether what torch asks on this CPU is MKL, and the CPU is Intel's, for which that is made."""
     return torch.backends.mkl.is_available() and is_intels()

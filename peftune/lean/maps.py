@@ -15,9 +15,17 @@ from transformers.pytorch_utils import Conv1D
 
 from peftune.kernels.linear import adapted_linear, frozen_linear, learning_linear
 from peftune.kernels.noise import Noise
-from peftune.kernels.products import Int8, Packed, Plain, Product, has_onednn, mkl_is_fast
+from peftune.kernels.products import (
+    Int8,
+    Packed,
+    Plain,
+    Product,
+    has_onednn,
+    lays_out,
+    mkl_is_fast,
+)
 from peftune.kernels.rooms import Rooms
-from peftune.models.low_rank import is_int8, plain_lora, switched_off, update_of
+from peftune.models.low_rank import is_int8, plain_lora, scale_of, switched_off, update_of
 from peftune.models.memory import release_mapped
 from peftune.models.parts import trunk_of
 
@@ -67,6 +75,7 @@ class Computing:
         may_pack = (
             device.type == "cpu"
             and has_onednn()
+            and lays_out(dtype)
             and tokens >= _WORTH_PACKING
             and copies < psutil.virtual_memory().available / 8
         )
@@ -172,8 +181,7 @@ def _product(base: Any, computing: Computing) -> Product:  # noqa: ANN401 - a mo
     if is_int8(base):
         codes = functools.partial(_codes, base, computing)
         way_back = Packed(codes, tokens=tokens) if computing.pack_codes else None
-        scale = base.state.SCB if base.weight.SCB is None else base.weight.SCB
-        return Int8(base.weight.data, scale.float() / 127.0, way_back)
+        return Int8(base.weight.data, scale_of(base).float() / 127.0, way_back)
     values = functools.partial(_values, base, computing)
     if computing.pack:
         return Packed(values, tokens=tokens)

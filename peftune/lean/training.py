@@ -20,7 +20,7 @@ from peftune.kernels.rooms import Rooms
 from peftune.lean.maps import Computing
 from peftune.lean.trunk import LeanTrunk, why_not
 from peftune.models.low_rank import is_int8
-from peftune.models.parts import trunk_of, unwrapped
+from peftune.models.parts import computes_in_float32, trunk_of, unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,8 @@ def _lean_forward(inner: Any, trunk: LeanTrunk) -> Callable[..., Any]:  # noqa: 
         given = {name for name, value in kwargs.items() if value is not None}
         tokens = kwargs.get("input_ids")
         if args or tokens is None or not given <= _TAKEN | {"return_dict"}:
+            return own(*args, **kwargs)
+        if computes_in_float32() and trunk.dtype != torch.float32:
             return own(*args, **kwargs)
         # Trainer switches the recomputing of activations on when it begins.
         recomputes = trunk_of(inner).gradient_checkpointing

@@ -53,6 +53,11 @@ class LeanTrunk:
         self._blocks = [_Block(block, computing, dropout=dropout) for block in trunk.h]
         self._last_norm = _Norm(trunk.ln_f, self._stream)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that its products are computed in."""
+        return self._computing.dtype
+
     def __call__(
         self, tokens: torch.Tensor, last: torch.Tensor | None, noise: Noise | None
     ) -> torch.Tensor:

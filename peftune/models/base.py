@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -24,6 +23,7 @@ from peftune.files.strict_json import refuse_hidden
 from peftune.kernels.vector_functions import settle_vector_functions
 from peftune.models.checkpoint import refuse_made_up
 from peftune.models.fingerprint import base_fingerprint
+from peftune.models.low_rank import keep_weights
 from peftune.models.source import BaseSource
 from peftune.recipe.task import TaskName
 from peftune.seeds import stream_seed
@@ -104,8 +104,7 @@ def load_classifier(
     # The forward's **kwargs make Trainer believe that the model divides its loss by the number of
     # items in the whole batch; it does not (huggingface/transformers#47688).
     model.accepts_loss_kwargs = False  # type: ignore[assignment]
-    if getattr(model, "is_quantized", False):
-        _silence_cast_warnings()
+    keep_weights(model)
     model.eval()
     return model
 
@@ -139,7 +138,9 @@ def bare_model(
         model = load_classifier(
             source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, kind=task
         )
-        return strategy.prepare(model).eval()
+        prepared = strategy.prepare(model)
+        keep_weights(prepared)
+        return prepared.eval()
 
 
 def listed_labels(labels: object) -> tuple[str, ...]:
@@ -274,8 +275,3 @@ def hidden_load_report() -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
         if bars:
             transformers.logging.enable_progress_bar()
-
-
-def _silence_cast_warnings() -> None:
-    """Bitsandbytes warns at every call that it casts to float16; that is how int8 works."""
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

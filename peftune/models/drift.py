@@ -47,8 +47,9 @@ def squared_drift(
         if id(weight) in counted or id(weight) in head:
             continue
         change = (weight - before[name]).float().square()
-        factor = 1.0 if importance is None else _importance(importance, inside.get(id(weight)))
-        terms.append((change * factor).sum())
+        if importance is not None:
+            change = change * _importance(importance, inside.get(id(weight))).to(change.device)
+        terms.append(change.sum())
     if not terms:
         message = "No weight but the head learns, so there is no drift from the base to hold down. Remove the regularizer, or choose another strategy."
         raise UsageError(message)
@@ -83,7 +84,8 @@ def _low_rank_terms(
             else:
                 # GPT-2's Conv1D holds its weight as (inputs, outputs), and so do its embeddings.
                 update = scale * (up @ down).T
-                yield (update.square() * _importance(importance, f"{name}.weight")).sum()
+                factor = _importance(importance, f"{name}.weight").to(update.device)
+                yield (update.square() * factor).sum()
 
 
 def _importance(importance: Mapping[str, torch.Tensor], name: str | None) -> torch.Tensor:

@@ -13,13 +13,28 @@ from peftune.kernels.linear import LowRank
 
 
 def is_int8(module: nn.Module) -> bool:
-    """Say whether a module is bitsandbytes' linear map with frozen int8 codes."""
+    """Say whether a module is bitsandbytes' linear map with frozen int8 codes, or ours of it."""
     kind = type(module)
     return (
         kind.__name__ == "Linear8bitLt"
-        and kind.__module__.startswith("bitsandbytes.")
+        and kind.__module__ in {"bitsandbytes.nn.modules", "peftune.models.quantized"}
         and module.weight.dtype == torch.int8
     )
+
+
+def keep_weights(model: nn.Module) -> None:
+    """Let no pass through bitsandbytes' maps of a model change what they hold, if it has any."""
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__}
+    if any(kind.__module__.startswith("bitsandbytes.") for kind in kinds):
+        from peftune.models import quantized
+
+        quantized.keep_weights(model)
+
+
+def scale_of(module: Any) -> torch.Tensor:  # noqa: ANN401 - an int8 map
+    """Return what 127 of an int8 map's codes are worth, (outputs,): no parameter holds it."""
+    scale: torch.Tensor = module.state.SCB if module.weight.SCB is None else module.weight.SCB
+    return scale
 
 
 def plain_lora(module: nn.Module) -> str | None:

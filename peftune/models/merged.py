@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peftune.errors import UsageError
 from peftune.models.base import hidden_load_report
-from peftune.models.parts import unwrapped
+from peftune.models.parts import in_float32, unwrapped
 from peftune.models.prepare import preparation_of
 
 _IN_FRONT = "it learns virtual tokens in front of every text, which are no weights of a base"
@@ -96,7 +96,8 @@ def _merged_by_peft(model: PeftModel, strategy: str) -> nn.Module:
     if reason := _reason_against(model):
         raise UsageError(_not_mergeable(strategy, reason))
     try:
-        merged: nn.Module = model.merge_and_unload(safe_merge=True)
+        with in_float32(model):
+            merged: nn.Module = model.merge_and_unload(safe_merge=True)
     except (NotImplementedError, ValueError, AttributeError) as error:
         reason = f"PEFT does not merge {_method(model)}"
         raise UsageError(_not_mergeable(strategy, reason)) from error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -18,6 +21,14 @@ def unwrapped(model: nn.Module) -> PreTrainedModel:
         message = f"expected a transformers model, got {type(inner).__name__}"
         raise TypeError(message)
     return inner
+
+
+def without_container(model: nn.Module) -> nn.Module:
+    """Return the model inside what trains it: torch.compile, or a wrapper for several processes."""
+    inner = getattr(model, "_orig_mod", model)
+    if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        inner = inner.module
+    return model if inner is model else without_container(inner)
 
 
 def trunk_of(model: nn.Module) -> GPT2Model:
@@ -73,8 +84,78 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+_IN_FLOAT32: ContextVar[bool] = ContextVar("in_float32", default=False)
+
+
+def computes_in_float32() -> bool:
+    """Say whether a model is being read, so that a forward in another type must step aside."""
+    return _IN_FLOAT32.get()
+
+
+@contextlib.contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Let a model compute in the type of its weights inside, whoever asks for another one.
+
+    That may be a `torch.autocast` around the reading, or a wrapper around the model's forward:
+    accelerate leaves one on a model that Trainer trained with `bf16=True`. Autocast is therefore
+    off around the model, and again inside whatever is wrapped around it.
+
+    Args:
+        model: any model around a GPT-2 trunk; it is as it was afterwards.
+    """
+    device = next(model.parameters()).device.type
+    # A model without wrappers is not touched: several threads may read it.
+    parts = list(_computing_parts(model)) if _has_wrapper(model) else []
+    before = [vars(part).get("forward") for part in parts]
+    token = _IN_FLOAT32.set(True)
+    try:
+        for part in parts:
+            vars(part)["forward"] = _without_autocast(part.forward, device)
+        with autocast_off(device):
+            yield
+    finally:
+        _IN_FLOAT32.reset(token)
+        for part, own in zip(parts, before, strict=True):
+            vars(part).pop("forward")
+            if own is not None:
+                vars(part)["forward"] = own
+
+
+def autocast_off(device: str) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which a kind of device computes in the types of its arguments."""
+    if not torch.amp.is_autocast_available(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+def _has_wrapper(model: nn.Module) -> bool:
+    """Say whether a forward was put on a model itself, in the place of its class's."""
+    whole = (PreTrainedModel, PeftModel)
+    return any(isinstance(part, whole) and "forward" in vars(part) for part in model.modules())
+
+
+def _computing_parts(model: nn.Module) -> Iterator[nn.Module]:
+    """Give the parts of a model that compute, whatever is wrapped around the model."""
+    for part in model.modules():
+        if isinstance(part, GPT2Model):
+            yield part
+        elif isinstance(part, GPT2ForSequenceClassification):
+            yield part.score
+        elif isinstance(part, PeftModel):
+            yield from getattr(part, "prompt_encoder", nn.ModuleDict()).values()
+
+
+def _without_autocast(forward: Callable[..., Any], device: str) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def without(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any module's signature
+        with autocast_off(device):
+            return forward(*args, **kwargs)
+
+    return without
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout and gradients off inside; every module's mode comes back afterwards."""
-    with without_dropout(model), torch.inference_mode():
+    """Read a model: without dropout and gradients, in float32; all of it comes back afterwards."""
+    with without_dropout(model), in_float32(model), torch.inference_mode():
         yield

@@ -17,9 +17,10 @@ from peftune.files.remembered import remember_place
 from peftune.models.base import choose_device, load_classifier
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
+from peftune.models.low_rank import keep_weights
 from peftune.models.memory import release_mapped
 from peftune.models.parts import head_of, trainable_parameters
-from peftune.models.reference import at_strength, frozen_sha256, snapshot
+from peftune.models.reference import at_strength, beside, frozen_sha256, snapshot
 from peftune.models.reference_texts import REFERENCE_TEXTS
 from peftune.models.source import BaseSource, check_length, find_base
 from peftune.models.tokenizer import encode_texts, load_tokenizer, remembered_sha256
@@ -143,6 +144,7 @@ def prepare_model(
         base_logits = logits_of(model, batch)
         torch.manual_seed(stream_seed(seed, "adapter"))
         prepared = strategy.prepare(model)
+        keep_weights(prepared)
         before = snapshot(prepared)
         check_preparation(prepared, strategy, batch=batch, base_logits=base_logits, before=before)
     if not has_head(task):
@@ -196,7 +198,11 @@ def preparation_of(model: nn.Module) -> Preparation:
     if not isinstance(preparation, Preparation):
         message = f"This {type(model).__name__} was not made by peftune.prepare, so its base and labels are unknown. Pass the model that peftune.prepare returned."
         raise UsageError(message)
-    return preparation
+    before = beside(preparation.before, model)
+    if before is preparation.before:
+        return preparation
+    setattr(model, _ATTRIBUTE, dataclasses.replace(preparation, before=before))
+    return preparation_of(model)
 
 
 @contextlib.contextmanager
@@ -210,18 +216,17 @@ def acting_as_base(model: nn.Module) -> Iterator[nn.Module]:
         yield model
 
 
-def refuse_changed_base(model: nn.Module) -> None:
-    """Refuse to compare with a base that is no longer what it was when the model was prepared.
+def refuse_changed_base(
+    model: nn.Module, impossible: str = "its forgetting cannot be measured"
+) -> None:
+    """Refuse a base that is no longer what it was when the model was prepared, and say what it prevents.
 
     Raises:
-        GuardError: a weight that does not learn has changed, so there is nothing to compare with.
+        GuardError: a weight that does not learn has changed.
     """
     preparation = preparation_of(model)
     if frozen_sha256(model, preparation.before) != preparation.frozen_sha256:
-        message = (
-            f"Frozen weights of the base '{preparation.base.name}' have changed since the model was prepared, so its "
-            "forgetting cannot be measured. Train only what has requires_grad, and merge nothing before measuring."
-        )
+        message = f"Frozen weights of the base '{preparation.base.name}' have changed since the model was prepared, so {impossible}. Train only what has requires_grad, and merge nothing before measuring or saving."
         raise GuardError(message)
 
 

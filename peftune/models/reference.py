@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from peftune.models.low_rank import is_int8, scale_of
 from peftune.models.mapped import OwnFiles
 from peftune.models.memory import release_mapped
 from peftune.models.parts import trainable_parameters
@@ -39,6 +40,10 @@ def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
                 release_mapped(read)
                 read.clear()
     release_mapped(read)
+    for name, module in model.named_modules():
+        if is_int8(module):
+            digest.update(f"{name} scale".encode())
+            digest.update(scale_of(module).detach().cpu().numpy().data)
     return digest.hexdigest()
 
 
@@ -49,7 +54,8 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     that is held as its file stores it. The others are copied.
 
     Returns:
-        Each trainable weight by name, on the weight's device. It does not change when the model learns.
+        Each trainable weight by name, on the weight's device, which `beside` follows to another one.
+        It does not change when the model learns.
     """
     files, found = OwnFiles(), {}
     for name, weight in trainable_parameters(model).items():
@@ -57,6 +63,25 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
         found[name] = weight.detach().clone() if own is None else own
         release_mapped([weight, *([] if own is None else [own])])
     return found
+
+
+def beside(before: Mapping[str, torch.Tensor], model: nn.Module) -> Mapping[str, torch.Tensor]:
+    """Return the kept weights where the model's own are now: Trainer moves a model that it gets.
+
+    Args:
+        before: from `snapshot`.
+        model: the model that it was taken of.
+
+    Returns:
+        The same object where none has to be moved.
+    """
+    now = trainable_parameters(model)
+    devices = {
+        name: now[name].device if name in now else kept.device for name, kept in before.items()
+    }
+    if all(kept.device == devices[name] for name, kept in before.items()):
+        return before
+    return {name: kept.to(devices[name]) for name, kept in before.items()}
 
 
 @contextlib.contextmanager

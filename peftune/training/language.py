@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
 from torch import nn
 
 from peftune.models.language import summed_nats
+from peftune.models.parts import computes_in_float32
 from peftune.training.trainer import ClassifierTrainer
 
 _STATES = "output_hidden_states"
@@ -66,6 +68,7 @@ class LanguageTrainer(ClassifierTrainer):
     ) -> torch.Tensor:
         states = outputs["hidden_states"][-1].flatten(0, 1)  # (windows, time, hidden)
         # The model's forward has its own autocast; the head is applied after it.
-        with self.accelerator.autocast():
+        off = computes_in_float32()
+        with contextlib.nullcontext() if off else self.accelerator.autocast():
             nats = summed_nats(self._trained, states, labels.flatten())
         return nats / (labels.numel() if num_items_in_batch is None else num_items_in_batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import Trainer
 
 from peftune.errors import UsageError
+from peftune.models.parts import autocast_off
 from peftune.regularizers import Penalty, Regularizer
 from peftune.training.trained_model import TrainedClassifier
 from peftune.training.walks import walked_once
@@ -54,9 +56,10 @@ class RegularizedTrainer(Trainer):
                 self._trained, seed=self._regularizer_seed, task_tokens=self._tokens_of_a_batch
             )
             self._penalties = [(term, term.begin(trained)) for term in self.regularizers]
-        if self.args.n_gpu > 1:  # DataParallel copies a model's attributes into each replica
-            return super().train(*args, **kwargs)
-        with walked_once(self._trained):
+        # Its arguments alone say what the training computes in, not a context around it.
+        with autocast_off(self.args.device.type), contextlib.ExitStack() as stack:
+            if self.args.n_gpu <= 1:  # DataParallel copies a model's attributes into each replica
+                stack.enter_context(walked_once(self._trained))
             return super().train(*args, **kwargs)
 
     def compute_loss(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from peftune.data.token_rows import TokenRows
 from peftune.data.tokens import padding_collator
 from peftune.errors import TrainingError
+from peftune.models.parts import in_float32
 from peftune.progress import stage
 from peftune.recipe.task import TaskName
 from peftune.regularizers import Regularizer
@@ -182,6 +184,12 @@ class ClassifierTrainer(RegularizedTrainer):
             return metrics
         finally:
             self.seconds_aside += time.perf_counter() - started
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Trainer's signature
+        """Evaluate as Trainer does; on an int8 base in float32, as what is reported of it is computed."""
+        is_int8 = getattr(self._trained, "is_loaded_in_8bit", False)
+        with in_float32(self._trained) if is_int8 else contextlib.nullcontext():
+            return super().evaluation_loop(*args, **kwargs)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's signature
         """Log the scores of the train sample beside those of the validation rows."""
