@@ -53,6 +53,7 @@ FLOORS = {
     "reporting": 7,
     "cli": 8,
     "testing": 8,
+    "__main__": 9,
     "": 9,  # peftune/__init__.py, the facade
 }
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}

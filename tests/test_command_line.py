@@ -833,7 +833,7 @@ def test_a_shipped_recipe_is_copied_once(call: Call, workplace: Path) -> None:
 
 def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "peftune.cli", *arguments],
+        [sys.executable, "-m", "peftune", *arguments],
         cwd=folder,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.PIPE,
@@ -904,7 +904,7 @@ def test_a_reader_that_went_away_ends_the_command_in_silence(
     os.close(reader)
 
     ended = subprocess.run(
-        [sys.executable, "-m", "peftune.cli", *arguments],
+        [sys.executable, "-m", "peftune", *arguments],
         cwd=workplace,
         stdout=writer,
         stderr=subprocess.PIPE,
@@ -962,7 +962,7 @@ def test_predict_takes_texts_as_arguments_and_from_standard_input(
 def test_predict_answers_each_line_before_the_next_one_comes(finished: Path) -> None:
     """A program can talk to it through pipes, line by line, in any encoding of its console."""
     with subprocess.Popen(
-        [sys.executable, "-m", "peftune.cli", "predict", "run"],
+        [sys.executable, "-m", "peftune", "predict", "run"],
         cwd=finished,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         stdin=subprocess.PIPE,

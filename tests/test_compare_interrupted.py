@@ -37,7 +37,7 @@ def _command(folder: Path) -> list[str]:
     (folder.parent / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     recipe = str(folder.parent / "recipe.yaml")
     grid = ["--strategies", "lora,head-only", "--seeds", "0", "--output", str(folder)]
-    return [sys.executable, "-m", "peftune.cli", "compare", recipe, *grid]
+    return [sys.executable, "-m", "peftune", "compare", recipe, *grid]
 
 
 def _without_seconds(value: Any) -> Any:  # noqa: ANN401 - any JSON

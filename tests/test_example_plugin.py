@@ -32,7 +32,7 @@ def peftune_cli(installed: Path, *arguments: str) -> str:
     """Run the command line in a process that sees the plug-in."""
     paths = os.pathsep.join([str(installed), *(path or str(Path.cwd()) for path in sys.path)])
     result = subprocess.run(
-        [sys.executable, "-m", "peftune.cli", *arguments],
+        [sys.executable, "-m", "peftune", *arguments],
         env={**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,

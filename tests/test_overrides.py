@@ -32,6 +32,10 @@ LORA_KEYS = (
 )
 
 
+NO_VALUE = object()
+"""What no recipe can hold; one for all, since its name is a part of the test's."""
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     """A recipe whose strategy is `lora` with a rank of its own."""
@@ -271,7 +275,7 @@ def test_probes_and_paths_can_stand_in_a_mapping(recipe: Path, tmp_path: Path) -
             ),
         ),
         (
-            {"training.seed": object()},
+            {"training.seed": NO_VALUE},
             (
                 "overrides['training.seed']: a value is text, a number, True, False, None, a list or "
                 "a mapping (got object)."
@@ -294,7 +298,7 @@ def test_probes_and_paths_can_stand_in_a_mapping(recipe: Path, tmp_path: Path) -
             ),
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_a_faulty_mapping_is_told_by_its_key(
     recipe: Path, overrides: Overrides, message: str

@@ -115,7 +115,7 @@ def test_a_sound_artifact_is_pushed_and_loaded_elsewhere_with_equal_logits(
     }
 
     texts = [part for text in TEXTS for part in ("--text", text)]
-    command = ("-m", "peftune.cli", "predict", pinned, *texts, "--base", base)
+    command = ("-m", "peftune", "predict", pinned, *texts, "--base", base)
     hub.requests.clear()
     loaded = in_a_process(*command, environment=reader)
 

@@ -37,10 +37,10 @@ def bare() -> set[str]:
     ("arguments", "most", "without"),
     [
         (["-c", "import peftune"], 8, {"pydantic", "rich", "typer"}),
-        (["-m", "peftune.cli", "--help"], 330, {"pydantic", "ruamel"}),
-        (["-m", "peftune.cli", "validate", "recipes/quickstart.yaml"], 345, {"rich"}),
-        (["-m", "peftune.cli", "strategies"], 320, {"ruamel"}),
-        (["-m", "peftune.cli", "recipes"], 400, set()),
+        (["-m", "peftune", "--help"], 330, {"pydantic", "ruamel"}),
+        (["-m", "peftune", "validate", "recipes/quickstart.yaml"], 345, {"rich"}),
+        (["-m", "peftune", "strategies"], 320, {"ruamel"}),
+        (["-m", "peftune", "recipes"], 400, set()),
     ],
     ids=["import", "help", "validate", "strategies", "recipes"],
 )

@@ -581,7 +581,7 @@ def test_a_file_that_is_no_database_is_told(recipe: Path, tmp_path: Path) -> Non
 
 
 def _start(recipe: Path, out: Path, trials: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "peftune.cli", "tune", str(recipe)]
+    command = [sys.executable, "-m", "peftune", "tune", str(recipe)]
     return subprocess.Popen(
         [*command, "--trials", str(trials), "--output", str(out)],
         stdout=subprocess.PIPE,

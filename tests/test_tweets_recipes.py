@@ -53,7 +53,7 @@ def run_recipe(
     before = len(hub.requests)
     command = ["run", name, f"training.max_steps={STEPS}", "--output", str(folder)]
     ended = subprocess.run(
-        [sys.executable, "-m", "peftune.cli", *command],
+        [sys.executable, "-m", "peftune", *command],
         env=environment,
         cwd=home,
         capture_output=True,

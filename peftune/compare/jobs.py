@@ -100,7 +100,7 @@ class Jobs:
     def _run_process(self, folder: Path) -> int:
         """Run the recipe in a folder there."""
         recipe, log = str(folder / RECIPE), folder / _LOG
-        command = [sys.executable, "-m", "peftune.cli", "run", recipe, "--output", str(folder)]
+        command = [sys.executable, "-m", "peftune", "run", recipe, "--output", str(folder)]
         with log.open("w", encoding="utf-8") as output:
             bars = sys.stderr.isatty() and self._count == 1
             with self._lock:

@@ -1,0 +1,5 @@
+"""`python -m peftune` is `peftune`."""
+
+from peftune.cli.main import main
+
+main()
