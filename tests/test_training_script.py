@@ -205,11 +205,12 @@ def test_what_trainer_saves_is_not_taken_for_an_artifact(
     )
 
 
+@pytest.mark.parametrize("precision", ["bf16=False", "bf16=True"])
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
-def test_the_script_of_a_page_takes_long_and_empty_texts(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_script_of_a_page_takes_what_people_give_it(
+    page: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The texts of the block are replaced by those that people have; the rest is copied."""
+    """Long and empty texts, accumulation, bfloat16, and Trainer's own verbs afterwards."""
     monkeypatch.chdir(tmp_path)
     text = (ROOT / page).read_text(encoding="utf-8")
     block = next(
@@ -220,7 +221,16 @@ def test_the_script_of_a_page_takes_long_and_empty_texts(
     hostile = re.sub(r'\["what a lovely day", "[^"]+"\]', f"[{LONG!r}, '']", block)
     assert hostile != block
 
-    exec(compile(re.sub(r"max_steps=\d+", "max_steps=1", hostile), page, "exec"), {})  # noqa: S102 - the page's own code
+    device = f"use_cpu={not torch.cuda.is_available()}"  # transformers wants to be told for bf16
+    given = f"max_steps=1, {precision}, {device}, gradient_accumulation_steps=2"
+    after = "trainer.evaluate(rows); trainer.predict(rows); trainer.save_model('of-trainer')"
+    code = re.sub(r"max_steps=\d+", given, hostile).replace(
+        "\npeftune.save(", f"\n{after}\npeftune.save("
+    )
+    assert given in code
+    assert after in code
+
+    exec(compile(code, page, "exec"), {})  # noqa: S102 - the page's own code
 
     assert len(peftune.load("my-adapter").predict([LONG, ""])) == 2
 
