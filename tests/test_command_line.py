@@ -406,7 +406,7 @@ def test_rows_that_cannot_be_learned_are_told_by_number(
         ),
         pytest.param(
             "rows.json",
-            b'{"text": "x", "label": "a"}',
+            b'"text"',
             "'{path}' must hold a JSON array of objects, one a row.",
             id="JSON that is no array",
         ),
@@ -918,7 +918,7 @@ def test_a_reader_that_went_away_ends_the_command_in_silence(
 
 def test_a_console_that_is_closed_is_no_fault(workplace: Path) -> None:
     """Python has no standard output at all then: `peftune recipes >&-`."""
-    command = f"{sys.executable} -m peftune.cli recipes --json >&-"
+    command = f"{sys.executable} -m peftune recipes --json >&-"
 
     ended = subprocess.run(
         ["/bin/sh", "-c", command], cwd=workplace, capture_output=True, text=True, check=False

@@ -34,6 +34,7 @@ from peftune.recipe.locate import shipped_recipes
 from peftune.runs import environment, report
 from peftune.runs.evidence import DOCUMENTS, TEXTS
 from peftune.runs.folder import PREDICTIONS
+from peftune.runs.folds import TEST_PREDICTIONS
 from peftune.strategies import STRATEGIES
 from peftune.tasks.learning import Learning
 
@@ -231,6 +232,7 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
         TEXTS,
         DOCUMENTS,
     ]
+    keys += [*(f"folds[].{name}" for name in _names(report.Fold)), "test", TEST_PREDICTIONS]
     assert sorted(_first_cells("report.md")) == sorted(keys)
 
 

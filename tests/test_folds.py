@@ -209,6 +209,7 @@ def test_the_report_is_read_as_it_was_written_and_shown_to_people(
     page, markdown = (
         path.read_text(encoding="utf-8") for path in (written.page, written.markdown)
     )
+    page = page.replace("<wbr>", "")  # where a long name may be broken
     assert "36 cross-validation rows" in page
     for shown in ("folds/2", "15 rows, logits of the folds averaged"):
         assert shown in page

@@ -356,5 +356,5 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, probe: LanguageMode
     with pytest.raises(ArtifactError) as caught:
         forget(tmp_path / "nothing", [probe])
     assert str(caught.value) == (
-        f"There is no artifact folder '{tmp_path / 'nothing'}'. Name the adapter/ or model/ folder of a run."
+        f"There is no artifact folder '{tmp_path / 'nothing'}'. Name a run folder, or the adapter/ or model/ folder in it."
     )

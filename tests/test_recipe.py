@@ -22,6 +22,7 @@ from peftune.recipe import (
     with_strategy,
     write_recipe,
 )
+from peftune.recipe.data import DataSection
 from peftune.recipe.json_schema import recipe_json_schema
 from peftune.recipe.locate import shipped_recipes
 from peftune.recipe.training import TrainingSection
@@ -39,11 +40,7 @@ training:
   learning_rate: 1.0e-3
 output_dir: runs/trial
 """
-DATA_KEYS = (
-    "accept_leakage, clean, dataset_config_name, dataset_name, delimiter, empty_text, group_column, label_column, labels, "
-    "max_test_examples, max_train_examples, max_validation_examples, revision, seed, splits, template, test_file, "
-    "test_split, text_column, text_pair_column, train_examples_per_label, train_file, validation_file, validation_split"
-)
+DATA_KEYS = ", ".join(sorted(DataSection.model_fields))
 TOP_KEYS = "compare, data, forgetting, model, name, output_dir, save, stages, strategy, task, training, tune, version"
 TRAINING_KEYS = ", ".join(sorted(TrainingSection.model_fields))
 LORA_KEYS = (

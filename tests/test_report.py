@@ -58,7 +58,7 @@ KEYS = {
     "run.strategy_config": "name r lora_alpha lora_dropout target_modules layers_to_transform use_rslora use_dora",
     "learning": "split n accuracy macro_f1 loss metrics ci95 per_label confusion baselines curve reason task",
     "learning.metrics": "balanced_accuracy weighted_f1 micro_f1 mcc roc_auc log_loss",
-    "learning.ci95": "accuracy macro_f1",
+    "learning.ci95": "accuracy macro_f1 roc_auc",
     "learning.per_label": "negative neutral positive",
     "learning.per_label.*": "precision recall f1 support",
     "learning.baselines": "majority tfidf_logistic_regression",

@@ -201,10 +201,8 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None
 def test_a_merge_and_a_rescaled_artifact_ask_for_their_place_first(
     tiny_base: Path, tmp_path: Path
 ) -> None:
-    """The artifact is not even loaded where its copy could not be written."""
-    model, _ = peftune.prepare(
-        str(tiny_base), strategy="head-only", labels=["a", "b"], use_cpu=True
-    )
+    """As soon as the artifact has been checked, before anything is computed with it."""
+    model, _ = peftune.prepare(str(tiny_base), strategy="lora", labels=["a", "b"], use_cpu=True)
     artifact = peftune.save(model, tmp_path / "adapter")
     output = tmp_path / "file" / "out"
     (tmp_path / "file").write_text("", encoding="utf-8")

@@ -113,7 +113,7 @@ def cross_validate(
         findings=findings_across(runs),
         environment=runs[0].environment,
         checks=runs[0].checks,
-        folds=[_fold(run, folder) for run in runs],
+        folds=tuple(_fold(run, folder) for run in runs),
         test=test,
     )
 

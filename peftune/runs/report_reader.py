@@ -40,7 +40,7 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
         environment=values["environment"],
         checks=report_from_json(values["checks"]),
         status=values["status"],
-        folds=[Fold(**fold) for fold in values.get("folds", ())],
+        folds=tuple(Fold(**fold) for fold in values.get("folds", ())),
         test=None if test is None else _learning(test),
     )
 

@@ -132,7 +132,6 @@ def rescale(
     strength = Strength(alpha, shallow)
     opened, target = open_artifact(artifact), Path(output)
     _refuse_own_folder(opened.folder.path, target)
-    make_writable(target.parent)
     inputs = read_strength_inputs(
         opened,
         head=head,
@@ -143,6 +142,7 @@ def rescale(
         empty_text=empty_text,
     )
     model = load_prepared(opened, base=base, use_cpu=use_cpu)
+    make_writable(target.parent)  # not before the artifact has been checked
     rescale_model(model, strength)
     if inputs.fit is not None:
         set_head(model, fit_head(model, inputs.fit.texts, inputs.fit.labels))

@@ -83,11 +83,11 @@ def merge(
     kind = _merged_type(dtype)
     opened, target = open_artifact(artifact), Path(output)
     _refuse_other_content(target, opened)
-    make_writable(target.parent)
     manifest = opened.manifest
     view = _VIEW if lm else manifest.task_name
     model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
     _refuse_other_behaviour(model, tokenizer, opened)
+    make_writable(target.parent)  # not before the artifact has been checked
     expected = _read(model, tokenizer, manifest, view)
     device = trunk_of(model).wte.weight.device
     plain = merged_model(model)

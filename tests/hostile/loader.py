@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ class Loader:
             without: guards to switch off, as `module:function`.
             patience: seconds to wait for an answer.
         """
+        # Each case is a machine that has met no base of this fingerprint before.
+        shutil.rmtree(self._workplace / "cache" / "base-places", ignore_errors=True)
         process = self._process or self._start()
         request = {
             "folder": str(folder),
