@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from peftune.alarms import without_alarms
+from peftune.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class _Watch:
         """Look as long as the outermost stage lasts."""
         self._said = time.monotonic()
         self._ended = ended = threading.Event()
-        silence = float(os.environ.get(SECONDS, _SILENCE))
+        silence = _silence()
         thread = threading.Thread(target=self._look, args=(ended, silence), daemon=True)
         heard = _Heard(self)
         logging.getLogger("peftune").addHandler(heard)
@@ -149,6 +150,20 @@ class _Heard(logging.Handler):
         self._watch.hear()
 
 
+def _silence() -> float:
+    """Return after how many seconds of silence a line is due.
+
+    Raises:
+        UsageError: the environment variable holds no number above 0.
+    """
+    written = os.environ.get(SECONDS, str(_SILENCE))
+    with contextlib.suppress(ValueError):
+        if float(written) > 0:
+            return float(written)
+    message = f"The environment variable {SECONDS} must be a number of seconds above 0 (got '{written}')."
+    raise UsageError(message)
+
+
 _watch = _Watch()
 
 
@@ -162,7 +177,8 @@ def _line(stages: Sequence[Stage]) -> str:
     inner, phase = stages[-1], stages[min(1, len(stages) - 1)]
     counted = next((stage for stage in reversed(stages) if stage.done or stage.total), inner)
     total = "" if counted.total is None else f" of {counted.total:,}"
-    far = f"{counted.done:,}{total} {counted.unit}, " if counted.unit and counted.done else ""
+    known = counted.unit and (counted.done or counted.total)
+    far = f"{counted.done:,}{total} {counted.unit}, " if known else ""
     return f"{_label(stages)}: {far}{time.monotonic() - phase.started:.0f} s"
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from peftune.errors import UsageError
 from peftune.progress import SECONDS, counted, innermost, stage, working
 
 ROOT = Path(__file__).parent.parent
@@ -179,6 +180,7 @@ def test_importing_says_and_sets_up_nothing() -> None:
 
 RUN = """
 import peftune
+from peftune.errors import UsageError
 
 model, tokenizer = peftune.prepare({base!r}, strategy=peftune.LoRA8bit(r=2), labels=["a", "b"])
 run = peftune.run(
@@ -215,3 +217,16 @@ def test_a_script_sees_no_alarm_of_a_library(tiny_base: Path, tmp_path: Path) ->
     assert [alarm for alarm in ALARMS if alarm in ended.stderr] == []
     assert all(line.startswith("peftune: ") for line in ended.stderr.splitlines()), ended.stderr
     assert "peftune: training 'lora-8bit' on 24 rows" in ended.stderr
+
+
+def test_an_interval_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is done."""
+    monkeypatch.setenv(SECONDS, "soon")
+
+    with pytest.raises(UsageError) as caught, working("nothing"):
+        pass
+
+    assert str(caught.value) == (
+        "The environment variable PEFTUNE_PROGRESS_SECONDS must be a number of seconds above 0 "
+        "(got 'soon')."
+    )

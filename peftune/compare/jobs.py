@@ -59,7 +59,7 @@ class Jobs:
         # One child at a time draws its own bars on the terminal.
         several = self._count > 1
         with (
-            stage("runs", unit="runs", total=len(cells), bar=several) as entry,
+            stage("training and measuring", unit="runs", total=len(cells), bar=several) as entry,
             ThreadPoolExecutor(self._count) as pool,
         ):
             waiting = [
