@@ -49,6 +49,8 @@ def _without_seconds(value: Any) -> Any:  # noqa: ANN401 - any JSON
         "train_loss",
         "train_seconds",
         "train_examples_per_second",
+        "latency_median_ms",
+        "latency_p95_ms",
         "peak_memory_bytes",
         "fronts",
         "seconds",

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from peftune.kernels.products import lays_out
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PHASES = ("forward", "input_gradient", "weight_gradient")
 
@@ -108,7 +110,7 @@ def _packed(
         weights: (outputs, inputs) each.
         bias: (outputs,).
     """
-    if inputs.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if inputs.device.type != "cpu" or not lays_out(inputs.dtype):
         return
     onednn = torch.ops.mkldnn
     packed = [onednn._reorder_linear_weight(weight, len(inputs)) for weight in weights]  # noqa: SLF001 - inductor's own call
