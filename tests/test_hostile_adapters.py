@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 MOST_SECONDS = 10.0
-"""Of work, ten times what was measured at most: what hangs or blows up takes minutes."""
+"""Of work of the processor, whatever else runs beside it: what hangs or blows up takes minutes."""
 MOST_MEGABYTES = 200.0
 LONGEST_LINE = 1000
 BY_NAME = {case.name: case for case in CASES}
