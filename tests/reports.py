@@ -24,7 +24,7 @@ from peftune.compare.summary import (
 )
 from peftune.diagnosis import Finding
 from peftune.forgetting.results import ProbeResult
-from peftune.forgetting.statistics import McNemar
+from peftune.stats.tests import McNemar
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
 from peftune.runs.folder import write_json
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run

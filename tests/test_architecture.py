@@ -25,6 +25,7 @@ FLOORS = {
     "progress": 0,
     "seeds": 0,
     "sources": 0,
+    "stats": 0,
     "files": 1,
     "kernels": 1,
     "probes": 1,

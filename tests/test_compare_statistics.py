@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from peftune.compare.crossed import contributions, crossed_mean, seed_mean
+from peftune.stats.crossed import contributions, crossed_mean, seed_mean
 from peftune.compare.pairs import adjusted, difference, differences
-from peftune.compare.pareto import front
-from peftune.compare.ties import holm, letters
+from peftune.stats.pareto import front
+from peftune.stats.multiple import holm, letters
 
 REPETITIONS = 2000
 

@@ -36,11 +36,11 @@ from peftune.data.task import load_task
 from peftune.errors import DataError, GuardError, PeftuneError, UsageError
 from peftune.forgetting import intervals, results, scorer
 from peftune.forgetting import measure as measuring
-from peftune.forgetting.intervals import Interval, forgetting_interval
+from peftune.stats.intervals import Interval, forgetting_interval
 from peftune.forgetting.measure import ProbeText, measure, measure_base, measure_with
 from peftune.forgetting.read_out import Output, TokenScores, read_out
 from peftune.forgetting.results import forgetting_of
-from peftune.forgetting.statistics import McNemar, mcnemar
+from peftune.stats.tests import McNemar, mcnemar
 from peftune.forgetting.verdict import Verdict, judge_probe, verdict
 from peftune.models import prepare as preparing
 from peftune.models.parts import trunk_of

@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 from tuned import PROBE, measurement
 
-from peftune.forgetting.intervals import forgetting_interval, ratio_interval
+from peftune.stats.intervals import forgetting_interval, ratio_interval
 from peftune.forgetting.measure import ProbeText
 from peftune.forgetting.results import ProbeResult, forgetting_of
-from peftune.forgetting.statistics import McNemar, Power, mcnemar, power
+from peftune.stats.tests import McNemar, Power, mcnemar, power
 from peftune.probes import KLDivergence, Measurement
 
 # Intervals

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import EvalPrediction
 
 from peftune.errors import TrainingError
-from peftune.forgetting.intervals import row_interval
+from peftune.stats.intervals import row_interval
 from peftune.tasks.judge import judge, metrics_for_trainer, task_metrics
 from peftune.tasks.learning import learned_something
 from peftune.tasks.metrics import SequenceClassificationMetrics, roc_auc_interval

@@ -18,7 +18,7 @@ from peftune.artifacts.save import artifact_bytes
 from peftune.compare.table import facts_of
 from peftune.errors import GateError, UsageError
 from peftune.forgetting.results import Heads, Quantization
-from peftune.forgetting.statistics import McNemar
+from peftune.stats.tests import McNemar
 from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.reporting.contents import Cell, Table
 from peftune.reporting.heading import runs_table

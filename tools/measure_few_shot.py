@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import peftune
-from peftune.compare.crossed import Mean, crossed_mean
+from peftune.stats.crossed import Mean, crossed_mean
 from peftune.data.rows import Rows
 from peftune.data.task import Task, load_task
 from peftune.recipe import Recipe, read_recipe, resolve

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import peftune
-from peftune.compare.crossed import Mean, contributions, crossed_mean
+from peftune.stats.crossed import Mean, contributions, crossed_mean
 from peftune.recipe import Recipe, read_recipe
 from peftune.runs.evidence import Evidence, read_evidence
 

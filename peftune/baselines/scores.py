@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
 from peftune.data.rows import Rows
-from peftune.forgetting.intervals import Interval, row_interval
+from peftune.stats.intervals import Interval, row_interval
 
 Scores = dict[str, float]
 """`accuracy`, `macro_f1`; of the prompted base `log_loss` (nats) and `ece` too, lower is better."""

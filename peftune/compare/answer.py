@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peftune.compare.crossed import FEWEST_SEEDS
 from peftune.compare.sizes import shown_size
 from peftune.compare.summary import Difference, Matched, Rung, Standing, Summary, each_of_two
+from peftune.stats.crossed import FEWEST_SEEDS
 
 _ACCURACY, _BYTES, _FORGETTING = "accuracy", "artifact_bytes", "forgetting."
 _PAIR = 2

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.compare.crossed import Mean, contributions, crossed_mean, seed_mean
 from peftune.compare.pairs import Scores
 from peftune.compare.summary import Estimate
 from peftune.errors import UsageError
 from peftune.runs.evidence import Evidence
+from peftune.stats.crossed import Mean, crossed_mean, crossed_share, seed_mean
+from peftune.stats.intervals import contributions
 
 ACCURACY = "accuracy"
 MACRO_F1 = "macro_f1"
@@ -76,7 +77,7 @@ def forgotten(runs: BySeed, probe: str) -> Scores:
 def accuracy_estimate(runs: BySeed) -> Estimate:
     """Average the accuracy over seeds and rows."""
     values = [one.run.learning.accuracy for one in runs.values()]
-    mean = crossed_mean(np.array(list(answers(runs).values())), unit="rows")
+    mean = crossed_share(np.array(list(answers(runs).values())))
     return _estimate(mean, values, high=1.0)
 
 

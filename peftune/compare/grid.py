@@ -11,7 +11,6 @@ from typing import Any
 
 from peftune.baselines.kept import kept_ladder
 from peftune.baselines.scores import Baseline
-from peftune.compare.crossed import FEWEST_SEEDS
 from peftune.compare.jobs import Failure, Jobs
 from peftune.compare.pitfalls import pitfalls_ahead, pitfalls_found
 from peftune.compare.summarise import summarise
@@ -28,6 +27,7 @@ from peftune.runs.folder import claim_folder, write_json
 from peftune.runs.folds import refuse_folds
 from peftune.runs.inputs import inputs_of, read_inputs
 from peftune.seeds import MAX_SEED
+from peftune.stats.crossed import FEWEST_SEEDS
 from peftune.strategies import StrategyChoice
 from peftune.strategies.registry import name_of
 

@@ -7,11 +7,11 @@ from itertools import combinations
 
 import numpy as np
 
-from peftune.compare.crossed import Mean, seed_mean
 from peftune.compare.pairs import NO_SHARED_SEED, Reasons, adjusted, difference
 from peftune.compare.paths import Line, best_accuracy, forgetting_at, lines_of
 from peftune.compare.summary import Difference, Estimate, Matched
 from peftune.runs.report import PathPoint
+from peftune.stats.crossed import Mean, seed_mean
 
 NO_PATH = "no path from the base was measured in every run"
 

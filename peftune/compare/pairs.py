@@ -9,10 +9,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.compare.crossed import FEWEST_SEEDS, Mean, Unit, crossed_mean
 from peftune.compare.summary import Difference
-from peftune.compare.ties import LEVEL, holm, letters
-from peftune.forgetting.statistics import McNemar, mcnemar
+from peftune.stats.crossed import FEWEST_SEEDS, Mean, Unit, crossed_mean
+from peftune.stats.multiple import LEVEL, holm, letters
+from peftune.stats.tests import McNemar, mcnemar
 
 Scores = Mapping[int, NDArray[np.float64]]
 """By seed, one score a row, or one contribution a document."""

@@ -23,7 +23,6 @@ from peftune.compare.figures import (
 )
 from peftune.compare.matched import forgetting_at_matched_accuracy
 from peftune.compare.pairs import Reasons, differences, ties
-from peftune.compare.pareto import front
 from peftune.compare.summary import (
     Difference,
     Front,
@@ -34,6 +33,7 @@ from peftune.compare.summary import (
     Summary,
 )
 from peftune.runs.evidence import Evidence
+from peftune.stats.pareto import front
 from peftune.tasks.learning import learned_something
 
 

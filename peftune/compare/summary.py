@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from peftune.forgetting.intervals import Interval
-from peftune.forgetting.statistics import McNemar
+from peftune.stats.intervals import Interval
+from peftune.stats.tests import McNemar
 
 HeldEqual = Literal["examples_seen", "steps", "tuned"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peftune.diagnosis.finding import Finding, Pitfall
-from peftune.forgetting.intervals import Interval
+from peftune.stats.intervals import Interval
 
 PITFALL = Pitfall(
     code="below-linear-probe",

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peftune.data.documents import documents_sha256
-from peftune.forgetting.intervals import (
-    FEWEST_DOCUMENTS,
-    Interval,
-    forgetting_interval,
-    ratio_interval,
-)
 from peftune.forgetting.measure import ProbeText
-from peftune.forgetting.statistics import McNemar, Power, mcnemar, power
 from peftune.forgetting.verdict import Verdict, judge_probe
 from peftune.probes import Measurement
-from peftune.seeds import stream_seed
+from peftune.stats.intervals import (
+    FEWEST_DOCUMENTS,
+    Interval,
+    cannot_exclude,
+    ratio_interval,
+    share_change_interval,
+)
+from peftune.stats.tests import McNemar, Power, mcnemar, power
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,13 @@ class ProbeResult:
         before: the untouched base, in the precision in which it was trained on.
         after: the tuned model.
         forgetting: the change, positive where it got worse.
-        ci95: 95% paired bootstrap interval over documents.
+        ci95: 95% paired interval over documents, of this one model.
         ci90: 90% interval; its upper end below the margin is a one-sided test at 5%.
         margin: loss that still counts as retained.
         verdict: the word on this probe.
-        power: whether there are documents enough to see a loss of the margin.
+        power: how many documents it takes to see a loss of the margin.
         kl: mean divergence KL(base || tuned), nats per token.
-        kl_ci95: 95% bootstrap interval of it over documents.
+        kl_ci95: 95% interval of it over documents.
         mcnemar: exact test of right and wrong answers.
         heads: forgetting under either output head, where the embedding learned.
         quantization: the cost of an 8-bit base.
@@ -80,7 +81,7 @@ class ProbeResult:
         n_tokens: tokens scored, each once.
         data_sha256: hash of the documents.
         protocol: how they were scored, with its hash.
-        reason: why values are None.
+        reason: why values are None, or a verdict is inconclusive.
     """
 
     name: str
@@ -115,7 +116,6 @@ def forgetting_of(
     before: Measurement,
     after: Measurement,
     scoring: Mapping[str, Any],
-    seed: int,
     learned: bool | None = None,
     float_base: Measurement | None = None,
 ) -> ProbeResult:
@@ -126,18 +126,21 @@ def forgetting_of(
         before: the base.
         after: the tuned model.
         scoring: the scorer's share of the protocol.
-        seed: seed of the run; the resampling has a stream of its own.
         learned: whether the task was learned; None where it is not known, and there is no verdict.
         float_base: the base in float32, where `before` is in another precision.
     """
     probe = text.probe
     before, after = before.scored(), after.scored()
-    resampling = stream_seed(seed, "bootstrap")
     sign = -1.0 if probe.higher_is_better else 1.0
     first, last = _signed(before, sign), _signed(after, sign)
-    ci95 = forgetting_interval(first, last, seed=resampling)
-    ci90 = forgetting_interval(first, last, seed=resampling, confidence=0.90)
-    seen = None if probe.margin is None else power(first, last, margin=probe.margin)
+    judged = judged_change(
+        first.total,
+        last.total,
+        first.weight,
+        margin=probe.margin,
+        right_or_wrong=probe.right_or_wrong,
+        learned=learned,
+    )
     kl = after.extra.get("kl")
     tokens = after.tokens.astype(np.float64)
     return ProbeResult(
@@ -149,19 +152,13 @@ def forgetting_of(
         before=before.value,
         after=after.value,
         forgetting=_change(first, last),
-        ci95=ci95,
-        ci90=ci90,
+        ci95=judged.ci95,
+        ci90=judged.ci90,
         margin=probe.margin,
-        verdict=judge_probe(
-            margin=probe.margin,
-            ci95=ci95,
-            ci90=ci90,
-            enough_documents=seen is not None and seen.enough,
-            learned=learned,
-        ),
-        power=seen if ci95 is not None else None,
+        verdict=judged.verdict,
+        power=judged.power,
         kl=None if kl is None else float(kl.sum() / tokens.sum()),
-        kl_ci95=None if kl is None else ratio_interval(kl, tokens, seed=resampling),
+        kl_ci95=None if kl is None else _never_negative(ratio_interval(kl, tokens)),
         mcnemar=mcnemar(before.total, after.total) if probe.right_or_wrong else None,
         heads=_heads(first, after),
         quantization=_quantization(float_base, first, last, sign),
@@ -170,8 +167,84 @@ def forgetting_of(
         n_tokens=int(after.tokens.sum()),
         data_sha256=documents_sha256(text.documents),
         protocol=sealed_protocol(text, scoring),
-        reason=_reason(text, after, learned=learned, quantized=float_base is not None),
+        reason=_reason(text, after, judged, learned=learned, quantized=float_base is not None),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedChange:
+    """What documents say of a change: intervals, power and the word.
+
+    Args:
+        ci95: 95% interval.
+        ci90: 90% interval.
+        power: how many documents it takes; None without a margin or an interval.
+        verdict: the word.
+        inconclusive: why it is not "retained", though the 90% interval lies below the margin.
+    """
+
+    ci95: Interval | None
+    ci90: Interval | None
+    power: Power | None
+    verdict: Verdict | None
+    inconclusive: str | None
+
+
+def judged_change(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    *,
+    margin: float | None,
+    right_or_wrong: bool,
+    learned: bool | None,
+) -> JudgedChange:
+    """Judge the change of a ratio of sums, of which less is better.
+
+    Args:
+        before: numerators of the base, (documents,).
+        after: numerators of the tuned model on the same documents.
+        weight: denominators.
+        margin: loss that still counts as retained; None where the probe has none.
+        right_or_wrong: whether every document is just right or wrong.
+        learned: whether the task was learned; None where it is not known.
+    """
+    change = after - before
+    ci95, ci90 = (
+        _change_interval(before, after, weight, confidence, right_or_wrong=right_or_wrong)
+        for confidence in (0.95, 0.90)
+    )
+    hidden = cannot_exclude(change, weight)
+    word = judge_probe(
+        margin=margin, ci95=ci95, ci90=ci90, excludes_loss=hidden is None, learned=learned
+    )
+    below = margin is not None and ci90 is not None and ci90[1] < margin
+    return JudgedChange(
+        ci95,
+        ci90,
+        None if margin is None or ci95 is None else power(change, weight, margin=margin),
+        word,
+        hidden if below and word == "inconclusive" else None,
+    )
+
+
+def _change_interval(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    confidence: float,
+    *,
+    right_or_wrong: bool,
+) -> Interval | None:
+    if right_or_wrong and len(before) >= FEWEST_DOCUMENTS:
+        # Signed so that less is better: a right answer is -1, and one lost is a change of +1.
+        low, high = share_change_interval(-before, -after, confidence=confidence)
+        return -high, -low
+    return ratio_interval(after - before, weight, confidence=confidence)
+
+
+def _never_negative(interval: Interval | None) -> Interval | None:
+    return None if interval is None else (max(0.0, interval[0]), interval[1])
 
 
 def sealed_protocol(text: ProbeText, scoring: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,9 +282,14 @@ def _quantization(
 
 
 def _reason(
-    text: ProbeText, after: Measurement, *, learned: bool | None, quantized: bool
+    text: ProbeText,
+    after: Measurement,
+    judged: JudgedChange,
+    *,
+    learned: bool | None,
+    quantized: bool,
 ) -> str | None:
-    """Say of every value that is None why it is: `keys: cause; keys: cause`."""
+    """Say of every value that is None, or inconclusive, why it is: `keys: cause; keys: cause`."""
     probe, count = text.probe, len(after.weight)
     shown = "1 document has" if count == 1 else f"{count} documents have"
     causes = (
@@ -223,6 +301,7 @@ def _reason(
         ("kl, kl_ci95", "kl" not in after.extra, "this probe does not measure it"),
         ("power, verdict", probe.margin is None, "the probe has no margin"),
         ("verdict", learned is None, "there is no task score to judge it beside"),
+        ("verdict", judged.inconclusive is not None, judged.inconclusive),
         ("mcnemar", not probe.right_or_wrong, "its documents are not right or wrong"),
         ("heads", "base_head" not in after.extra, "no other output head was read beside it"),
         ("quantization", not quantized, "the base is in float32"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from peftune.forgetting.intervals import Interval
+from peftune.stats.intervals import Interval
 
-Verdict = Literal["retained", "forgot", "inconclusive", "nothing learned"]
+Verdict = Literal["improved", "retained", "forgot", "inconclusive", "nothing learned"]
 
 
 def judge_probe(
@@ -15,21 +15,22 @@ def judge_probe(
     margin: float | None,
     ci95: Interval | None,
     ci90: Interval | None,
-    enough_documents: bool,
+    excludes_loss: bool,
     learned: bool | None,
 ) -> Verdict | None:
     """Judge one probe.
 
     "Retained" is a claim of equivalence: the upper end of the 90% interval, which is a one-sided
-    test at 5%, lies below the margin, and there are documents enough to have seen a loss as large
-    as the margin. That no loss was found is not enough.
+    test at 5%, lies below the margin, and the documents can exclude a loss that few of them bear
+    (`peftune.stats.intervals.cannot_exclude`). That no loss was found is not enough. "Improved" and
+    "forgot" are differences: the 95% interval lies below or above zero.
 
     Args:
         margin: loss that still counts as retained; None gives no verdict.
         ci95: 95% interval of the loss.
         ci90: 90% interval of the loss.
-        enough_documents: whether the probe has the power to see the margin.
-        learned: whether the task score beats the majority class; None where it is not known.
+        excludes_loss: whether the documents can exclude a loss that few of them bear.
+        learned: whether the task was learned; None where it is not known.
 
     References:
         Schuirmann 1987, A comparison of the two one-sided tests procedure.
@@ -40,12 +41,14 @@ def judge_probe(
         return "nothing learned"
     if ci90 is None or ci95 is None:
         return "inconclusive"
+    if ci95[1] < 0:
+        return "improved"
     if ci90[1] < margin:
-        return "retained" if enough_documents else "inconclusive"
+        return "retained" if excludes_loss else "inconclusive"
     return "forgot" if ci95[0] > 0 else "inconclusive"
 
 
 def verdict(words: Sequence[Verdict | None]) -> Verdict | None:
     """Judge the probes of one run together: the worst word that one of them has."""
-    order: tuple[Verdict, ...] = ("nothing learned", "forgot", "inconclusive", "retained")
+    order: tuple[Verdict, ...] = ("nothing learned", "forgot", "inconclusive", "retained", "improved")  # fmt: skip
     return next((word for word in order if word in words), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peftune.forgetting.intervals import Interval
+from peftune.stats.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)

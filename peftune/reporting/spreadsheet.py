@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterator, Sequence
 
 from peftune.compare.jobs import Failure
-from peftune.forgetting.intervals import Interval
 from peftune.runs.evidence import Evidence
 from peftune.runs.report import Run
+from peftune.stats.intervals import Interval
 
 Value = str | int | float | None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from peftune.compare.crossed import FEWEST_SEEDS
 from peftune.compare.summary import Difference, Matched, Standing, Summary, each_of_two
 from peftune.reporting.contents import Block, Cell, Fold, Paragraph, Section, Table
 from peftune.reporting.heading import runs_table
 from peftune.reporting.numbers import NOT_MEASURED, between, estimate, form_of, probability
 from peftune.reporting.subject import Subject, listed
+from peftune.stats.crossed import FEWEST_SEEDS
 
 _HELD_EQUAL = {
     "examples_seen": "Every strategy read the same number of training rows.",

@@ -10,11 +10,8 @@ import numpy as np
 
 from peftune.data.task import CROSS_VALIDATION, Task
 from peftune.diagnosis import Finding
-from peftune.forgetting.intervals import forgetting_interval
-from peftune.forgetting.results import ProbeResult
-from peftune.forgetting.statistics import power
-from peftune.forgetting.verdict import judge_probe, verdict
-from peftune.probes import Measurement
+from peftune.forgetting.results import ProbeResult, judged_change
+from peftune.forgetting.verdict import verdict
 from peftune.runs.evidence import DocumentScores, Evidence
 from peftune.runs.forgetting import CONTROL
 from peftune.runs.report import Cost, Forgetting, Run
@@ -69,7 +66,6 @@ def forgetting_across(
     documents: Mapping[str, DocumentScores],
     *,
     learned: bool,
-    seed: int,
 ) -> Forgetting:
     """Say what the folds forgot on average; a control that failed in one has failed."""
     controls = [run.forgetting.controls[CONTROL] for run in runs]
@@ -82,7 +78,6 @@ def forgetting_across(
             documents[probe.name],
             learned=learned,
             sound=sound,
-            seed=seed,
         )
         for probe in runs[0].forgetting
     ]
@@ -99,38 +94,28 @@ def _probe(
     *,
     learned: bool,
     sound: bool,
-    seed: int,
 ) -> ProbeResult:
     """Put the mean of the folds in the place of one model, with intervals over documents."""
     first = found[0]
     sign = -1.0 if documents.higher_is_better else 1.0
-    none = np.zeros(len(documents.weight), dtype=np.int64)
-    before = Measurement(sign * documents.before, documents.weight, none)
-    after = Measurement(sign * documents.after, documents.weight, none)
-    resampling = stream_seed(seed, "bootstrap")
-    ci95 = forgetting_interval(before, after, seed=resampling)
-    ci90 = forgetting_interval(before, after, seed=resampling, confidence=0.90)
-    seen = (
-        power(before, after, margin=first.margin)
-        if first.margin is not None and ci95 is not None
-        else None
-    )
-    kls = [one.kl for one in found if one.kl is not None]
-    word = judge_probe(
+    judged = judged_change(
+        sign * documents.before,
+        sign * documents.after,
+        documents.weight,
         margin=first.margin,
-        ci95=ci95,
-        ci90=ci90,
-        enough_documents=seen is not None and seen.enough,
+        # Averaged over folds, a document is right in a share of them.
+        right_or_wrong=False,
         learned=learned,
     )
+    kls = [one.kl for one in found if one.kl is not None]
     return dataclasses.replace(
         first,
         after=statistics.fmean(one.after for one in found),
         forgetting=statistics.fmean(one.forgetting for one in found),
-        ci95=ci95,
-        ci90=ci90,
-        verdict=word if sound else None,
-        power=seen,
+        ci95=judged.ci95,
+        ci90=judged.ci90,
+        verdict=judged.verdict if sound else None,
+        power=judged.power,
         kl=statistics.fmean(kls) if kls else None,
         kl_ci95=None,
         mcnemar=None,

@@ -11,11 +11,11 @@ import numpy as np
 from torch import nn
 
 from peftune.data.rows import Rows
-from peftune.forgetting.intervals import FEWEST_DOCUMENTS, ratio_interval
 from peftune.forgetting.measure import ProbeText, measure_base, measure_with
 from peftune.models.origin import compared_with
 from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Measurement
+from peftune.stats.intervals import FEWEST_DOCUMENTS, ratio_interval
 from peftune.tasks.learning import Learning
 
 _PROBE = LanguageModelLoss(dataset_name="bundled:general-text", name="domain")
@@ -49,14 +49,13 @@ def read_domain(model: nn.Module, rows: Rows) -> DomainText:
 
 
 def domain_learning(
-    domain: DomainText, *, split: str, seed: int, curve: Sequence[Mapping[str, Any]] = ()
+    domain: DomainText, *, split: str, curve: Sequence[Mapping[str, Any]] = ()
 ) -> Learning:
     """Say how much better the domain's text is predicted than by the base.
 
     Args:
         domain: from `read_domain`.
         split: which split the documents are.
-        seed: seed of the bootstrap.
         curve: points of the training curve.
     """
     before, after = domain.before, domain.after
@@ -73,8 +72,8 @@ def domain_learning(
         loss=scores.pop("loss"),
         metrics={**scores, "bits_per_byte_gain": float(gain.sum() / before.weight.sum())},
         ci95={
-            "bits_per_byte": ratio_interval(after.total, after.weight, seed=seed),
-            "bits_per_byte_gain": ratio_interval(gain, before.weight, seed=seed),
+            "bits_per_byte": ratio_interval(after.total, after.weight),
+            "bits_per_byte_gain": ratio_interval(gain, before.weight),
         },
         per_label={},
         confusion=None,

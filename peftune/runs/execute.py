@@ -219,8 +219,8 @@ def _forgotten(
     reached: Sequence[Reached],
 ) -> Forgetting:
     """Say what was forgotten, and in which stage."""
-    seed, start = recipe.training.seed, preparation_of(model).start
-    forgetting = summarised(texts, measured, learned=learned_something(learning), seed=seed)
+    start = preparation_of(model).start
+    forgetting = summarised(texts, measured, learned=learned_something(learning))
     stages = blamed(
         texts,
         measured,
@@ -228,7 +228,6 @@ def _forgotten(
         name=recipe.name,
         task=recipe.task,
         start=None if start is None else start.task,
-        seed=seed,
     )
     return dataclasses.replace(forgetting, stages=tuple(stages))
 

@@ -106,9 +106,7 @@ def cross_validate(
         folder=folder,
         run=identity,
         learning=learning,
-        forgetting=forgetting_across(
-            runs, documents, learned=learned_something(learning), seed=recipe.training.seed
-        ),
+        forgetting=forgetting_across(runs, documents, learned=learned_something(learning)),
         cost=cost_across([run.cost for run in runs]),
         findings=findings_across(runs),
         environment=runs[0].environment,

@@ -20,7 +20,6 @@ def summarised(
     measured: Measured,
     *,
     learned: bool | None,
-    seed: int = 0,
     without: str = "the recipe has no forgetting.probes",
 ) -> Forgetting:
     """Set all measurements of a model against each other.
@@ -29,7 +28,6 @@ def summarised(
         texts: probes with their documents.
         measured: the base and the tuned model on them.
         learned: whether the task was learned; None where it is not known.
-        seed: the run's seed.
         without: why there are no probes, where there are none.
     """
     if not texts:
@@ -41,7 +39,6 @@ def summarised(
             before=before.measured[index],
             after=after[index],
             scoring=before.scoring,
-            seed=seed,
             learned=learned,
             float_base=before.exact[index] if before.exact else None,
         )

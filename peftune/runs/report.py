@@ -13,11 +13,11 @@ from peftune._version import __version__
 from peftune.checks.result import CheckReport
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError
-from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import ProbeResult
 from peftune.forgetting.verdict import Verdict
 from peftune.models.prepare import StartKind
 from peftune.recipe.task import TaskName
+from peftune.stats.intervals import Interval
 from peftune.tasks.learning import Learning
 
 SCHEMA_VERSION = 1

@@ -8,9 +8,7 @@ from typing import Any
 
 from peftune.checks.result import report_from_json
 from peftune.diagnosis import Finding
-from peftune.forgetting.intervals import Interval
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
-from peftune.forgetting.statistics import McNemar, Power
 from peftune.runs.report import (
     Cost,
     Fold,
@@ -21,6 +19,8 @@ from peftune.runs.report import (
     StageForgetting,
     StartedAs,
 )
+from peftune.stats.intervals import Interval
+from peftune.stats.tests import McNemar, Power
 from peftune.tasks.learning import Learning
 
 

@@ -62,7 +62,7 @@ def score(
     curve, resampling = without_path(training.curve), stream_seed(section.seed, "bootstrap")
     if not has_head(task.kind):
         domain = read_domain(model, judged)
-        learning = domain_learning(domain, split=split, seed=resampling, curve=curve)
+        learning = domain_learning(domain, split=split, curve=curve)
         return Scored(learning, domain_lines(judged, domain))
     logits, thresholds = _logits(model, judged), said_from(model, section, task)
     learning = judge(

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.forgetting.intervals import ratio_interval
 from peftune.forgetting.measure import ProbeText
 from peftune.probes import Measurement
 from peftune.recipe import Recipe
@@ -20,7 +19,7 @@ from peftune.recipe.task import TaskName
 from peftune.runs.evidence import DOCUMENTS
 from peftune.runs.measured import Measured
 from peftune.runs.report import Run, StageForgetting
-from peftune.seeds import stream_seed
+from peftune.stats.intervals import ratio_interval
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +96,6 @@ def blamed(
     name: str,
     task: TaskName,
     start: TaskName | None,
-    seed: int,
 ) -> list[StageForgetting]:
     """Say how much each stage changed every probe: after it, minus after the one before.
 
@@ -110,7 +108,6 @@ def blamed(
         name: name of the last stage, the run itself.
         task: what was learned in it.
         start: what the artifact had learned that the run began as; None for the base.
-        seed: the run's seed.
 
     Returns:
         One entry a stage; none where the model began as its base and there were no stages.
@@ -128,13 +125,13 @@ def blamed(
     }
     found = []
     for end in ends:
-        found.append(_change(texts, previous, end, weights, seed=stream_seed(seed, "bootstrap")))
+        found.append(_change(texts, previous, end, weights))
         previous = end.sums
     return found
 
 
 def _change(
-    texts: Sequence[ProbeText], previous: Sums, end: Reached, weights: Sums, *, seed: int
+    texts: Sequence[ProbeText], previous: Sums, end: Reached, weights: Sums
 ) -> StageForgetting:
     forgetting, ci95 = {}, {}
     for text in texts:
@@ -142,7 +139,7 @@ def _change(
         weight = weights[text.label]
         change = sign * (end.sums[text.label] - previous[text.label])
         forgetting[text.label] = float(change.sum() / weight.sum())
-        ci95[text.label] = ratio_interval(change, weight, seed=seed)
+        ci95[text.label] = ratio_interval(change, weight)
     return StageForgetting(end.name, end.task, forgetting, ci95)
 
 

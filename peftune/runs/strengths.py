@@ -151,7 +151,6 @@ def measured_point(
         inputs.texts,
         measure_tuned(model, inputs.texts, before),
         learned=None if learning is None else learned_something(learning),
-        seed=_SEED,
         without="no probes were given",
     )
     return Point(strength, head, learning, forgetting)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.compare.crossed import crossed_mean
 from peftune.data.task import Task, load_task
 from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
@@ -26,6 +25,7 @@ from peftune.scaling.results import LearningCurve, Size, answer_of
 from peftune.scaling.subsets import nested_order, sizes_of
 from peftune.scaling.training import Trained, trained_on
 from peftune.seeds import stream_seed
+from peftune.stats.crossed import crossed_mean, crossed_share
 
 logger = logging.getLogger(__name__)
 
@@ -146,14 +146,14 @@ def _size(
     trained: Sequence[Trained],
 ) -> Size:
     """Sum one size up from its wrong rows, (seeds, rows), and those of the size before."""
-    error = crossed_mean(wrong, unit="rows")
+    error = crossed_share(wrong)
     gain = None if before is None else crossed_mean(before - wrong, unit="rows")
     seconds = [one.seconds for one in trained if one.seconds is not None]
     return Size(
         rows=rows,
         errors=wrong.mean(axis=1).tolist(),
         error=error.value,
-        ci95=None if error.ci95 is None else (max(0.0, error.ci95[0]), min(1.0, error.ci95[1])),
+        ci95=error.ci95,
         gain=None if gain is None else gain.value,
         gain_ci95=None if gain is None else gain.ci95,
         seconds=sum(seconds) if len(seconds) == len(trained) else None,

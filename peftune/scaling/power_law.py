@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
-from peftune.compare.crossed import FEWEST_SEEDS
-from peftune.forgetting.intervals import Interval
+from peftune.stats.crossed import FEWEST_SEEDS
+from peftune.stats.intervals import Interval
 
 RESAMPLES = 400
 _STEEPEST = 2.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from peftune.compare.crossed import FEWEST_SEEDS
-from peftune.forgetting.intervals import Interval
 from peftune.scaling.power_law import PowerLaw
+from peftune.stats.crossed import FEWEST_SEEDS
+from peftune.stats.intervals import Interval
 
 Worth = Literal["yes", "no", "cannot tell"]
 

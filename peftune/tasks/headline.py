@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from peftune.forgetting.intervals import Interval
 from peftune.recipe.task import TaskName
+from peftune.stats.intervals import Interval
 from peftune.tasks.learning import Learning
 
 _HEADLINES: Mapping[TaskName, Mapping[str, str]] = {

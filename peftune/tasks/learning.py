@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peftune.forgetting.intervals import Interval
 from peftune.recipe.task import TaskName
+from peftune.stats.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)

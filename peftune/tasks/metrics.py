@@ -20,7 +20,7 @@ from sklearn.metrics import (
 )
 
 from peftune.errors import TrainingError
-from peftune.forgetting.intervals import Interval
+from peftune.stats.intervals import Interval
 
 
 class SequenceClassificationMetrics(evaluate.Metric):

@@ -11,7 +11,7 @@ from scipy.special import expit
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_auc_score
 
 from peftune.data.rows import Labels
-from peftune.forgetting.intervals import row_interval
+from peftune.stats.intervals import row_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import refuse_not_finite, roc_auc_interval
 from peftune.tasks.thresholds import DEFAULT_THRESHOLD

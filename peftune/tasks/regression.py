@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 
 from peftune.data.rows import Labels
-from peftune.forgetting.intervals import row_interval
+from peftune.stats.intervals import row_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import refuse_not_finite
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from peftune.data.rows import Labels
-from peftune.forgetting.intervals import row_interval
+from peftune.stats.intervals import row_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import class_metrics, roc_auc_interval
 

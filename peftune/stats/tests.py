@@ -1,4 +1,4 @@
-"""Exact tests and power, beside the intervals."""
+"""Paired tests and power, beside the intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.probes import Measurement
+from peftune.stats.intervals import contributions
 
 _TWO_SIDED_5_PERCENT = 1.96
 _POWER_80_PERCENT = 0.84
@@ -31,7 +31,7 @@ class McNemar:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Whether there are enough documents to tell a loss as small as the margin.
+    """How many documents a loss as small as the margin takes to be seen.
 
     Args:
         spread: standard deviation of the change between documents, in the probe's unit.
@@ -59,17 +59,16 @@ def mcnemar(before: NDArray[np.float64], after: NDArray[np.float64]) -> McNemar:
     return McNemar(n10, n01, p_value)
 
 
-def power(before: Measurement, after: Measurement, *, margin: float) -> Power:
+def power(change: NDArray[np.float64], weight: NDArray[np.float64], *, margin: float) -> Power:
     """Say how many documents a change of the margin needs to be seen.
 
-    The spread is that of the linearised ratio of sums, so that long documents count as long as
-    they are.
+    Args:
+        change: numerator of each document's change, (documents,).
+        weight: its denominator, (documents,).
+        margin: change of the ratio of sums.
     """
-    change = after.total - before.total
     count = len(change)
-    ratio = float(change.sum() / before.weight.sum())
-    residuals = (change - ratio * before.weight) / float(before.weight.mean())
-    spread = float(residuals.std(ddof=1)) if count > 1 else math.inf
+    spread = float(contributions(change[None], weight)[0].std(ddof=1)) if count > 1 else math.inf
     z = _TWO_SIDED_5_PERCENT + _POWER_80_PERCENT
     needed = math.ceil((z * spread / margin) ** 2) if math.isfinite(spread) else count + 1
     return Power(spread, needed, enough=count >= needed)

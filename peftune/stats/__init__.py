@@ -1,0 +1,1 @@
+"""Intervals, paired tests, crossed effects and multiple comparisons: arrays in, numbers out."""
