@@ -64,15 +64,22 @@ def evidence(
             environment={},
             checks=CheckReport("pass", {}, ()),
         ),
-        rows=ScoredRows(
-            ids=[str(row) for row in range(len(right))],
-            texts=["a text"] * len(right),
-            names=("bad", "good"),
-            labels=np.ones(len(right), dtype=np.int64),
-            predicted=right.astype(np.int64),
-            probabilities=np.full((len(right), 2), 0.5),
-        ),
+        rows=_rows(right),
         documents=documents,
+    )
+
+
+def _rows(right: NDArray[np.float64]) -> ScoredRows:
+    """Label two rows in five "bad", two "good" and one "mixed"; a wrong answer is the next label."""
+    labels = np.resize([0, 1, 2, 0, 1], len(right))
+    predicted = np.where(right > 0, labels, (labels + 1) % 3)
+    return ScoredRows(
+        ids=[str(row) for row in range(len(right))],
+        texts=["a text"] * len(right),
+        names=("bad", "good", "mixed"),
+        labels=labels,
+        predicted=predicted,
+        probabilities=0.7 * np.eye(3)[predicted] + 0.1,
     )
 
 

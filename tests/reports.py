@@ -24,10 +24,10 @@ from peftune.compare.summary import (
 )
 from peftune.diagnosis import Finding
 from peftune.forgetting.results import ProbeResult
-from peftune.stats.tests import McNemar
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
 from peftune.runs.folder import write_json
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
+from peftune.stats.tests import McNemar
 from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning
 

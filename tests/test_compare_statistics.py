@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from peftune.stats.crossed import contributions, crossed_mean, seed_mean
 from peftune.compare.pairs import adjusted, difference, differences
-from peftune.stats.pareto import front
+from peftune.stats.crossed import crossed_mean, crossed_share, seed_mean
+from peftune.stats.intervals import contributions, mean_interval
 from peftune.stats.multiple import holm, letters
+from peftune.stats.pareto import front
 
 REPETITIONS = 2000
 
@@ -22,28 +23,59 @@ Array = NDArray[np.float64]
 # The mean over seeds and rows, by hand
 
 
-def test_the_variance_of_the_mean_adds_seeds_and_rows() -> None:
-    """Values -1 1 / 0 6 / 4 8: MS_seed 18, MS_row 24, MS_rest 2, so 40 over 6 is the variance.
+def test_the_error_of_the_mean_is_the_sum_of_two_students() -> None:
+    """Values -1 1 / 0 6 / 4 8: MS_seed 18, MS_row 24, MS_rest 2; over 6 that is 3 and 22 / 6.
 
-    Satterthwaite: 40^2 / (18^2 / 2 + 24^2 + 2^2 / 2) = 1600 / 740 degrees of freedom.
+    Drawn from: sqrt(3) times Student's t of two degrees of freedom and sqrt(22 / 6) times that of one,
+    ten million times with numpy, of which the quantiles are.
     """
+    generator = np.random.default_rng(0)
+    drawn = 3**0.5 * generator.standard_t(2, 10**7) + (22 / 6) ** 0.5 * generator.standard_t(
+        1, 10**7
+    )
+    low, high = np.quantile(drawn, (0.025, 0.975))
+
     mean = crossed_mean(np.array([[-1.0, 1.0], [0.0, 6.0], [4.0, 8.0]]), unit="rows")
 
-    margin = stats.t.ppf(0.975, 1600 / 740) * (40 / 6) ** 0.5
     assert mean.value == 3
-    assert mean.ci95 == pytest.approx((3 - margin, 3 + margin))
-    assert mean.p_value == pytest.approx(2 * stats.t.sf(3 / (40 / 6) ** 0.5, 1600 / 740))
+    assert mean.ci95 == pytest.approx((3 - high, 3 - low), rel=0.01)
+    assert mean.p_value == pytest.approx(float((abs(drawn) >= 3).mean()), rel=0.01)
     assert mean.reason is None
 
 
-def test_a_part_of_the_variance_is_never_negative() -> None:
-    """Values 1 -1 / -1 1 / 0 0 have equal seeds and equal rows: MS_rest, 2, stands for both.
+def test_one_part_alone_is_students_t() -> None:
+    """Where rows do not differ Student's t is over seeds; where seeds do not, over rows."""
+    generator = np.random.default_rng(0)
+    by_seed = np.tile(generator.normal(0.1, 1, (4, 1)), (1, 50))
+    by_row = np.tile([[-2.0, -1.0, 0.0, 1.0, 2.5, 3.0]], (4, 1)) + generator.normal(0, 0.0, (4, 6))
+    values = by_row[0]
 
-    Satterthwaite: 2^2 / (2^2 / 2 + 2^2 + 2^2 / 2) = 1 / 2 degrees of freedom.
+    seeds, rows = crossed_mean(by_seed, unit="rows"), crossed_mean(by_row, unit="rows")
+
+    reference = stats.ttest_1samp(by_seed[:, 0], 0)
+    assert seeds.ci95 == pytest.approx(tuple(reference.confidence_interval()))
+    assert seeds.p_value == pytest.approx(reference.pvalue)
+    assert rows.ci95 == pytest.approx(mean_interval(values))
+
+
+def test_an_interval_and_its_p_value_say_the_same() -> None:
+    """Moved so that its interval ends at zero, a mean has a p-value of 0.05, skewed or not."""
+    values = np.random.default_rng(0).lognormal(0, 1, (3, 40))
+    for end in (0, 1):
+        interval = crossed_mean(values, unit="documents").ci95
+        assert interval is not None
+        moved = crossed_mean(values - interval[end], unit="documents")
+        assert moved.p_value == pytest.approx(0.05, abs=1e-9)
+
+
+def test_a_part_of_the_variance_is_never_negative_and_agreeing_seeds_are_no_proof() -> None:
+    """Values 1 -1 / -1 1 / 0 0 have equal seeds and equal rows: MS_rest, 2, is all there is.
+
+    The seeds' part is not taken for less than the 5% quantile of chi-square over its degrees of freedom.
     """
     mean = crossed_mean(np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]]), unit="rows")
 
-    margin = stats.t.ppf(0.975, 1 / 2) * (2 / 6) ** 0.5
+    margin = stats.t.ppf(0.975, 2) * (2 * stats.chi2.ppf(0.05, 2) / 2 / 6) ** 0.5
     assert mean.ci95 == pytest.approx((-margin, margin))
 
 
@@ -64,8 +96,9 @@ def test_two_seeds_have_a_mean_and_no_interval(values: list[list[float]]) -> Non
 
 
 def test_one_seed_speaks_of_itself_alone_and_says_so() -> None:
-    """With one seed the interval is that of scipy's one-sample t over rows."""
-    values = np.random.default_rng(0).normal(0.1, 1, (1, 30))
+    """With one seed the interval is over rows; of values that are not skewed, scipy's t test."""
+    half = np.random.default_rng(0).normal(0, 1, 15)
+    values = np.r_[0.1 + half, 0.1 - half][None]
 
     mean = crossed_mean(values, unit="rows")
 
@@ -73,6 +106,18 @@ def test_one_seed_speaks_of_itself_alone_and_says_so() -> None:
     assert mean.ci95 == pytest.approx(tuple(reference.confidence_interval()))
     assert mean.p_value == pytest.approx(reference.pvalue)
     assert mean.reason == "one seed: the interval speaks of this seed alone"
+
+
+def test_a_share_near_one_has_wilsons_interval() -> None:
+    """Of one seed it is Wilson's; what no seed got wrong is as uncertain as the rows are few."""
+    rng = np.random.default_rng(0)
+    once = (rng.random((1, 40)) < 0.95).astype(np.float64)
+    wilson = stats.binomtest(int(once.sum()), 40).proportion_ci(method="wilson")
+    perfect = stats.binomtest(40, 40).proportion_ci(method="wilson")
+
+    assert crossed_share(once).ci95 == pytest.approx(tuple(wilson), abs=1e-4)
+    assert crossed_share(np.ones((3, 40))).ci95 == pytest.approx(tuple(perfect), abs=1e-4)
+    assert crossed_share(np.ones((2, 40))).ci95 is None
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -198,10 +243,9 @@ def covered(interval: tuple[float, float] | None, truth: float) -> bool:
 def test_the_interval_of_an_accuracy_difference_covers_the_truth(
     seeds: int, by_seed: float
 ) -> None:
-    """Between 93 and 97 times in 100, for another seed and other rows.
+    """At least 93 times in 100, for another seed and other rows.
 
-    The accuracy of one strategy varies from seed to seed by 0.8 to 2.5 points. With three seeds
-    that vary by less than that, the interval is too wide rather than too narrow: 98 in 100.
+    The accuracy of one strategy varies from seed to seed by 0.8 to 2.5 points.
     """
     truth = accuracy_of(0.60, by_seed) - accuracy_of(0.52, by_seed)
 
@@ -212,7 +256,7 @@ def test_the_interval_of_an_accuracy_difference_covers_the_truth(
         )
     ]
 
-    assert 0.93 <= np.mean(hits) <= 0.97
+    assert 0.93 <= np.mean(hits) < 1
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -220,7 +264,7 @@ def test_the_interval_of_an_accuracy_difference_covers_the_truth(
 def test_the_interval_of_a_forgetting_difference_covers_the_truth(
     seeds: int, by_seed: float
 ) -> None:
-    """Forty documents of unlike length: between 93 and 97 times in 100."""
+    """Forty documents of unlike length: at least 93 times in 100."""
     hits = [
         covered(crossed_mean(first - second, unit="documents").ci95, 0.05)
         for first, second in forgetting(
@@ -228,7 +272,7 @@ def test_the_interval_of_a_forgetting_difference_covers_the_truth(
         )
     ]
 
-    assert 0.93 <= np.mean(hits) <= 0.97
+    assert 0.93 <= np.mean(hits) < 1
 
 
 def test_an_interval_over_rows_alone_is_far_too_narrow() -> None:

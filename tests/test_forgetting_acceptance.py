@@ -103,7 +103,7 @@ def language_model(base: Path) -> GPT2LMHeadModel:
 def check_zero(before: Sequence[Measurement], after: Sequence[Measurement]) -> None:
     """Nothing changed, so nothing is forgotten: not nearly zero but zero."""
     for text, first, last in zip(EVERY_KIND, before, after, strict=True):
-        result = forgetting_of(text, before=first, after=last, scoring={}, seed=0)
+        result = forgetting_of(text, before=first, after=last, scoring={})
         assert result.forgetting == 0.0
         assert result.kl in (None, 0.0)
         assert result.mcnemar is None or (result.mcnemar.n10, result.mcnemar.n01) == (0, 0)
@@ -517,9 +517,7 @@ def check_additivity(before: Before, after: Sequence[Measurement]) -> None:
     """The cost of 8 bits and forgetting add up; the reference is the base in 8 bits."""
     assert before.exact is not None
     result = summarised(TEXTS, Measured(before, after, None), learned=True)[PROBE.label]
-    against_float = forgetting_of(
-        TEXTS[0], before=before.exact[0], after=after[0], scoring={}, seed=0
-    )
+    against_float = forgetting_of(TEXTS[0], before=before.exact[0], after=after[0], scoring={})
     quantization = result.quantization
     assert quantization is not None
     assert quantization.before_float32 == before.exact[0].value
@@ -632,7 +630,7 @@ def planted(english: list[ProbeText]) -> Planted:
 def check_planted_forgetting(planted: Planted, english: list[ProbeText]) -> None:
     """The more a trained trunk is disturbed, the more it forgets."""
     found = [
-        forgetting_of(english[0], before=before, after=after, scoring={}, seed=0)
+        forgetting_of(english[0], before=before, after=after, scoring={})
         for before, after in planted
     ]
     changes = [result.forgetting for result in found]

@@ -11,11 +11,11 @@ import pytest
 from scipy import stats
 from tuned import PROBE, measurement
 
-from peftune.stats.intervals import forgetting_interval, ratio_interval
 from peftune.forgetting.measure import ProbeText
 from peftune.forgetting.results import ProbeResult, forgetting_of
-from peftune.stats.tests import McNemar, Power, mcnemar, power
 from peftune.probes import KLDivergence, Measurement
+from peftune.stats.intervals import cannot_exclude, ratio_interval, share_change_interval
+from peftune.stats.tests import McNemar, Power, mcnemar, power
 
 # Intervals
 
@@ -27,31 +27,72 @@ def test_the_interval_is_of_the_ratio_of_sums() -> None:
     of sums is 9/5109; a mean of ratios would be 0.15.
     """
     weight = np.r_[np.ones(9), np.full(51, 100.0)]
-    before = measurement(weight, weight)
-    after = measurement(weight + np.r_[np.ones(9), np.zeros(51)], weight)
+    lost = np.r_[np.ones(9), np.zeros(51)]
 
-    interval = forgetting_interval(before, after, seed=0)
+    interval = ratio_interval(lost, weight)
 
     assert interval is not None
     assert 0.0005 < interval[0] < 9 / 5109 < interval[1] < 0.004
 
 
-@pytest.mark.parametrize("count", [20, 80])
-def test_the_interval_repeats_for_a_seed(count: int) -> None:
-    """Below 50 documents (BCa) and above (percentile), the seed decides the resamples."""
-    generator = np.random.default_rng(0)
-    weight = np.full(count, 100.0)
-    before, after = (
-        measurement(weight, weight),
-        measurement(weight + generator.normal(5, 20, count), weight),
+def test_the_interval_of_losses_that_are_not_skewed_is_students() -> None:
+    """Sixty documents of one length, symmetric: scipy's one-sample t test."""
+    half = np.random.default_rng(0).normal(0, 20, 30)
+    losses = np.r_[5 + half, 5 - half]
+    reference = stats.ttest_1samp(losses / 100, 0)
+
+    for confidence in (0.95, 0.90):
+        interval = ratio_interval(losses, np.full(60, 100.0), confidence=confidence)
+        assert interval == pytest.approx(tuple(reference.confidence_interval(confidence)))
+
+
+def test_the_interval_of_skewed_losses_reaches_further_up() -> None:
+    """Hall's transformation: g(t) = t + s t^2 / 3 + s^2 t^3 / 27 + s / 6, s the skewness over sqrt(n).
+
+    At either end of the interval, g of the distance in standard errors is Student's quantile.
+    """
+    losses = np.random.default_rng(0).lognormal(0, 1, 40)
+    interval = ratio_interval(losses, np.ones(40))
+
+    assert interval is not None
+    lean = float(stats.skew(losses)) / 40**0.5
+    error = losses.std(ddof=1) / 40**0.5
+    mean = losses.mean()
+    for end, probability in zip(interval, (0.975, 0.025), strict=True):
+        distance = (mean - end) / error
+        mapped = distance + lean * distance**2 / 3 + lean**2 * distance**3 / 27 + lean / 6
+        assert mapped == pytest.approx(stats.t.ppf(probability, 39))
+    assert interval[1] - mean > 1.3 * (mean - interval[0])
+
+
+def test_a_loss_that_few_documents_bear_cannot_be_excluded_by_few() -> None:
+    """0.95^58 > 0.05 > 0.95^59; and Cochran: 25 times the squared skewness, of losses alone."""
+    even = np.r_[np.full(50, 1.0), np.full(50, -1.0)]
+    rare = np.r_[np.full(97, 0.0), 10.0, 10.0, 10.0]
+    ones = np.ones(100)
+
+    assert cannot_exclude(even, ones) is None
+    assert cannot_exclude(even[21:79], ones[:58]) == (
+        "a loss in one of twenty documents can be missed by 58; it takes 59"
     )
+    skew = float(stats.skew(rare))
+    assert cannot_exclude(rare, ones) == (
+        "few documents bear most of the loss: for losses this uneven it takes "
+        f"{math.ceil(25 * skew**2)} documents, and there are 100"
+    )
+    assert cannot_exclude(-rare, ones) is None
+    assert cannot_exclude(np.zeros(10), ones[:10]) is None  # nothing changed at all
 
-    first, again, other = (forgetting_interval(before, after, seed=seed) for seed in (0, 0, 1))
 
-    assert first is not None
-    assert first == again
-    assert first != other
-    assert first[0] < float((after.total - before.total).mean() / 100) < first[1]
+def test_a_share_that_did_not_change_is_not_certain() -> None:
+    """Agresti and Min: half an answer in each cell, so (0.5 + 0.5) / 22^2 is the variance of 20."""
+    same = np.ones(20)
+    margin = 1.959964 / 22
+
+    assert share_change_interval(same, same) == pytest.approx((-margin, margin))
+    low, high = share_change_interval(same, np.r_[np.zeros(4), np.ones(16)])
+    change, error = -4 / 22, (5 - 16 / 22) ** 0.5 / 22
+    assert (low, high) == pytest.approx((change - 1.959964 * error, change + 1.959964 * error))
 
 
 @pytest.mark.parametrize(
@@ -60,14 +101,14 @@ def test_the_interval_repeats_for_a_seed(count: int) -> None:
 def test_too_few_documents_have_no_interval_and_the_report_says_why(
     count: int, shown: str
 ) -> None:
-    """Below ten documents a bootstrap says nothing: null with a reason, never a width of zero."""
+    """Below ten documents an interval says nothing: null with a reason, never a width of zero."""
     few = measurement(np.arange(1.0, count + 1), np.ones(count))
 
     result = forgetting_of(
-        ProbeText(PROBE, ("one",) * count), before=few, after=few, scoring={}, seed=0, learned=True
+        ProbeText(PROBE, ("one",) * count), before=few, after=few, scoring={}, learned=True
     )
 
-    assert forgetting_interval(few, few, seed=0) is None
+    assert ratio_interval(few.total, few.weight) is None
     assert (result.ci95, result.ci90, result.kl_ci95, result.power) == (None,) * 4
     assert result.verdict == "inconclusive"
     assert result.reason == (
@@ -79,14 +120,12 @@ def test_too_few_documents_have_no_interval_and_the_report_says_why(
 
 
 def test_ten_documents_have_an_interval() -> None:
-    """Ten are enough to resample; the wider interval holds the narrower one."""
+    """Ten are enough; the wider interval holds the narrower one."""
     changes = np.linspace(-1, 2, 10)
     before = measurement(np.ones(10), np.ones(10))
     after = measurement(1 + changes, np.ones(10))
 
-    result = forgetting_of(
-        ProbeText(PROBE, ("one",) * 10), before=before, after=after, scoring={}, seed=0
-    )
+    result = forgetting_of(ProbeText(PROBE, ("one",) * 10), before=before, after=after, scoring={})
 
     assert result.ci95 is not None
     assert result.ci90 is not None
@@ -98,33 +137,17 @@ def test_the_same_loss_everywhere_has_a_width_of_zero(count: int) -> None:
     """Where every byte lost the same there is nothing to be unsure of."""
     weight = np.arange(1.0, count + 1)
 
-    interval = forgetting_interval(
-        measurement(weight, weight), measurement(1.25 * weight, weight), seed=0
-    )
+    interval = ratio_interval(0.25 * weight, weight)
 
     assert interval == pytest.approx((0.25, 0.25), abs=1e-12)
 
 
 @pytest.mark.parametrize("documents", [10, 49, 50])
 def test_a_constant_change_has_an_interval_of_no_width_and_no_warning(documents: int) -> None:
-    """A frozen trunk changes no document: the interval is that one value, said in silence."""
-    before = measurement(np.arange(documents, dtype=np.float64), np.ones(documents))
-
+    """A frozen backbone changes no document: the interval is that one value, said in silence."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert forgetting_interval(before, before, seed=0) == (0.0, 0.0)
-
-
-def test_equal_numbers_of_documents_are_resampled_alike() -> None:
-    """The seed alone decides which documents are drawn: twice the loss has twice the interval."""
-    weight = np.arange(1.0, 61.0)
-    losses = np.random.default_rng(0).normal(1, 3, 60)
-
-    once = ratio_interval(losses, weight, seed=7)
-    twice = ratio_interval(2 * losses, weight, seed=7)
-
-    assert once is not None
-    assert twice == pytest.approx((2 * once[0], 2 * once[1]), rel=1e-12)
+        assert ratio_interval(np.zeros(documents), np.ones(documents)) == (0.0, 0.0)
 
 
 # Where more is better
@@ -152,7 +175,6 @@ def _share(before: list[int], after: list[int], *, margin: float = 0.5) -> Probe
         before=first,
         after=last,
         scoring={},
-        seed=0,
         learned=True,
         float_base=Measurement(ones, ones, tokens),
     )
@@ -180,37 +202,34 @@ def test_the_documents_needed_follow_from_spread_and_margin() -> None:
     64 of them is 0.03 * sqrt(64 / 63).
     """
     weight = np.full(64, 200.0)
-    before = measurement(weight, weight)
-    after = measurement(weight * (1 + 0.03 * np.tile([1, -1], 32)), weight)
+    change = weight * 0.03 * np.tile([1, -1], 32)
 
-    found = power(before, after, margin=0.01)
+    found = power(change, weight, margin=0.01)
 
     spread = 0.03 * math.sqrt(64 / 63)
     assert found.spread == pytest.approx(spread, rel=1e-9)
     assert found.needed_documents == math.ceil((2.8 * spread / 0.01) ** 2) == 72
     assert not found.enough
-    assert power(before, after, margin=0.011).enough
+    assert power(change, weight, margin=0.011).enough
 
 
 def test_the_spread_is_that_of_the_ratio_of_sums() -> None:
-    """It agrees with what the bootstrap finds, where documents are of very different lengths."""
+    """It agrees with a bootstrap over documents, where they are of very different lengths."""
     generator = np.random.default_rng(0)
     weight = generator.integers(10, 2000, 400).astype(np.float64)
     change = weight * generator.normal(0.02, 0.05, 400)
-    before, after = measurement(weight, weight), measurement(weight + change, weight)
+    drawn = generator.integers(0, 400, (4000, 400))
+    ratios = change[drawn].sum(axis=1) / weight[drawn].sum(axis=1)
 
-    interval = ratio_interval(change, weight, seed=0)
+    spread = power(change, weight, margin=0.01).spread
 
-    assert interval is not None
-    half = (interval[1] - interval[0]) / 2
-    spread = power(before, after, margin=0.01).spread
-    assert 1.96 * spread / math.sqrt(400) == pytest.approx(half, rel=0.05)
+    assert spread / math.sqrt(400) == pytest.approx(ratios.std(), rel=0.05)
     assert spread > 1.1 * float((change / weight).std())
 
 
 def test_one_document_has_no_power() -> None:
     """It has no spread to tell a change from."""
-    one = measurement(np.array([1.0]), np.array([1.0]))
+    one = np.array([1.0])
 
     assert power(one, one, margin=0.01) == Power(math.inf, 2, enough=False)
 

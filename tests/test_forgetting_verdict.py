@@ -8,7 +8,7 @@ import pytest
 
 from peftune.forgetting.verdict import judge_probe, verdict
 
-Word = Literal["retained", "forgot", "inconclusive", "nothing learned"]
+Word = Literal["improved", "retained", "forgot", "inconclusive", "nothing learned"]
 
 
 def _judge(
@@ -16,14 +16,14 @@ def _judge(
     *,
     learned: bool | None = True,
     margin: float | None = 0.010,
-    enough: bool = True,
+    excludes: bool = True,
     ci90: tuple[float, float] | None = None,
 ) -> Word | None:
     return judge_probe(
         margin=margin,
         ci95=interval,
         ci90=ci90 or interval,
-        enough_documents=enough,
+        excludes_loss=excludes,
         learned=learned,
     )
 
@@ -33,7 +33,10 @@ def _judge(
     [
         ([(-0.001, 0.004)], True, "retained"),
         ([(0.001, 0.004)], True, "retained"),
-        ([(-0.02, -0.01)], True, "retained"),
+        ([(-0.02, -0.01)], True, "improved"),
+        ([(-0.02, -0.01), (-0.001, 0.004)], True, "retained"),
+        ([(-0.02, 0.0)], True, "retained"),
+        ([(-0.02, -0.01)], False, "nothing learned"),
         ([(0.001, 0.02)], True, "forgot"),
         ([(0.001, 0.010)], True, "forgot"),
         ([(0.5, 0.6)], True, "forgot"),
@@ -57,7 +60,7 @@ def _judge(
 def test_the_verdict_follows_from_the_intervals_and_from_what_was_learned(
     found: list[tuple[float, float] | None], learned: bool | None, expected: Word | None
 ) -> None:
-    """Below 0.010 bits per byte is retained; above zero and not below that is forgot."""
+    """Below zero improved; below 0.010 bits per byte retained; above zero and not below that forgot."""
     assert verdict([_judge(interval, learned=learned) for interval in found]) == expected
 
 
@@ -78,7 +81,8 @@ def test_retained_is_a_one_sided_test_at_5_percent() -> None:
     assert _judge((-0.001, 0.014), ci90=(0.001, 0.012)) == "inconclusive"
 
 
-def test_too_few_documents_never_say_retained() -> None:
-    """That no loss was found says nothing where none could have been; a loss that shows is one."""
-    assert _judge((-0.001, 0.004), enough=False) == "inconclusive"
-    assert _judge((0.02, 0.03), enough=False) == "forgot"
+def test_documents_that_can_miss_a_loss_never_say_retained() -> None:
+    """That no loss was found says nothing where one can hide; a change that shows is one."""
+    assert _judge((-0.001, 0.004), excludes=False) == "inconclusive"
+    assert _judge((0.02, 0.03), excludes=False) == "forgot"
+    assert _judge((-0.46, -0.397), excludes=False) == "improved"

@@ -9,14 +9,18 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import EvalPrediction
 
 from peftune.errors import TrainingError
+from peftune.recipe.task import METRICS
+from peftune.stats import tests
 from peftune.stats.intervals import row_interval
 from peftune.tasks.judge import judge, metrics_for_trainer, task_metrics
 from peftune.tasks.learning import learned_something
 from peftune.tasks.metrics import SequenceClassificationMetrics, roc_auc_interval
+from peftune.tasks.significance import significance_of_classes
 from peftune.tasks.single_label import _macro_f1_of
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -205,16 +209,26 @@ def test_the_interval_of_an_area_is_hanley_and_mcneils() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recall", "alarms", "ranked", "learned"),
-    [(0.7, 0.1, True, True), (0.0, 0.0, True, True), (0.05, 0.05, False, False), (0.0, 0.0, False, False)],
-    ids=["balanced weights", "one label but ranked", "guesses", "one label"],
-)  # fmt: skip
-def test_a_rare_label_is_learned_though_accuracy_lies_below_the_majority(
-    recall: float, alarms: float, ranked: bool, learned: bool
+    ("recall", "alarms", "ranked", "metric", "learned"),
+    [
+        (0.7, 0.1, True, "macro_f1", True),
+        (0.7, 0.1, True, "balanced_accuracy", True),
+        (0.7, 0.1, True, "accuracy", False),
+        (0.0, 0.0, True, "roc_auc", True),
+        (0.0, 0.0, True, "macro_f1", False),
+        (0.05, 0.05, False, "macro_f1", False),
+        (0.05, 0.05, False, "roc_auc", False),
+        (0.0, 0.0, False, "macro_f1", False),
+        (0.0, 0.0, False, "mcc", False),
+    ],
+)
+def test_a_rare_label_is_learned_by_the_score_that_the_recipe_asks_for(
+    recall: float, alarms: float, ranked: bool, metric: str, learned: bool
 ) -> None:
     """Of 400 rows 5% are of the rare label: always naming the other is right in 95 of 100.
 
-    Balanced weights give some of that for the rare label: macro F1 says so, and the ROC AUC.
+    Balanced weights give some of that for the rare label: macro F1 says so. Probabilities that rank
+    rows while every row is given the same label are what ROC AUC asks for.
     """
     truth = [int(i % 20 == 0) for i in range(400)]
     order = np.random.default_rng(0).permutation(400)
@@ -229,53 +243,111 @@ def test_a_rare_label_is_learned_though_accuracy_lies_below_the_majority(
     logits[:, 1] = np.where(np.array(predicted) == 1, 3.0, -3.0) + (scores - scores.max()) / 4
 
     learning = judge(
-        logits, tuple(truth), names=("common", "rare"), split="test", seed=0,
-        baselines={"majority": {"accuracy": 0.95, "macro_f1": 0.487}},
-    )  # fmt: skip
+        logits, tuple(truth), names=("common", "rare"), split="test", seed=0, metric=metric
+    )
 
     assert (learning.accuracy or 0) <= 0.95
     assert learned_something(learning) is learned
 
 
+METRICS_OF_CLASSES = tuple(name for name in METRICS["single-label"] if name != "loss")
+
+
 @pytest.mark.parametrize(
     ("labels", "shares"), [(2, (0.5, 0.5)), (2, (0.9, 0.1)), (4, (0.4, 0.3, 0.2, 0.1))]
 )
-def test_a_guess_by_frequency_has_not_learned(labels: int, shares: tuple[float, ...]) -> None:
-    """Simulated: of guesses by the labels' frequencies at most one in ten passes, of any kind.
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_guesser_has_learned_nothing_by_any_metric(
+    labels: int, shares: tuple[float, ...], seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 150 guessers by the labels' frequencies at most 2.5% pass: 3.75, and up to 10 by chance.
 
-    Guessing so has the highest macro F1 that no reading can have, 1 / labels on average.
+    The chance of more than 10 of 150 is 0.2% (binomial), and it is the same draw at every run.
+    """
+    monkeypatch.setattr(tests, "_MOST_PERMUTATIONS", 199)  # (1 + 4) / 200 is 2.5%
+    generator = np.random.default_rng(seeds)
+    passed = dict.fromkeys(METRICS_OF_CLASSES, 0)
+    for _ in range(150):
+        truth = generator.choice(labels, size=120, p=shares)
+        logs = np.log(generator.dirichlet(10 * np.array(shares), size=(seeds, 120)))
+        said = generator.choice(labels, size=(seeds, 120), p=shares)
+        for metric in METRICS_OF_CLASSES:
+            if metric == "binary_f1" and labels > 2:
+                continue
+            found = significance_of_classes(truth, said, logs, metric=metric)
+            passed[metric] += found.learned
+
+    assert max(passed.values()) <= 10
+
+
+def test_the_permutations_agree_with_scikit_learn() -> None:
+    """`permutation_test_score` permutes the labels of rows too; macro F1, here not recentered."""
+    generator = np.random.default_rng(0)
+    truth = np.repeat([0, 1], 30)
+    said = np.where(generator.random(60) < 0.62, truth, 1 - truth)
+    scores = [f1_score(generator.permutation(truth), said, average="macro") for _ in range(4000)]
+    observed = f1_score(truth, said, average="macro")
+    short = 0.5 - float(np.mean(scores))
+    reference = float(np.mean([score + max(0.0, short) >= observed - 1e-12 for score in scores]))
+
+    found = significance_of_classes(
+        truth, said[None], np.log(np.eye(2)[said] * 0.8 + 0.1)[None], metric="macro_f1"
+    )
+
+    assert found.without_reading == 0.5
+    assert found.p_value == pytest.approx(reference, abs=0.02)
+
+
+def test_accuracy_is_set_against_each_constant_answer() -> None:
+    """SST-2 of a near-constant model, [[21, 121], [17, 141]]: 162 of 300 right, a constant has 158.
+
+    Of the rows that only one of the two has right, 21 are the model's and 17 the constant's: a fair
+    coin has 21 heads or more of 38 in 31% of cases.
+    """
+    truth = np.repeat([0, 1], (142, 158))
+    said = np.r_[np.repeat([0, 1], (21, 121)), np.repeat([0, 1], (17, 141))]
+
+    found = significance_of_classes(
+        truth, said[None], np.log(np.eye(2)[said] * 0.8 + 0.1)[None], metric="accuracy"
+    )
+
+    assert found.without_reading == pytest.approx(158 / 300)
+    assert found.p_value == pytest.approx(float(stats.binom.sf(20, 38, 0.5)))
+    assert not found.learned
+
+
+def test_more_seeds_see_more() -> None:
+    """An accuracy of 0.65 on 100 rows of two even classes is seen by five seeds taken together.
+
+    Asked of each seed by itself, one of five would fall short in 76 of 100 comparisons.
     """
     generator = np.random.default_rng(0)
-    passed = 0
+    learned, each = 0, 0
     for _ in range(100):
-        truth, said = (generator.choice(labels, size=200, p=shares) for _ in range(2))
-        majority = {"accuracy": float((truth == 0).mean()), "macro_f1": 0.0}
-        learning = judge(
-            _logits(said.tolist(), labels), tuple(truth.tolist()),
-            names=[str(label) for label in range(labels)], split="test", seed=0,
-            baselines={"majority": majority},
-        )  # fmt: skip
-        passed += learned_something(learning)
+        truth = generator.integers(0, 2, 100)
+        said = np.where(generator.random((5, 100)) < 0.65, truth, 1 - truth)
+        logs = np.log(np.eye(2)[said] * 0.8 + 0.1)
+        learned += significance_of_classes(truth, said, logs, metric="accuracy").learned
+        each += all(
+            significance_of_classes(truth, said[[k]], logs[[k]], metric="accuracy").learned
+            for k in range(5)
+        )
 
-    assert passed <= 10
+    assert learned >= 99
+    assert each <= 60
 
 
 @pytest.mark.parametrize(("hits", "learned"), [(200, True), (110, False), (100, False)])
-def test_something_was_learned_if_the_interval_lies_above_the_majority(
-    hits: int, learned: bool
+@pytest.mark.parametrize("metric", METRICS_OF_CLASSES)
+def test_something_was_learned_if_the_score_is_beyond_guessing(
+    hits: int, learned: bool, metric: str
 ) -> None:
     """Of 200 rows in two even classes, 110 right ones are within chance (± 14) of 100."""
     truth = [0, 1] * 100
     predicted = [t if i < hits else 1 - t for i, t in enumerate(truth)]
-    majority = {"majority": {"accuracy": 0.5, "macro_f1": 1 / 3}}
 
     learning = judge(
-        _logits(predicted, 2),
-        tuple(truth),
-        names=("a", "b"),
-        split="test",
-        seed=0,
-        baselines=majority,
+        _logits(predicted, 2), tuple(truth), names=("a", "b"), split="test", seed=0, metric=metric
     )
 
     assert learned_something(learning) is learned

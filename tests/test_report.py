@@ -18,7 +18,6 @@ from peftune.artifacts.save import artifact_bytes
 from peftune.compare.table import facts_of
 from peftune.errors import GateError, UsageError
 from peftune.forgetting.results import Heads, Quantization
-from peftune.stats.tests import McNemar
 from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.reporting.contents import Cell, Table
 from peftune.reporting.heading import runs_table
@@ -27,6 +26,7 @@ from peftune.runs import Run, read_run
 from peftune.runs.budget import check_budget
 from peftune.runs.forget import forget
 from peftune.runs.report_reader import run_from_json
+from peftune.stats.tests import McNemar
 
 RECIPE = """\
 version: 1

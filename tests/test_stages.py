@@ -202,7 +202,6 @@ def test_a_stage_is_blamed_for_the_change_of_its_documents() -> None:
         name="mine",
         task="single-label",
         start="language-modeling",
-        seed=0,
     )
 
     assert [(one.name, one.task) for one in found] == [
@@ -228,7 +227,6 @@ def test_a_run_that_began_as_its_base_has_no_stages() -> None:
             name="mine",
             task="single-label",
             start=None,
-            seed=0,
         )
         == []
     )

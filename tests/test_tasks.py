@@ -39,6 +39,7 @@ from peftune.errors import DataError, TrainingError, UsageError
 from peftune.models.parts import head_of, unwrapped
 from peftune.models.prepare import prepare_model
 from peftune.recipe.schema import DataSection, ModelSection, TaskName
+from peftune.recipe.task import METRICS
 from peftune.recipe.training import TrainingSection
 from peftune.runs import Run
 from peftune.tasks.judge import judge, task_metrics
@@ -184,14 +185,22 @@ def test_a_correlation_that_does_not_exist_is_null_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signal", "noise", "learned"),
-    [(1.0, 0.1, True), (0.0, 1.0, False), (0.0, 0.0, False), (5.0, 5.0, True)],
-    ids=["exact", "noise", "one number", "of another scale"],
+    ("signal", "noise", "metric", "learned"),
+    [
+        (1.0, 0.1, "mse", True),
+        (1.0, 0.1, "mae", True),
+        (0.0, 1.0, "mse", False),
+        (0.0, 1.0, "spearman", False),
+        (0.0, 0.0, "mse", False),
+        (0.0, 0.0, "pearson", False),
+        (5.0, 5.0, "mse", False),
+        (5.0, 5.0, "pearson", True),
+    ],
 )
 def test_numbers_are_learned_where_they_are_said_better_than_by_their_mean(
-    signal: float, noise: float, learned: bool
+    signal: float, noise: float, metric: str, learned: bool
 ) -> None:
-    """By squared error against saying the mean of train, or by Pearson against 0.
+    """By the errors against those of the best constant, or by a correlation against 0.
 
     The last is five times too large, so that its squared error is far above the mean's, and still
     follows the truth.
@@ -199,11 +208,10 @@ def test_numbers_are_learned_where_they_are_said_better_than_by_their_mean(
     generator = np.random.default_rng(3)
     truth = generator.normal(size=100)
     said = signal * truth + generator.normal(size=100) * noise
-    mean = {"mean": {"loss": float(truth.var())}}
 
     learning = judge(
         said[:, None], tuple(truth), names=("score",), split="test", seed=0, kind="regression",
-        baselines=mean,
+        metric=metric,
     )  # fmt: skip
 
     assert learned_something(learning) is learned
@@ -223,12 +231,17 @@ def tagged(
 
 
 @pytest.mark.parametrize(
-    ("told", "shift", "learned"),
-    [(1.0, 0.0, True), (1.0, 2.0, True), (0.0, 2.0, False), (0.0, 0.0, False)],
-    ids=["plain", "balanced weights", "noise with weights", "noise"],
+    ("told", "shift", "metric", "learned"),
+    [
+        *((1.0, 0.0, metric, True) for metric in ("macro_f1", "micro_f1", "roc_auc")),
+        *((1.0, 2.0, metric, True) for metric in ("macro_f1", "weighted_f1", "roc_auc")),
+        (1.0, 2.0, "log_loss", False),
+        *((0.0, 2.0, metric, False) for metric in METRICS["multi-label"]),
+        *((0.0, 0.0, metric, False) for metric in METRICS["multi-label"]),
+    ],
 )
 def test_several_labels_are_learned_whatever_the_weights_of_the_loss(
-    told: float, shift: float, learned: bool
+    told: float, shift: float, metric: str, learned: bool
 ) -> None:
     """Weights lift every probability: the loss is worse than that of saying how rare a label is.
 
@@ -237,12 +250,10 @@ def test_several_labels_are_learned_whatever_the_weights_of_the_loss(
     logits, cells = tagged(share=0.12, told=told, shift=shift)
     share = float(cells.mean())
     naive = -(share * math.log(share) + (1 - share) * math.log(1 - share))
-    every = task_metrics(np.ones_like(logits), cells, "multi-label")["macro_f1"]
-    assert every is not None
 
     learning = judge(
         logits, tuple(map(tuple, cells)), names=TAGS, split="test", seed=0, kind="multi-label",
-        baselines={"majority": {"loss": naive}, "every_label": {"macro_f1": every}},
+        metric=metric,
     )  # fmt: skip
 
     assert (learning.loss > naive) is (shift > 0 or told == 0)

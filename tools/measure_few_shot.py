@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import peftune
-from peftune.stats.crossed import Mean, crossed_mean
 from peftune.data.rows import Rows
 from peftune.data.task import Task, load_task
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.runs.evidence import read_evidence
+from peftune.stats.crossed import Mean, crossed_mean
 
 STEPS = 60
 SEEDS = (0, 1, 2)

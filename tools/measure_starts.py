@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import peftune
-from peftune.stats.crossed import Mean, contributions, crossed_mean
 from peftune.recipe import Recipe, read_recipe
 from peftune.runs.evidence import Evidence, read_evidence
+from peftune.stats.crossed import Mean, crossed_mean
+from peftune.stats.intervals import contributions
 
 SEEDS = (0, 1, 2)
 Values = NDArray[np.float64]

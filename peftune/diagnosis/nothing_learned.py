@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 from peftune.diagnosis.finding import Facts, Finding, Pitfall
-from peftune.tasks.headline import score_of
+from peftune.tasks.headline import score_of, title_of_metric
 from peftune.tasks.learning import Learning, learned_something
-
-_TITLES = {"macro_f1": "macro F1", "roc_auc": "ROC AUC", "pearson": "Pearson"}
 
 PITFALL = Pitfall(
     code="nothing-learned",
     scope="run",
     looks_for="The model says no more of a row than can be said without reading it.",
-    threshold="No 95% interval of a headline score lies above what no reading reaches: the rule of the verdict. Single-label: accuracy above the majority class, macro F1 above one by the number of labels (guessing by their frequencies), or ROC AUC above 0.5. Multi-label: the loss below saying each label's share of train, macro F1 above giving every label to every row, or ROC AUC above 0.5. Regression: the squared error below the mean of train, or Pearson above 0. Language modeling: the loss below the base's. One is enough, for class_weights: balanced gives accuracy and likelihood away for F1.",
+    threshold="The score that the checkpoint is chosen by (`training.metric_for_best_model`) is not significantly better, one-sided at 2.5%, than the best that is had without reading: the rule of the verdict. Accuracy: McNemar's exact test against each constant answer. Every other score of labels: 1,999 permutations of the rows, against the best constant answer and, for macro F1, guessing by frequency, which has one by the number of labels. Regression: the errors against those of the best constant, or the correlation against 0. Language modeling: the loss against the base's.",
 )
 
 
 def find_nothing_learned(facts: Facts) -> Finding | None:
-    """Look whether any headline score lies clearly above what can be had without reading."""
-    if learned_something(facts.learning):
-        return None
+    """Look whether the score that chose the checkpoint is more than can be had without reading."""
     learning = facts.learning
-    if learning.task == "single-label":
-        seen = f"The accuracy of {learning.accuracy:.3f} is not clearly above the majority class{_others(learning, ('macro_f1', 'roc_auc'))}."
-    elif learning.task == "language-modeling":
-        seen = f"The loss of {learning.loss:.4f} on the domain's own text is not clearly below the base's."
-    elif learning.task == "multi-label":
-        seen = f"The loss of {learning.loss:.4f} is not clearly below that of saying each label's share of train for every row{_others(learning, ('macro_f1', 'roc_auc'))}."
-    else:
-        seen = f"The loss of {learning.loss:.4f} is not clearly below that of saying the mean of train for every row{_others(learning, ('pearson',))}."
+    if learned_something(learning):
+        return None
     return PITFALL.found(
         "warning",
-        seen,
-        "Raise training.learning_rate or num_train_epochs, or check the labels; forgetting says nothing without learning.",
+        _seen(learning),
+        f"Raise training.learning_rate or num_train_epochs, or check the labels; forgetting says nothing without learning.{_ranks(learning)}",
     )
 
 
-def _others(learning: Learning, names: tuple[str, ...]) -> str:
-    """Say of the other scores that there are: `, and neither macro F1 (0.312) nor … is above a guess`."""
-    known = [
-        f"{_TITLES[name]} ({value:.3f})"
-        for name in names
-        if (value := score_of(learning, name)) is not None
-    ]
-    if not known:
+def _seen(learning: Learning) -> str:
+    if learning.task == "language-modeling":
+        return f"The loss of {learning.loss:.4f} on the domain's own text is not clearly below the base's."
+    significance = learning.significance
+    if significance is None:
+        return f"The loss of {learning.loss:.4f} is not clearly better than what is had without reading."
+    value = score_of(learning, significance.metric)
+    shown = "" if value is None else f" of {value:.3f}"
+    return f"The {title_of_metric(significance.metric)}{shown} is not clearly better than the {significance.without_reading:.3f} that is had without reading (p = {significance.p_value:.2g})."
+
+
+def _ranks(learning: Learning) -> str:
+    """Point to what the probabilities know and the labels do not say."""
+    interval = learning.ci95.get("roc_auc")
+    value = learning.metrics.get("roc_auc")
+    if interval is None or value is None or interval[0] <= 0.5:  # noqa: PLR2004 - a coin
         return ""
-    if len(known) == 1:
-        return f", and {known[0]} is not above a guess"
-    return f", and neither {' nor '.join(known)} is above a guess"
+    return f" The probabilities do rank rows (ROC AUC {value:.3f}), so the labels are said from the wrong probability on: training.class_weights: balanced moves it, and metric_for_best_model: roc_auc asks for the ranking."

@@ -211,7 +211,9 @@ def judged_change(
     """
     change = after - before
     ci95, ci90 = (
-        _change_interval(before, after, weight, confidence, right_or_wrong=right_or_wrong)
+        change_interval(
+            before, after, weight, confidence=confidence, right_or_wrong=right_or_wrong
+        )
         for confidence in (0.95, 0.90)
     )
     hidden = cannot_exclude(change, weight)
@@ -228,14 +230,23 @@ def judged_change(
     )
 
 
-def _change_interval(
+def change_interval(
     before: NDArray[np.float64],
     after: NDArray[np.float64],
     weight: NDArray[np.float64],
-    confidence: float,
     *,
+    confidence: float,
     right_or_wrong: bool,
 ) -> Interval | None:
+    """Return the interval of the change of a ratio of sums, of which less is better.
+
+    Args:
+        before: numerators, (documents,).
+        after: numerators of the same documents.
+        weight: denominators.
+        confidence: share of repetitions in which the interval should hold the truth.
+        right_or_wrong: whether every document is just right or wrong.
+    """
     if right_or_wrong and len(before) >= FEWEST_DOCUMENTS:
         # Signed so that less is better: a right answer is -1, and one lost is a change of +1.
         low, high = share_change_interval(-before, -after, confidence=confidence)

@@ -77,5 +77,5 @@ def _table(run: Run) -> Table:
         ["Stage", *(f"{probe.name}, {probe.unit}" for probe in run.forgetting)],
         [*rows, total],
         "l" + "r" * len(probes),
-        "After each stage, minus after the one before; positive is worse. Below a number: its 95% paired bootstrap interval over documents.",
+        "After each stage, minus after the one before; positive is worse. Below a number: its 95% paired interval over documents, of this one model.",
     )

@@ -23,7 +23,9 @@ _OF_ONE_MODEL = "kl_ci95, mcnemar, heads, quantization: several models were meas
 _LEAST = np.finfo(np.float64).tiny
 
 
-def learning_across(found: Sequence[Evidence], task: Task, *, seed: int) -> Learning:
+def learning_across(
+    found: Sequence[Evidence], task: Task, *, seed: int, metric: str | None
+) -> Learning:
     """Score every row of train by what the run said that did not see it."""
     probabilities = np.concatenate([one.rows.probabilities for one in found])
     labels = np.concatenate([one.rows.labels for one in found])
@@ -33,6 +35,7 @@ def learning_across(found: Sequence[Evidence], task: Task, *, seed: int) -> Lear
         names=task.labels,
         split=CROSS_VALIDATION,
         seed=stream_seed(seed, "bootstrap"),
+        metric=metric,
         baselines=_baselines([one.run.learning for one in found]),
     )
 

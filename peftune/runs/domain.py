@@ -17,6 +17,7 @@ from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Measurement
 from peftune.stats.intervals import FEWEST_DOCUMENTS, ratio_interval
 from peftune.tasks.learning import Learning
+from peftune.tasks.significance import significance_of_gain
 
 _PROBE = LanguageModelLoss(dataset_name="bundled:general-text", name="domain")
 """The one way in which text is scored; the documents are the run's own."""
@@ -81,6 +82,7 @@ def domain_learning(
         curve=curve,
         reason="; ".join(reasons),
         task="language-modeling",
+        significance=significance_of_gain(gain, before.weight),
     )
 
 

@@ -91,7 +91,9 @@ def cross_validate(
         run_one(_fold_recipe(recipe, number, folder), folder / FOLDS / str(number))
     found = [read_evidence(folder / FOLDS / str(number)) for number in range(count)]
     runs = [one.run for one in found]
-    learning = learning_across(found, task, seed=recipe.training.seed)
+    learning = learning_across(
+        found, task, seed=recipe.training.seed, metric=recipe.training.metric_for_best_model
+    )
     test = _scored_together(recipe, task, runs, folder) if task.test is not None else None
     documents = documents_across(found)
     _write_evidence(found, documents, folder)
@@ -163,6 +165,7 @@ def _scored_together(
         names=task.labels,
         split="test",
         seed=stream_seed(recipe.training.seed, "bootstrap"),
+        metric=recipe.training.metric_for_best_model,
         baselines=baseline_scores(task, task.test),
     )
 

@@ -21,7 +21,7 @@ from peftune.runs.report import (
 )
 from peftune.stats.intervals import Interval
 from peftune.stats.tests import McNemar, Power
-from peftune.tasks.learning import Learning
+from peftune.tasks.learning import Learning, Significance
 
 
 def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
@@ -47,7 +47,9 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
 
 def _learning(values: Mapping[str, Any]) -> Learning:
     pairs = {metric: _pair(interval) for metric, interval in values["ci95"].items()}
-    return Learning(**{**values, "ci95": pairs})
+    known = values.get("significance")
+    significance = None if known is None else Significance(**known)
+    return Learning(**{**values, "ci95": pairs, "significance": significance})
 
 
 def _identity(values: Mapping[str, Any]) -> Identity:

@@ -72,6 +72,7 @@ def score(
         split=split,
         seed=resampling,
         kind=task.kind,
+        metric=section.metric_for_best_model,
         thresholds=thresholds,
         baselines=baseline_scores(task, judged),
         curve=curve,

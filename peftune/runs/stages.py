@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftune.forgetting.measure import ProbeText
+from peftune.forgetting.results import change_interval
 from peftune.probes import Measurement
 from peftune.recipe import Recipe
 from peftune.recipe.save import SaveSection
@@ -19,7 +20,6 @@ from peftune.recipe.task import TaskName
 from peftune.runs.evidence import DOCUMENTS
 from peftune.runs.measured import Measured
 from peftune.runs.report import Run, StageForgetting
-from peftune.stats.intervals import ratio_interval
 
 logger = logging.getLogger(__name__)
 
@@ -137,9 +137,15 @@ def _change(
     for text in texts:
         sign = -1.0 if text.probe.higher_is_better else 1.0
         weight = weights[text.label]
-        change = sign * (end.sums[text.label] - previous[text.label])
-        forgetting[text.label] = float(change.sum() / weight.sum())
-        ci95[text.label] = ratio_interval(change, weight)
+        before, after = sign * previous[text.label], sign * end.sums[text.label]
+        forgetting[text.label] = float((after - before).sum() / weight.sum())
+        ci95[text.label] = change_interval(
+            before,
+            after,
+            weight,
+            confidence=0.95,
+            right_or_wrong=text.probe.right_or_wrong,
+        )
     return StageForgetting(end.name, end.task, forgetting, ci95)
 
 

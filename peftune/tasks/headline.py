@@ -21,6 +21,8 @@ _HEADLINES: Mapping[TaskName, Mapping[str, str]] = {
     "language-modeling": {"bits_per_byte": "bits per byte", "perplexity": "perplexity"},
 }
 
+_TITLES = {"accuracy": "accuracy", "mcc": "Matthews correlation", "binary_f1": "F1 of the second label", "weighted_f1": "weighted F1", "mae": "mean absolute error"}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -43,6 +45,12 @@ def headline_scores(learning: Learning) -> Iterator[Score]:
     """Give the scores that stand for a run, the most telling one first."""
     for name, title in _HEADLINES[learning.task].items():
         yield Score(name, title, score_of(learning, name), learning.ci95.get(name))
+
+
+def title_of_metric(name: str) -> str:
+    """Return what people call a score."""
+    known = {key: title for titles in _HEADLINES.values() for key, title in titles.items()}
+    return _TITLES.get(name) or known.get(name) or name.replace("_", " ")
 
 
 def score_of(learning: Learning, name: str) -> float | None:

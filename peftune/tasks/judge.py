@@ -26,6 +26,7 @@ def judge(
     split: str,
     seed: int,
     kind: TaskName = "single-label",
+    metric: str | None = None,
     thresholds: Sequence[float] | None = None,
     baselines: Mapping[str, Mapping[str, float]] | None = None,
     curve: Sequence[Mapping[str, Any]] = (),
@@ -39,6 +40,8 @@ def judge(
         split: which split the rows are.
         seed: seed of the bootstrap.
         kind: what the labels are.
+        metric: what the checkpoint was chosen by, which is asked whether anything was learned; the
+            task's default where it is None.
         thresholds: multi-label: probability from which a label is said, one a label.
         baselines: scores of baselines on the same rows.
         curve: points of the training curve.
@@ -49,17 +52,25 @@ def judge(
     if kind == "regression":
         from peftune.tasks.regression import judged_numbers
 
-        learning = judged_numbers(logits, labels, split=split, seed=seed)
+        learning = judged_numbers(logits, labels, split=split, seed=seed, metric=metric)
     elif kind == "multi-label":
         from peftune.tasks.multi_label import judged_labels
 
         learning = judged_labels(
-            logits, labels, names=names, split=split, seed=seed, thresholds=thresholds
+            logits,
+            labels,
+            names=names,
+            split=split,
+            seed=seed,
+            metric=metric,
+            thresholds=thresholds,
         )
     else:
         from peftune.tasks.single_label import judged_classes
 
-        learning = judged_classes(logits, labels, names=names, split=split, seed=seed)
+        learning = judged_classes(
+            logits, labels, names=names, split=split, seed=seed, metric=metric
+        )
     return dataclasses.replace(learning, baselines=baselines or {}, curve=curve)
 
 

@@ -11,6 +11,23 @@ from peftune.stats.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)
+class Significance:
+    """Whether the score that a checkpoint is chosen by is more than can be had without reading.
+
+    Args:
+        metric: which score.
+        without_reading: the best that answers have on these rows which do not depend on them.
+        p_value: one-sided probability of a score as good without reading.
+        learned: whether the p-value is at most 0.025.
+    """
+
+    metric: str
+    without_reading: float
+    p_value: float
+    learned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Learning:
     """The final score of a run.
 
@@ -32,6 +49,8 @@ class Learning:
         reason: why values are None.
         task: the kind of task, which decides what is None: accuracy and macro F1 where there are no
             labels.
+        significance: whether it is more than can be had without reading a row; None in reports of
+            versions that did not record it.
     """
 
     split: str
@@ -47,51 +66,28 @@ class Learning:
     curve: Sequence[Mapping[str, Any]] = ()
     reason: str | None = None
     task: TaskName = "single-label"
+    significance: Significance | None = None
 
 
 def learned_something(learning: Learning) -> bool:
     """Say whether more was learned than what can be said without reading: the gate of every verdict.
 
-    One headline score that lies clearly above what no reading reaches is enough, for a loss whose
-    weights favor rare labels moves the point from which a label is said: it loses accuracy and
-    likelihood for what it gains in F1. Each is set against the best that can be had unread:
-
-    - single-label: accuracy against the majority class; macro F1 against one by the number of
-      labels, which guessing by their frequencies has on average and no other guess exceeds;
-    - multi-label: the loss against saying each label's share of train; macro F1 against giving
-      every row every label, which no other guess exceeds;
-    - both: ROC AUC against 0.5, whatever the thresholds are;
-    - regression: the squared error against saying the mean of train, and Pearson against 0;
-    - language modeling: the gain over the base against 0.
+    It is asked of the one score that the checkpoint is chosen by (`training.metric_for_best_model`;
+    `peftune.tasks.significance`): whoever takes the best of three scores is fooled by a guesser three
+    times as often.
     """
+    if learning.significance is not None:
+        return learning.significance.learned
+    return _learned_by_intervals(learning)
+
+
+def _learned_by_intervals(learning: Learning) -> bool:
+    """Judge a report of a version that recorded intervals alone, by the rule of that version."""
+    naive = learning.baselines.get("majority") or learning.baselines.get("mean") or {}
+    loss, accuracy = learning.ci95.get("loss"), learning.ci95.get("accuracy")
     if learning.task == "language-modeling":
         gain = learning.ci95["bits_per_byte_gain"]
         return gain is not None and gain[0] > 0
-    loss, unread = learning.ci95.get("loss"), unread_scores(learning)
-    if loss is not None and "loss" in unread and loss[1] < unread["loss"]:
-        return True
-    return any(
-        interval is not None and interval[0] > unread[name]
-        for name, interval in learning.ci95.items()
-        if name in unread and name != "loss"
-    )
-
-
-def unread_scores(learning: Learning) -> dict[str, float]:
-    """Return the best that can be had of each headline score without reading a row.
-
-    Returns:
-        By the score's key in the report; empty where no baseline was scored on the same rows, and
-        for language modeling, whose base is its baseline.
-    """
-    naive = learning.baselines.get("majority") or learning.baselines.get("mean")
-    if naive is None:
-        return {}
-    if learning.task == "regression":
-        return {"loss": naive["loss"], "pearson": 0.0}
-    if learning.task == "multi-label":
-        every = learning.baselines.get("every_label")
-        known = {"loss": naive["loss"], "roc_auc": 0.5}
-        return known if every is None else {**known, "macro_f1": every["macro_f1"]}
-    labels = max(len(learning.per_label), 2)
-    return {"accuracy": naive["accuracy"], "macro_f1": 1 / labels, "roc_auc": 0.5}
+    if learning.task == "single-label":
+        return accuracy is not None and accuracy[0] > naive.get("accuracy", 1.0)
+    return loss is not None and loss[1] < naive.get("loss", 0.0)

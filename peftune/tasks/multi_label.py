@@ -14,6 +14,7 @@ from peftune.data.rows import Labels
 from peftune.stats.intervals import row_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import refuse_not_finite, roc_auc_interval
+from peftune.tasks.significance import significance_of_label_sets
 from peftune.tasks.thresholds import DEFAULT_THRESHOLD
 
 Floats = NDArray[np.float64]
@@ -64,6 +65,7 @@ def judged_labels(
     names: Sequence[str],
     split: str,
     seed: int,
+    metric: str | None = None,
     thresholds: Sequence[float] | None = None,
 ) -> Learning:
     """Score logits, (rows, labels), against rows of 0, 1 and nan."""
@@ -104,6 +106,7 @@ def judged_labels(
         if one_sided
         else None,
         task="multi-label",
+        significance=significance_of_label_sets(truth, said, outputs, metric=metric),
     )
 
 

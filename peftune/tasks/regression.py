@@ -12,6 +12,7 @@ from peftune.data.rows import Labels
 from peftune.stats.intervals import row_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import refuse_not_finite
+from peftune.tasks.significance import significance_of_numbers
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +48,12 @@ def number_metrics(
 
 
 def judged_numbers(
-    outputs: NDArray[np.floating[Any]], labels: Labels, *, split: str, seed: int
+    outputs: NDArray[np.floating[Any]],
+    labels: Labels,
+    *,
+    split: str,
+    seed: int,
+    metric: str | None = None,
 ) -> Learning:
     """Score outputs, (rows, 1), against numbers."""
     truth, said = np.asarray(labels, np.float64), np.asarray(outputs, np.float64).reshape(-1)
@@ -74,6 +80,7 @@ def judged_numbers(
         confusion=None,
         reason="; ".join(reasons),
         task="regression",
+        significance=significance_of_numbers(truth, said, metric=metric),
     )
 
 

@@ -13,6 +13,7 @@ from peftune.data.rows import Labels
 from peftune.stats.intervals import row_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import class_metrics, roc_auc_interval
+from peftune.tasks.significance import significance_of_logits
 
 
 def judged_classes(
@@ -22,6 +23,7 @@ def judged_classes(
     names: Sequence[str],
     split: str,
     seed: int,
+    metric: str | None = None,
 ) -> Learning:
     """Score logits, (rows, labels), against label ids."""
     truth = np.asarray(labels)
@@ -56,6 +58,7 @@ def judged_classes(
         per_label=_per_label(truth, predicted, names),
         confusion=confusion_matrix(truth, predicted, labels=list(classes)).tolist(),
         reason="; ".join(reasons) or None,
+        significance=significance_of_logits(logits, labels, metric=metric),
     )
 
 
