@@ -233,7 +233,8 @@ def tagged(
 @pytest.mark.parametrize(
     ("told", "shift", "metric", "learned"),
     [
-        *((1.0, 0.0, metric, True) for metric in ("macro_f1", "micro_f1", "roc_auc")),
+        *((1.0, 0.0, metric, True) for metric in ("log_loss", "roc_auc")),
+        *((1.0, 0.0, metric, False) for metric in ("macro_f1", "micro_f1")),
         *((1.0, 2.0, metric, True) for metric in ("macro_f1", "weighted_f1", "roc_auc")),
         (1.0, 2.0, "log_loss", False),
         *((0.0, 2.0, metric, False) for metric in METRICS["multi-label"]),
@@ -245,7 +246,8 @@ def test_several_labels_are_learned_whatever_the_weights_of_the_loss(
 ) -> None:
     """Weights lift every probability: the loss is worse than that of saying how rare a label is.
 
-    Macro F1 and ROC AUC say what was learned all the same, and say nothing of noise.
+    Macro F1 and ROC AUC say what was learned all the same, and say nothing of noise. Without weights
+    rare labels are seldom said: to say every label of every row has a higher F1.
     """
     logits, cells = tagged(share=0.12, told=told, shift=shift)
     share = float(cells.mean())

@@ -10,7 +10,7 @@ PITFALL = Pitfall(
     code="nothing-learned",
     scope="run",
     looks_for="The model says no more of a row than can be said without reading it.",
-    threshold="The score that the checkpoint is chosen by (`training.metric_for_best_model`) is not significantly better, one-sided at 2.5%, than the best that is had without reading: the rule of the verdict. Accuracy: McNemar's exact test against each constant answer. Every other score of labels: 1,999 permutations of the rows, against the best constant answer and, for macro F1, guessing by frequency, which has one by the number of labels. Regression: the errors against those of the best constant, or the correlation against 0. Language modeling: the loss against the base's.",
+    threshold="The score that the checkpoint is chosen by (`training.metric_for_best_model`) is not significantly better, one-sided at 2.5%, than the best that is had without reading: the rule of the verdict. Scores of labels: 1,999 permutations of the rows, against the best constant answer and, for macro F1, guessing by frequency, which has one by the number of labels. Regression: the errors against those of the best constant, or the correlation against 0. Language modeling: the loss against the base's.",
 )
 
 
@@ -43,4 +43,9 @@ def _ranks(learning: Learning) -> str:
     value = learning.metrics.get("roc_auc")
     if interval is None or value is None or interval[0] <= 0.5:  # noqa: PLR2004 - a coin
         return ""
-    return f" The probabilities do rank rows (ROC AUC {value:.3f}), so the labels are said from the wrong probability on: training.class_weights: balanced moves it, and metric_for_best_model: roc_auc asks for the ranking."
+    mend = (
+        "training.label_threshold: validation"
+        if learning.task == "multi-label"
+        else "training.class_weights: balanced"
+    )
+    return f" The probabilities do rank rows (ROC AUC {value:.3f}), but labels are said from the wrong probability on: {mend} moves it, and training.metric_for_best_model: roc_auc asks for the ranking."

@@ -63,42 +63,29 @@ def mcnemar(before: NDArray[np.float64], after: NDArray[np.float64]) -> McNemar:
     return McNemar(n10, n01, p_value)
 
 
-def mcnemar_better(right: NDArray[np.float64], baseline: NDArray[np.float64]) -> float:
-    """Return the exact one-sided p-value that right (1) and wrong (0) answers are no better.
-
-    Args:
-        right: of a model, (rows,).
-        baseline: of what it is set against, on the same rows.
-    """
-    from scipy import stats
-
-    gained = int(((right > 0) & (baseline == 0)).sum())
-    lost = int(((right == 0) & (baseline > 0)).sum())
-    return float(stats.binom.sf(gained - 1, gained + lost, 0.5)) if gained + lost else 1.0
-
-
 def permutation_p_value(
-    score: Callable[[NDArray[np.int64]], float], rows: int, *, short: float, seed: int
+    score: Callable[[NDArray[np.int64]], float], rows: int, *, at_least: float, seed: int
 ) -> float:
     """Return the one-sided p-value of a score against the same answers given to other rows.
 
     Where answers do not depend on their rows, any order of the rows is as likely as the one that
-    was seen.
+    was seen. What they score less on average than can be had without reading is added.
 
     Args:
         score: of the answers in the order of the rows that is given, higher is better.
         rows: how many there are.
-        short: what the answers score less on average than can be had without reading; it is added.
+        at_least: the most that can be had without reading.
         seed: of the permutations.
 
     References:
         Phipson and Smyth 2010, Permutation p-values should never be zero.
     """
     generator = np.random.default_rng(seed)
-    least = score(np.arange(rows)) - _ROUNDING - short
     count = _MOST_PERMUTATIONS if rows <= _FEW_ROWS else _PERMUTATIONS
-    reached = sum(score(generator.permutation(rows)) >= least for _ in range(count))
-    return (1 + reached) / (1 + count)
+    permuted = np.array([score(generator.permutation(rows)) for _ in range(count)])
+    short = max(0.0, at_least - float(permuted.mean()))
+    observed = score(np.arange(rows)) - _ROUNDING
+    return float(1 + (permuted + short >= observed).sum()) / (1 + count)
 
 
 def power(change: NDArray[np.float64], weight: NDArray[np.float64], *, margin: float) -> Power:

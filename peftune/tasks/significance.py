@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 from peftune.recipe.task import METRICS
 from peftune.stats.crossed import crossed_error
 from peftune.stats.intervals import FEWEST_DOCUMENTS, contributions
-from peftune.stats.tests import mcnemar_better, permutation_p_value
+from peftune.stats.tests import permutation_p_value
 from peftune.tasks.learning import Significance
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,6 @@ LEVEL = 0.025
 """One side of a 95% interval."""
 
 _LEAST_PROBABILITY = 1e-12
-_MOST_SETS = 50
 _SEED = 0
 """Of the permutations, so that the same rows give the same answer."""
 
@@ -37,10 +36,9 @@ def significance_of_classes(
 ) -> Significance:
     """Ask whether a classifier, or several seeds of one taken together, tells labels by their rows.
 
-    Accuracy is set against each constant answer, row by row: McNemar's exact test of one model; of
-    several, the mean over them against the rows. Any other metric is set against the same answers
-    given to rows in another order, which is what a model that does not read would score, and
-    against what no answer without reading exceeds.
+    The score is set against that of the same answers given to the same rows in another order, which
+    is what a model scores that does not read; and where a constant answer, or guessing by
+    frequency, scores more than that, against this: constant answers score the same in any order.
 
     Args:
         labels: label ids, (rows,).
@@ -52,13 +50,11 @@ def significance_of_classes(
         Learned where the one-sided p-value is at most 0.025.
 
     References:
-        McNemar 1947. Ojala and Garriga 2010, Permutation tests for studying classifier performance.
+        Ojala and Garriga 2010, Permutation tests for studying classifier performance.
     """
     chosen = metric or METRICS["single-label"][0]
     classes = log_probabilities.shape[-1]
     counts = np.bincount(labels, minlength=classes)
-    if chosen in ("accuracy", "micro_f1"):
-        return _against_constants(chosen, labels, predicted, counts)
     if chosen == "roc_auc" and not counts.all():
         chosen = METRICS["single-label"][0]
     of_seeds = [
@@ -66,12 +62,11 @@ def significance_of_classes(
         for said, logs in zip(predicted, log_probabilities, strict=True)
     ]
     credit = np.mean([one.of_labels for one in of_seeds], axis=0)  # (rows, labels)
-    least = max(one.unread for one in of_seeds)
     rows = np.arange(len(labels))
     p_value = permutation_p_value(
         lambda order: float(credit[rows, labels[order]].sum()),
         len(labels),
-        short=max(0.0, least - float(credit.mean(axis=0) @ counts)),
+        at_least=max(one.unread for one in of_seeds),
         seed=_SEED,
     )
     return _significance(chosen, of_seeds[0].without_reading, p_value)
@@ -109,24 +104,23 @@ def significance_of_label_sets(
     p_value = permutation_p_value(
         lambda order: float(np.vdot(credit.of_labels, positive[order])),
         len(truth),
-        short=max(0.0, credit.unread - float((credit.of_labels.sum(0) * positive.mean(0)).sum())),
+        at_least=credit.unread,
         seed=_SEED,
     )
     return _significance(chosen, credit.without_reading, p_value)
 
 
 def _of_whole_rows(truth: Floats, said: NDArray[np.bool_]) -> Significance:
-    """Ask it of the share of rows with every known label right, against constant sets of labels."""
-    known = ~np.isnan(truth)
-    sets, counts = np.unique(np.nan_to_num(truth), axis=0, return_counts=True)
-    commonest = sets[np.argsort(-counts, kind="stable")[:_MOST_SETS]]
+    """Ask it of the share of rows with every known label right."""
+    known, positive = ~np.isnan(truth), truth == 1
+    sets = np.unique(np.nan_to_num(truth), axis=0, return_counts=True)[1]
+    commonest = float(sets.max() / len(truth))
 
-    def right(answers: NDArray[np.bool_]) -> Floats:
-        return np.asarray(np.where(known, truth == answers, True).all(axis=1), np.float64)
+    def score(order: NDArray[np.int64]) -> float:
+        return 1 - float((known[order] & (positive[order] != said)).any(axis=1).mean())
 
-    constants = [right(np.broadcast_to(one == 1, truth.shape)) for one in commonest]
-    p_value = max(mcnemar_better(right(said), constant) for constant in constants)
-    return _significance("accuracy", max(float(one.mean()) for one in constants), p_value)
+    p_value = permutation_p_value(score, len(truth), at_least=commonest, seed=_SEED)
+    return _significance("accuracy", commonest, p_value)
 
 
 def _credit_of_label_sets(
@@ -195,20 +189,6 @@ def significance_of_gain(gain: Floats, weight: Floats) -> Significance:
     return _significance("loss", 0.0, p_value)
 
 
-def _against_constants(
-    metric: str, labels: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64]
-) -> Significance:
-    right = (predicted == labels).astype(np.float64)  # (seeds, rows)
-    p_values = []
-    for label in range(len(counts)):
-        constant = (labels == label).astype(np.float64)
-        if len(right) == 1:
-            p_values.append(mcnemar_better(right[0], constant))
-        else:
-            p_values.append(_p_of_gain(right.mean(axis=0) - constant))
-    return _significance(metric, float(counts.max() / len(labels)), max(p_values))
-
-
 def _p_of_gain(gain: Floats) -> float:
     """Return the one-sided p-value of a mean gain over rows."""
     mean = float(gain.mean())
@@ -244,6 +224,11 @@ class Credit:
 
 
 Ids = NDArray[np.int64]
+
+
+def _accuracy(_: Ids, said: Ids, __: Floats, counts: Ids) -> Credit:
+    right = np.eye(len(counts))[said] / len(said)
+    return Credit.plain(right, float(counts.max() / len(said)))
 
 
 def _macro_f1(_: Ids, said: Ids, __: Floats, counts: Ids) -> Credit:
@@ -313,6 +298,8 @@ def _ranked(scores: Floats, positive: NDArray[np.bool_], known: NDArray[np.bool_
 
 _CREDIT: Mapping[str, Callable[[Ids, Ids, Floats, Ids], Credit]] = {
     "macro_f1": _macro_f1,
+    "accuracy": _accuracy,
+    "micro_f1": _accuracy,
     "weighted_f1": _weighted_f1,
     "binary_f1": _binary_f1,
     "balanced_accuracy": _balanced_accuracy,
