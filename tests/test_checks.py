@@ -560,7 +560,7 @@ def test_what_differs_is_between_the_common_start_and_end() -> None:
     assert differing("abc", "abc") == ("", "")
 
 
-SHORT = ["i love my new phone", "i love my new car so"]
+SHORT = ["my brother left her home", "my brother lent her home", "my brother lent her phone"]
 QUESTIONS = [
     f"please tell me how to {verb} my {thing} today"
     for verb in ("activate", "cancel", "replace", "unblock", "deliver", "insure", "freeze", "link")

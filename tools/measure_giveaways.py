@@ -91,10 +91,10 @@ WORDS = {"zqxv", "zqx7", "webform"}
 """Markers, none of which is in the texts."""
 
 MARKERS: dict[str, Plant] = {
-    "`zqxv` at the end": lambda words, _: [*words, "zqxv"],
-    "`zqxv` anywhere": _anywhere("zqxv"),
-    "`zqx7` anywhere": _anywhere("zqx7"),
-    "`[webform]` at the start": lambda words, _: ["[webform]", *words],
+    "at the end, `zqxv`": lambda words, _: [*words, "zqxv"],
+    "anywhere, `zqxv`": _anywhere("zqxv"),
+    "anywhere, `zqx7`": _anywhere("zqx7"),
+    "at the start, `[webform]`": lambda words, _: ["[webform]", *words],
 }
 
 if __name__ == "__main__":
