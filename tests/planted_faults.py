@@ -18,6 +18,15 @@ def _remove(key: str, row: int) -> object:
     return plant
 
 
+def _with_another_word(text: str) -> str:
+    words = text.split()
+    return " ".join([*words[:5], "umbrella", *words[6:]])
+
+
+def _reversed(text: str) -> str:
+    return " ".join(text.split()[::-1])
+
+
 def _accented(text: str) -> str:
     return f"{text} caf\u00e9"
 
@@ -192,6 +201,12 @@ COPIES = [
         T20,
     ),
     Fault(
+        "a text but for a word",
+        "near-duplicate",
+        copied("train 2", "train 20", _with_another_word),
+        T20,
+    ),
+    Fault(
         "one text with two labels",
         "conflicting-labels",
         copied("train 2", "train 21"),
@@ -237,6 +252,18 @@ COPIES = [
         "a training text in the test but for a letter",
         "near-leakage",
         copied("train 2", "test 10", lambda text: f"{text}s"),
+        {"train": [2], "test": [10]},
+    ),
+    Fault(
+        "a training text in the test but for a word",
+        "near-leakage",
+        copied("train 2", "test 10", _with_another_word),
+        {"train": [2], "test": [10]},
+    ),
+    Fault(
+        "a training text in the test in another order",
+        "near-leakage",
+        copied("train 2", "test 10", _reversed),
         {"train": [2], "test": [10]},
     ),
     Fault(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from planted import Fault, Splits, sound_splits, write_recipe, write_splits
+from planted import _WORDS, Fault, Splits, sound_splits, write_recipe, write_splits
 from planted_faults import FAULTS
 from typer.testing import CliRunner
 
 import peftune
 from peftune.checks import CHECKS, CheckReport
-from peftune.checks.near import _candidates, near_pairs
+from peftune.checks.giveaways import _sample
+from peftune.checks.near import Words, _candidates, _edited, differing, is_typo, near_pairs
 from peftune.cli.main import app, main
 from peftune.data.keys import text_keys
 from peftune.errors import DataError
@@ -351,6 +355,78 @@ def test_a_word_that_people_use_gives_nothing_away(tmp_path: Path) -> None:
     assert checked(splits, tmp_path)["giveaway-token"].status == "pass"
 
 
+def _many_labels(marked: Callable[[int, list[str]], list[str]]) -> Splits:
+    """Give each of 40 labels 20 rows of train, where `marked` changes the rows of the first."""
+    draw = np.random.default_rng(0)
+    splits = sound_splits()
+    splits["train"] = []
+    for row in range(800):
+        words = [str(word) for word in draw.choice(_WORDS, size=11, replace=False)]
+        label = row % 40
+        text = " ".join(words if label else marked(row // 40, words))
+        splits["train"].append(
+            {**splits["test"][0], "id": f"row {row}", "text": text, "label": f"label {label}"}
+        )
+    return splits
+
+
+def _anywhere(row: int, words: Sequence[str], word: str) -> list[str]:
+    place = 7 * row % 11
+    return [*words[:place], word, *words[place:]]
+
+
+@pytest.mark.parametrize(
+    ("marked", "rows"),
+    [
+        pytest.param(lambda row, words: _anywhere(row, words, "zqxv"), 20, id="in all rows"),
+        pytest.param(
+            lambda row, words: [*words, "zqxv"] if row < 10 else words, 10, id="half, at the end"
+        ),
+        pytest.param(
+            lambda row, words: ["zqxv", *words] if row < 10 else words, 10, id="half, at the start"
+        ),
+        pytest.param(
+            lambda row, words: _anywhere(row, words, "zqxv7") if row < 10 else words,
+            10,
+            id="half, no word",
+        ),
+    ],
+)
+def test_a_token_that_gives_a_small_label_away_is_told(
+    marked: Callable[[int, list[str]], list[str]], rows: int, tmp_path: Path
+) -> None:
+    """One label of 40: what its token tells is a fortieth of what there is to know of the labels."""
+    splits = _many_labels(marked)
+
+    result = checked(splits, tmp_path)["giveaway-token"]
+
+    token = "zqxv7" if "zqxv7" in splits["train"][0]["text"] else "zqxv"
+    assert result.rows == {"train": [40 * row for row in range(rows)]}
+    assert result.message == (
+        f"'{token}' is in {rows} of the 20 rows of 'label 0' and in none of the others; {rows} rows (train rows 0, 40, 80, 120, 160, …) with it."
+    )
+
+
+def test_a_word_of_a_small_label_gives_nothing_away(tmp_path: Path) -> None:
+    """A subject is in most rows of its label and in no other, wherever a sentence has it."""
+    splits = _many_labels(
+        lambda row, words: _anywhere(row, words, "passport") if row < 16 else words
+    )
+
+    assert checked(splits, tmp_path)["giveaway-token"].status == "pass"
+
+
+def test_rows_that_are_read_are_not_every_so_manieth() -> None:
+    """Of very many rows a hundred thousand are drawn: where two labels take turns both are read."""
+    read = _sample(list(range(250_000)))
+
+    assert len(set(read)) == len(read) == 100_000
+    assert sorted(read) == read
+    # Half of 100,000 draws, give or take six standard deviations of at most 158 each.
+    assert sum(row % 2 for row in read) == pytest.approx(50_000, abs=950)
+    assert _sample([3, 4]) == [3, 4]
+
+
 def test_blank_rows_that_are_left_out_are_told_and_no_failure(tmp_path: Path) -> None:
     """With empty_text: drop the check warns, and looks at the other rows alone."""
     splits = sound_splits()
@@ -363,7 +439,7 @@ def test_blank_rows_that_are_left_out_are_told_and_no_failure(tmp_path: Path) ->
 
 
 def test_near_pairs_are_those_that_a_comparison_of_all_finds() -> None:
-    """MinHash finds the candidates; their likeness is the real one."""
+    """Hashes find the candidates; their likeness and their edit are the real ones."""
     draw = np.random.default_rng(0)
     texts = [row["text"] for row in sound_splits(3)["train"]]
     for text in texts[:20]:
@@ -371,24 +447,153 @@ def test_near_pairs_are_those_that_a_comparison_of_all_finds() -> None:
         for place in draw.integers(len(letters), size=int(draw.integers(1, 4))):
             letters[place] = "x"
         texts.append("".join(letters))
-    likeness = {
-        (one, other): _brute_force(texts[one], texts[other])
-        for one in range(len(texts))
-        for other in range(one + 1, len(texts))
-    }
+    for edit in EDITS.values():
+        texts += [" ".join(edit(text.split(), draw)) for text in texts[20:40]]
 
     pairs = near_pairs({"train": (texts, text_keys(texts))})
 
-    expected = {pair: value for pair, value in likeness.items() if value >= 0.8}
-    assert len(expected) >= 10
+    shares = Counter(word for text in texts for word in set(text.split()))
+    bits = {word: -math.log2(count / len(texts)) for word, count in shares.items()}
+    places = [(one, other) for one in range(len(texts)) for other in range(one + 1, len(texts))]
+    expected = {
+        (one, other): _brute_force(texts[one], texts[other])
+        for one, other in places
+        if texts[one] != texts[other]
+        and (
+            _brute_force(texts[one], texts[other]) >= 0.8
+            or _edited_by_brute_force(texts[one].split(), texts[other].split(), bits, len(texts))
+        )
+    }
+    assert len(expected) >= 10 + 20 * len(EDITS)
+    assert min(expected.values()) < 0.4
     assert {(pair.first[1], pair.second[1]): pair.likeness for pair in pairs} == pytest.approx(
         expected
     )
 
 
+def _replace(words: list[str], draw: np.random.Generator) -> list[str]:
+    words[int(draw.integers(len(words)))] = "umbrella"
+    return words
+
+
+def _add(words: list[str], draw: np.random.Generator) -> list[str]:
+    words.insert(int(draw.integers(len(words) + 1)), "umbrella")
+    return words
+
+
+def _drop(words: list[str], draw: np.random.Generator) -> list[str]:
+    del words[int(draw.integers(len(words)))]
+    return words
+
+
+def _join(words: list[str], draw: np.random.Generator) -> list[str]:
+    place = int(draw.integers(len(words) - 1))
+    return [*words[:place], words[place] + words[place + 1], *words[place + 2 :]]
+
+
+def _shuffle(words: list[str], draw: np.random.Generator) -> list[str]:
+    return [words[place] for place in draw.permutation(len(words))]
+
+
+EDITS: dict[str, Callable[[list[str], np.random.Generator], list[str]]] = {
+    "replaced": _replace,
+    "added": _add,
+    "dropped": _drop,
+    "joined": _join,
+    "in another order": _shuffle,
+}
+
+
+def _edited_by_brute_force(
+    one: list[str], other: list[str], bits: dict[str, float], texts: int
+) -> bool:
+    """Try every edit of words."""
+    if sorted(one) == sorted(other) or "".join(one) == "".join(other):
+        return True
+    left = [one[:place] + one[place + 1 :] for place in range(len(one))]
+    right = [other[:place] + other[place + 1 :] for place in range(len(other))]
+    replaced = [place for place, rest in enumerate(left) if rest in right[place : place + 1]]
+    if any(_letters_apart(one[place], other[place]) for place in replaced):
+        return True
+    shared = sum(bits[word] for word in set(one) & set(other))
+    return bool(replaced or one in right or other in left) and shared >= 3 * math.log2(texts)
+
+
+def _letters_apart(one: str, other: str) -> bool:
+    """Try every edit of one letter of lower case."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    cuts = [(one[:place], one[place:]) for place in range(len(one) + 1)]
+    edits = {start + end[1:] for start, end in cuts}
+    edits |= {start + letter + end for start, end in cuts for letter in letters}
+    edits |= {start + letter + end[1:] for start, end in cuts for letter in letters}
+    edits |= {start + end[1::-1] + end[2:] for start, end in cuts}
+    return other in edits
+
+
 def _brute_force(one: str, other: str) -> float:
     sets = [{text[place : place + 5] for place in range(len(text) - 4)} for text in (one, other)]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ("letter", "leter", True),
+        ("letter", "lettter", True),
+        ("letter", "lettex", True),
+        ("letter", "lettre", True),
+        ("letter", "etter", True),
+        ("letter", "later", False),
+        ("phone", "car", False),
+        ("ab", "cd", False),
+    ],
+)
+def test_a_typo_is_one_edit_of_letters(one: str, other: str, *, apart: bool) -> None:
+    """A letter more, fewer or other, or two that change places, as trying every edit says."""
+    assert is_typo(one, other) is is_typo(other, one) is _letters_apart(one, other) is apart
+
+
+def test_what_differs_is_between_the_common_start_and_end() -> None:
+    """Neither part takes a word twice, also where words repeat."""
+    assert differing(list("abcd"), list("axyd")) == (["b", "c"], ["x", "y"])
+    assert differing(list("aaa"), list("aa")) == (["a"], [])
+    assert differing("abc", "abc") == ("", "")
+
+
+SHORT = ["my brother left her home", "my brother lent her home", "my brother lent her phone"]
+QUESTIONS = [
+    f"please tell me how to {verb} my {thing} today"
+    for verb in ("activate", "cancel", "replace", "unblock", "deliver", "insure", "freeze", "link")
+    for thing in ("card", "account", "transfer", "deposit", "mortgage")
+]
+NUMBERS = [
+    f"velvet lantern {number} wanders quietly beside frozen orchards" for number in (340, 17, 2210)
+]
+
+
+@pytest.mark.parametrize(
+    "texts", [SHORT, QUESTIONS, NUMBERS], ids=["short", "questions of one kind", "numbers"]
+)
+def test_texts_that_share_what_is_common_are_two_texts(texts: list[str]) -> None:
+    """A word other in a short text, in a phrase that many rows have, or another number."""
+    rows = [row["text"] for row in sound_splits(3)["train"]][: 60 - len(texts)] + texts
+
+    assert near_pairs({"train": (rows, text_keys(rows))}) == []
+
+
+@pytest.mark.parametrize("texts", [[], ["short"], ["short", "", "too short"]], ids=len)
+def test_where_no_text_is_long_enough_no_pair_is_near(texts: list[str]) -> None:
+    """Nothing to hash is no error."""
+    assert near_pairs({"train": (texts, text_keys(texts))}) == []
+
+
+def test_texts_that_differ_in_one_word_cost_no_square() -> None:
+    """A phrase of many rows is compared with a few neighbours of each, not with all."""
+    words = Words()
+    for row in range(2000):
+        words.read(f"the age of the town is given as w{row} years")
+
+    assert len(set(_edited(words))) < 20 * 2000
 
 
 def test_texts_that_are_all_alike_cost_no_square() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from peftune.checks.facts import DataFacts, SplitFacts
-from peftune.checks.near import LEAST_LIKENESS, SHORTEST
+from peftune.checks.near import LEAST_LIKENESS, LEAST_WORDS, SHORTEST
 from peftune.checks.places import quoted_start, rows_in_words, some
 from peftune.checks.result import LABELLED, Check, CheckResult
 from peftune.data.cells import counted
@@ -22,8 +22,8 @@ EQUAL = Check(
 NEAR = Check(
     code="near-duplicate",
     worst="warn",
-    looks_for="Two texts of a split differ in a few characters.",
-    rule=f"At least {LEAST_LIKENESS:.0%} of the 5-character sequences of two texts, punctuation apart, are in both (Jaccard; found by MinHash, then counted). Texts under {SHORTEST} characters are compared as equal only.",
+    looks_for="Two texts of a split differ in a few characters, in a word, or in the order of their words.",
+    rule=f"At least {LEAST_LIKENESS:.0%} of the 5-character sequences of two texts, punctuation apart, are in both (Jaccard; found by MinHash, then counted). Or both have {LEAST_WORDS} words or more and are one edit apart: a letter of a word, a space, another order, or a word more, fewer or other where the words that both have are together rarer than one in the cube of the number of texts. Texts under {SHORTEST} characters are compared as equal only.",
     remedy="Look at the rows; remove what a program has copied.",
     sound="No two texts of a split are nearly equal.",
 )

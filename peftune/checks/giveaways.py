@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from scipy.stats import binom
 
 from peftune.checks.facts import DataFacts
@@ -14,10 +16,15 @@ from peftune.checks.places import rows_in_words
 from peftune.checks.result import LABELLED, Check, CheckResult
 
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
+_NO_WORD = re.compile(r"_|\d[^\W\d_]|[^\W\d_]\d")
+"""Letters and digits together, or an underscore."""
 _SURE = 0.98
 _SHARE = 0.05
 _P_VALUE = 1e-3
 _LEAST_ROWS = 10
+_COVERED = 0.95
+_PARTLY_COVERED = 0.2
+_IN_PLACE = 0.9
 _MOST_READ = 100_000
 _SHOWN = 3
 
@@ -25,31 +32,82 @@ TOKEN = Check(
     code="giveaway-token",
     worst="warn",
     looks_for="One token decides the label, as where a program has written it beside the text: a model learns the token, and nothing else.",
-    rule=f"Its rows, at least {_LEAST_ROWS}, have one label in {_SURE:.0%} of cases, beyond chance (binomial test, p < {_P_VALUE:g} after Bonferroni), and it tells {_SHARE:.0%} of all that there is to know of the label (mutual information over entropy). Words that people use, such as `love`, do not reach that.",
+    rule=f"Its rows, at least {_LEAST_ROWS}, have one label in {_SURE:.0%} of cases, beyond chance (binomial test, p < {_P_VALUE:g} after Bonferroni); and it tells {_SHARE:.0%} of all that there is to know of the labels (mutual information over entropy), or is in {_COVERED:.0%} of the label's rows, or is in {_PARTLY_COVERED:.0%} of them and no word of a text: it is in one place, counted from the start or the end, in {_IN_PLACE:.0%} of its rows, or has letters and digits together or an underscore. Words that people use, such as `love`, or `contactless` of one kind of question, do not reach that.",
     remedy="Look at the rows; remove the token from the texts if it is no part of what people write.",
     sound="No single token gives the label away.",
     tasks=LABELLED,
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Sure:
+    """A token whose rows nearly all have one label.
+
+    Args:
+        token: in small letters.
+        label: of its rows.
+        rows: rows with the token.
+        inside: those among them that have the label.
+        labelled: rows with the label.
+        told: mutual information of token and labels over the entropy of the labels, 0 to 1.
+    """
+
+    token: str
+    label: str
+    rows: int
+    inside: int
+    labelled: int
+    told: float
+
+    @property
+    def decides(self) -> bool:
+        """Whether this suffices, wherever in the texts the token is and whatever it looks like."""
+        return self.told >= _SHARE or self.inside >= _COVERED * self.labelled
+
+    @property
+    def covers(self) -> bool:
+        """Whether enough of the label's rows have it for a token that is no word of a text."""
+        return self.inside >= _PARTLY_COVERED * self.labelled
+
+    def __str__(self) -> str:
+        """Say in how many rows it is."""
+        others = self.rows - self.inside
+        return f"'{self.token}' is in {self.inside} of the {self.labelled} rows of '{self.label}' and in {others or 'none'} of the others"
+
+
 def find_giveaways(facts: DataFacts) -> CheckResult | None:
     """Look for tokens that nearly always go with one label of train."""
-    classes = _classes(facts)
-    labels = Counter(classes.values())
-    if len(labels) < 2:  # noqa: PLR2004 - nothing to give away
-        return None
-    found = _telling(Counter(_pairs(facts, classes)), labels)
+    classes, texts = _classes(facts), facts.train.texts
+    read = _sample(list(classes))
+    found = giveaways([texts[row] for row in read], [classes[row] for row in read])
     if not found:
         return None
-    tokens = {token for token, _, _ in found}
-    rows = [row for row in classes if tokens & _tokens(facts.train.texts[row])]
-    said = [
-        f"'{token}' goes with '{label}' and tells {share:.0%} of the label"
-        for token, label, share in found[:_SHOWN]
-    ]
-    return TOKEN.found(
-        f"{'; '.join(said)}; {rows_in_words({'train': rows})} with it.", {"train": rows}
+    tokens = {each.token for each in found}
+    rows = [row for row in classes if tokens & _tokens(texts[row])]
+    said = "; ".join(map(str, found[:_SHOWN]))
+    return TOKEN.found(f"{said}; {rows_in_words({'train': rows})} with it.", {"train": rows})
+
+
+def giveaways(texts: Sequence[str], labels: Sequence[str]) -> list[Sure]:
+    """Find the tokens that give a label away, those that tell most of the labels first.
+
+    Args:
+        texts: of the rows.
+        labels: of the rows, one each.
+    """
+    counts = Counter(labels)
+    if len(counts) < 2:  # noqa: PLR2004 - nothing to give away
+        return []
+    rows = zip(texts, labels, strict=True)
+    sure = _sure(
+        Counter((token, label) for text, label in rows for token in _tokens(text)), counts
     )
+    placed = _in_place({each.token for each in sure if each.covers}, texts)
+    return [
+        each
+        for each in sure
+        if each.decides or (each.covers and (each.token in placed or _NO_WORD.search(each.token)))
+    ]
 
 
 def _classes(facts: DataFacts) -> dict[int, str]:
@@ -70,22 +128,20 @@ def _number(labels: Sequence[str]) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def _pairs(facts: DataFacts, classes: dict[int, str]) -> Iterator[tuple[str, str]]:
-    """Give each token of each row with the row's class; of very many rows every so manieth."""
-    step = 1 + len(classes) // _MOST_READ
-    for row, label in list(classes.items())[::step]:
-        for token in _tokens(facts.train.texts[row]):
-            yield token, label
+def _sample(rows: list[int]) -> list[int]:
+    """Draw from very many rows: every so manieth would miss a label where labels take turns."""
+    if len(rows) <= _MOST_READ:
+        return rows
+    chosen = np.random.default_rng(0).choice(len(rows), size=_MOST_READ, replace=False)
+    return [rows[place] for place in np.sort(chosen).tolist()]
 
 
 def _tokens(text: str) -> set[str]:
     return set(_TOKEN.findall(text.casefold()))
 
 
-def _telling(
-    pairs: Counter[tuple[str, str]], labels: Counter[str]
-) -> list[tuple[str, str, float]]:
-    """List the tokens that give a label away, with the share of its entropy that they tell."""
+def _sure(pairs: Counter[tuple[str, str]], labels: Counter[str]) -> list[Sure]:
+    """List the tokens that nearly always go with one label, those that tell most of it first."""
     total = sum(labels.values())
     uncertainty = _entropy(labels.values())
     rows: Counter[str] = Counter()
@@ -103,10 +159,23 @@ def _telling(
         inside = [pairs[token, name] for name in labels]
         outside = [labels[name] - pairs[token, name] for name in labels]
         left = (sum(inside) * _entropy(inside) + sum(outside) * _entropy(outside)) / total
-        share = (uncertainty - left) / uncertainty
-        if share >= _SHARE:
-            found.append((token, label, share))
-    return sorted(found, key=lambda each: -each[2])
+        told = (uncertainty - left) / uncertainty
+        found.append(Sure(token, label, rows[token], count, labels[label], told))
+    return sorted(found, key=lambda each: -each.told)
+
+
+def _in_place(tokens: set[str], texts: Iterable[str]) -> set[str]:
+    """Return those of the tokens that are nearly always as far from the start, or from the end."""
+    rows: Counter[str] = Counter()
+    places: Counter[tuple[str, int]] = Counter()
+    for text in texts:
+        read = _TOKEN.findall(text.casefold())
+        rows.update(tokens.intersection(read))
+        for place, token in enumerate(read):
+            if token in tokens:
+                places[token, place] += 1
+                places[token, place - len(read)] += 1
+    return {token for (token, _), count in places.items() if count >= _IN_PLACE * rows[token]}
 
 
 def _entropy(counts: Iterable[int]) -> float:
