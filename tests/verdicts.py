@@ -138,7 +138,8 @@ def page(said: Sequence[Said], wrong: Mapping[str, Sequence[str]]) -> str:
 def _by_chance(said: Sequence[Said]) -> str:
     equal = [pair for one in said for _, pair in one.equal_pairs()]
     apart = sum(pair.told_apart for pair in equal)
-    return f"Of the {len(equal)} differences here that are planted as none, {apart} {"is" if apart == 1 else "are"} called different by chance. The tests allow 1 in 20.\n"
+    verb = "is" if apart == 1 else "are"
+    return f"Of the {len(equal)} differences here that are planted as none, {apart} {verb} called different by chance. The tests allow 1 in 20.\n"
 
 
 def _overview(said: Sequence[Said], wrong: Mapping[str, Sequence[str]]) -> Iterator[str]:
