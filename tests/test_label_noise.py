@@ -47,7 +47,7 @@ def plant(labels: Labels, rate: float, seed: int) -> Labels:
     draw, planted = np.random.default_rng(seed), labels.copy()
     chosen = draw.permutation(len(labels))[: round(rate * len(labels))]
     planted[chosen] = (labels[chosen] + draw.integers(1, len(NAMES), len(chosen))) % len(NAMES)
-    return planted
+    return np.asarray(planted)
 
 
 def rows(labels: Labels) -> Rows:
