@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from transformers import PreTrainedTokenizerBase
 
+from peftune.checks.label_noise import (
+    LabelNoiseReport,
+    refuse_label_noise,
+    with_label_noise,
+    without_label_noise,
+)
 from peftune.checks.leakage import same_rows
 from peftune.checks.length_counts import lengths_of
 from peftune.checks.reading import data_facts
@@ -27,8 +34,28 @@ from peftune.recipe.data import SplitName
 from peftune.recipe.task import refuse_label_mismatch
 
 
+@overload
+def check(
+    recipe: str | Path | Recipe, *, overrides: Overrides = (), label_noise: Literal[False] = False
+) -> CheckReport: ...
+
+
+@overload
+def check(
+    recipe: str | Path | Recipe, *, overrides: Overrides = (), label_noise: Literal[True]
+) -> LabelNoiseReport: ...
+
+
+@overload
+def check(
+    recipe: str | Path | Recipe, *, overrides: Overrides = (), label_noise: bool
+) -> CheckReport: ...
+
+
 @working("checking the data")
-def check(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> CheckReport:
+def check(
+    recipe: str | Path | Recipe, *, overrides: Overrides = (), label_noise: bool = False
+) -> CheckReport:
     """Check the data of a recipe; nothing is trained, and no file is changed.
 
     A fault of the data is a result of the report and no exception, also where a file cannot be
@@ -37,13 +64,20 @@ def check(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> CheckRep
     Args:
         recipe: path or shipped name; or a `Recipe`, whose files start from the working folder.
         overrides: `key=value` assignments, such as `data.clean=[drop-duplicates]`.
+        label_noise: look for wrong labels in train, too. The base reads every text once.
+
+    Returns:
+        What was found; with `label_noise` a `LabelNoiseReport`, whose `label_noise` has the rows.
 
     Raises:
         RecipeError: the recipe is none.
         BaseModelError: the base cannot be found or used.
-        UsageError: texts are longer than the base has positions.
+        UsageError: texts are longer than the base has positions; or wrong labels cannot be looked
+            for, since the task has no single label or cleanlab is not installed.
     """
     chosen = resolve(read_recipe(recipe, overrides))
+    if label_noise:
+        refuse_label_noise(chosen)
     model = chosen.model
     source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     tokenizer = load_tokenizer(source.folder)
@@ -57,13 +91,19 @@ def check(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> CheckRep
         documents = [document for text in general.values() for document in text]
         cleaning = clean_tables(tables, chosen.data, chosen.task, general=documents)
     except DataError as error:
-        return _unusable(error)
+        return _unusable(error, label_noise=label_noise)
     except LeakageError as error:
-        return CheckReport("fail", {}, [same_rows(error)])
+        return _failed(same_rows(error), label_noise=label_noise)
     report = check_tables(
         chosen, tables, cleaning, general=general, stages=stages, tokenizer=tokenizer
     )
-    return _with_refusals(report, chosen, tables, cleaning)
+    report = _with_refusals(report, chosen, tables, cleaning)
+    if not label_noise:
+        return report
+    if report.exit_code == DataError.exit_code:
+        return without_label_noise(report)
+    task = task_of(_numbered(tables), chosen.data, chosen.task, cleaning=cleaning)
+    return with_label_noise(report, chosen, task)
 
 
 def check_tables(
@@ -142,8 +182,23 @@ def _with_refusals(
     return report
 
 
-def _unusable(error: DataError) -> CheckReport:
-    return CheckReport("fail", {}, [_refused(error)])
+def _numbered(tables: Mapping[SplitName, SplitTable]) -> dict[SplitName, SplitTable]:
+    """Return tables without a column of ids, so that rows are called by their numbers."""
+    return {
+        split: dataclasses.replace(
+            table, table=table.table.drop_columns(set(table.table.column_names) & {"id"})
+        )
+        for split, table in tables.items()
+    }
+
+
+def _unusable(error: DataError, *, label_noise: bool = False) -> CheckReport:
+    return _failed(_refused(error), label_noise=label_noise)
+
+
+def _failed(result: CheckResult, *, label_noise: bool) -> CheckReport:
+    report = CheckReport("fail", {}, [result])
+    return without_label_noise(report) if label_noise else report
 
 
 def _refused(error: DataError) -> CheckResult:

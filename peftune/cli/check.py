@@ -12,10 +12,13 @@ from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_librarie
 from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
 
 if TYPE_CHECKING:
-    from peftune.checks.result import Status
+    from peftune.checks.result import CheckReport, Status
     from peftune.scaling import LearningCurve
 
 _WORDS: dict[Status, str] = {"pass": "PASS", "warn": "WARN", "fail": "FAIL"}
+
+_SHOWN = 10
+"""Rows with a wrong label that are printed."""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +42,20 @@ def check(
             help="Folder of the learning curve; otherwise the recipe's output_dir with '-learning-curve'."
         ),
     ] = None,
+    label_noise: Annotated[
+        bool,
+        typer.Option(
+            "--label-noise",
+            help="Look for wrong labels in train, too: the base reads every text once. Needs 'peftune[label-noise]'.",
+        ),
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Look for faults in the data of a recipe, with row numbers; train only for --learning-curve."""
     quiet_libraries()
     from peftune.checks import check as check_recipe
 
-    report = check_recipe(recipe, overrides=overrides or ())
+    report = check_recipe(recipe, overrides=overrides or (), label_noise=label_noise)
     curve = None
     if learning_curve and not report.exit_code:
         from peftune.scaling import learning_curve as train_on_subsets
@@ -58,12 +68,28 @@ def check(
         for result in report.results:
             advice = f"\n     {result.advice}" if result.advice else ""
             typer.echo(f"{_WORDS[result.status]} {result.code}: {result.message}{advice}")
+        _print_suspects(report)
         print_cleaning(report)
         found = [f"{len(report.with_status(status))} {word}" for status, word in _WORDS.items()]
         typer.echo(f"\n{', '.join(found)}")
         if curve is not None:
             _print_curve(curve)
     raise typer.Exit(report.exit_code)
+
+
+def _print_suspects(report: CheckReport) -> None:
+    """Print the first rows whose label is probably wrong, and where to find all."""
+    found = getattr(report, "label_noise", None)
+    if found is None or not found.rows:
+        return
+    typer.echo("")
+    rows = [
+        {"train row": suspect.row, "label": suspect.given, "likelier": suspect.likely}
+        for suspect in found.rows[:_SHOWN]
+    ]
+    print_rows(rows, as_json=False)
+    if found.suspects > _SHOWN:
+        typer.echo(f"The {_SHOWN} likeliest of {found.suspects:,}; --json lists the others.")
 
 
 def _print_curve(curve: LearningCurve) -> None:

@@ -61,14 +61,14 @@ def fold_of(rows: Rows, folds: int, fold: int, *, seed: int) -> tuple[Rows, Rows
     Raises:
         DataError: a class has too few rows, or too few groups of them, to be in every fold.
     """
-    numbers = _fold_numbers(rows, folds, seed)
+    numbers = fold_numbers(rows, folds, seed)
     return (
         rows.take(np.flatnonzero(numbers != fold).tolist()),
         rows.take(np.flatnonzero(numbers == fold).tolist()),
     )
 
 
-def _fold_numbers(rows: Rows, folds: int, seed: int) -> NDArray[np.int64]:
+def fold_numbers(rows: Rows, folds: int, seed: int) -> NDArray[np.int64]:
     """Number the fold of each row: one fold after another takes its share of what is left."""
     units, counts = units_of(rows), counts_of(rows)
     of_units = np.zeros((int(units.max()) + 1, counts.shape[1]))
