@@ -27,7 +27,7 @@ from peftune.cli.main import _exit_code
 from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.errors import UsageError
-from peftune.forgetting.statistics import mcnemar
+from peftune.stats.tests import mcnemar
 
 NAMES = ("a", "b", "c")
 Matrix = NDArray[np.float64]

@@ -26,12 +26,12 @@ from peftune.checks.noise_rate import NoiseRate, even_noise, one_way_noise
 from peftune.checks.result import LISTED, Check, CheckReport, CheckResult
 from peftune.data.task import Task
 from peftune.errors import UsageError
-from peftune.forgetting.intervals import Interval, row_interval
-from peftune.forgetting.statistics import mcnemar
+from peftune.stats.intervals import Interval, row_interval
 from peftune.models.inference import pooled_states
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe
 from peftune.seeds import stream_seed
+from peftune.stats.tests import mcnemar
 from peftune.strategies import HeadOnly
 
 LABEL_NOISE = Check(
@@ -344,6 +344,10 @@ def result_of(found: LabelNoise) -> CheckResult:
     else:
         way = found.one_way
         message = f"Cannot tell: about {way.share:.1%} of {found.n:,} rows ({_between(way.interval)}, 95% interval) have the label '{way.given}' where the probe is sure of '{way.likely}'. Their labels are wrong, or the probe misreads such texts; read some of them. {probe}; {even}.{left}"
+        rows = sorted(suspect.row for suspect in found.rows)
+        return dataclasses.replace(
+            LABEL_NOISE.found(message, {"train": rows}), count=found.suspects
+        )
     return dataclasses.replace(LABEL_NOISE.passed(), message=message)
 
 
