@@ -19,6 +19,7 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 from tuned import DOCUMENTS, forgetting, prepared, train
 
 from peftune.artifacts import save
+from peftune.cli.forget import probe_facts
 from peftune.errors import ArtifactError, BaseModelError, PeftuneError, UsageError
 from peftune.forgetting.measure import measure, measure_base, measure_with, read_probe_texts
 from peftune.models.tokenizer import load_tokenizer
@@ -81,6 +82,14 @@ def test_forgetting_of_an_adapter_folder_is_the_runs_own(
 
     assert found["prose"] == expected["prose"]
     assert found["prose"].forgetting != 0
+    low, high = found["prose"].ci95 or (0.0, 0.0)
+    assert repr(found) == (
+        "95% intervals over documents, of this one model; positive is worse\n"
+        f"prose: {found['prose'].forgetting:+.4f} [{low:+.4f}, {high:+.4f}] bits/byte\n"
+        f"verdict: {found.verdict or f'none: {found.reason}'}"
+    )
+    facts = dict(probe_facts(found["prose"]))
+    assert facts["  brackets"] == "95% interval over documents, of this one model"
     assert (found.verdict, found.controls) == (expected.verdict, {"adapter_off_forgetting": 0.0})
 
 

@@ -191,7 +191,7 @@ def _would_be_seen(level: Sequence[Standing], summary: Summary) -> list[str]:
     if nearest.seeds_needed is not None:
         more = f"about {nearest.seeds_needed:,} seeds would show {abs(nearest.mean):.3f}"
     return [
-        f"with {seeds} seeds a difference in accuracy of {nearest.detectable:.3f}{between} would be seen 4 times in 5, and {more}"
+        f"with {seeds} seeds a difference in accuracy of {nearest.detectable:.3f}{between} would mostly be seen, and {more}"
     ]
 
 
