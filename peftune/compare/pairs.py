@@ -77,7 +77,7 @@ def adjusted(
             ranked=unfair is None,
             reason=_reasons(unfair, pair.reason),
         )
-        if p_adjusted is not None and not told_apart:
+        if p_adjusted is not None and not told_apart and unfair is None:
             # Had its own p-value been below this, Holm would have told this pair apart too.
             level = LEVEL / (len(p_values) - rejected)
             one = _with_what_would_be_seen(one, error, level=level, unit=unit)

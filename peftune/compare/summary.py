@@ -87,7 +87,7 @@ class Difference:
         reason: why it is not ranked, or why figures are None.
         detectable: the true difference that these seeds and rows would have shown with a chance of
             80%, at the level that Holm's correction leaves for this pair: 0.05 by the number of
-            pairs less those that are told apart. None where the pair is told apart or not tested.
+            pairs less those that are told apart. None where the pair is told apart, not ranked or not tested.
         seeds_needed: how many seeds would show a difference as large as `mean`, with the same
             chance at the same level. None where `detectable` is, and where no number of seeds
             shows it; the reason says so.
