@@ -58,9 +58,10 @@ class MeasuredForgetting(Forgetting):
         """Show each probe, and of what its interval speaks."""
         lines = ["95% intervals over documents, of this one model; positive is worse"]
         for probe in self.probes:
-            low, high = probe.ci95 or (None, None)
-            interval = "no interval" if low is None else f"[{low:+.4f}, {high:+.4f}]"
-            lines.append(f"{probe.name}: {probe.forgetting:+.4f} {interval} {probe.unit}")
+            shown = f"{probe.name}: {probe.forgetting:+.4f}"
+            if probe.ci95 is not None:
+                shown += f" [{probe.ci95[0]:+.4f}, {probe.ci95[1]:+.4f}]"
+            lines.append(f"{shown} {probe.unit}")
         lines.append(f"verdict: {self.verdict or f'none: {self.reason}'}")
         return "\n".join(lines)
 
