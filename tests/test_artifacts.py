@@ -841,6 +841,7 @@ def test_the_card_tells_the_results_with_their_intervals(original: Saved) -> Non
 
     assert "| accuracy on 250 test rows | 0.750 | 0.700 to 0.800 |" in card
     assert "| macro F1 | 0.500 | - |" in card
+    assert "| measured | value | 95% interval over rows or documents, of this one model |" in card
     assert (
         "| forgetting on prose, bits/byte (positive is worse) | +0.0125 | +0.0100 to +0.0200 |"
         in card

@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
 import peftune
 from peftune.artifacts.rounding import Rounding
 from peftune.diagnosis import (
     PITFALLS,
+    Collapse,
     Facts,
     Finding,
     below_linear_probe,
+    collapsed_seeds,
+    find_collapsed_seeds,
     find_pitfalls,
     learning_rate_at_edge,
     shared_learning_rate,
@@ -33,6 +37,8 @@ from peftune.recipe import read_recipe
 from peftune.runs import Run
 from peftune.tasks.judge import judge
 from peftune.training.train import TrainingResult
+
+IntArray = NDArray[np.int64]
 
 RECIPE = """\
 version: 1
@@ -571,6 +577,104 @@ def test_equal_models_are_rarely_called_unstable(seeds: int) -> None:
     assert 0.007 < np.mean(found) < 0.013
 
 
+def test_seeds_that_share_rows_are_called_unstable_even_less_often() -> None:
+    """Simulated: equal models that err on the same rows differ less than on rows of their own.
+
+    Half of what decides a row is the row's, half the seed's, which is how the accuracies of two
+    seeds come to correlate. The stated chance is 1%.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(3000):
+        hard = rng.standard_normal(400) + rng.standard_normal((3, 400))
+        accuracies = (hard < 0.74).mean(axis=1)  # 0.7 of them: a normal of variance 2 below 0.74
+        found.append(unstable_across_seeds(list(accuracies), 400) is not None)
+
+    assert np.mean(found) < 0.005
+
+
+def read(accuracy: float, labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """Answer that share of rows right, and give the others one of the wrong labels."""
+    wrong = (labels + rng.integers(1, 3, len(labels))) % 3
+    return np.where(rng.random(len(labels)) < accuracy, labels, wrong)
+
+
+NAMES = ("negative", "neutral", "positive")
+
+
+def test_a_seed_that_collapsed_is_found_with_its_label_and_the_accuracy_of_the_others() -> None:
+    """Planted: one of four seeds says "positive" of every row, one of all rows but two."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 3
+    constant = np.full(600, 2)
+    nearly = np.where(np.arange(600) < 2, 1, 0)
+    seeds = {3: read(0.65, labels, rng), 5: constant, 7: nearly, 9: read(0.6, labels, rng)}
+
+    found = collapsed_seeds(seeds, labels, NAMES)
+
+    others = [float((seeds[seed] == labels).mean()) for seed in (3, 9)]
+    assert found == [
+        Collapse(5, "positive", 1.0, 200 / 600, others),
+        Collapse(7, "negative", 598 / 600, 200 / 600, others),
+    ]
+    assert find_collapsed_seeds("lora", 4, found) == Finding(
+        "collapsed-seed",
+        "warning",
+        f"2 of 4 seeds of lora collapsed: seed 5 gives every row the label 'positive' (accuracy 0.333); seed 7 gives 99.7% of the rows the label 'negative' (accuracy 0.333); the others reach {min(others):.3f} to {max(others):.3f}.",
+        "No mean or interval speaks of both kinds of runs: report how many seeds collapse, beside the figures of the others. training.warmup_steps and a lower training.learning_rate make it rarer; more seeds tell how often it happens.",
+    )
+    one = find_collapsed_seeds("lora", 2, [Collapse(0, "positive", 1.0, 0.4, [0.6])])
+    assert one is not None
+    assert one.message == (
+        "1 of 2 seeds of lora collapsed: seed 0 gives every row the label 'positive' (accuracy 0.400); the other reaches 0.600."
+    )
+    assert find_collapsed_seeds("lora", 2, []) is None
+
+
+@pytest.mark.parametrize("off", [6, 7])
+def test_a_seed_is_constant_up_to_two_in_a_hundred_of_the_rows_with_other_labels(off: int) -> None:
+    """Of 450 rows 300 have another label: six may be given another, seven may not."""
+    labels = np.arange(450) % 3
+    nearly = np.where(np.arange(450) < off, 2, 0)
+
+    found = collapsed_seeds({0: labels, 1: nearly}, labels, NAMES)
+
+    assert [one.seed for one in found] == ([1] if off == 6 else [])
+
+
+def test_a_rare_label_that_is_seldom_given_is_no_collapse() -> None:
+    """One row of a hundred is rare; a model that finds most of them gives 99% of rows one label."""
+    labels = (np.arange(2000) % 100 == 0).astype(np.int64)
+    fewer = np.where(np.arange(2000) < 800, 0, labels)  # it finds 12 of 20
+    never = np.zeros(2000, dtype=np.int64)
+
+    found = collapsed_seeds({0: labels, 1: fewer, 2: never}, labels, ("no", "yes"))
+
+    assert [(one.seed, one.label) for one in found] == [(2, "no")]
+
+
+def test_a_strategy_that_learned_nothing_has_no_collapsed_seed() -> None:
+    """Simulated: seeds that are constant or guess, all of one accuracy; the stated chance is 1%.
+
+    Guesses give 96 rows of 100 the same label, so that some seeds are constant and some are not.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        labels = rng.integers(0, 3, 300)
+        often = rng.integers(0, 3, 3)
+        seeds = {
+            seed: np.where(rng.random(300) < 0.96, often[seed], rng.integers(0, 3, 300))
+            for seed in (0, 1)
+        }
+        seeds[2] = np.full(300, often[2])
+        found.append(bool(collapsed_seeds(seeds, labels, NAMES)))
+
+    assert np.mean(found) < 0.016  # 1% and two and a half standard errors of 2000 draws
+    assert collapsed_seeds({0: seeds[2], 1: seeds[2]}, labels, NAMES) == []
+    assert collapsed_seeds({}, labels, NAMES) == []
+
+
 def test_what_is_unstable_is_said_with_its_noise() -> None:
     """Mean 0.7: sqrt(0.7 * 0.3 / 100) = 0.046."""
     assert unstable_across_seeds([0.9, 0.5, 0.7], 100) == Finding(
@@ -738,6 +842,7 @@ def test_every_pitfall_is_listed_once_with_its_reason() -> None:
         "below-baseline",
         "below-linear-probe",
         "class-imbalance",
+        "collapsed-seed",
         "control-failed",
         "forgetting",
         "kept-float32",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -19,11 +20,12 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 from tuned import DOCUMENTS, forgetting, prepared, train
 
 from peftune.artifacts import save
+from peftune.cli.forget import probe_facts
 from peftune.errors import ArtifactError, BaseModelError, PeftuneError, UsageError
 from peftune.forgetting.measure import measure, measure_base, measure_with, read_probe_texts
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss
-from peftune.runs.forget import forget
+from peftune.runs.forget import MeasuredForgetting, forget
 from peftune.runs.forgetting import summarised
 from peftune.runs.measured import measure_before, measure_tuned
 from peftune.runs.report import Forgetting
@@ -82,6 +84,26 @@ def test_forgetting_of_an_adapter_folder_is_the_runs_own(
     assert found["prose"] == expected["prose"]
     assert found["prose"].forgetting != 0
     assert (found.verdict, found.controls) == (expected.verdict, {"adapter_off_forgetting": 0.0})
+
+
+def test_an_interval_of_one_model_says_so(adapter: tuple[Path, Forgetting]) -> None:
+    """In the `repr` of the result and in what the verb prints; without an interval there is no such line."""
+    measured = adapter[1]
+    without = measured["prose"]
+    found = dataclasses.replace(without, forgetting=0.71264, ci95=(0.6, 0.8251))
+
+    shown = MeasuredForgetting([found, without], measured.controls, "forgot")
+
+    assert repr(shown) == (
+        "95% intervals over documents, of this one model; positive is worse\n"
+        "prose: +0.7126 [+0.6000, +0.8251] bits/byte\n"
+        f"prose: {without.forgetting:+.4f} bits/byte\n"
+        "verdict: forgot"
+    )
+    assert (
+        dict(probe_facts(found))["  brackets"] == "95% interval over documents, of this one model"
+    )
+    assert "  brackets" not in dict(probe_facts(without))
 
 
 @pytest.fixture

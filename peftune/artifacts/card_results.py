@@ -73,7 +73,10 @@ def result_table(
     task: Mapping[str, Any] | None, forgetting: Sequence[Mapping[str, Any]] | None
 ) -> list[str]:
     """Write the lines of the table: value and interval of each number."""
-    lines = ["| measured | value | 95% interval |", "|---|---|---|"]
+    lines = [
+        "| measured | value | 95% interval over rows or documents, of this one model |",
+        "|---|---|---|",
+    ]
     if task is not None:
         lines += _scores(task)
     lines += [

@@ -26,11 +26,11 @@ from peftune.checks.noise_rate import NoiseRate, even_noise, one_way_noise
 from peftune.checks.result import LISTED, Check, CheckReport, CheckResult
 from peftune.data.task import Task
 from peftune.errors import UsageError
-from peftune.stats.intervals import Interval, row_interval
 from peftune.models.inference import pooled_states
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe
 from peftune.seeds import stream_seed
+from peftune.stats.intervals import Interval, row_interval
 from peftune.stats.tests import mcnemar
 from peftune.strategies import HeadOnly
 

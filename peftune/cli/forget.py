@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from peftune.runs import Forgetting
 
 DEFAULT_PROBE = "bundled:general-text"
+ONE_MODEL = "95% interval over documents, of this one model"
 
 
 def register(app: typer.Typer) -> None:
@@ -89,6 +90,8 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
     yield "after", f"{found.after:.4f} {found.unit}"
     worse = f"{found.forgetting:+.4f}{_interval(found.ci95)} {found.unit} (positive is worse)"
     yield "forgetting", worse
+    if found.ci95 is not None:
+        yield "  brackets", ONE_MODEL
     if found.heads is not None:
         yield "  trunk alone", f"{found.heads.base:+.4f} {found.unit} (under the base's own head)"
     if found.quantization is not None:

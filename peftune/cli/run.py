@@ -69,7 +69,7 @@ def run(
 ) -> None:
     """Train, evaluate and measure forgetting: one recipe, one strategy, one seed."""
     quiet_libraries()
-    from peftune.compare.table import LEGEND, facts_of
+    from peftune.compare.table import facts_of, legend_of
     from peftune.recipe import read_recipe
     from peftune.reporting import write_reports
     from peftune.runs import run as run_recipe
@@ -86,7 +86,7 @@ def run(
             [{"": name, result.run.strategy: value} for name, value in facts_of(result)],
             as_json=False,
         )
-        typer.echo(f"\n{LEGEND}")
+        typer.echo(f"\n{legend_of(result)}")
         _print_findings(result.findings)
         _print_checks(result.checks)
         typer.echo(f"\nReport: {written.page}\n{_what_is_left(result)}")

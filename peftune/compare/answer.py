@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from peftune.compare.sizes import shown_size
 from peftune.compare.summary import Difference, Matched, Rung, Standing, Summary, each_of_two
@@ -25,6 +26,12 @@ def answer(summary: Summary) -> str:
     Args:
         summary: everything but its own `answer`.
     """
+    recommended = _recommended(summary).removesuffix(".")
+    return "; ".join([recommended, *_collapsed(summary.standings)]) + "."
+
+
+def _recommended(summary: Summary) -> str:
+    """Say which strategy to use, of means that may include a seed that collapsed."""
     learned = [one for one in summary.standings if one.learned]
     rung = _best(summary.ladder)
     if not summary.standings:
@@ -141,7 +148,8 @@ def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list
 def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
     names = [one.strategy for one in level]
     parts = [
-        f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} cannot be told apart from it"
+        f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} cannot be told apart from it",
+        *_would_be_seen(level, summary),
     ]
     reading = _readings(level, summary)
     if reading is None:
@@ -169,6 +177,24 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
     return parts
 
 
+def _would_be_seen(level: Sequence[Standing], summary: Summary) -> list[str]:
+    """Say of the pair nearest to being told apart what it would take; nothing without a spread."""
+    pairs = [_pair(summary, level[0], other) for other in level[1:]]
+    known = [pair for pair in pairs if pair.detectable is not None]
+    if not known:
+        return []
+    nearest = min(known, key=lambda pair: pair.seeds_needed or inf)
+    these = next(one for one in level[1:] if one.strategy in {nearest.first, nearest.second})
+    seeds = _shared_seeds(level[0], these)
+    between = f" between {level[0].strategy} and {these.strategy}" if len(pairs) > 1 else ""
+    more = nearest.reason
+    if nearest.seeds_needed is not None:
+        more = f"about {nearest.seeds_needed:,} seeds would show {abs(nearest.mean):.3f}"
+    return [
+        f"with {seeds} seeds a difference in accuracy of {nearest.detectable:.3f}{between} would mostly be seen, and {more}"
+    ]
+
+
 def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
     """Say who beats no baseline clearly, and who learned nothing."""
     parts, rung = [], _best(summary.ladder)
@@ -179,6 +205,15 @@ def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
     if idle := [one.strategy for one in summary.standings if not one.learned]:
         parts.append(f"{_join(idle)} learned nothing")
     return parts
+
+
+def _collapsed(standings: Sequence[Standing]) -> list[str]:
+    """Say which seeds give every row one label, for the figures include them."""
+    return [
+        f"seed {seed.seed} of {one.strategy} collapsed: it says '{seed.label}' for {seed.rows}, and the figures of {one.strategy} include it"
+        for one in standings
+        for seed in one.collapsed
+    ]
 
 
 def _best(ladder: Sequence[Rung]) -> Rung | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from peftune.compare.pairs import Scores
 from peftune.compare.summary import Estimate
+from peftune.diagnosis import Collapse, collapsed_seeds
 from peftune.errors import UsageError
 from peftune.runs.evidence import Evidence
 from peftune.stats.crossed import Mean, crossed_mean, crossed_share, seed_mean
@@ -59,6 +60,14 @@ def answers(runs: BySeed) -> Scores:
         seed: (one.rows.labels == one.rows.predicted).astype(np.float64)
         for seed, one in runs.items()
     }
+
+
+def collapsed(runs: BySeed) -> list[Collapse]:
+    """List the seeds of a strategy that give nearly every row one label, while others do not."""
+    rows = next(iter(runs.values())).rows
+    return collapsed_seeds(
+        {seed: one.rows.predicted for seed, one in runs.items()}, rows.labels, rows.names
+    )
 
 
 def forgotten(runs: BySeed, probe: str) -> Scores:

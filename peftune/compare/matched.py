@@ -11,7 +11,7 @@ from peftune.compare.pairs import NO_SHARED_SEED, Reasons, adjusted, difference
 from peftune.compare.paths import Line, best_accuracy, forgetting_at, lines_of
 from peftune.compare.summary import Difference, Estimate, Matched
 from peftune.runs.report import PathPoint
-from peftune.stats.crossed import Mean, seed_mean
+from peftune.stats.crossed import CrossedError, Mean, seed_mean
 
 NO_PATH = "no path from the base was measured in every run"
 
@@ -83,7 +83,7 @@ def _estimate(
 
 def _difference(
     key: str, pair: tuple[str, str], figures: Mapping[str, Mapping[int, float]]
-) -> Difference:
+) -> tuple[Difference, CrossedError | None]:
     first, second = (figures[name] for name in pair)
     shared = [seed for seed in first if seed in second]
     if not shared:

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftune.compare.summary import Difference
-from peftune.stats.crossed import FEWEST_SEEDS, Mean, Unit, crossed_mean
+from peftune.stats.crossed import (
+    FEWEST_SEEDS,
+    MOST_SEEDS,
+    CrossedError,
+    Mean,
+    Unit,
+    crossed_mean,
+)
 from peftune.stats.multiple import LEVEL, holm, letters
 from peftune.stats.tests import McNemar, mcnemar
 
@@ -21,6 +28,7 @@ Reasons = Mapping[frozenset[str], str]
 """Why a pair of strategies is not ranked."""
 
 NO_SHARED_SEED = "no seed was finished by both"
+NO_SPREAD = "no spread tells which difference would have been seen"
 
 
 def differences(
@@ -38,27 +46,67 @@ def differences(
         _difference(key, pair, scores, unit=unit, answers=key == "accuracy")
         for pair in combinations(scores, 2)
     ]
-    return adjusted(found, not_ranked)
+    return adjusted(found, not_ranked, unit=unit)
 
 
-def adjusted(found: Sequence[Difference], not_ranked: Reasons) -> list[Difference]:
-    """Adjust the p-values of one figure's pairs by Holm, and say which can be told apart."""
-    p_values = holm([pair.p_value for pair in found if pair.p_value is not None])
+def adjusted(
+    found: Sequence[tuple[Difference, CrossedError | None]],
+    not_ranked: Reasons,
+    *,
+    unit: Unit = "documents",
+) -> list[Difference]:
+    """Adjust the p-values of one figure's pairs by Holm, and say which can be told apart.
+
+    Args:
+        found: the pairs of one figure, each with how its mean errs.
+        not_ranked: pairs that are no fair comparison, with the reason.
+        unit: what there would have to be more of where no number of seeds shows a difference.
+    """
+    p_values = holm([pair.p_value for pair, _ in found if pair.p_value is not None])
+    rejected = sum(p_value < LEVEL for p_value in p_values)
     remaining = iter(p_values)
     judged = []
-    for pair in found:
+    for pair, error in found:
         p_adjusted = None if pair.p_value is None else next(remaining)
+        told_apart = p_adjusted is not None and p_adjusted < LEVEL
         unfair = not_ranked.get(frozenset((pair.first, pair.second)))
-        judged.append(
-            dataclasses.replace(
-                pair,
-                p_adjusted=p_adjusted,
-                told_apart=p_adjusted is not None and p_adjusted < LEVEL,
-                ranked=unfair is None,
-                reason="; ".join(filter(None, (unfair, pair.reason))) or None,
-            )
+        one = dataclasses.replace(
+            pair,
+            p_adjusted=p_adjusted,
+            told_apart=told_apart,
+            ranked=unfair is None,
+            reason=_reasons(unfair, pair.reason),
         )
+        if p_adjusted is not None and not told_apart and unfair is None:
+            # Had its own p-value been below this, Holm would have told this pair apart too.
+            level = LEVEL / (len(p_values) - rejected)
+            one = _with_what_would_be_seen(one, error, level=level, unit=unit)
+        judged.append(one)
     return judged
+
+
+def _with_what_would_be_seen(
+    pair: Difference, error: CrossedError | None, *, level: float, unit: Unit
+) -> Difference:
+    """Add which difference would have been seen, and how many seeds would show this one."""
+    if error is None:
+        return dataclasses.replace(pair, reason=_reasons(pair.reason, NO_SPREAD))
+    detectable, needed = error.detectable(level=level), None
+    if pair.mean != 0:
+        needed = error.seeds_needed(pair.mean, level=level)
+    if needed is not None:
+        why = None
+    elif error.shown_by_seeds(pair.mean, level=level):
+        why = f"{MOST_SEEDS:,} seeds would not show a difference this small"
+    else:
+        why = f"no number of seeds would show a difference this small, but more {unit} might"
+    return dataclasses.replace(
+        pair, detectable=detectable, seeds_needed=needed, reason=_reasons(pair.reason, why)
+    )
+
+
+def _reasons(*reasons: str | None) -> str | None:
+    return "; ".join(filter(None, reasons)) or None
 
 
 def ties(order: Sequence[str], found: Sequence[Difference]) -> dict[str, str]:
@@ -107,7 +155,7 @@ def _difference(
     *,
     unit: Unit,
     answers: bool,
-) -> Difference:
+) -> tuple[Difference, CrossedError | None]:
     first, second = (scores[name] for name in pair)
     seeds = sorted(set(first) & set(second))
     if not seeds:
@@ -120,12 +168,15 @@ def _difference(
     tests: dict[int, McNemar] = {}
     if answers:
         tests = {seed: mcnemar(first[seed], second[seed]) for seed in seeds}
-    return dataclasses.replace(difference(key, pair, mean), mcnemar=tests)
+    found, error = difference(key, pair, mean)
+    return dataclasses.replace(found, mcnemar=tests), error
 
 
-def difference(key: str, pair: tuple[str, str], mean: Mean) -> Difference:
-    """Set down how two strategies differ, before all pairs have been looked at."""
-    return Difference(
+def difference(
+    key: str, pair: tuple[str, str], mean: Mean
+) -> tuple[Difference, CrossedError | None]:
+    """Set down how two strategies differ and how that errs, before all pairs have been looked at."""
+    found = Difference(
         key=key,
         first=pair[0],
         second=pair[1],
@@ -138,3 +189,4 @@ def difference(key: str, pair: tuple[str, str], mean: Mean) -> Difference:
         ranked=True,
         reason=mean.reason,
     )
+    return found, mean.error

@@ -5,9 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from peftune.compare.figures import ACCURACY
+from peftune.compare.figures import ACCURACY, collapsed
 from peftune.compare.summary import Rung
-from peftune.diagnosis import Finding, below_linear_probe, shared_learning_rate, warmup_ahead
+from peftune.diagnosis import (
+    Finding,
+    below_linear_probe,
+    find_collapsed_seeds,
+    shared_learning_rate,
+    warmup_ahead,
+)
 from peftune.errors import PeftuneError
 from peftune.recipe import Recipe, read_recipe
 from peftune.recipe.schema import CompareSection
@@ -42,16 +48,23 @@ def pitfalls_found(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list
         evidence: the finished runs.
         ladder: the baselines on the same rows.
     """
+    runs: dict[str, dict[int, Evidence]] = {}
+    for one in evidence:
+        runs.setdefault(one.run.run.strategy, {})[one.run.run.seed] = one
+    found = [find_collapsed_seeds(name, len(of), collapsed(of)) for name, of in runs.items()]
+    return [one for one in (*found, _head_below_probe(evidence, ladder)) if one is not None]
+
+
+def _head_below_probe(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> Finding | None:
     probe = next((rung.accuracy for rung in ladder if rung.name == _PROBE), None)
     heads = [one.run.learning for one in evidence if one.run.run.strategy == HeadOnly.name]
     if probe is None or not heads:
-        return []
-    finding = below_linear_probe(
+        return None
+    return below_linear_probe(
         [learning.accuracy for learning in heads if learning.accuracy is not None],
         [learning.ci95.get(ACCURACY) for learning in heads],
         probe,
     )
-    return [] if finding is None else [finding]
 
 
 def pitfalls_of_runs(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list[Finding]:

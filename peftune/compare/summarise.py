@@ -17,6 +17,7 @@ from peftune.compare.figures import (
     accuracy_estimate,
     answers,
     by_strategy,
+    collapsed,
     forgetting_estimate,
     forgetting_key,
     forgotten,
@@ -114,6 +115,7 @@ def _standing(name: str, runs: BySeed, probes: Sequence[str]) -> Standing:
         examples_seen=equal_over_seeds(runs, "examples_seen"),
         steps=equal_over_seeds(runs, "steps"),
         ties={},
+        collapsed=collapsed(runs),
     )
 
 

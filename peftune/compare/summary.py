@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from peftune.diagnosis import Collapse
 from peftune.stats.intervals import Interval
 from peftune.stats.tests import McNemar
 
@@ -55,6 +56,8 @@ class Standing:
         steps: optimizer steps.
         ties: letters by key, for `accuracy` and each `forgetting.<probe>`: strategies that share a
             letter cannot be told apart. None with fewer than three seeds.
+        collapsed: the seeds that give nearly every row one label, while others do not. The figures
+            include them.
     """
 
     strategy: str
@@ -64,6 +67,7 @@ class Standing:
     examples_seen: int | None
     steps: int | None
     ties: Mapping[str, str]
+    collapsed: Sequence[Collapse] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,12 @@ class Difference:
         told_apart: whether `p_adjusted` is below 0.05.
         ranked: whether the comparison is a fair one; an unequal pair is shown and not ranked.
         reason: why it is not ranked, or why figures are None.
+        detectable: the true difference that these seeds and rows would have shown with a chance of
+            80%, at the level that Holm's correction leaves for this pair: 0.05 by the number of
+            pairs less those that are told apart. None where the pair is told apart, not ranked or not tested.
+        seeds_needed: how many seeds would show a difference as large as `mean`, with the same
+            chance at the same level. None where `detectable` is, and where no number of seeds
+            shows it; the reason says so.
     """
 
     key: str
@@ -95,6 +105,8 @@ class Difference:
     told_apart: bool
     ranked: bool
     reason: str | None = None
+    detectable: float | None = None
+    seeds_needed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

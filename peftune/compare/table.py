@@ -9,10 +9,9 @@ from peftune.compare.summary import Estimate, Matched, Standing, Summary, each_o
 from peftune.runs import Run
 from peftune.tasks.headline import headline_scores
 
-LEGEND = (
-    "Brackets: 95% intervals, over rows or documents, and over seeds where there are three or more. Forgetting: bits per byte of general text, "
-    "after minus before; positive is worse."
-)
+_FORGOTTEN = "Forgetting: bits per byte of general text, after minus before; positive is worse."
+LEGEND = f"Brackets: 95% intervals, over rows or documents, and over seeds where there are three or more. {_FORGOTTEN}"
+_OF_ONE_SEED = "Brackets: 95% intervals over rows or documents, of {}; another seed makes {}."
 _TIES = "Ties: strategies that share a letter cannot be told apart."
 _TWO = "Parentheses: the figure of each of two seeds, which have no interval."
 BASELINES = {
@@ -78,6 +77,12 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     return facts
 
 
+def legend_of(run: Run) -> str:
+    """Say how the table of a run is read: of one model, or of those of its folds."""
+    which = ("the models of these folds", "others") if run.folds else ("this one model", "another")
+    return f"{_OF_ONE_SEED.format(*which)} {_FORGOTTEN}"
+
+
 def _facts_of_folds(run: Run) -> list[tuple[str, str]]:
     """Name what the folds of a cross-validation say one by one, and together of the test."""
     if not run.folds:
@@ -120,7 +125,9 @@ def standing_text(summary: Summary) -> str:
 def legend(summary: Summary) -> str:
     """Say how the table of a comparison is read: nothing of what it does not show."""
     shown = [value for row in standing_rows(summary) for value in row.values()]
-    parts = [LEGEND]
+    seeds = max((len(one.seeds) for one in summary.standings), default=0)
+    alone = f"{_OF_ONE_SEED.format('one model each', 'others')} {_FORGOTTEN}"
+    parts = [alone if seeds == 1 else LEGEND]
     if any(each_of_two(figure) for one in summary.standings for figure in one.figures.values()):
         parts.append(_TWO)
     if any(value.startswith("  ties in ") for value in shown):

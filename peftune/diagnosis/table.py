@@ -47,6 +47,7 @@ PITFALLS: tuple[Pitfall, ...] = (
     *(pitfall for pitfall, _ in _IN_A_RUN),
     learning_rate_edge.PITFALL,
     unstable_seeds.PITFALL,
+    unstable_seeds.COLLAPSED,
     learning_rates.PITFALL,
     linear_probe_gap.PITFALL,
     training_rows.PITFALL,

@@ -66,7 +66,7 @@ def answer_of(subject: Subject) -> str:
         return f"Nothing was learned: {learned}{says}."
     if not forgotten:
         return f"{learned}; what it forgot was not measured."
-    return f"{learned} and forgets {forgotten}."
+    return f"{learned} and forgets {forgotten}; the intervals are over rows and documents, of {_models(run)} alone."
 
 
 def run_section(subject: Subject) -> Section:
@@ -81,7 +81,7 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
         return []
     facts = [dict(_facts(run)) for run in runs]
     names = list(dict.fromkeys(name for known in facts for name in known))
-    note = "Below a number: its 95% bootstrap interval over rows or documents."
+    note = f"Below a number: its 95% interval over rows or documents, of {_models(runs[0])} alone; another seed gives another."
     if len(runs) == 1:
         rows = [[Cell(name), cell] for name, cell in facts[0].items()]
         return [Table(title_of(runs[0]), ["Figure", "Value"], rows, "lr", note)]
@@ -91,6 +91,10 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
     ]
     align = "l" + "r" * len(names)
     return [Table("Each run by itself", ["Run", *names], rows, align, note, cards=True)]
+
+
+def _models(run: Run) -> str:
+    return "the models of these folds" if run.folds else "this one model"
 
 
 def _facts(run: Run) -> Iterator[tuple[str, Cell]]:

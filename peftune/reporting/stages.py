@@ -48,7 +48,7 @@ def _folds(run: Run) -> Table:
         ["Fold", "Accuracy", "Macro F1", *(f"{p.name}, {p.unit}" for p in run.forgetting)],
         rows,
         "lrr" + "r" * len(probes),
-        "Each fold is scored by the run that did not see it. Below a number: its 95% interval over rows or documents.",
+        "Each fold is scored by the run that did not see it. Below a number: its 95% interval over rows or documents, of that one model.",
     )
 
 
@@ -77,5 +77,5 @@ def _table(run: Run) -> Table:
         ["Stage", *(f"{probe.name}, {probe.unit}" for probe in run.forgetting)],
         [*rows, total],
         "l" + "r" * len(probes),
-        "After each stage, minus after the one before; positive is worse. Below a number: its 95% paired interval over documents, of this one model.",
+        "After each stage, minus after the one before; positive is worse. Below a number: its 95% interval over documents, of this one model.",
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from peftune.compare.summary import Difference, Matched, Standing, Summary, each_of_two
 from peftune.reporting.contents import Block, Cell, Fold, Paragraph, Section, Table
 from peftune.reporting.heading import runs_table
-from peftune.reporting.numbers import NOT_MEASURED, between, estimate, form_of, probability
+from peftune.reporting.numbers import NOT_MEASURED, between, estimate, form_of, plain, probability
 from peftune.reporting.subject import Subject, listed
 from peftune.stats.crossed import FEWEST_SEEDS
 
@@ -122,10 +122,18 @@ def _below(seeds: int, summary: Summary) -> Iterator[str]:
 def _pairs(differences: Sequence[Difference], caption: str) -> Table:
     return Table(
         caption=caption,
-        columns=["Figure", "First", "Second", "Difference", "p, by Holm", "Can be told apart"],
+        columns=[
+            "Figure",
+            "First",
+            "Second",
+            "Difference",
+            "p, by Holm",
+            "Can be told apart",
+            "Would be seen",
+        ],
         rows=[_pair(one) for one in differences],
-        align="lllrrl",
-        note="A difference is the first minus the second, on the same rows or documents. p is two-sided and adjusted for the number of pairs. An unequal pair is shown and not ranked.",
+        align="lllrrlr",
+        note="A difference is the first minus the second, on the same rows or documents. p is two-sided and adjusted for the number of pairs. An unequal pair is shown and not ranked. “Would be seen”, where no difference was seen: the true difference that as many seeds and rows show 4 times in 5, if they spread as these did, and how many seeds would show the one that was measured.",
         cards=True,
     )
 
@@ -141,7 +149,18 @@ def _pair(one: Difference) -> list[Cell]:
         Cell(form(one.mean), between(one.ci95, form)),
         Cell(probability(one.p_adjusted)),
         Cell(word, one.reason or ""),
+        Cell(*_would_be_seen(one)),
     ]
+
+
+def _would_be_seen(one: Difference) -> tuple[str, str]:
+    """Write what would have been seen, and below it the seeds that would show what was."""
+    if one.detectable is None:
+        return NOT_MEASURED, ""
+    form = form_of("accuracy") if one.key == "accuracy" else plain
+    if one.seeds_needed is None:
+        return form(one.detectable), ""
+    return form(one.detectable), f"{one.seeds_needed:,} seeds for {form(abs(one.mean))}"
 
 
 def matched_section(subject: Subject) -> Section:

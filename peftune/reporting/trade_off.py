@@ -42,7 +42,8 @@ def _reading(subject: Subject) -> str:
     parts = ["Down and to the right is better."]
     marks = [mark for probe in subject.probes for mark in _marks(subject, probe)]
     if any(mark.x_interval or mark.y_interval for mark in marks):
-        parts.append("Crosses are 95% intervals.")
+        alone = " over rows and documents, of each model alone" if subject.summary is None else ""
+        parts.append(f"Crosses are 95% intervals{alone}.")
     if subject.summary is not None:
         parts.append("A hollow marker is a strategy that another beats in both.")
     if any(list(_paths(subject, probe)) for probe in subject.probes):

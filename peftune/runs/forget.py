@@ -42,15 +42,28 @@ from peftune.runs.report import Forgetting
 from peftune.runs.seen import seen_by
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MeasuredForgetting(Forgetting):
     """What an artifact forgot, with what stands in the way of believing it.
+
+    Its `repr` is a line for each probe; the intervals speak of this one model.
 
     Args:
         findings: such as a probe whose documents the artifact was trained on.
     """
 
     findings: Sequence[Finding] = ()
+
+    def __repr__(self) -> str:
+        """Show each probe, and of what its interval speaks."""
+        lines = ["95% intervals over documents, of this one model; positive is worse"]
+        for probe in self.probes:
+            shown = f"{probe.name}: {probe.forgetting:+.4f}"
+            if probe.ci95 is not None:
+                shown += f" [{probe.ci95[0]:+.4f}, {probe.ci95[1]:+.4f}]"
+            lines.append(f"{shown} {probe.unit}")
+        lines.append(f"verdict: {self.verdict or f'none: {self.reason}'}")
+        return "\n".join(lines)
 
 
 @working("measuring forgetting")
@@ -60,7 +73,7 @@ def forget(
     *,
     base: str | None = None,
     use_cpu: bool = False,
-) -> Forgetting:
+) -> MeasuredForgetting:
     """Measure what an artifact forgot.
 
     The base is loaded by itself for "before", in the precision in which the artifact was trained
@@ -81,11 +94,15 @@ def forget(
     texts = read_probe_texts(probes)
     folder = find_artifact(artifact)
     device = choose_device(use_cpu=use_cpu)
+    seen: Sequence[Finding] = ()
     if MANIFEST in folder.entries:
-        return _forget_own(folder, texts, base, use_cpu=use_cpu)
-    if is_peft_folder(folder):
-        return _forget_foreign(folder, texts, base, device)
-    return _forget_checkpoint(Path(artifact), texts, base, device)
+        result, seen = _forget_own(folder, texts, base, use_cpu=use_cpu)
+    elif is_peft_folder(folder):
+        result = _forget_foreign(folder, texts, base, device)
+    else:
+        result = _forget_checkpoint(Path(artifact), texts, base, device)
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    return MeasuredForgetting(**values, findings=seen)
 
 
 @working("testing the measurement")
@@ -120,7 +137,7 @@ def self_test_of(
 
 def _forget_own(
     folder: SharedFolder, texts: Sequence[ProbeText], base: str | None, *, use_cpu: bool
-) -> Forgetting:
+) -> tuple[Forgetting, Sequence[Finding]]:
     opened = open_artifact(folder)
     manifest = opened.manifest
     seen = [
@@ -147,9 +164,7 @@ def _forget_own(
     after = measure(tuned, texts)
     # Of a full checkpoint nothing can be switched off; its reference is the base loaded again.
     off = None if manifest.kind == "model" else measure_off(tuned, texts, after)
-    result = summarised(texts, Measured(before, after, off), learned=_learned(manifest))
-    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return MeasuredForgetting(**values, findings=seen)
+    return summarised(texts, Measured(before, after, off), learned=_learned(manifest)), seen
 
 
 def _learned(manifest: Manifest) -> bool | None:

@@ -107,7 +107,7 @@ class StageForgetting:
         task: what was learned in it.
         forgetting: by probe, in its unit, positive is worse; over all stages they add up to the
             probe's forgetting.
-        ci95: 95% paired interval of each over documents.
+        ci95: 95% interval of each over documents, of this one model.
     """
 
     name: str

@@ -89,5 +89,6 @@ def _draw(axes: Axes, points: Sequence[Point], name: str) -> None:
     axes.set_xlabel(f"accuracy on {scores[0].split} (share of {scores[0].n} rows)")
     axes.set_ylabel(f"forgetting on {name} ({found[0].unit}, positive is worse)")
     axes.set_title(
-        "each point is a strength, labelled with its alpha; grey: 95% intervals", fontsize="small"
+        "each point is a strength, labelled with its alpha; grey: 95% intervals over rows or documents, of this one model",
+        fontsize="small",
     )

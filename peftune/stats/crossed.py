@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.optimize import brentq
+from scipy import special, stats
+from scipy.optimize import brentq, elementwise
 
 from peftune.stats.intervals import (
     FEWEST_DOCUMENTS,
@@ -30,11 +30,22 @@ ONE_SEED = "one seed: the interval speaks of this seed alone"
 TWO_SEEDS = "two seeds cannot tell; three can"
 NO_SPREAD = "one seed has no spread over seeds"
 
+POWER = 0.8
+"""Chance of seeing a difference from which on it counts as one that would have been seen."""
+
+MOST_SEEDS = 1000
+"""Up to so many are looked at for how many show a difference."""
+
 _TAIL = 0.025
 _NODES = np.linspace(-8.0, 8.0, 321)
 _AT: NDArray[np.float64] = stats.norm.cdf(_NODES)
 _WEIGHTS: NDArray[np.float64] = stats.norm.pdf(_NODES) / stats.norm.pdf(_NODES).sum()
 """Where one part of an error is integrated over, far into its tails, and what each place counts."""
+
+_places, _shares = np.polynomial.legendre.leggauss(24)
+_SPREADS: NDArray[np.float64] = (_places + 1) / 2
+_SHARES: NDArray[np.float64] = _shares / 2
+"""Quantiles at which the spread that seeds show is taken, and the share of each (Gauss and Legendre)."""
 
 _FEWEST: dict[Unit, int] = {"rows": 2, "documents": FEWEST_DOCUMENTS}
 
@@ -48,12 +59,14 @@ class Mean:
         ci95: 95% interval; None where nothing tells the spread.
         p_value: two-sided probability of a mean as far from zero if the true one is zero.
         reason: why `ci95` is None, or what it does not speak of.
+        error: how the mean errs over three seeds or more; None where they do not differ at all.
     """
 
     value: float
     ci95: Interval | None
     p_value: float | None
     reason: str | None = None
+    error: CrossedError | None = dataclasses.field(default=None, compare=False)
 
 
 def crossed_mean(values: NDArray[np.float64], *, unit: Unit) -> Mean:
@@ -97,7 +110,8 @@ def crossed_mean(values: NDArray[np.float64], *, unit: Unit) -> Mean:
     if np.ptp(values) == 0:
         return _certain(float(values.flat[0]), reason_)
     error = crossed_error(values)
-    return Mean(mean, error.interval(mean), error.p_value(mean), reason_)
+    kept = error if seeds > 1 else None
+    return Mean(mean, error.interval(mean), error.p_value(mean), reason_, kept)
 
 
 def crossed_share(right: NDArray[np.float64]) -> Mean:
@@ -139,7 +153,7 @@ def seed_mean(values: Sequence[float]) -> Mean:
     if np.ptp(figures) == 0:
         return _certain(float(figures[0]), None)
     error = CrossedError(float(figures.std(ddof=1)) / count**0.5, count - 1, 0.0)
-    return Mean(mean, error.interval(mean), error.p_value(mean), None)
+    return Mean(mean, error.interval(mean), error.p_value(mean), None, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +197,111 @@ class CrossedError:
         ends = np.array([half, 1 - half])
         low, high = self.by_seed * stats.t.ppf(ends, self.seed_degrees) + self._by_unit(ends)
         return float(brentq(lambda error: self._tail(error, stats.t.cdf) - probability, low, high))
+
+    def power(self, difference: float, *, level: float) -> float:
+        """Return the chance that a true difference is seen: that its p-value lies below a level.
+
+        The standard errors are taken for the true ones. The next seeds' own estimate varies
+        around the seeds' part as its degrees of freedom let it, and moves the test's bound with it;
+        where the rows have no part, this is the power of Student's t (noncentral t). The rows'
+        skewness is left out.
+
+        Args:
+            difference: the true mean, of either sign.
+            level: of the two-sided test.
+
+        References:
+            Cohen 1988, Statistical Power Analysis for the Behavioral Sciences.
+        """
+        return self._seen(difference, self._bounds(level))
+
+    def detectable(self, *, level: float, power: float = POWER) -> float:
+        """Return the true difference that is seen with the given power.
+
+        Args:
+            level: of the two-sided test.
+            power: chance of seeing it.
+        """
+        bounds = self._bounds(level)
+        high = self.by_seed + self.by_unit
+        while self._seen(high, bounds) < power:
+            high *= 2
+        return float(brentq(lambda true: self._seen(true, bounds) - power, 0.0, high))
+
+    def seeds_needed(self, difference: float, *, level: float, power: float = POWER) -> int | None:
+        """Return the fewest seeds that show a difference with the given power.
+
+        More seeds make the seeds' part smaller and better known. The rows' or documents' part
+        stays, so that a difference within it is never shown.
+
+        Args:
+            difference: the true mean, of either sign.
+            level: of the two-sided test.
+            power: chance of seeing it.
+
+        Returns:
+            None where `MOST_SEEDS` do not show it; where none do, `shown_by_seeds` is False.
+        """
+        if not self.shown_by_seeds(difference, level=level, power=power):
+            return None
+
+        def show(seeds: int) -> bool:
+            return self.with_seeds(seeds).power(difference, level=level) >= power
+
+        if not show(MOST_SEEDS):
+            return None
+        few, enough = FEWEST_SEEDS - 1, FEWEST_SEEDS
+        while not show(enough):
+            few, enough = enough, min(2 * enough, MOST_SEEDS)
+        while enough - few > 1:
+            middle = (few + enough) // 2
+            few, enough = (few, middle) if show(middle) else (middle, enough)
+        return enough
+
+    def shown_by_seeds(self, difference: float, *, level: float, power: float = POWER) -> bool:
+        """Say whether any number of seeds shows a difference on the same rows or documents."""
+        of_units = dataclasses.replace(self, by_seed=0.0)
+        return self.by_unit == 0 or of_units.power(difference, level=level) > power
+
+    def with_seeds(self, seeds: int) -> CrossedError:
+        """Return how the mean of another number of seeds would err, on the same rows or documents."""
+        by_seed = self.by_seed * ((self.seed_degrees + 1) / seeds) ** 0.5
+        return dataclasses.replace(self, by_seed=by_seed, seed_degrees=seeds - 1)
+
+    def _bounds(self, level: float) -> NDArray[np.float64]:
+        """Return from where on a mean is significant, for each spread that seeds may show.
+
+        Returns:
+            (spreads,): at the quantiles `_SPREADS`.
+        """
+        if self.by_seed == 0:
+            alone = self.by_unit * stats.t.isf(level / 2, self.units - 1)
+            return np.full(len(_SPREADS), alone)
+        degrees = self.seed_degrees
+        of_seeds = (
+            self.by_seed * (stats.chi2.ppf(_SPREADS, degrees) / degrees) ** 0.5
+        )  # (spreads,)
+        of_units = self.by_unit * stats.t.ppf(_AT, self.units - 1)  # (nodes,)
+
+        def above(
+            bounds: NDArray[np.float64], spreads: NDArray[np.float64]
+        ) -> NDArray[np.float64]:
+            rest = (bounds[:, None] - of_units) / spreads[:, None]  # (spreads, nodes)
+            return np.asarray(special.stdtr(degrees, -rest) @ _WEIGHTS - level / 2)
+
+        # As in `quantile`: where neither part exceeds its quantile of half the chance, the sum does not.
+        t_seeds, t_units = stats.t.isf(level / 4, [degrees, self.units - 1])
+        highest = of_seeds * t_seeds + self.by_unit * t_units
+        found = elementwise.find_root(
+            above, (0 * highest, highest), args=(of_seeds,), tolerances={"xrtol": 1e-6}
+        )
+        return np.asarray(found.x)
+
+    def _seen(self, difference: float, bounds: NDArray[np.float64]) -> float:
+        """Return the chance that a mean lies beyond its bound on either side."""
+        error = float(np.hypot(self.by_seed, self.by_unit))
+        beyond = stats.norm.sf((bounds - difference) / error) + stats.norm.cdf((-bounds - difference) / error)  # fmt: skip
+        return float(beyond @ _SHARES)
 
     def _by_unit(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.by_unit * error_quantiles(probabilities, self.skew, self.units)

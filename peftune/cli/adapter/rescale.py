@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from peftune.runs.strengths import Head, Point
 
 _GRID = "0,0.25,0.5,0.75,1"
+_LEGEND = "Brackets: 95% intervals over rows or documents, of this one model; another seed makes another."
 
 
 def register(app: typer.Typer) -> None:
@@ -119,6 +120,7 @@ def rescale(
         points = sweep(artifact, file, alphas=alphas, **shared)
         if not json:
             print_rows([_row(point) for point in points], as_json=False)
+            typer.echo(f"\n{_LEGEND}")
     if plot is not None:
         plot_points(points, plot, title=f"{artifact}, head {head}")
     if alpha is not None and output is not None:
