@@ -91,7 +91,7 @@ def cross_validate(
         run_one(_fold_recipe(recipe, number, folder), folder / FOLDS / str(number))
     found = [read_evidence(folder / FOLDS / str(number)) for number in range(count)]
     runs = [one.run for one in found]
-    learning = learning_across(found, task, seed=recipe.training.seed)
+    learning = learning_across(found, task)
     test = _scored_together(recipe, task, runs, folder) if task.test is not None else None
     documents = documents_across(found)
     _write_evidence(found, documents, folder)
@@ -162,8 +162,9 @@ def _scored_together(
         task.test.labels,
         names=task.labels,
         split="test",
-        seed=stream_seed(recipe.training.seed, "bootstrap"),
-        baselines=baseline_scores(task, task.test),
+        baselines=baseline_scores(
+            task, task.test, logits=logits, seed=stream_seed(recipe.training.seed, "bootstrap")
+        ),
     )
 
 

@@ -24,7 +24,6 @@ def judge(
     *,
     names: Sequence[str],
     split: str,
-    seed: int,
     kind: TaskName = "single-label",
     thresholds: Sequence[float] | None = None,
     baselines: Mapping[str, Mapping[str, float]] | None = None,
@@ -37,7 +36,6 @@ def judge(
         labels: labels of the same rows, as `Rows` holds them.
         names: label names in the order of their ids.
         split: which split the rows are.
-        seed: seed of the bootstrap.
         kind: what the labels are.
         thresholds: multi-label: probability from which a label is said, one a label.
         baselines: scores of baselines on the same rows.
@@ -49,17 +47,15 @@ def judge(
     if kind == "regression":
         from peftune.tasks.regression import judged_numbers
 
-        learning = judged_numbers(logits, labels, split=split, seed=seed)
+        learning = judged_numbers(logits, labels, split=split)
     elif kind == "multi-label":
         from peftune.tasks.multi_label import judged_labels
 
-        learning = judged_labels(
-            logits, labels, names=names, split=split, seed=seed, thresholds=thresholds
-        )
+        learning = judged_labels(logits, labels, names=names, split=split, thresholds=thresholds)
     else:
         from peftune.tasks.single_label import judged_classes
 
-        learning = judged_classes(logits, labels, names=names, split=split, seed=seed)
+        learning = judged_classes(logits, labels, names=names, split=split)
     return dataclasses.replace(learning, baselines=baselines or {}, curve=curve)
 
 
