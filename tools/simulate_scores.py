@@ -66,7 +66,7 @@ def confusion(labels: int, accuracy: float, *, balanced: bool) -> Floats:
     return np.asarray(shares[:, None] * (wrong + accuracy * np.eye(labels)))
 
 
-def macro_f1(table: Floats) -> Floats:
+def macro_f1(table: Floats | Ints) -> Floats:
     """Return macro F1 of confusion tables, (…, labels, labels)."""
     hits = np.diagonal(table, axis1=-2, axis2=-1)
     mentions = table.sum(axis=-1) + table.sum(axis=-2)
@@ -90,7 +90,7 @@ def macro_f1_intervals(table: Floats, count: int, rng: np.random.Generator) -> I
     }
 
 
-def _moved(table: NDArray[np.int64]) -> Floats:
+def _moved(table: Ints) -> Floats:
     """Return by how much a row of each cell moves macro F1, to first order."""
     mentions = np.maximum(table.sum(axis=1) + table.sum(axis=0), 1)
     f1 = 2 * np.diagonal(table) / mentions
@@ -314,13 +314,13 @@ def paired_lines(draws: int) -> Iterator[str]:
             unpaired = (gain > 0) & (gain**2 * 250 >= 1.96**2 * base * (1 - base))
             paired = [better_p_value(int(a), int(b)) <= ONE_SIDED for a, b in cells[:2000, 1:3]]
             yield f"no gain, both {accuracy}, correlation {correlation}, 250 rows | unpaired {100 * unpaired.mean():.1f}, McNemar {100 * np.mean(paired):.1f}"
-    for model, base in ((0.65, 0.6), (0.8, 0.6), (0.9, 0.8), (0.97, 0.9)):
-        cells = _answers(model, base, 0.3)
-        count = rows_needed(cells[1] + cells[2], gain=model - base)
+    for model, other in ((0.65, 0.6), (0.8, 0.6), (0.9, 0.8), (0.97, 0.9)):
+        answers = _answers(model, other, 0.3)
+        count = rows_needed(float(answers[1] + answers[2]), gain=model - other)
         rng = np.random.default_rng([7, int(100 * model)])
-        drawn = rng.multinomial(count, cells, 2000)
+        drawn = rng.multinomial(count, answers, 2000)
         seen = [better_p_value(int(a), int(b)) <= ONE_SIDED for a, b in drawn[:, 1:3]]
-        yield f"{model} against {base}, correlation 0.3 | {count} rows | seen in {100 * np.mean(seen):.0f} of 100"
+        yield f"{model} against {other}, correlation 0.3 | {count} rows | seen in {100 * np.mean(seen):.0f} of 100"
 
 
 def _answers(model: float, base: float, correlation: float) -> Floats:
