@@ -273,7 +273,14 @@ def test_the_pitfalls_of_a_run_are_exactly_those_that_it_has(
         "truncation",
         "underfitting",
     }
-    assert codes(forgetful) == {"class-imbalance", "forgetting", "over-budget", "small-test-set"}
+    # Eight rows, all of them right, show no gain over anything.
+    assert codes(forgetful) == {
+        "below-baseline",
+        "class-imbalance",
+        "forgetting",
+        "over-budget",
+        "small-test-set",
+    }
     assert codes(plain) == {"below-baseline"}
 
 
@@ -464,7 +471,7 @@ def test_as_many_rows_as_said_show_the_gain_in_80_of_100(gained: float, lost: fl
         shown = stats.binom.sf(wins - 1, changed, 0.5) <= 0.025
         power += ways * stats.binom.pmf(wins, changed, gained / (gained + lost))[shown].sum()
 
-    assert 0.78 < power < 0.87
+    assert 0.78 < power < 0.88
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,10 @@ def test_the_area_is_none_where_a_class_has_no_rows() -> None:
     assert task_metrics(logits, truth)["roc_auc"] is None
     assert "roc_auc" not in metrics_for_trainer()(EvalPrediction(logits, truth))
     assert learning.metrics["roc_auc"] is None
-    assert learning.reason == "roc_auc: a label has no rows in this split"
+    assert learning.reason == (
+        "ci95: macro_f1 takes 5 rows of every label: a has 2, b has 2, c has 0; "
+        "roc_auc: a label has no rows in this split"
+    )
     # F1 of the three classes: 2/3, 1/2, and 0 for the one that does not occur.
     assert learning.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 3)
     # Recall is averaged over the classes that occur.

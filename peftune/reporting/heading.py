@@ -81,7 +81,7 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
         return []
     facts = [dict(_facts(run)) for run in runs]
     names = list(dict.fromkeys(name for known in facts for name in known))
-    note = "Below a number: its 95% bootstrap interval over rows or documents."
+    note = "Below a number: its 95% interval over rows or documents."
     if len(runs) == 1:
         rows = [[Cell(name), cell] for name, cell in facts[0].items()]
         return [Table(title_of(runs[0]), ["Figure", "Value"], rows, "lr", note)]
