@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from peftune.baselines.majority import majority_predictions
-from peftune.baselines.scores import Baseline, judged_baseline
+from peftune.baselines.scores import against, Baseline, judged_baseline
 from peftune.checks import CheckReport
 from peftune.compare.jobs import Failure
 from peftune.compare.summary import HeldEqual
@@ -143,7 +143,6 @@ class World:
                 judged=self.task.judged[1],
                 predicted=[ids],
                 labels=len(self.names),
-                seed=0,
                 seconds=0.0,
             )
             for (name, title), ids in said.items()
@@ -322,7 +321,7 @@ def _run(world: World, strategy: Strategy, seed: int) -> Evidence:
     draw = world.draw(strategy.name, seed)
     answers = nearly_constant if seed in strategy.collapsed else strategy.answers
     logits = answers(world, min(strategy.accuracy + 0.01 * draw.normal(), 0.999), draw)
-    learning = _learning(world, logits, seed)
+    learning = _learning(world, logits)
     measured = _measurements(world, strategy, draw)
     forgetting = summarised([world.text], measured, learned=learned_something(learning))
     training = TrainingResult(
@@ -351,13 +350,16 @@ def _run(world: World, strategy: Strategy, seed: int) -> Evidence:
     return Evidence(run, _scored_rows(world, logits), {"text": _documents(world, measured)})
 
 
-def _learning(world: World, logits: Array, seed: int) -> Learning:
+def _learning(world: World, logits: Array) -> Learning:
+    labels = world.task.judged[1].labels
+    said = logits.argmax(-1).tolist()
     baselines = {
         one.name: {"accuracy": one.accuracy or 0.0, "macro_f1": one.macro_f1 or 0.0}
+        | against(labels, one.predicted[0], said, labels=len(world.names), seed=0)
         for one in world.ladder
+        if one.predicted is not None
     }
-    labels = world.task.judged[1].labels
-    return judge(logits, labels, names=world.names, split="test", seed=seed, baselines=baselines)
+    return judge(logits, labels, names=world.names, split="test", baselines=baselines)
 
 
 def _measurements(world: World, strategy: Strategy, draw: np.random.Generator) -> Measured:

@@ -84,7 +84,6 @@ def evidence(strategy: str, seed: int, names: Sequence[str] = LABELS) -> Evidenc
         truth.tolist(),
         names=names,
         split="test",
-        seed=seed,
         baselines={
             "majority": {"accuracy": 0.3334, "macro_f1": 0.1667},
             "tfidf_logistic_regression": {"accuracy": 0.5511, "macro_f1": 0.5499},

@@ -197,6 +197,15 @@ def curve(*points: tuple[int, float | None, float | None]) -> list[dict[str, flo
     return made
 
 
+def beaten(*, gained: int, lost: int, macro_f1: float = 0.5) -> dict[str, dict[str, float]]:
+    """Make a majority of 0.5 and word counts of 0.6 that a model is compared with row by row."""
+    counts = {"wrong_alone": gained, "right_alone": lost, "macro_f1_p_value": macro_f1}
+    return {
+        "majority": {"accuracy": 0.5, "wrong_alone": 45, "right_alone": 5},
+        "tfidf_logistic_regression": {"accuracy": 0.6, **counts},
+    }
+
+
 @pytest.fixture(scope="module")
 def facts() -> Facts:
     """Give the facts of a run without a fault: 90 of 100 rows right, against 50 and 60."""
@@ -208,8 +217,7 @@ def facts() -> Facts:
         tuple(labels),
         names=["bad", "good"],
         split="test",
-        seed=0,
-        baselines={"majority": {"accuracy": 0.5}, "tfidf_logistic_regression": {"accuracy": 0.6}},
+        baselines=beaten(gained=35, lost=5),
     )
     training = TrainingResult(
         seconds=1.0,
@@ -271,7 +279,14 @@ def test_the_pitfalls_of_a_run_are_exactly_those_that_it_has(
         "truncation",
         "underfitting",
     }
-    assert codes(forgetful) == {"class-imbalance", "forgetting", "over-budget", "small-test-set"}
+    # Eight rows, all of them right, show no gain over anything.
+    assert codes(forgetful) == {
+        "below-baseline",
+        "class-imbalance",
+        "forgetting",
+        "over-budget",
+        "small-test-set",
+    }
     assert codes(plain) == {"below-baseline"}
 
 
@@ -391,60 +406,78 @@ def test_the_loss_of_the_frequencies_is_the_entropy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "n", "expected"),
+    ("gained", "lost", "macro_f1", "expected"),
     [
-        (0.90, 100, []),
-        (0.70, 93, []),
-        (0.70, 92, ["small-test-set"]),
-        (0.65, 100, ["below-baseline", "small-test-set"]),
-        (0.60, 100, ["below-baseline"]),
-        (0.59, 900, ["below-baseline"]),
-        (0.55, 100, ["nothing-learned"]),
-        (0.45, 100, ["nothing-learned"]),
+        (35, 5, 0.5, []),
+        (6, 0, 0.5, []),  # by chance 1 in 64
+        (5, 0, 0.5, ["below-baseline", "small-test-set"]),  # by chance 1 in 32
+        (5, 0, 0.025, ["small-test-set"]),
+        (20, 9, 0.5, ["below-baseline", "small-test-set"]),  # by chance 0.031
+        (20, 8, 0.5, []),  # by chance 0.018
+        (9, 9, 0.5, ["below-baseline"]),
+        (3, 9, 0.5, ["below-baseline"]),
+        (3, 9, 0.01, []),
     ],
 )
-def test_a_gain_is_told_from_the_baselines(
-    accuracy: float, n: int, expected: list[str], facts: Facts
+def test_a_gain_is_told_from_the_baselines_row_by_row(
+    gained: int, lost: int, macro_f1: float, expected: list[str], facts: Facts
 ) -> None:
-    """Against a majority of 0.5 and word counts of 0.6, with the interval of a proportion.
+    """Only rows that one alone has right count: as a coin, one-sided at 2.5%."""
+    baselines = beaten(gained=gained, lost=lost, macro_f1=macro_f1)
 
-    z^2 b (1 - b) / gain^2 = 1.96^2 x 0.24 / 0.01 = 92.2 rows for a gain of 0.1.
-    """
-    half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / n)
-    intervals = {"accuracy": (accuracy - half, accuracy + half), "macro_f1": None}
+    assert found_in(scored(facts, baselines=baselines)) == expected
 
-    assert found_in(scored(facts, accuracy=accuracy, n=n, ci95=intervals)) == expected
+
+@pytest.mark.parametrize(("accuracy", "expected"), [(0.55, ["nothing-learned"]), (0.9, [])])
+def test_without_counts_of_rows_nothing_is_said_of_the_baselines(
+    accuracy: float, expected: list[str], facts: Facts
+) -> None:
+    """Reports of older versions hold scores alone, which no paired test can be made of."""
+    alone = {"majority": {"accuracy": 0.5}, "tfidf_logistic_regression": {"accuracy": 0.89}}
+    intervals = {"accuracy": (accuracy - 0.06, accuracy + 0.06), "macro_f1": None}
+
+    assert found_in(scored(facts, accuracy=accuracy, ci95=intervals, baselines=alone)) == expected
+
+
+def test_no_better_than_word_counts_is_said_with_the_rows(facts: Facts) -> None:
+    """The p-value is the coin's: of 29 rows 20 or more with a chance of 0.031."""
+    found = {f.code: f for f in find_pitfalls(scored(facts, baselines=beaten(gained=20, lost=9)))}
+
+    assert found["below-baseline"].message == (
+        "The accuracy of 0.900 is not significantly above the 0.600 of TF-IDF with logistic regression: of 100 rows 20 are right that it has wrong, and 9 wrong that it has right (p = 0.031)."
+    )
 
 
 def test_a_small_test_set_says_how_many_rows_it_takes(forgetful: Run) -> None:
-    """All 8 right against 6 of 8 by majority: 1.96^2 x 0.75 x 0.25 / 0.25^2 = 11.5 rows."""
+    """All 8 right against 6 of 8 by majority: 2 discordant rows of 8, all for the model.
+
+    Connor: (1.96 sqrt(0.25) + 0.84 sqrt(0.25 - 0.0625))^2 / 0.0625 = 28.9 rows, and 1 / 0.25 more.
+    """
     found = finding(forgetful, "small-test-set")
 
     assert forgetful.learning.accuracy == 1.0
     assert found.message == (
-        "A gain of 0.250 over the 0.750 of the baseline 'majority' may be chance with 8 test rows."
+        "A gain of 0.250 over the 0.750 of the baseline 'majority' may be chance with 8 test rows: 2 are right that it has wrong, 0 wrong that it has right."
     )
     assert found.advice == (
-        "Telling a gain of this size takes about 12 rows; it may also be none."
+        "Telling a gain of this size takes about 33 rows; it may also be none."
     )
 
 
-@pytest.mark.parametrize(("baseline", "gain"), [(0.5, 0.1), (0.75, 0.25), (0.8, 0.03)])
-def test_the_rows_needed_are_those_of_wilsons_interval(baseline: float, gain: float) -> None:
-    """Against scipy: with as many rows the lower end lies above the baseline, with fewer not."""
+@pytest.mark.parametrize(
+    ("gained", "lost"), [(0.25, 0.15), (0.18, 0.02), (0.07, 0.05), (0.4, 0.0)]
+)
+def test_as_many_rows_as_said_show_the_gain_in_80_of_100(gained: float, lost: float) -> None:
+    """The power of the exact test, summed over all tables by scipy's distributions."""
+    count = rows_needed(gained + lost, gain=gained - lost)
+    power = 0.0
+    for changed in range(count + 1):
+        ways = stats.binom.pmf(changed, count, gained + lost)
+        wins = np.arange(changed + 1)
+        shown = stats.binom.sf(wins - 1, changed, 0.5) <= 0.025
+        power += ways * stats.binom.pmf(wins, changed, gained / (gained + lost))[shown].sum()
 
-    def lower_end(n: int) -> float:
-        # Wilson's interval of a share of n rows, also where the count is no whole number.
-        low, high = (
-            stats.binomtest(k, n).proportion_ci(method="wilson").low
-            for k in (math.floor((baseline + gain) * n), math.ceil((baseline + gain) * n))
-        )
-        part = (baseline + gain) * n % 1
-        return float(low + part * (high - low))
-
-    needed = rows_needed(baseline, gain=gain)
-
-    assert lower_end(needed + 1) > baseline > lower_end(needed - 1)
+    assert 0.78 < power < 0.88
 
 
 @pytest.mark.parametrize(
@@ -823,7 +856,13 @@ def test_macro_f1_above_the_word_counts_is_not_below_the_baseline(facts: Facts) 
     """With balanced weights and a rare label, accuracy is what was given for it."""
     baselines = {
         "majority": {"accuracy": 0.95, "macro_f1": 0.487},
-        "tfidf_logistic_regression": {"accuracy": 0.95, "macro_f1": 0.487},
+        "tfidf_logistic_regression": {
+            "accuracy": 0.95,
+            "macro_f1": 0.487,
+            "wrong_alone": 15,
+            "right_alone": 39,
+            "macro_f1_p_value": 0.0005,
+        },
     }
     intervals = {"accuracy": (0.85, 0.92), "macro_f1": (0.66, 0.80)}
     weighted = scored(

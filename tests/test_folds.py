@@ -166,6 +166,11 @@ def test_the_report_has_each_fold_and_their_mean(run: Run) -> None:
     assert run.learning.baselines["majority"]["accuracy"] == pytest.approx(
         np.mean([fold.learning.baselines["majority"]["accuracy"] for fold in folds])
     )
+    for key in ("right_alone", "wrong_alone"):
+        assert run.learning.baselines["majority"][key] == sum(
+            fold.learning.baselines["majority"][key] for fold in folds
+        )
+    assert "macro_f1_p_value" not in run.learning.baselines["majority"]
     assert run.cost.steps == 6
     assert run.cost.examples_seen == sum(fold.cost.examples_seen for fold in folds)
 

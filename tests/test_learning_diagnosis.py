@@ -274,7 +274,6 @@ def facts() -> Facts:
         tuple(labels),
         names=NAMES,
         split="test",
-        seed=0,
         baselines={"majority": {"accuracy": 0.5}, "tfidf_logistic_regression": {"accuracy": 0.6}},
     )
     training = TrainingResult(

@@ -16,12 +16,11 @@ from transformers import EvalPrediction
 from peftune.errors import TrainingError
 from peftune.recipe.task import METRICS
 from peftune.stats import tests
-from peftune.stats.intervals import row_interval
+from peftune.stats.scores import roc_auc_interval
 from peftune.tasks.judge import judge, metrics_for_trainer, task_metrics
 from peftune.tasks.learning import learned_something
-from peftune.tasks.metrics import SequenceClassificationMetrics, roc_auc_interval
+from peftune.tasks.metrics import SequenceClassificationMetrics
 from peftune.tasks.significance import significance_of_classes
-from peftune.tasks.single_label import _macro_f1_of
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 1, 0, 2, 0, 2])
@@ -80,7 +79,7 @@ def test_f1_of_the_positive_label_and_the_correlation_are_scikit_learns(classes:
             == f1_score(truth, predicted)
             != f1_score(1 - truth, 1 - predicted)
         )
-        learning = judge(logits, tuple(truth.tolist()), names=("no", "yes"), split="test", seed=0)
+        learning = judge(logits, tuple(truth.tolist()), names=("no", "yes"), split="test")
         assert learning.metrics["binary_f1"] == learning.per_label["yes"]["f1"]
     else:
         assert "binary_f1" not in metrics
@@ -105,12 +104,15 @@ def test_the_area_is_none_where_a_class_has_no_rows() -> None:
     truth = np.array([0, 0, 1, 1])
     logits = _logits([0, 1, 1, 2])
 
-    learning = judge(logits, tuple(truth.tolist()), names=("a", "b", "c"), split="test", seed=0)
+    learning = judge(logits, tuple(truth.tolist()), names=("a", "b", "c"), split="test")
 
     assert task_metrics(logits, truth)["roc_auc"] is None
     assert "roc_auc" not in metrics_for_trainer()(EvalPrediction(logits, truth))
     assert learning.metrics["roc_auc"] is None
-    assert learning.reason == "roc_auc: a label has no rows in this split"
+    assert learning.reason == (
+        "ci95: macro_f1 takes 5 rows of every label: a has 2, b has 2, c has 0; "
+        "roc_auc: a label has no rows in this split"
+    )
     # F1 of the three classes: 2/3, 1/2, and 0 for the one that does not occur.
     assert learning.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 3)
     # Recall is averaged over the classes that occur.
@@ -147,36 +149,9 @@ def test_a_logit_that_is_not_finite_ends_training(value: float) -> None:
     )
 
 
-def test_the_bootstraps_macro_f1_is_scikit_learns() -> None:
-    """On every resample, classes that do not occur in it included, the statistic is macro F1."""
-    generator = np.random.default_rng(0)
-    truth, predicted = generator.integers(0, 4, (2, 50, 12)).astype(np.float64)
-
-    values = _macro_f1_of(4)(truth, predicted, axis=-1)
-
-    expected = [
-        f1_score(t, p, labels=range(4), average="macro", zero_division=0)
-        for t, p in zip(truth, predicted, strict=True)
-    ]
-    np.testing.assert_allclose(values, expected, rtol=1e-12)
-
-
-def test_the_accuracy_interval_is_the_binomial_one() -> None:
-    """Over 400 rows the bootstrap agrees with p ± 1.96 sqrt(p (1 - p) / n)."""
-    truth = np.zeros(400)
-    predicted = np.r_[np.zeros(300), np.ones(100)]
-    half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
-
-    interval = row_interval(
-        (truth, predicted), lambda t, p, axis=-1: (t == p).mean(axis=axis), seed=0
-    )
-
-    assert interval == pytest.approx((0.75 - half, 0.75 + half), abs=0.004)
-
-
 def test_one_row_has_no_interval() -> None:
     """A single row has no spread to resample."""
-    learning = judge(_logits([0]), (0,), names=("a", "b", "c"), split="test", seed=0)
+    learning = judge(_logits([0]), (0,), names=("a", "b", "c"), split="test")
 
     assert dict(learning.ci95) == {"accuracy": None, "macro_f1": None, "roc_auc": None}
     assert learning.reason == (
@@ -186,9 +161,7 @@ def test_one_row_has_no_interval() -> None:
 
 def test_the_scores_by_label_and_the_confusion_add_up() -> None:
     """Rows are true labels, columns predicted ones; precision and recall follow from them."""
-    learning = judge(
-        _logits(PREDICTED), TRUTH.tolist(), names=("a", "b", "c"), split="test", seed=0
-    )
+    learning = judge(_logits(PREDICTED), TRUTH.tolist(), names=("a", "b", "c"), split="test")
 
     assert learning.confusion == [[3, 1, 0], [1, 2, 0], [1, 0, 2]]
     assert learning.per_label["a"] == pytest.approx(
@@ -198,12 +171,16 @@ def test_the_scores_by_label_and_the_confusion_add_up() -> None:
     assert learning.loss == learning.metrics["log_loss"]
 
 
-def test_the_interval_of_an_area_is_hanley_and_mcneils() -> None:
-    """At 0.5 it is the Mann-Whitney test's: a standard error of sqrt((n + m + 1) / (12 n m))."""
-    margin = 1.96 * ((30 + 50 + 1) / (12 * 30 * 50)) ** 0.5
+def test_the_interval_of_an_area_has_hanley_and_mcneils_error_at_its_ends() -> None:
+    """Both ends lie 1.96 of their own standard errors away, so at 0.5 they are as far from it."""
+    low, high = roc_auc_interval(0.5, [30], [50]) or (0.0, 0.0)
+    # The rarer answer is the one that varies more where the area is above 0.5.
+    varied = 29 * (high / (2 - high) - high**2) + 49 * (2 * high**2 / (1 + high) - high**2)
+    error = math.sqrt((high * (1 - high) + varied) / (30 * 50))
 
-    assert roc_auc_interval(0.5, [30], [50]) == pytest.approx((0.5 - margin, 0.5 + margin))
-    assert roc_auc_interval(0.5, [30, 30], [50, 50]) == roc_auc_interval(0.5, [30], [50])
+    assert high - 0.5 == pytest.approx(1.96 * error)
+    assert 0.5 - low == pytest.approx(high - 0.5)
+    assert roc_auc_interval(0.5, [30, 30], [50, 50]) == pytest.approx((low, high))
     assert roc_auc_interval(None, [3], [5]) is None
     assert roc_auc_interval(0.7, [0], [5]) is None
 
@@ -242,9 +219,7 @@ def test_a_rare_label_is_learned_by_the_score_that_the_recipe_asks_for(
     logits = np.zeros((400, 2))
     logits[:, 1] = np.where(np.array(predicted) == 1, 3.0, -3.0) + (scores - scores.max()) / 4
 
-    learning = judge(
-        logits, tuple(truth), names=("common", "rare"), split="test", seed=0, metric=metric
-    )
+    learning = judge(logits, tuple(truth), names=("common", "rare"), split="test", metric=metric)
 
     assert (learning.accuracy or 0) <= 0.95
     assert learned_something(learning) is learned
@@ -362,7 +337,7 @@ def test_something_was_learned_if_the_score_is_beyond_guessing(
     predicted = [t if i < hits else 1 - t for i, t in enumerate(truth)]
 
     learning = judge(
-        _logits(predicted, 2), tuple(truth), names=("a", "b"), split="test", seed=0, metric=metric
+        _logits(predicted, 2), tuple(truth), names=("a", "b"), split="test", metric=metric
     )
 
     assert learned_something(learning) is learned

@@ -62,7 +62,7 @@ KEYS = {
     "learning.per_label": "negative neutral positive",
     "learning.per_label.*": "precision recall f1 support",
     "learning.baselines": "majority tfidf_logistic_regression",
-    "learning.baselines.*": "accuracy macro_f1",
+    "learning.baselines.*": "accuracy macro_f1 right_alone wrong_alone macro_f1_p_value",
     "forgetting": "probes controls verdict reason path stages",
     "forgetting.controls": "adapter_off_forgetting",
     "forgetting.probes[]": "name type metric unit higher_is_better before after forgetting ci95 ci90 margin verdict power kl kl_ci95 mcnemar heads quantization details n_documents n_tokens data_sha256 protocol reason",

@@ -27,7 +27,6 @@ def few_shot(
     questions: Questions,
     *,
     seeds: Sequence[int],
-    bootstrap_seed: int,
 ) -> Baseline:
     """Prompt the untuned base with examples, once for each seed, and score what it answers.
 
@@ -38,7 +37,6 @@ def few_shot(
         tokenizer: its tokenizer.
         questions: rows to ask about, and rows and number of the examples.
         seeds: each draws other examples; without examples the first alone is asked.
-        bootstrap_seed: seed of the interval.
 
     References:
         Brown et al. 2020, Language Models are Few-Shot Learners, arXiv:2005.14165. Zhao et al.
@@ -77,7 +75,6 @@ def few_shot(
         judged=judged,
         predicted=[answer.calibrated.argmax(-1).tolist() for answer in answers],
         labels=len(labels),
-        seed=bootstrap_seed,
         seconds=seconds,
         details=details,
     )

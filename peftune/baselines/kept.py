@@ -77,4 +77,4 @@ def ladder_identity(recipe: Recipe, task: Task, prompting: Prompting = PROMPTING
 
 def _protocol() -> dict[str, Any]:
     """Say how the baselines are measured; another number here is another ladder."""
-    return {"version": 2, "template": TEMPLATE, "content_free": CONTENT_FREE, "batch": BATCH}
+    return {"version": 3, "template": TEMPLATE, "content_free": CONTENT_FREE, "batch": BATCH}

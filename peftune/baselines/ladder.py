@@ -21,7 +21,6 @@ from peftune.errors import UsageError
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe
-from peftune.seeds import stream_seed
 from peftune.strategies import HeadOnly
 
 BATCH = 64
@@ -67,21 +66,18 @@ def ladder(recipe: Recipe, task: Task, prompting: Prompting = PROMPTING) -> list
             "majority",
             "majority class",
             lambda: majority_predictions(task.train, task.judged[1]),
-            recipe=recipe,
             task=task,
         ),
         _measured(
             "tfidf_logistic_regression",
             "TF-IDF, logistic regression",
             lambda: tfidf_predictions(task.train, task.judged[1]),
-            recipe=recipe,
             task=task,
         ),
         _measured(
             "linear_probe",
             "linear probe of the frozen base",
             lambda: linear_probe_predictions(model, task.train, task.judged[1]),
-            recipe=recipe,
             task=task,
         ),
         *_prompted(model, recipe, task, prompting),
@@ -99,7 +95,7 @@ def few_shot_ladder(
     return _prompted(_base(recipe, task), recipe, task, prompting)
 
 
-def majority_of(recipe: Recipe, task: Task, asked: Rows) -> Baseline:
+def majority_of(task: Task, asked: Rows) -> Baseline:
     """Measure the most frequent label of train on the rows that the base is asked about."""
     return judged_baseline(
         "majority",
@@ -107,7 +103,6 @@ def majority_of(recipe: Recipe, task: Task, asked: Rows) -> Baseline:
         judged=asked,
         predicted=[majority_predictions(task.train, asked)],
         labels=len(task.labels),
-        seed=_bootstrap_seed(recipe),
         seconds=0.0,
     )
 
@@ -124,9 +119,7 @@ def _base(recipe: Recipe, task: Task) -> nn.Module:
     )
 
 
-def _measured(
-    name: str, title: str, predict: Callable[[], list[int]], *, recipe: Recipe, task: Task
-) -> Baseline:
+def _measured(name: str, title: str, predict: Callable[[], list[int]], *, task: Task) -> Baseline:
     judged = task.judged[1]
     started = time.perf_counter()
     try:
@@ -142,7 +135,6 @@ def _measured(
         judged=judged,
         predicted=[predicted],
         labels=len(task.labels),
-        seed=_bootstrap_seed(recipe),
         seconds=time.perf_counter() - started,
     )
 
@@ -166,7 +158,6 @@ def _prompted(
                 max_length=preparation.max_length,
             ),
             seeds=prompting.seeds,
-            bootstrap_seed=_bootstrap_seed(recipe),
         )
         for shots in prompting.shots
     ]
@@ -182,8 +173,3 @@ def asked_rows(task: Task, most: int, *, seed: int) -> Rows:
     """
     judged = task.judged[1]
     return limit(judged, max(most, len(set(judged.labels))), seed=seed, key="max_test_examples")
-
-
-def _bootstrap_seed(recipe: Recipe) -> int:
-    """Derive the seed of the intervals from the rows': the ladder is one for all seeds."""
-    return stream_seed(recipe.data.seed, "bootstrap")

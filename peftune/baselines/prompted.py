@@ -139,4 +139,4 @@ def _measured(
 
 def _measure(recipe: Recipe, task: Task, prompting: Prompting) -> list[Baseline]:
     asked = asked_rows(task, prompting.most_rows, seed=recipe.data.seed)
-    return [majority_of(recipe, task, asked), *few_shot_ladder(recipe, task, prompting)]
+    return [majority_of(task, asked), *few_shot_ladder(recipe, task, prompting)]

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
 from peftune.data.rows import Rows
-from peftune.stats.intervals import Interval, row_interval
+from peftune.stats.intervals import Interval
+from peftune.stats.scores import better_macro_f1_p_value, mean_share_interval
 
 Scores = dict[str, float]
 """`accuracy`, `macro_f1`; of the prompted base `log_loss` (nats) and `ece` too, lower is better."""
+
+COUNTS = ("right_alone", "wrong_alone")
+"""Scores that are numbers of rows."""
+
+P_VALUES = ("macro_f1_p_value",)
+"""Scores that are probabilities of one model's gain by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Baseline:
             where there is nothing to choose. None where nothing was measured.
         accuracy: share of rows with the right label, as a mean over the choices.
         macro_f1: F1 averaged over labels, as a mean over the choices.
-        ci95: 95% bootstrap interval of the accuracy over rows, for these choices of examples.
+        ci95: 95% interval of the accuracy over rows, for these choices of examples.
         seconds: what it took, fitting and asking together.
         details: what was chosen, such as the examples of a prompt.
         reason: why figures are None.
@@ -81,6 +87,38 @@ def scores_of(truth: Sequence[int], predicted: Sequence[int], *, classes: Sequen
     return {"accuracy": float(accuracy_score(truth, predicted)), "macro_f1": float(f1)}
 
 
+def against(
+    truth: Sequence[int],
+    predicted: Sequence[int],
+    said: Sequence[int],
+    *,
+    labels: int,
+    seed: int,
+) -> Scores:
+    """Compare a baseline with a model row by row, as a paired test needs it.
+
+    Args:
+        truth: label ids.
+        predicted: what the baseline says of the same rows.
+        said: what the model says of them.
+        labels: labels over which F1 is averaged.
+        seed: seed of the test of macro F1.
+
+    Returns:
+        `right_alone`, rows that the baseline has right and the model wrong; `wrong_alone`, the other
+        way round; `macro_f1_p_value`, the one-sided probability by chance of a gain in macro F1 like
+        the model's.
+    """
+    true, baseline, model = (np.asarray(ids, np.int64) for ids in (truth, predicted, said))
+    return {
+        "right_alone": int(((baseline == true) & (model != true)).sum()),
+        "wrong_alone": int(((baseline != true) & (model == true)).sum()),
+        "macro_f1_p_value": better_macro_f1_p_value(
+            true, model, baseline, labels=labels, seed=seed
+        ),
+    }
+
+
 def judged_baseline(
     name: str,
     title: str,
@@ -88,7 +126,6 @@ def judged_baseline(
     judged: Rows,
     predicted: Sequence[Sequence[int]],
     labels: int,
-    seed: int,
     seconds: float,
     details: Mapping[str, Any] | None = None,
 ) -> Baseline:
@@ -100,13 +137,12 @@ def judged_baseline(
         judged: the rows.
         predicted: label ids of the rows, once for every choice of examples.
         labels: how many labels there are.
-        seed: seed of the bootstrap.
         seconds: what it took.
         details: what was chosen.
     """
     scores = [scores_of(judged.labels, ids, classes=range(labels)) for ids in predicted]
-    right = (np.asarray(predicted) == np.asarray(judged.labels)).mean(axis=0)  # (rows,)
-    interval = row_interval((right,), _mean, seed=seed)
+    right = np.asarray(predicted) == np.asarray(judged.labels)  # (choices, rows)
+    interval = mean_share_interval(right.astype(np.float64)) if len(judged) > 1 else None
     return Baseline(
         name,
         title,
@@ -119,7 +155,3 @@ def judged_baseline(
         details or {},
         None if interval is not None else "ci95: one row has no spread",
     )
-
-
-def _mean(right: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    return np.asarray(right.mean(axis=axis))

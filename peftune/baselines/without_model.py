@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn.linear_model import Ridge
 
 from peftune.baselines.majority import majority_predictions
-from peftune.baselines.scores import Scores, scores_of
+from peftune.baselines.scores import Scores, against, scores_of
 from peftune.baselines.tfidf import tfidf_predictions, words_with
 from peftune.data.rows import Rows
 from peftune.data.task import Task
@@ -20,12 +23,26 @@ _LEAST_SHARE = 1e-3
 """A label that no row of train has is said with this probability, and not with none."""
 
 
-def baseline_scores(task: Task, judged: Rows) -> dict[str, Scores]:
+def baseline_scores(
+    task: Task,
+    judged: Rows,
+    *,
+    logits: NDArray[np.floating[Any]] | None = None,
+    seed: int = 0,
+) -> dict[str, Scores]:
     """Score the baselines on the rows of the final score.
+
+    Args:
+        task: its rows of train are fitted.
+        judged: the rows.
+        logits: what the model says of them, (rows, labels), to compare it with a baseline row by row;
+            None where there is no model yet.
+        seed: seed of the test of that comparison.
 
     Returns:
         By name. Single-label: accuracy and macro F1 of `majority` (the most frequent class of
-        train) and of `tfidf_logistic_regression` (words and word pairs, scikit-learn's defaults).
+        train) and of `tfidf_logistic_regression` (words and word pairs, scikit-learn's defaults),
+        and with logits what `against` says of each.
         Multi-label: the same two, for each label apart, with the loss, and the macro F1 of
         `every_label` (every label for every row), which no guess exceeds. Regression: squared error
         and correlation of `mean` (of train) and of `tfidf_ridge`.
@@ -39,8 +56,15 @@ def baseline_scores(task: Task, judged: Rows) -> dict[str, Scores]:
         "tfidf_logistic_regression": tfidf_predictions(task.train, judged),
     }
     classes = sorted({*task.train.labels, *judged.labels})
-    return {
+    scores = {
         name: scores_of(judged.labels, predicted, classes=classes)
+        for name, predicted in predictions.items()
+    }
+    if logits is None:
+        return scores
+    said, labels = logits.argmax(-1).tolist(), logits.shape[-1]
+    return {
+        name: scores[name] | against(judged.labels, predicted, said, labels=labels, seed=seed)
         for name, predicted in predictions.items()
     }
 

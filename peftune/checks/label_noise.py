@@ -29,8 +29,7 @@ from peftune.errors import UsageError
 from peftune.models.inference import pooled_states
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe
-from peftune.seeds import stream_seed
-from peftune.stats.intervals import Interval, row_interval
+from peftune.stats.intervals import Interval, share_change_interval
 from peftune.stats.tests import mcnemar
 from peftune.strategies import HeadOnly
 
@@ -104,7 +103,7 @@ class LeftOut:
         accuracy: of the probe that was fitted to all rows of train.
         accuracy_without: of the probe that was fitted to all but the suspects.
         difference: the second less the first.
-        ci95: bootstrap interval of the difference over the rows; None for a single row.
+        ci95: 95% interval of the difference over the rows (Agresti and Min).
         p_value: of McNemar's exact test.
     """
 
@@ -112,7 +111,7 @@ class LeftOut:
     accuracy: float
     accuracy_without: float
     difference: float
-    ci95: Interval | None
+    ci95: Interval
     p_value: float
 
 
@@ -287,7 +286,7 @@ def label_noise_of(task: Task, train: Matrix, validation: Matrix, *, seed: int) 
             for row in suspects[:LISTED]
         ],
         left_out=_left_out(
-            task, train, validation, suspects=places[suspects], penalty=probed.penalty, seed=seed
+            task, train, validation, suspects=places[suspects], penalty=probed.penalty
         ),
     )
 
@@ -358,11 +357,7 @@ def _between(interval: Interval) -> str:
 def _scores(left_out: LeftOut | None) -> str:
     if left_out is None:
         return ""
-    interval = (
-        ""
-        if left_out.ci95 is None
-        else f", 95% interval {left_out.ci95[0]:+.3f} to {left_out.ci95[1]:+.3f}"
-    )
+    interval = f", 95% interval {left_out.ci95[0]:+.3f} to {left_out.ci95[1]:+.3f}"
     return f" Without them the probe's accuracy on {left_out.n:,} validation rows goes from {left_out.accuracy:.3f} to {left_out.accuracy_without:.3f} ({left_out.difference:+.3f}{interval}, p = {left_out.p_value:.2g})."
 
 
@@ -373,7 +368,6 @@ def _left_out(
     *,
     suspects: Labels,
     penalty: float,
-    seed: int,
 ) -> LeftOut | None:
     """Score the probe on validation with and without the suspects; None where there are none, or one label is left."""
     labels, truth = np.asarray(task.train.labels), np.asarray(task.validation.labels)
@@ -386,16 +380,11 @@ def _left_out(
         )
         for rows in (np.arange(len(labels)), kept)
     )
-    interval = row_interval(
-        (without - every,),
-        lambda change, axis=-1: np.asarray(change.mean(axis=axis)),
-        seed=stream_seed(seed, "bootstrap"),
-    )
     return LeftOut(
         len(truth),
         float(every.mean()),
         float(without.mean()),
         float((without - every).mean()),
-        interval,
+        share_change_interval(every, without),
         mcnemar(every, without).p_value,
     )

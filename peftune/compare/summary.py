@@ -144,7 +144,7 @@ class Rung:
         title: how tables call it.
         accuracy: share of rows with the right label.
         macro_f1: F1 averaged over labels.
-        ci95: 95% bootstrap interval of the accuracy over rows.
+        ci95: 95% interval of the accuracy over rows.
         details: what was chosen, such as the examples of a prompt.
         reason: why figures are None.
     """

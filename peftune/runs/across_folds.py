@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from peftune.baselines.scores import COUNTS, P_VALUES
 from peftune.data.task import CROSS_VALIDATION, Task
 from peftune.diagnosis import Finding
 from peftune.forgetting.results import ProbeResult, judged_change
@@ -15,7 +16,6 @@ from peftune.forgetting.verdict import verdict
 from peftune.runs.evidence import DocumentScores, Evidence
 from peftune.runs.forgetting import CONTROL
 from peftune.runs.report import Cost, Forgetting, Run
-from peftune.seeds import stream_seed
 from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning
 
@@ -23,9 +23,7 @@ _OF_ONE_MODEL = "kl_ci95, mcnemar, heads, quantization: several models were meas
 _LEAST = np.finfo(np.float64).tiny
 
 
-def learning_across(
-    found: Sequence[Evidence], task: Task, *, seed: int, metric: str | None
-) -> Learning:
+def learning_across(found: Sequence[Evidence], task: Task, *, metric: str | None) -> Learning:
     """Score every row of train by what the run said that did not see it."""
     probabilities = np.concatenate([one.rows.probabilities for one in found])
     labels = np.concatenate([one.rows.labels for one in found])
@@ -34,21 +32,25 @@ def learning_across(
         tuple(labels.tolist()),
         names=task.labels,
         split=CROSS_VALIDATION,
-        seed=stream_seed(seed, "bootstrap"),
         metric=metric,
         baselines=_baselines([one.run.learning for one in found]),
     )
 
 
 def _baselines(found: Sequence[Learning]) -> dict[str, dict[str, float]]:
-    """Average the baselines over folds, each as often as it has rows."""
+    """Average the baselines over folds, each as often as it has rows; counts of rows add up."""
     weights = [learning.n for learning in found]
+
+    def together(name: str, metric: str) -> float:
+        values = [one.baselines[name][metric] for one in found]
+        return sum(values) if metric in COUNTS else float(np.average(values, weights=weights))
+
     return {
         name: {
-            metric: float(
-                np.average([one.baselines[name][metric] for one in found], weights=weights)
-            )
+            metric: together(name, metric)
             for metric in scores
+            # It is of one model's answers, and several models answered.
+            if metric not in P_VALUES
         }
         for name, scores in found[0].baselines.items()
     }

@@ -13,7 +13,6 @@ from peftune.artifacts.opened import open_artifact
 from peftune.data.labelled import read_labelled
 from peftune.diagnosis import Finding
 from peftune.runs.seen import seen_by
-from peftune.seeds import stream_seed
 from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning
 
@@ -77,7 +76,6 @@ def evaluate(
         rows.labels,
         names=classifier.labels,
         split=Path(file).name,
-        seed=stream_seed(0, "bootstrap"),
         kind=manifest.task_name,
         thresholds=manifest.label_thresholds,
     )

@@ -91,9 +91,7 @@ def cross_validate(
         run_one(_fold_recipe(recipe, number, folder), folder / FOLDS / str(number))
     found = [read_evidence(folder / FOLDS / str(number)) for number in range(count)]
     runs = [one.run for one in found]
-    learning = learning_across(
-        found, task, seed=recipe.training.seed, metric=recipe.training.metric_for_best_model
-    )
+    learning = learning_across(found, task, metric=recipe.training.metric_for_best_model)
     test = _scored_together(recipe, task, runs, folder) if task.test is not None else None
     documents = documents_across(found)
     _write_evidence(found, documents, folder)
@@ -164,9 +162,10 @@ def _scored_together(
         task.test.labels,
         names=task.labels,
         split="test",
-        seed=stream_seed(recipe.training.seed, "bootstrap"),
         metric=recipe.training.metric_for_best_model,
-        baselines=baseline_scores(task, task.test),
+        baselines=baseline_scores(
+            task, task.test, logits=logits, seed=stream_seed(recipe.training.seed, "bootstrap")
+        ),
     )
 
 

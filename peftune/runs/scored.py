@@ -65,16 +65,16 @@ def score(
         learning = domain_learning(domain, split=split, curve=curve)
         return Scored(learning, domain_lines(judged, domain))
     logits, thresholds = _logits(model, judged), said_from(model, section, task)
+    baselines = baseline_scores(task, judged, logits=logits, seed=resampling)
     learning = judge(
         logits,
         judged.labels,
         names=task.labels,
         split=split,
-        seed=resampling,
         kind=task.kind,
         metric=section.metric_for_best_model,
         thresholds=thresholds,
-        baselines=baseline_scores(task, judged),
+        baselines=baselines,
         curve=curve,
     )
     said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)

@@ -27,13 +27,10 @@ from peftune.probes import Probe
 from peftune.runs.forgetting import summarised
 from peftune.runs.measured import Before, measure_tuned
 from peftune.runs.report import Forgetting
-from peftune.seeds import stream_seed
 from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning, learned_something
 
 Head = Literal["kept", "refitted"]
-
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +165,5 @@ def _score(model: nn.Module, rows: Rows, name: str) -> Learning:
         rows.labels,
         names=preparation.labels,
         split=name,
-        seed=stream_seed(_SEED, "bootstrap"),
         baselines={"majority": {"accuracy": commonest / len(rows)}},
     )

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 9999
 FEWEST_DOCUMENTS = 10
 """With fewer, an interval over documents says nothing."""
 
@@ -183,46 +179,3 @@ def share_change_interval(
     error = (gained + lost - (gained - lost) ** 2 / count) ** 0.5 / count
     margin = float(stats.norm.isf((1 - confidence) / 2)) * error
     return max(-1.0, change - margin), min(1.0, change + margin)
-
-
-def row_interval(
-    columns: tuple[NDArray[np.float64], ...],
-    statistic: Callable[..., NDArray[np.float64]],
-    *,
-    seed: int,
-    confidence: float = 0.95,
-) -> Interval | None:
-    """Bootstrap a statistic of task rows, resampling rows with all their columns.
-
-    Args:
-        columns: arrays of one value a row, resampled together.
-        statistic: maps the columns, with rows on the given `axis`, to the value.
-        seed: seed of the resampling.
-        confidence: share of repetitions in which the interval should hold the truth.
-
-    References:
-        Efron and Tibshirani 1993, An Introduction to the Bootstrap.
-    """
-    from scipy import stats
-
-    if len(columns[0]) < 2:  # noqa: PLR2004 - one row has no spread
-        return None
-    with warnings.catch_warnings():
-        # A constant sample has a zero-width interval; scipy warns that it is degenerate.
-        warnings.simplefilter("ignore", category=stats.DegenerateDataWarning)
-        result = stats.bootstrap(
-            columns,
-            statistic,
-            paired=True,
-            vectorized=True,
-            n_resamples=RESAMPLES,
-            batch=500,
-            confidence_level=confidence,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
-    if np.isnan(low) or np.isnan(high):
-        point = float(statistic(*columns))
-        return point, point
-    return low, high

@@ -24,7 +24,6 @@ def judge(
     *,
     names: Sequence[str],
     split: str,
-    seed: int,
     kind: TaskName = "single-label",
     metric: str | None = None,
     thresholds: Sequence[float] | None = None,
@@ -38,7 +37,6 @@ def judge(
         labels: labels of the same rows, as `Rows` holds them.
         names: label names in the order of their ids.
         split: which split the rows are.
-        seed: seed of the bootstrap.
         kind: what the labels are.
         metric: what the checkpoint was chosen by, which is asked whether anything was learned; the
             task's default where it is None.
@@ -52,25 +50,17 @@ def judge(
     if kind == "regression":
         from peftune.tasks.regression import judged_numbers
 
-        learning = judged_numbers(logits, labels, split=split, seed=seed, metric=metric)
+        learning = judged_numbers(logits, labels, split=split, metric=metric)
     elif kind == "multi-label":
         from peftune.tasks.multi_label import judged_labels
 
         learning = judged_labels(
-            logits,
-            labels,
-            names=names,
-            split=split,
-            seed=seed,
-            metric=metric,
-            thresholds=thresholds,
+            logits, labels, names=names, split=split, metric=metric, thresholds=thresholds
         )
     else:
         from peftune.tasks.single_label import judged_classes
 
-        learning = judged_classes(
-            logits, labels, names=names, split=split, seed=seed, metric=metric
-        )
+        learning = judged_classes(logits, labels, names=names, split=split, metric=metric)
     return dataclasses.replace(learning, baselines=baselines or {}, curve=curve)
 
 

@@ -39,8 +39,7 @@ class Learning:
         loss: lower is better: mean cross-entropy in nats; of a regression the mean squared error; of
             language modeling nats per token.
         metrics: further metrics by name; None where undefined.
-        ci95: 95% intervals over rows, by metric: bootstrapped, of roc_auc by Hanley and McNeil's
-            formula.
+        ci95: 95% intervals over rows, by metric (`peftune.stats.scores`), of this one model.
         per_label: precision, recall, f1 and support by label.
         confusion: rows by true label (first index) and predicted label (second); None where a row
             has not just one label.

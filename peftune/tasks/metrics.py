@@ -20,7 +20,6 @@ from sklearn.metrics import (
 )
 
 from peftune.errors import TrainingError
-from peftune.stats.intervals import Interval
 
 
 class SequenceClassificationMetrics(evaluate.Metric):
@@ -100,35 +99,6 @@ def refuse_not_finite(logits: NDArray[np.floating[Any]]) -> None:
     if not np.isfinite(logits).all():
         message = "The model's outputs are not finite: training has diverged. Lower training.learning_rate, or check the data."
         raise TrainingError(message)
-
-
-def roc_auc_interval(
-    auc: float | None, positives: Sequence[int], negatives: Sequence[int]
-) -> Interval | None:
-    """Return the 95% interval of a ROC AUC, or of the mean of several on the same rows.
-
-    The standard errors of several are averaged, as if the labels erred together: they may, and
-    then no interval is narrower. At 0.5 it is that of the Mann-Whitney test.
-
-    Args:
-        auc: the figure; None where it is not defined.
-        positives: rows with each label that has an AUC.
-        negatives: rows without it.
-
-    References:
-        Hanley and McNeil 1982, The meaning and use of the area under a ROC curve.
-    """
-    pairs = [(n, m) for n, m in zip(positives, negatives, strict=True) if n and m]
-    if auc is None or not pairs:
-        return None
-    above, below = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    errors = [
-        ((auc * (1 - auc) + (n - 1) * (above - auc**2) + (m - 1) * (below - auc**2)) / (n * m))
-        ** 0.5
-        for n, m in pairs
-    ]
-    margin = 1.96 * sum(errors) / len(errors)
-    return max(0.0, auc - margin), min(1.0, auc + margin)
 
 
 def _balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any]) -> float:

@@ -11,10 +11,12 @@ from scipy.special import expit
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_auc_score
 
 from peftune.data.rows import Labels
-from peftune.stats.intervals import row_interval
+from peftune.stats.intervals import contributions, mean_interval
+from peftune.stats.scores import macro_f1_interval, roc_auc_interval
 from peftune.tasks.learning import Learning
-from peftune.tasks.metrics import refuse_not_finite, roc_auc_interval
+from peftune.tasks.metrics import refuse_not_finite
 from peftune.tasks.significance import significance_of_label_sets
+from peftune.tasks.single_label import accuracy_interval, reasons_without_interval
 from peftune.tasks.thresholds import DEFAULT_THRESHOLD
 
 Floats = NDArray[np.float64]
@@ -64,7 +66,6 @@ def judged_labels(
     *,
     names: Sequence[str],
     split: str,
-    seed: int,
     metric: str | None = None,
     thresholds: Sequence[float] | None = None,
 ) -> Learning:
@@ -75,14 +76,14 @@ def judged_labels(
     accuracy, macro_f1, log_loss = (
         metrics.pop(name) for name in ("accuracy", "macro_f1", "log_loss")
     )
-    right: Floats = np.asarray(np.where(known, truth == said, True).all(axis=1), np.float64)
     losses: Floats = np.where(known, _log_losses(outputs, truth), 0.0).sum(axis=1)
-    hits: Floats = ((truth == 1) & said).astype(np.float64)
-    mentions: Floats = (truth == 1).astype(np.float64) + (said & known)
-    columns: list[Floats] = [*hits.T, *mentions.T]
+    weights: Floats = known.sum(axis=1).astype(np.float64)
+    reasons = reasons_without_interval(truth == 1, names)
     one_sided = [
         name for name, auc in zip(names, _roc_aucs(outputs, truth), strict=True) if auc is None
     ]
+    if one_sided:
+        reasons.append(f"roc_auc: {', '.join(one_sided)} has only one value in this split")
     return Learning(
         split=split,
         n=len(truth),
@@ -91,20 +92,18 @@ def judged_labels(
         loss=float(log_loss or 0.0),
         metrics={**metrics, "log_loss": log_loss},
         ci95={
-            "accuracy": row_interval((right,), _mean, seed=seed),
-            "macro_f1": row_interval(tuple(columns), _macro_f1, seed=seed),
+            "accuracy": accuracy_interval(float(accuracy or 0.0), len(truth)),
+            "macro_f1": macro_f1_interval(truth == 1, said & known),
             "roc_auc": roc_auc_interval(
                 metrics["roc_auc"], (truth == 1).sum(axis=0), (truth == 0).sum(axis=0)
             ),
-            "loss": row_interval(
-                (losses, known.sum(axis=1).astype(np.float64)), _ratio, seed=seed
-            ),
+            "loss": mean_interval(contributions(losses[None], weights)[0])
+            if len(truth) > 1
+            else None,
         },
         per_label=_named_scores(truth, outputs, said, names, thresholds),
         confusion=None,
-        reason=f"roc_auc: {', '.join(one_sided)} has only one value in this split"
-        if one_sided
-        else None,
+        reason="; ".join(reasons) or None,
         task="multi-label",
         significance=significance_of_label_sets(truth, said, outputs, metric=metric),
     )
@@ -192,21 +191,3 @@ def _roc_aucs(logits: Floats, labels: Floats) -> list[float | None]:
 def _log_losses(logits: Floats, labels: Floats) -> Floats:
     """Return the binary cross-entropy of every cell, nats, (rows, labels)."""
     return np.asarray(np.logaddexp(0.0, logits) - np.nan_to_num(labels) * logits)
-
-
-def _mean(values: Floats, axis: int = -1) -> Floats:
-    return np.asarray(values.mean(axis=axis))
-
-
-def _ratio(sums: Floats, counts: Floats, axis: int = -1) -> Floats:
-    return np.asarray(sums.sum(axis=axis) / np.maximum(counts.sum(axis=axis), 1))
-
-
-def _macro_f1(*columns: Floats, axis: int = -1) -> Floats:
-    """Average F1 over labels from each row's right mentions, then its true and predicted ones."""
-    count = len(columns) // 2
-    scores = [
-        2 * hits.sum(axis=axis) / np.maximum(mentions.sum(axis=axis), 1)
-        for hits, mentions in zip(columns[:count], columns[count:], strict=True)
-    ]
-    return np.asarray(np.mean(scores, axis=0))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 
 from peftune.data.rows import Labels
-from peftune.stats.intervals import row_interval
+from peftune.stats.intervals import mean_interval
+from peftune.stats.scores import FEWEST_PAIRS, correlation_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import refuse_not_finite
 from peftune.tasks.significance import significance_of_numbers
@@ -48,12 +49,7 @@ def number_metrics(
 
 
 def judged_numbers(
-    outputs: NDArray[np.floating[Any]],
-    labels: Labels,
-    *,
-    split: str,
-    seed: int,
-    metric: str | None = None,
+    outputs: NDArray[np.floating[Any]], labels: Labels, *, split: str, metric: str | None = None
 ) -> Learning:
     """Score outputs, (rows, 1), against numbers."""
     truth, said = np.asarray(labels, np.float64), np.asarray(outputs, np.float64).reshape(-1)
@@ -61,7 +57,11 @@ def judged_numbers(
     reasons = ["accuracy, macro_f1: a regression has no labels"]
     if metrics["pearson"] is None:
         reasons.append("pearson, spearman: all rows or all outputs are the same number")
-    squared = row_interval((np.square(said - truth),), _mean, seed=seed)
+    squared = mean_interval(np.square(said - truth)) if len(truth) > 1 else None
+    pearson = None if metrics["pearson"] is None else correlation_interval(truth, said)
+    if metrics["pearson"] is not None and pearson is None:
+        why = f"takes {FEWEST_PAIRS} rows" if len(truth) < FEWEST_PAIRS else "has no error to see"
+        reasons.append(f"ci95: pearson {why}")
     return Learning(
         split=split,
         n=len(truth),
@@ -72,9 +72,7 @@ def judged_numbers(
         ci95={
             "loss": squared,
             "mse": squared,
-            "pearson": None
-            if metrics["pearson"] is None
-            else row_interval((truth, said), _pearson, seed=seed),
+            "pearson": pearson,
         },
         per_label={},
         confusion=None,
@@ -82,14 +80,3 @@ def judged_numbers(
         task="regression",
         significance=significance_of_numbers(truth, said, metric=metric),
     )
-
-
-def _mean(values: Floats, axis: int = -1) -> Floats:
-    return np.asarray(values.mean(axis=axis))
-
-
-def _pearson(truth: Floats, said: Floats, axis: int = -1) -> Floats:
-    first = truth - truth.mean(axis=axis, keepdims=True)
-    second = said - said.mean(axis=axis, keepdims=True)
-    spread = np.sqrt(np.square(first).sum(axis=axis) * np.square(second).sum(axis=axis))
-    return np.asarray((first * second).sum(axis=axis) / np.maximum(spread, np.finfo(float).tiny))

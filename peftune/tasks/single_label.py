@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from peftune.data.rows import Labels
-from peftune.stats.intervals import row_interval
+from peftune.stats.intervals import Interval, share_interval
+from peftune.stats.scores import FEWEST_ROWS_PER_LABEL, macro_f1_interval, roc_auc_interval
 from peftune.tasks.learning import Learning
-from peftune.tasks.metrics import class_metrics, roc_auc_interval
+from peftune.tasks.metrics import class_metrics
 from peftune.tasks.significance import significance_of_logits
+
+_SHOWN = 3
+"""Labels that a reason names before it counts the rest."""
 
 
 def judged_classes(
@@ -22,7 +26,6 @@ def judged_classes(
     *,
     names: Sequence[str],
     split: str,
-    seed: int,
     metric: str | None = None,
 ) -> Learning:
     """Score logits, (rows, labels), against label ids."""
@@ -33,12 +36,10 @@ def judged_classes(
     if accuracy is None or macro_f1 is None or metrics["log_loss"] is None:
         message = "accuracy, macro F1 and log loss are defined for any rows"
         raise RuntimeError(message)
-    columns = (truth.astype(np.float64), predicted.astype(np.float64))
-    classes = range(len(names))
+    classes = np.arange(len(names))
+    true, said = truth[:, None] == classes, predicted[:, None] == classes  # (rows, labels)
     counts = np.bincount(truth, minlength=len(names)).tolist()
-    reasons = []
-    if len(truth) < 2:  # noqa: PLR2004 - one row has no spread
-        reasons.append("ci95: one row has no spread")
+    reasons = reasons_without_interval(true, names)
     if metrics["roc_auc"] is None:
         reasons.append("roc_auc: a label has no rows in this split")
     return Learning(
@@ -49,37 +50,43 @@ def judged_classes(
         loss=metrics["log_loss"],
         metrics=metrics,
         ci95={
-            "accuracy": row_interval(columns, _accuracy, seed=seed),
-            "macro_f1": row_interval(columns, _macro_f1_of(len(names)), seed=seed),
+            "accuracy": accuracy_interval(accuracy, len(truth)),
+            "macro_f1": macro_f1_interval(true, said),
             "roc_auc": roc_auc_interval(
                 metrics["roc_auc"], counts, [len(truth) - n for n in counts]
             ),
         },
         per_label=_per_label(truth, predicted, names),
-        confusion=confusion_matrix(truth, predicted, labels=list(classes)).tolist(),
+        confusion=confusion_matrix(truth, predicted, labels=classes).tolist(),
         reason="; ".join(reasons) or None,
         significance=significance_of_logits(logits, labels, metric=metric),
     )
 
 
-def _accuracy(
-    truth: NDArray[np.float64], predicted: NDArray[np.float64], axis: int = -1
-) -> NDArray[np.float64]:
-    return np.asarray((truth == predicted).mean(axis=axis))
+def accuracy_interval(accuracy: float, count: int) -> Interval | None:
+    """Return Wilson's 95% interval; None of one row, of which it covers 80 of 100."""
+    return share_interval(accuracy, count) if count > 1 else None
 
 
-def _macro_f1_of(classes: int) -> Any:  # noqa: ANN401 - a statistic for row_interval
-    def macro_f1(
-        truth: NDArray[np.float64], predicted: NDArray[np.float64], axis: int = -1
-    ) -> NDArray[np.float64]:
-        scores = []
-        for label in range(classes):
-            hits = ((truth == label) & (predicted == label)).sum(axis=axis)
-            mentions = (truth == label).sum(axis=axis) + (predicted == label).sum(axis=axis)
-            scores.append(2 * hits / np.maximum(mentions, 1))
-        return np.asarray(np.mean(scores, axis=0))
+def reasons_without_interval(true: NDArray[np.bool_], names: Sequence[str]) -> list[str]:
+    """Say why accuracy or macro F1 has no interval.
 
-    return macro_f1
+    Args:
+        true: which labels a row has, (rows, labels).
+        names: names of the labels.
+    """
+    if len(true) == 1:
+        return ["ci95: one row has no spread"]
+    support = true.sum(axis=0).tolist()
+    few = [
+        f"{name} has {count}"
+        for name, count in zip(names, support, strict=True)
+        if count < FEWEST_ROWS_PER_LABEL
+    ]
+    if not few:
+        return []
+    shown = ", ".join(few[:_SHOWN]) + (f" and {len(few) - _SHOWN} more" if few[_SHOWN:] else "")
+    return [f"ci95: macro_f1 takes {FEWEST_ROWS_PER_LABEL} rows of every label: {shown}"]
 
 
 def _per_label(
