@@ -24,10 +24,10 @@ from peftune.compare.summary import (
 )
 from peftune.diagnosis import Finding
 from peftune.forgetting.results import ProbeResult
-from peftune.stats.tests import McNemar
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
 from peftune.runs.folder import write_json
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
+from peftune.stats.tests import McNemar
 from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning
 
@@ -100,6 +100,7 @@ def evidence(strategy: str, seed: int, names: Sequence[str] = LABELS) -> Evidenc
         labels=truth,
         predicted=logits.argmax(-1),
         probabilities=chances,
+        leaked=np.zeros(size, dtype=np.bool_),
     )
     return Evidence(_run(strategy, seed, learning), rows, {PROBE: _documents(strategy, rng)})
 
@@ -345,7 +346,10 @@ def write_run(item: Evidence, folder: Path) -> Path:
         }
         for index, row in enumerate(rows.ids)
     ]
-    texts = [{"id": row, "text": text} for row, text in zip(rows.ids, rows.texts, strict=True)]
+    texts = [
+        {"id": row, "text": text, **({"leaked": True} if leaked else {})}
+        for row, text, leaked in zip(rows.ids, rows.texts, rows.leaked, strict=True)
+    ]
     documents = [
         {
             "probe": probe,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from scipy.special import logit
 from sklearn.linear_model import Ridge
@@ -20,8 +22,25 @@ _LEAST_SHARE = 1e-3
 """A label that no row of train has is said with this probability, and not with none."""
 
 
-def baseline_scores(task: Task, judged: Rows) -> dict[str, Scores]:
+def baseline_predictions(task: Task, judged: Rows) -> dict[str, list[int]]:
+    """Give the label id that each baseline says of each row, by name; of single-label tasks alone."""
+    if task.kind != "single-label":
+        return {}
+    return {
+        "majority": majority_predictions(task.train, judged),
+        "tfidf_logistic_regression": tfidf_predictions(task.train, judged),
+    }
+
+
+def baseline_scores(
+    task: Task, judged: Rows, predictions: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Scores]:
     """Score the baselines on the rows of the final score.
+
+    Args:
+        task: the rows.
+        judged: those of the final score.
+        predictions: from `baseline_predictions`, where they are known already.
 
     Returns:
         By name. Single-label: accuracy and macro F1 of `majority` (the most frequent class of
@@ -34,14 +53,10 @@ def baseline_scores(task: Task, judged: Rows) -> dict[str, Scores]:
         return _of_labels(task.train, judged, len(task.labels))
     if task.kind == "regression":
         return _of_numbers(task.train, judged)
-    predictions = {
-        "majority": majority_predictions(task.train, judged),
-        "tfidf_logistic_regression": tfidf_predictions(task.train, judged),
-    }
     classes = sorted({*task.train.labels, *judged.labels})
     return {
         name: scores_of(judged.labels, predicted, classes=classes)
-        for name, predicted in predictions.items()
+        for name, predicted in (predictions or baseline_predictions(task, judged)).items()
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from peftune.compare.figures import ACCURACY
-from peftune.compare.summary import Rung
+from peftune.baselines.scores import Baseline
+from peftune.compare.figures import against_baseline
 from peftune.diagnosis import Finding, below_linear_probe, shared_learning_rate, warmup_ahead
 from peftune.errors import PeftuneError
 from peftune.recipe import Recipe, read_recipe
@@ -35,26 +35,29 @@ def pitfalls_ahead(
     return list(dict.fromkeys(found))
 
 
-def pitfalls_found(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list[Finding]:
+def pitfalls_found(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -> list[Finding]:
     """Find what the runs of a comparison show beside their baselines.
 
     Args:
         evidence: the finished runs.
-        ladder: the baselines on the same rows.
+        ladder: the baselines on the same rows; of both, rows that were read in training are left
+            out.
     """
-    probe = next((rung.accuracy for rung in ladder if rung.name == _PROBE), None)
-    heads = [one.run.learning for one in evidence if one.run.run.strategy == HeadOnly.name]
+    heads = [one for one in evidence if one.run.run.strategy == HeadOnly.name]
+    probe = next((one for one in ladder if one.name == _PROBE), None)
     if probe is None or not heads:
         return []
+    found = against_baseline(HeadOnly.name, {one.run.run.seed: one for one in heads}, probe)
+    if found is None or probe.accuracy is None:
+        return []
+    accuracies = [one.run.learning.accuracy for one in heads]
     finding = below_linear_probe(
-        [learning.accuracy for learning in heads if learning.accuracy is not None],
-        [learning.ci95.get(ACCURACY) for learning in heads],
-        probe,
+        [accuracy for accuracy in accuracies if accuracy is not None], probe.accuracy, found.ci95
     )
     return [] if finding is None else [finding]
 
 
-def pitfalls_of_runs(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list[Finding]:
+def pitfalls_of_runs(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -> list[Finding]:
     """Find the same in runs that were named one by one, by the recipes in their folders."""
     recipes = {}
     for one in evidence:

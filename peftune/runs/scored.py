@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from peftune.baselines.without_model import baseline_scores
+from peftune.baselines.without_model import baseline_predictions, baseline_scores
 from peftune.checks.result import LeakedScore
 from peftune.data.rows import Rows
 from peftune.data.task import Task
@@ -39,16 +39,23 @@ class Scored:
         lines: what `predictions.jsonl` says of each row.
         thresholds: multi-label: from which probability each label is said.
         leaked: the score without the rows whose text was read in training, if there are any.
+        notes: what `texts.jsonl` says of each row beside its text: whether it leaked, and what the
+            baselines say of it.
     """
 
     learning: Learning
     lines: Iterable[Mapping[str, Any]]
     thresholds: tuple[float, ...] | None = None
     leaked: LeakedScore | None = None
+    notes: Sequence[Mapping[str, Any]] = ()
 
 
 def score(
-    model: nn.Module, task: Task, training: TrainingResult, section: TrainingSection
+    model: nn.Module,
+    task: Task,
+    training: TrainingResult,
+    section: TrainingSection,
+    leaked: NDArray[np.bool_],
 ) -> Scored:
     """Score a trained model on the rows of the final score.
 
@@ -57,6 +64,7 @@ def score(
         task: its rows.
         training: how training went.
         section: resolved `training` section.
+        leaked: from `leaked_rows`, (rows,).
     """
     split, judged = task.judged
     curve, resampling = without_path(training.curve), stream_seed(section.seed, "bootstrap")
@@ -65,6 +73,7 @@ def score(
         learning = domain_learning(domain, split=split, curve=curve)
         return Scored(learning, domain_lines(judged, domain))
     logits, thresholds = _logits(model, judged), said_from(model, section, task)
+    simple = baseline_predictions(task, judged)
     learning = judge(
         logits,
         judged.labels,
@@ -73,12 +82,18 @@ def score(
         seed=resampling,
         kind=task.kind,
         thresholds=thresholds,
-        baselines=baseline_scores(task, judged),
+        baselines=baseline_scores(task, judged, simple),
         curve=curve,
     )
     said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
     lines = _prediction_lines(judged, said, task)
-    return Scored(learning, lines, thresholds, leaked_score(task, logits, thresholds))
+    return Scored(
+        learning,
+        lines,
+        thresholds,
+        leaked_score(task, logits, leaked, thresholds),
+        _notes(leaked, {name: [task.labels[one] for one in of] for name, of in simple.items()}),
+    )
 
 
 def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
@@ -95,6 +110,23 @@ def said_from(model: nn.Module, section: TrainingSection, task: Task) -> tuple[f
     if section.label_threshold == "validation":
         return best_thresholds(_logits(model, task.validation), task.validation.labels)
     return fixed_thresholds(section.label_threshold, len(task.labels))
+
+
+def _notes(
+    leaked: NDArray[np.bool_], baselines: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Say of each row what is not the model's: `leaked` where it did, `baselines` by name."""
+    return [
+        {
+            **({"leaked": True} if one else {}),
+            **(
+                {"baselines": {name: of[row] for name, of in baselines.items()}}
+                if baselines
+                else {}
+            ),
+        }
+        for row, one in enumerate(leaked)
+    ]
 
 
 def _prediction_lines(
