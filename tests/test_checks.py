@@ -257,6 +257,15 @@ def test_accepted_leakage_is_told_with_the_score_without_it(tmp_path: Path) -> N
     assert score.metrics["accuracy"] == run.learning.accuracy == sum(right) / 24
     assert score.metrics_without["accuracy"] == sum(kept) / 22
     assert "\nwarning, leakage: 1 row (test row 10) is in train too: " in told.output
+    manifest = json.loads((run.folder / "adapter" / "peftune.json").read_text(encoding="utf-8"))
+    assert manifest["task"]["accuracy"] == pytest.approx(sum(kept) / 22)
+    assert (manifest["task"]["n"], manifest["task"]["leaked_rows_left_out"]) == (22, 2)
+    card = (run.folder / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert f"| accuracy on 22 test rows | {sum(kept) / 22:.3f} |" in card
+    assert (
+        "\n2 further rows of this split were read in training, and are left out of the scores.\n"
+        in card
+    )
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "The score with and without the 2 of 24 test rows whose text was read" in page
     assert "text-lengths" in page

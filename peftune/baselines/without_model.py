@@ -33,7 +33,7 @@ def baseline_predictions(task: Task, judged: Rows) -> dict[str, list[int]]:
 
 
 def baseline_scores(
-    task: Task, judged: Rows, predictions: Mapping[str, Sequence[int]] | None = None
+    task: Task, judged: Rows, *, predictions: Mapping[str, Sequence[int]] | None = None
 ) -> dict[str, Scores]:
     """Score the baselines on the rows of the final score.
 

@@ -164,7 +164,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         scored = score(model, task, training, recipe.training, leaked)
     learning = scored.learning
     measured = measure_tuned(model, texts, before)
-    forgetting = _forgotten(model, recipe, texts, measured, learning=learning, reached=reached)
+    forgetting = _forgotten(model, recipe, texts, measured, learning=scored.clean, reached=reached)
     if recipe.forgetting.path is not None:
         way = path_at_strengths(
             model,
@@ -182,16 +182,15 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
     artifact = save_artifact(
         model,
         recipe,
-        learning,
+        scored,
         forgetting,
         task=task,
         folder=folder,
-        thresholds=scored.thresholds,
         rounding=rounding,
     )
     write_lines(scored.lines, folder / PREDICTIONS)
     write_evidence(judged, texts, measured, folder, scored.notes)
-    facts = facts_of(recipe, task, learning, forgetting, training, rounding=rounding)
+    facts = facts_of(recipe, task, scored.clean, forgetting, training, rounding=rounding)
     return Run(
         folder=folder,
         run=identity_of(recipe, model, inputs, training),

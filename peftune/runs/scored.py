@@ -36,6 +36,8 @@ class Scored:
 
     Args:
         learning: the score.
+        clean: the same on the rows that did not leak, by which findings, the verdict and the model
+            card go; that on all rows where none leaked, or all did.
         lines: what `predictions.jsonl` says of each row.
         thresholds: multi-label: from which probability each label is said.
         leaked: the score without the rows whose text was read in training, if there are any.
@@ -44,6 +46,7 @@ class Scored:
     """
 
     learning: Learning
+    clean: Learning
     lines: Iterable[Mapping[str, Any]]
     thresholds: tuple[float, ...] | None = None
     leaked: LeakedScore | None = None
@@ -71,24 +74,31 @@ def score(
     if not has_head(task.kind):
         domain = read_domain(model, judged)
         learning = domain_learning(domain, split=split, curve=curve)
-        return Scored(learning, domain_lines(judged, domain))
+        return Scored(learning, learning, domain_lines(judged, domain))
     logits, thresholds = _logits(model, judged), said_from(model, section, task)
     simple = baseline_predictions(task, judged)
-    learning = judge(
-        logits,
-        judged.labels,
-        names=task.labels,
-        split=split,
-        seed=resampling,
-        kind=task.kind,
-        thresholds=thresholds,
-        baselines=baseline_scores(task, judged, simple),
-        curve=curve,
-    )
+
+    def scored_on(kept: Sequence[int]) -> Learning:
+        rows = judged.take(kept)
+        said = {name: [of[row] for row in kept] for name, of in simple.items()}
+        return judge(
+            logits[list(kept)],
+            rows.labels,
+            names=task.labels,
+            split=split,
+            seed=resampling,
+            kind=task.kind,
+            thresholds=thresholds,
+            baselines=baseline_scores(task, rows, predictions=said),
+            curve=curve,
+        )
+
+    learning, clean = scored_on(range(len(judged))), np.flatnonzero(~leaked).tolist()
     said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
     lines = _prediction_lines(judged, said, task)
     return Scored(
         learning,
+        scored_on(clean) if 0 < len(clean) < len(judged) else learning,
         lines,
         thresholds,
         leaked_score(task, logits, leaked, thresholds),
