@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from peftune.baselines.scores import Baseline, judged_baseline
 from peftune.checks import CheckReport
+from peftune.data.rows import Rows
 from peftune.forgetting.results import ProbeResult
 from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
 from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
@@ -28,6 +30,8 @@ def evidence(
     examples_seen: int = 3200,
     train_seconds: float | None = 10.0,
     higher_is_better: bool = False,
+    leaked: NDArray[np.bool_] | None = None,
+    path_without_leaked: Sequence[float] = (),
 ) -> Evidence:
     """Build a finished run.
 
@@ -41,6 +45,9 @@ def evidence(
         examples_seen: rows read in training.
         train_seconds: None for a resumed run.
         higher_is_better: whether the probe's value is one to have much of.
+        leaked: which rows were read in training; None for none.
+        path_without_leaked: accuracy of each point of the path without them; empty in a run of
+            an earlier version.
     """
     documents = {} if lost is None else {"text": _documents(lost, higher_is_better)}
     return Evidence(
@@ -48,7 +55,7 @@ def evidence(
             folder=Path(f"runs/{strategy}-seed{seed}"),
             run=Identity("test", strategy, {}, seed, "base", "", "", "", "", None),
             learning=_learning(right),
-            forgetting=_forgetting(documents, path),
+            forgetting=_forgetting(documents, path, path_without_leaked),
             cost=Cost(
                 train_seconds=train_seconds,
                 train_examples_per_second=None,
@@ -64,14 +71,43 @@ def evidence(
             environment={},
             checks=CheckReport("pass", {}, ()),
         ),
-        rows=_rows(right),
+        rows=_rows(right, leaked),
         documents=documents,
     )
 
 
-def _rows(right: NDArray[np.float64]) -> ScoredRows:
-    """Label two rows in five "bad", two "good" and one "mixed"; a wrong answer is the next label."""
-    labels = np.resize([0, 1, 2, 0, 1], len(right))
+def baseline(
+    name: str, title: str, right: NDArray[np.float64], *, rows: Sequence[int] | None = None
+) -> Baseline:
+    """Measure a baseline on the rows of `evidence`.
+
+    Args:
+        name: its name.
+        title: how tables call it.
+        right: share of its choices that answer each row right, a multiple of 1/3, (rows,).
+        rows: numbers of the rows that it was asked about; None for all.
+    """
+    asked = list(range(len(right))) if rows is None else list(rows)
+    labels, shares = labels_of(len(right))[asked], np.round(right[asked] * 3)
+    choices = [np.where(shares > choice, labels, (labels + 1) % 3).tolist() for choice in range(3)]
+    return judged_baseline(
+        name,
+        title,
+        judged=Rows([str(row) for row in asked], ["a text"] * len(asked), tuple(labels.tolist())),
+        predicted=choices if ((shares > 0) & (shares < 3)).any() else choices[:1],
+        labels=3,
+        seconds=0.0,
+    )
+
+
+def labels_of(rows: int) -> NDArray[np.int64]:
+    """Label two rows in five "bad", two "good" and one "mixed"."""
+    return np.resize(np.array([0, 1, 2, 0, 1], dtype=np.int64), rows)
+
+
+def _rows(right: NDArray[np.float64], leaked: NDArray[np.bool_] | None) -> ScoredRows:
+    """Answer rows; a wrong answer is the next label."""
+    labels = labels_of(len(right))
     predicted = np.where(right > 0, labels, (labels + 1) % 3)
     return ScoredRows(
         ids=[str(row) for row in range(len(right))],
@@ -80,6 +116,7 @@ def _rows(right: NDArray[np.float64]) -> ScoredRows:
         labels=labels,
         predicted=predicted,
         probabilities=0.7 * np.eye(3)[predicted] + 0.1,
+        leaked=np.zeros(len(right), dtype=np.bool_) if leaked is None else leaked,
     )
 
 
@@ -113,12 +150,15 @@ def _learning(right: NDArray[np.float64]) -> Learning:
 
 
 def _forgetting(
-    documents: Mapping[str, DocumentScores], path: Sequence[tuple[float, float]]
+    documents: Mapping[str, DocumentScores],
+    path: Sequence[tuple[float, float]],
+    without: Sequence[float],
 ) -> Forgetting:
     strengths = np.linspace(0, 1, len(path)) if path else ()
+    kept: Sequence[float | None] = without or [None] * len(path)
     points = [
-        PathPoint(float(strength), None, accuracy, accuracy, {"text": lost})
-        for strength, (accuracy, lost) in zip(strengths, path, strict=True)
+        PathPoint(float(strength), None, accuracy, accuracy, {"text": lost}, clean)
+        for strength, (accuracy, lost), clean in zip(strengths, path, kept, strict=True)
     ]
     probes = [_probe(name, scores) for name, scores in documents.items()]
     return Forgetting(probes, {"adapter_off_forgetting": 0.0}, None, "not asked for", points)

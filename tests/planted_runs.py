@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from peftune.baselines.majority import majority_predictions
-from peftune.baselines.scores import against, Baseline, judged_baseline
+from peftune.baselines.scores import Baseline, against, judged_baseline
 from peftune.checks import CheckReport
 from peftune.compare.jobs import Failure
 from peftune.compare.summary import HeldEqual
@@ -345,7 +345,9 @@ def _run(world: World, strategy: Strategy, seed: int) -> Evidence:
         cost=_cost(strategy, training),
         findings=find_pitfalls(_facts(world, learning, forgetting, training)),
         environment={},
-        checks=CheckReport("pass", {}, (), leaked_score=leaked_score(world.task, logits)),
+        checks=CheckReport(
+            "pass", {}, (), leaked_score=leaked_score(world.task, logits, leaked_rows(world.task))
+        ),
     )
     return Evidence(run, _scored_rows(world, logits), {"text": _documents(world, measured)})
 
@@ -432,6 +434,7 @@ def _scored_rows(world: World, logits: Array) -> ScoredRows:
         labels=np.array(judged.labels),
         predicted=logits.argmax(-1),
         probabilities=likely / likely.sum(axis=1, keepdims=True),
+        leaked=leaked_rows(world.task),
     )
 
 

@@ -99,6 +99,7 @@ def evidence(strategy: str, seed: int, names: Sequence[str] = LABELS) -> Evidenc
         labels=truth,
         predicted=logits.argmax(-1),
         probabilities=chances,
+        leaked=np.zeros(size, dtype=np.bool_),
     )
     return Evidence(_run(strategy, seed, learning), rows, {PROBE: _documents(strategy, rng)})
 
@@ -344,7 +345,10 @@ def write_run(item: Evidence, folder: Path) -> Path:
         }
         for index, row in enumerate(rows.ids)
     ]
-    texts = [{"id": row, "text": text} for row, text in zip(rows.ids, rows.texts, strict=True)]
+    texts = [
+        {"id": row, "text": text, **({"leaked": True} if leaked else {})}
+        for row, text, leaked in zip(rows.ids, rows.texts, rows.leaked, strict=True)
+    ]
     documents = [
         {
             "probe": probe,

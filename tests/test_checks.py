@@ -22,6 +22,7 @@ from peftune.checks.near import Words, _candidates, _edited, differing, is_typo,
 from peftune.cli.main import app, main
 from peftune.data.keys import text_keys
 from peftune.errors import DataError
+from peftune.runs.evidence import read_evidence
 
 CASES = [(fault, kind) for fault in FAULTS for kind in fault.kinds]
 
@@ -260,10 +261,68 @@ def test_accepted_leakage_is_told_with_the_score_without_it(tmp_path: Path) -> N
     assert score.metrics["accuracy"] == run.learning.accuracy == sum(right) / 24
     assert score.metrics_without["accuracy"] == sum(kept) / 22
     assert "\nwarning, leakage: 1 row (test row 10) is in train too: " in told.output
+    manifest = json.loads((run.folder / "adapter" / "peftune.json").read_text(encoding="utf-8"))
+    assert manifest["task"]["accuracy"] == pytest.approx(sum(kept) / 22)
+    assert (manifest["task"]["n"], manifest["task"]["leaked_rows_left_out"]) == (22, 2)
+    card = (run.folder / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert f"| accuracy on 22 test rows | {sum(kept) / 22:.3f} |" in card
+    assert (
+        "\n2 further rows of this split were read in training, and are left out of the scores.\n"
+        in card
+    )
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "The score with and without the 2 of 24 test rows whose text was read" in page
     assert "text-lengths" in page
     assert "Warning: leakage." in (run.folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_comparison_leaves_out_the_rows_that_leaked(tmp_path: Path) -> None:
+    """From the rows to its file and page, and again from its folder, and from its runs one by one."""
+    splits = sound_splits()
+    splits["test"][10]["text"] = splits["train"][2]["text"]
+    splits["test"][11]["text"] = splits["validation"][3]["text"]
+    files = write_splits(splits, tmp_path, "csv")
+    recipe = write_recipe(tmp_path, {**files, "accept_leakage": True})
+    place = tmp_path / "compared"
+    arguments = ["--strategies", "head-only,lora", "--output", str(place)]
+
+    told = CliRunner().invoke(app, ["compare", str(recipe), *arguments])
+
+    sentence = "2 of 24 test rows were read in training and are left out here."
+    assert " ".join(told.output.split()).count(sentence) == 2  # below the table, and in the answer
+    file = (place / "comparison.json").read_text(encoding="utf-8")
+    values = json.loads(file)
+    summary = values["summary"]
+    assert summary["leaked"] == {
+        "split": "test",
+        "n": 24,
+        "leaked": 2,
+        "left_out": True,
+        "matched": True,
+    }
+    assert '"predicted"' not in file  # of each row: that lies in baselines.json
+    assert {rung["n"] for rung in values["ladder"] if rung["accuracy"] is not None} == {22}
+    for standing in summary["standings"]:
+        found = read_evidence(place / f"{standing['strategy']}-seed0")
+        assert np.flatnonzero(found.rows.leaked).tolist() == [10, 11]
+        right = (found.rows.labels == found.rows.predicted)[~found.rows.leaked]
+        assert standing["figures"]["accuracy"]["mean"] == pytest.approx(right.mean())
+        for name, scores in found.run.learning.baselines.items():
+            said = found.rows.baselines[name] == found.rows.labels
+            assert said.mean() == pytest.approx(scores["accuracy"])
+        for point in found.run.forgetting.path:
+            assert point.accuracy is not None
+            assert point.accuracy_without_leaked is not None
+            of_leaked = 24 * point.accuracy - 22 * point.accuracy_without_leaked
+            assert min(abs(of_leaked - count) for count in (0, 1, 2)) < 1e-9
+        assert found.run.forgetting.path[-1].accuracy_without_leaked is not None
+    again = peftune.report(place, output=tmp_path / "again")
+    assert again.answer == summary["answer"]
+    page = again.page.read_text(encoding="utf-8")
+    assert page == (place / "report.html").read_text(encoding="utf-8")
+    folders = [place / f"{strategy}-seed0" for strategy in ("head-only", "lora")]
+    alone = peftune.report(*folders, output=tmp_path / "alone")
+    assert alone.answer.endswith(sentence)
 
 
 def test_the_verb_prints_every_check_and_leaves_with_a_code(tmp_path: Path) -> None:

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from comparisons import evidence
+from comparisons import baseline, evidence, labels_of
 from numpy.typing import NDArray
+from sklearn.metrics import f1_score
 
+from peftune.baselines.scores import Baseline
+from peftune.checks import CheckReport
+from peftune.checks.result import LeakedScore
+from peftune.compare.clean_rows import clean_rows
+from peftune.compare.figures import against_baseline
 from peftune.compare.grid import few_seeds
 from peftune.compare.pairs import differences
 from peftune.compare.pitfalls import pitfalls_ahead, pitfalls_found
 from peftune.compare.summarise import summarise
-from peftune.compare.summary import Rung, Summary
+from peftune.compare.summary import LeakedRows, Summary
 from peftune.compare.table import LEGEND, legend, standing_rows
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError
 from peftune.recipe import read_recipe, resolve, with_strategy
 from peftune.reporting.numbers import estimate
 from peftune.runs.evidence import Evidence
+from peftune.stats.intervals import share_change_interval
 
 ROWS, DOCUMENTS = 400, 30
-MAJORITY = Rung("majority", "majority class", 0.4, 0.2, (0.35, 0.45))
-TFIDF = Rung("tfidf_logistic_regression", "TF-IDF", 0.6, 0.6, (0.55, 0.65))
 
 
 def right(share: float, *, shift: int = 0) -> NDArray[np.float64]:
     """Answer that share of rows right; a shift moves which ones."""
     answers = (np.arange(ROWS) * 37 % ROWS < share * ROWS).astype(np.float64)
     return np.roll(answers, shift)
+
+
+MAJORITY = baseline("majority", "majority class", right(0.4))
+TFIDF = baseline("tfidf_logistic_regression", "TF-IDF", right(0.6))
 
 
 def lost(mean: float) -> NDArray[np.float64]:
@@ -68,7 +78,7 @@ def runs(
 
 def summary_of(
     *strategies: list[Evidence],
-    ladder: Sequence[Rung] = (MAJORITY, TFIDF),
+    ladder: Sequence[Baseline] = (MAJORITY, TFIDF),
     budgets: Mapping[str, int] | None = None,
     tuned: bool = False,
 ) -> Summary:
@@ -209,7 +219,7 @@ def test_fronts_set_accuracy_against_every_cost() -> None:
 
 def test_the_ladder_stands_lowest_first() -> None:
     """A baseline that could not be measured stands before all."""
-    absent = Rung("few_shot_4", "4 examples", None, None, None, reason="too long")
+    absent = Baseline("few_shot_4", "4 examples", (), None, None, None, None, 0.0, {}, "too long")
 
     summary = summary_of(runs("a", 0.8), ladder=(TFIDF, MAJORITY, absent))
 
@@ -484,6 +494,378 @@ def test_the_answer_for_one_strategy_alone() -> None:
     assert summary_of([]).answer == "No run finished, so there is nothing to compare."
 
 
+# Rows that were read in training
+
+LEAKED = np.arange(200) < 60
+"""Of the planted case: 60 of 200 rows."""
+
+
+def planted(first: int, clean: int) -> NDArray[np.float64]:
+    """Answer so many of the 60 leaked rows right, and so many of the 140 clean ones."""
+    row = np.arange(200)
+    return ((row < first) | ((row >= 60) & (row < 60 + clean))).astype(np.float64)
+
+
+def learned_by_heart(
+    strategy: str, first: int, clean: int, *, points: Sequence[float] = (), forgot: float = 0.2
+) -> list[Evidence]:
+    """Build three seeds of a strategy on rows of which 60 leaked."""
+    right_ = planted(first, clean)
+    return [
+        evidence(
+            strategy,
+            seed,
+            right_,
+            lost=lost(forgot),
+            path=[(0.3, 0.0), (float(right_.mean()), forgot)],
+            leaked=LEAKED,
+            path_without_leaked=points,
+        )
+        for seed in (0, 1, 2)
+    ]
+
+
+HEART = baseline("tfidf_logistic_regression", "TF-IDF", planted(59, 118))
+"""Right in 59 of the 60 leaked rows and 118 of the others: 177 / 200 = 0.885, 118 / 140 = 0.843."""
+FREQUENT = baseline("majority", "majority class", planted(20, 50))
+LEFT_OUT = "60 of 200 test rows were read in training and are left out here."
+
+
+def test_the_answer_rests_on_the_rows_that_were_not_read_in_training() -> None:
+    """TF-IDF has 177 of all 200 rows and lora 174, for it learned the leaked ones by heart.
+
+    Of the 140 others lora has 134 (0.957) and TF-IDF 118 (0.843): 16 more, 0.114.
+    """
+    summary = summary_of(
+        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]),
+        learned_by_heart("full", 60, 120, points=[0.3, 0.857]),
+        ladder=(FREQUENT, HEART),
+    )
+
+    lora, full = summary.standings
+    assert (lora.strategy, lora.figures["accuracy"].values) == ("lora", [134 / 140] * 3)
+    assert full.figures["accuracy"].mean == pytest.approx(120 / 140)
+    assert [(rung.name, rung.accuracy, rung.n) for rung in summary.ladder] == [
+        ("majority", 50 / 140, 140),
+        ("tfidf_logistic_regression", 118 / 140, 140),
+    ]
+    [of_lora, of_full] = summary.against_baseline
+    assert (of_lora.strategy, of_lora.baseline, of_lora.n, of_lora.beats) == (
+        "lora",
+        "tfidf_logistic_regression",
+        140,
+        True,
+    )
+    assert of_lora.mean == pytest.approx(16 / 140)
+    assert of_full.mean == pytest.approx(2 / 140)
+    assert not of_full.beats
+    difference = next(pair for pair in summary.differences if pair.key == "accuracy")
+    assert difference.mean == pytest.approx(14 / 140)
+    assert (difference.mcnemar[0].n10, difference.mcnemar[0].n01) == (14, 0)
+    assert summary.leaked == LeakedRows("test", 200, 60)
+    assert summary.answer.startswith("Use lora: its accuracy, 0.957 [")
+    assert "; full does not clearly beat the baseline TF-IDF (0.843). " in summary.answer
+    assert summary.answer.endswith(LEFT_OUT)
+
+
+def test_leaked_rows_have_no_say_in_any_figure() -> None:
+    """The comparison is that of the same runs on the 140 clean rows alone.
+
+    Macro F1, which the runs made up here do not have, is that of scikit-learn.
+    """
+    shares = {"lora": (40, 134, 0.2), "full": (60, 120, 0.9), "head-only": (10, 70, 0.0)}
+    with_them = [
+        learned_by_heart(name, *counts[:2], points=[0.3, counts[1] / 140], forgot=counts[2])
+        for name, counts in shares.items()
+    ]
+    alone = [
+        [
+            evidence(
+                name,
+                seed,
+                planted(first, clean)[60:],
+                lost=lost(forgot),
+                path=[(0.3, 0.0), (clean / 140, forgot)],
+            )
+            for seed in (0, 1, 2)
+        ]
+        for name, (first, clean, forgot) in shares.items()
+    ]
+
+    summary = summary_of(*with_them, ladder=(FREQUENT, HEART))
+    expected = summary_of(
+        *alone,
+        ladder=(
+            baseline("majority", "majority class", planted(20, 50)[60:]),
+            baseline("tfidf_logistic_regression", "TF-IDF", planted(59, 118)[60:]),
+        ),
+    )
+
+    assert summary.answer == f"{expected.answer} {LEFT_OUT}"
+    assert summary.differences == expected.differences
+    assert summary.matched == expected.matched
+    assert summary.fronts == expected.fronts
+    assert summary.against_baseline == expected.against_baseline
+    for found, wanted in zip(summary.standings, expected.standings, strict=True):
+        assert (found.strategy, found.learned, found.ties) == (
+            wanted.strategy,
+            wanted.learned,
+            wanted.ties,
+        )
+        for key, figure in found.figures.items():
+            assert key == "macro_f1" or figure == wanted.figures[key]
+    [lora] = [one for one in summary.standings if one.strategy == "lora"]
+    rows = with_them[0][0].rows
+    f1 = f1_score(rows.labels[60:], rows.predicted[60:], average="macro")
+    assert lora.figures["macro_f1"].mean == pytest.approx(f1)
+
+
+def test_the_table_says_which_rows_are_left_out() -> None:
+    """Below it, in one sentence, and the difference to the best baseline stands in it."""
+    summary = summary_of(
+        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), ladder=(FREQUENT, HEART)
+    )
+
+    assert legend(summary).endswith(LEFT_OUT)
+    [row] = [row for row in standing_rows(summary) if row[""] == "  minus TF-IDF"]
+    assert row["lora, 3 seeds"].startswith("+0.114 [+0.0")
+
+
+def test_paths_that_count_the_leaked_rows_are_not_read() -> None:
+    """The points of an earlier version's paths have one accuracy each, on all rows."""
+    summary = summary_of(
+        learned_by_heart("lora", 40, 134), learned_by_heart("full", 60, 120), ladder=(HEART,)
+    )
+
+    assert summary.matched == []
+    assert summary.answer.endswith(
+        "60 of 200 test rows were read in training and are left out here; forgetting at equal accuracy is not read, for the points of the paths count them."
+    )
+
+
+def test_where_all_rows_leaked_nothing_is_said_of_any_strategy() -> None:
+    """There is one sentence, no figure and no verdict."""
+    everything = [
+        evidence("lora", seed, planted(60, 140), leaked=np.ones(200, dtype=np.bool_))
+        for seed in (0, 1, 2)
+    ]
+
+    summary = summary_of(everything, ladder=(FREQUENT, HEART))
+
+    assert summary.answer == (
+        "All 200 test rows were read in training, so they say nothing of other rows: there is no accuracy to compare, and none is named. Score rows that were not read in training."
+    )
+    assert (summary.standings, summary.differences, summary.ladder) == ([], [], [])
+    assert standing_rows(summary) == []
+
+
+def test_a_baseline_whose_answers_are_not_kept_has_no_accuracy_on_the_clean_rows() -> None:
+    """Its figure counts the leaked rows; one that was asked about no clean row has none either."""
+    bare = dataclasses.replace(HEART, rows=(), predicted=None)
+    asked = baseline("few_shot_4", "4 examples", planted(59, 118), rows=range(30))
+
+    summary = summary_of(
+        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), ladder=(FREQUENT, bare, asked)
+    )
+
+    reasons = {rung.name: rung.reason for rung in summary.ladder if rung.accuracy is None}
+    assert reasons == {
+        "tfidf_logistic_regression": "which rows it answers right is not kept",
+        "few_shot_4": "all rows that it was asked about were read in training",
+    }
+    assert {one.baseline for one in summary.against_baseline} == {"majority"}
+
+
+def test_a_sample_of_rows_is_scored_on_its_clean_part() -> None:
+    """Of 80 rows that the base was asked about 20 leaked; what the details say of all goes."""
+    asked = dataclasses.replace(
+        baseline("few_shot_4", "4 examples", planted(59, 118), rows=range(40, 120)),
+        details={
+            "shots": 4,
+            "n": 80,
+            "uncalibrated": {"accuracy": 1.0},
+            "choices": [{"seed": 0, "accuracy": 1.0, "log_loss": 0.1}],
+        },
+    )
+
+    summary = summary_of(
+        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), ladder=(FREQUENT, asked)
+    )
+
+    rung = next(rung for rung in summary.ladder if rung.name == "few_shot_4")
+    assert (rung.n, rung.accuracy) == (60, 1.0)  # rows 60 to 119, of which TF-IDF has all
+    assert rung.details == {"shots": 4, "n": 60, "choices": [{"seed": 0}]}
+    assert [one.n for one in summary.against_baseline] == [60]
+
+
+def test_rows_that_a_run_counts_and_does_not_name_are_said_to_be_counted() -> None:
+    """An earlier version kept how many rows leaked, and not which."""
+    score = LeakedScore("test", 200, 60, {"accuracy": 0.87}, {"accuracy": 0.957})
+    old = [
+        dataclasses.replace(
+            one,
+            run=dataclasses.replace(
+                one.run, checks=CheckReport("warn", {}, (), leaked_score=score)
+            ),
+        )
+        for one in (evidence("lora", seed, planted(40, 134)) for seed in (0, 1, 2))
+    ]
+
+    summary = summary_of(old, ladder=(FREQUENT, HEART))
+
+    assert summary.standings[0].figures["accuracy"].mean == pytest.approx(174 / 200)
+    assert summary.answer.endswith(
+        "60 of 200 test rows were read in training and are counted here, for these run folders do not say which they are."
+    )
+
+
+# Against the best baseline
+
+
+def one_seed(strategy: str, answers: NDArray[np.float64]) -> list[Evidence]:
+    """Build a run."""
+    return [evidence(strategy, 0, answers)]
+
+
+def wins_and_losses(
+    rows: int, both: int, wins: int, losses: int
+) -> tuple[NDArray[np.float64], ...]:
+    """Answer rows as a strategy and a baseline: both right, the one alone, the other alone."""
+    row = np.arange(rows)
+    strategy = (row < both + wins).astype(np.float64)
+    other = ((row < both) | ((row >= both + wins) & (row < both + wins + losses))).astype(
+        np.float64
+    )
+    return strategy, other
+
+
+def test_a_baseline_that_errs_on_other_rows_is_beaten_by_a_margin_alone() -> None:
+    """Accuracy 0.680 with Wilson's interval from 0.633 lies above the number 0.630, and is not better.
+
+    101 rows are won and 81 lost: 20 of 400, with a standard error of sqrt(182 - 1) / 400 = 0.034.
+    """
+    strategy, other = wins_and_losses(400, 171, 101, 81)
+    summary = summary_of(
+        one_seed("lora", strategy), ladder=(MAJORITY, baseline("tfidf", "TF-IDF", other))
+    )
+
+    interval = summary.standings[0].figures["accuracy"].ci95
+    assert interval is not None
+    assert interval[0] > 0.63 == other.mean()
+    [found] = summary.against_baseline
+    assert found.mean == pytest.approx(0.05)
+    assert (found.beats, found.n) == (False, 400)
+    error = (181 / 399) ** 0.5 / 20  # of the mean: 182 - 400 * 0.05^2 = 181
+    assert found.ci95 == pytest.approx((0.05 - 1.966 * error, 0.05 + 1.966 * error), abs=2e-3)
+    assert summary.answer.startswith("No strategy clearly beats the baseline TF-IDF")
+
+
+def test_a_baseline_that_errs_on_the_same_rows_is_beaten_by_a_few() -> None:
+    """Accuracy 0.620 [0.572, 0.666] does not lie above 0.600, but 8 rows are won and none is lost.
+
+    McNemar's exact test gives 2 * 0.5^8 = 0.008.
+    """
+    strategy, other = wins_and_losses(400, 240, 8, 0)
+    summary = summary_of(
+        one_seed("lora", strategy), ladder=(MAJORITY, baseline("tfidf", "TF-IDF", other))
+    )
+
+    [found] = summary.against_baseline
+    assert found.mean == pytest.approx(0.02)
+    assert found.beats
+    assert (
+        found.reason == "fewer than three seeds: the interval speaks of these models on other rows"
+    )
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_two_rows_are_no_proof_however_often_they_are_won(seeds: int) -> None:
+    """McNemar's exact test gives 0.5, and the interval is that of Agresti and Min."""
+    strategy, other = wins_and_losses(400, 240, 2, 0)
+    runs_ = [evidence("lora", seed, strategy) for seed in range(seeds)]
+
+    [found] = summary_of(runs_, ladder=(baseline("tfidf", "TF-IDF", other),)).against_baseline
+
+    assert found.ci95 is not None
+    assert found.ci95[0] == pytest.approx(share_change_interval(other, strategy)[0], abs=1e-5)
+    assert not found.beats
+
+
+def test_strategies_that_are_the_baseline_seldom_beat_it() -> None:
+    """Of 100 comparisons of equals on 200 rows 2.5 may be wrong, where they seldom differ too.
+
+    An interval by the spread of two rows or three is too sure of itself: 9 in 100 are.
+    """
+    rng = np.random.default_rng(0)
+    for differ in (0.01, 0.05):
+        wrong = 0
+        for _ in range(500):
+            gained = rng.choice([1.0, -1.0, 0.0], 200, p=[differ / 2, differ / 2, 1 - differ])
+            strategy, other = (gained > 0).astype(float), (gained < 0).astype(float)
+            found = against_baseline(
+                "lora", {0: evidence("lora", 0, strategy)}, bare_baseline(other)
+            )
+            assert found is not None
+            wrong += found.beats
+        assert wrong / 500 <= 0.04
+
+
+def bare_baseline(answers: NDArray[np.float64]) -> Baseline:
+    """Measure a baseline without the bootstrap of its interval."""
+    rows = tuple(map(str, range(len(answers))))
+    accuracy = float(answers.mean())
+    labels = labels_of(len(answers))
+    predicted = (tuple(np.where(answers > 0, labels, (labels + 1) % 3).tolist()),)
+    return Baseline("tfidf", "TF-IDF", rows, predicted, accuracy, accuracy, None, 0.0)
+
+
+def test_choices_of_examples_count_by_the_share_that_is_right() -> None:
+    """Asked about six rows, the base has 1, 1, 2/3, 1/3, 0 and 0 of them; the strategy five: 2 more.
+
+    The other rows were not asked about, so that what the strategy says of them does not count.
+    """
+    share = np.array([1, 1, 2 / 3, 1 / 3, 0, 0] + [0] * 4)
+    prompted = baseline("few_shot_4", "4 examples", share, rows=range(6))
+    strategy = np.array([1, 1, 1, 1, 1, 0] + [1] * 4, dtype=np.float64)
+    runs_ = [evidence("lora", seed, strategy) for seed in range(3)]
+
+    [found] = summary_of(runs_, ladder=(prompted,)).against_baseline
+
+    assert found.n == 6
+    assert found.mean == pytest.approx(2 / 6)
+
+
+def test_of_two_seeds_the_mean_of_both_is_set_against_the_baseline() -> None:
+    """One wins 10 rows and the other 30: 20 of 400, with an interval over rows."""
+    first, other = wins_and_losses(400, 240, 10, 0)
+    second, _ = wins_and_losses(400, 240, 30, 0)
+    runs_ = [evidence("lora", seed, answers) for seed, answers in enumerate((first, second))]
+
+    [found] = summary_of(runs_, ladder=(baseline("tfidf", "TF-IDF", other),)).against_baseline
+
+    assert found.mean == pytest.approx(0.05)
+    assert found.beats
+    assert (
+        found.reason == "fewer than three seeds: the interval speaks of these models on other rows"
+    )
+
+
+@pytest.mark.parametrize(("share", "beats"), [(0.66, False), (0.72, True)])
+def test_an_accuracy_alone_is_beaten_where_the_intervals_do_not_overlap(
+    share: float, beats: bool
+) -> None:
+    """Wilson's interval of 0.600 in 400 rows ends at 0.647, of 0.660 it begins at 0.612."""
+    bare = dataclasses.replace(TFIDF, rows=(), predicted=None)
+
+    summary = summary_of(one_seed("lora", right(share)), ladder=(MAJORITY, bare))
+
+    [found] = summary.against_baseline
+    assert (found.beats, found.ci95, found.n) == (beats, None, None)
+    assert found.reason == (
+        "which rows it answers right is not kept: it is beaten where the two intervals do not overlap"
+    )
+
+
 # What a comparison should have been told before
 
 
@@ -536,12 +918,34 @@ def ahead(
 
 def test_a_head_below_the_probe_of_its_base_is_found_in_a_comparison() -> None:
     """In `head-only` alone, and only beside a probe that was measured."""
-    probe = Rung("linear_probe", "linear probe of the frozen base", 0.47, 0.47, None)
+    probe = baseline("linear_probe", "linear probe of the frozen base", right(0.47))
     evidence_ = [*runs("head-only", 0.22, seeds=[0]), *runs("lora", 0.2, seeds=[0])]
 
     [found] = pitfalls_found(evidence_, [MAJORITY, probe])
 
     assert found.code == "below-linear-probe"
+    assert (
+        "reaches an accuracy of 0.220, the linear probe of the same frozen base 0.470"
+        in found.message
+    )
     assert pitfalls_found(evidence_, [MAJORITY]) == []
     assert pitfalls_found(runs("head-only", 0.46, seeds=[0]), [probe]) == []
     assert pitfalls_found(runs("lora", 0.2, seeds=[0]), [probe]) == []
+
+
+def test_a_head_is_set_against_its_probe_on_the_same_clean_rows() -> None:
+    """A probe of 0.630 lies in the interval of 0.600 over rows, and has 12 rows that the head lacks.
+
+    Where both answer 0.600 and the probe 60 leaked rows besides, there is nothing to find.
+    """
+    probe, head = wins_and_losses(400, 240, 12, 0)
+    found = pitfalls_found(
+        one_seed("head-only", head), [baseline("linear_probe", "linear probe", probe)]
+    )
+    clean = clean_rows(
+        [evidence("head-only", 0, planted(0, 84), leaked=LEAKED)],
+        [baseline("linear_probe", "linear probe", planted(60, 84))],
+    )
+
+    assert [finding.code for finding in found] == ["below-linear-probe"]
+    assert pitfalls_found(clean.evidence, clean.ladder) == []

@@ -821,33 +821,24 @@ def test_a_shared_learning_rate_is_said_with_what_each_wants() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "high", "probe", "expected"),
-    [
-        ([0.22], 0.28, 0.47, True),
-        ([0.44], 0.50, 0.47, False),
-        ([0.55], 0.60, 0.47, False),
-        ([0.22, 0.47], 0.28, 0.47, True),
-        ([0.22], None, 0.47, False),
-        ([], None, 0.47, False),
-    ],
+    ("apart", "expected"),
+    [((-0.31, -0.19), True), ((-0.08, 0.02), False), ((0.01, 0.15), False), (None, False)],
 )
 def test_a_head_below_the_probe_of_its_base_was_trained_too_little(
-    accuracies: list[float], high: float | None, probe: float, expected: bool
+    apart: tuple[float, float] | None, expected: bool
 ) -> None:
-    """Clearly below: every seed's interval, over the same rows, ends under the probe."""
-    intervals = [None if high is None else (0.1, high) for _ in accuracies]
-
-    assert (below_linear_probe(accuracies, intervals, probe) is not None) == expected
+    """Clearly below: the interval of the difference, on the same rows, ends under zero."""
+    assert (below_linear_probe([0.22, 0.24], 0.47, apart) is not None) == expected
 
 
 def test_a_head_below_its_probe_is_said_with_both() -> None:
     """The two are one head on one base."""
-    found = below_linear_probe([0.22], [(0.17, 0.28)], 0.47)
+    found = below_linear_probe([0.22], 0.47, (-0.31, -0.19))
 
     assert found == Finding(
         "below-linear-probe",
         "warning",
-        "head-only reaches an accuracy of 0.220, the linear probe of the same frozen base 0.470: the two are the same head on the same features and should agree, so head-only was trained too little.",
+        "head-only reaches an accuracy of 0.220, the linear probe of the same frozen base 0.470, 0.190 to 0.310 more on the same rows: the two are the same head on the same features and should agree, so head-only was trained too little.",
         "Raise compare.training.head-only.learning_rate (ten times what lora has is usual) or training.num_train_epochs.",
     )
 

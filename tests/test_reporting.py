@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,13 +17,18 @@ from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
 import peftune
+from peftune.baselines.kept import write_ladder
+from peftune.baselines.scores import Baseline
+from peftune.checks import CheckReport
+from peftune.checks.leakage import EQUAL
+from peftune.checks.result import LeakedScore
 from peftune.cli.main import app
+from peftune.compare.clean_rows import baselines_of
 from peftune.compare.jobs import Failure
 from peftune.compare.summarise import summarise
 from peftune.compare.summary import Summary
 from peftune.errors import OutputFolderError, UsageError
 from peftune.reporting import rebuild, write_reports
-from peftune.reporting.ladder import rungs_of
 from peftune.reporting.numbers import estimate, signed, size
 from peftune.reporting.page import styles
 from peftune.reporting.plot_labels import _pushed_apart
@@ -565,16 +571,96 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_comparison_is_told_again_from_its_folder_alone(compared: Path, tmp_path: Path) -> None:
     """Its answer is that of `summarise`; runs, failures, texts and recipes are in the page."""
     items = [read_evidence(compared / f"{name}-seed0") for name in ("full", "lora")]
-    rungs = rungs_of(items[0].run)
-
     made = peftune.report(compared, output=tmp_path / "again")
 
-    assert made.answer == summarise(items, ladder=rungs, held_equal="examples_seen").answer
+    assert made.answer == (
+        summarise(items, ladder=baselines_of(items[0]), held_equal="examples_seen").answer
+    )
     text = Outline(made.page.read_text(encoding="utf-8")).text
     assert made.answer in text
     assert f"lora, seed 2 failed. {FAILURE.message}" in text
     assert f'version: 1 name: "posts {reports.ATTACK}"' in text
     assert re.search(r"post \d+ \| with a pipe", text)
+
+
+@pytest.fixture(scope="module")
+def leaked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a comparison in which every fourth row leaked, with its baselines."""
+    place = tmp_path_factory.mktemp("leaked")
+    items = [reports.evidence(strategy, 0) for strategy in ("full", "lora")]
+    marked = np.arange(len(items[0].rows.ids)) % 4 == 0
+    for item in items:
+        rows = dataclasses.replace(item.rows, leaked=marked)
+        reports.write_run(
+            dataclasses.replace(item, rows=rows), place / f"{item.run.run.strategy}-seed0"
+        )
+    values = {"runs": [{"folder": "full-seed0"}, {"folder": "lora-seed0"}], "failures": []}
+    (place / "comparison.json").write_text(json.dumps(values), encoding="utf-8")
+    rows = items[0].rows
+    # A baseline that has every leaked row right, and no other.
+    predicted = np.where(marked, rows.labels, (rows.labels + 1) % len(rows.names))
+    heart = Baseline(
+        "tfidf_logistic_regression",
+        "TF-IDF, logistic regression",
+        tuple(rows.ids),
+        (tuple(predicted.tolist()),),
+        float(marked.mean()),
+        0.25,
+        None,
+        0.0,
+    )
+    write_ladder([heart], place / "baselines.json", "of these rows")
+    return place
+
+
+def test_leaked_rows_are_left_out_of_every_part_of_a_page(leaked: Path, tmp_path: Path) -> None:
+    """Its sentence, its line of facts, the counts of its matrices and its spreadsheet agree."""
+    made = peftune.report(leaked, output=tmp_path)
+
+    rows = read_evidence(leaked / "full-seed0").rows
+    kept = rows.without(rows.leaked)
+    count = len(rows.ids) // 4
+    sentence = f"{count} of {4 * count} test rows were read in training and are left out here"
+    assert made.answer.count(sentence) == 1
+    for file in (made.page, made.markdown):
+        text = file.read_text(encoding="utf-8")
+        text = Outline(text).text if file is made.page else text
+        assert text.count(sentence) == 2  # in the answer, and beside the table
+        assert f"{3 * count:,} test rows" in text
+        assert f"TF-IDF, logistic regression {0:.3f}" in text
+    lines = list(csv.DictReader(made.spreadsheet.read_text(encoding="utf-8").splitlines()))
+    assert [line["n"] for line in lines] == [str(3 * count)] * 2
+    right = float((kept.labels == kept.predicted).mean())
+    assert float(lines[0]["accuracy"]) == pytest.approx(right)
+    # A run by itself is told with all its rows.
+    alone = peftune.report(leaked / "full-seed0", output=tmp_path / "alone")
+    assert "left out" not in alone.page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("ids", "listed", "found"),
+    [
+        (str, 12, 12),
+        (lambda row: f"row-{row}", 12, 0),  # names of their own are no row numbers
+        (str, 11, 0),  # more leaked than the check lists
+    ],
+)
+def test_an_older_folder_names_its_leaked_rows_by_its_check(
+    ids: Callable[[int], str], listed: int, found: int, tmp_path: Path
+) -> None:
+    """The rows that the check of leakage lists are those that the score without them leaves out."""
+    item = reports.evidence("lora", 0)
+    score = LeakedScore("test", len(item.rows.ids), 12, {}, {})
+    result = EQUAL.found("", {"train": [1], "test": list(range(5, 5 + listed))}, status="warn")
+    run = dataclasses.replace(
+        item.run, checks=CheckReport("warn", {}, (result,), leaked_score=score)
+    )
+    rows = dataclasses.replace(item.rows, ids=[ids(row) for row in range(len(item.rows.ids))])
+    folder = reports.write_run(dataclasses.replace(item, run=run, rows=rows), tmp_path / "run")
+
+    leaked_ = read_evidence(folder).rows.leaked
+
+    assert np.flatnonzero(leaked_).tolist() == list(range(5, 5 + found))
 
 
 def test_the_texts_of_rows_can_be_left_out(compared: Path, tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from comparisons import evidence
+from comparisons import baseline, evidence
 from numpy.typing import NDArray
 from scipy import stats
 
 from peftune.compare.pairs import NO_SPREAD, differences
 from peftune.compare.pitfalls import pitfalls_found
 from peftune.compare.summarise import summarise
-from peftune.compare.summary import Difference, Rung
+from peftune.compare.summary import Difference
 from peftune.reporting.standings import strategies_section
 from peftune.reporting.subject import Subject
 from peftune.runs.evidence import Evidence
@@ -23,7 +23,7 @@ from peftune.stats.multiple import LEVEL, holm
 
 Values = NDArray[np.float64]
 
-MAJORITY = Rung("majority", "majority class", 0.3, 0.2, (0.25, 0.35))
+MAJORITY = baseline("majority", "majority class", (np.arange(400) < 120).astype(np.float64))
 
 
 # Power
@@ -233,7 +233,12 @@ def test_a_tie_says_what_would_have_been_seen_and_what_it_takes() -> None:
 
     [pair] = summary.differences
     first, second = (
-        np.array([(one.rows.predicted == 1).astype(float) for one in items[place : place + 3]])
+        np.array(
+            [
+                (one.rows.predicted == one.rows.labels).astype(float)
+                for one in items[place : place + 3]
+            ]
+        )
         for place in (0, 3)
     )
     error = crossed_error(first - second)
@@ -283,7 +288,7 @@ def test_the_answer_names_seeds_that_collapsed() -> None:
 def planted(one: Evidence) -> Evidence:
     """Make two labels of the rows, and let seed 1 of lora say one of them of every row."""
     labels = np.arange(400) % 2
-    right = one.rows.predicted == 1
+    right = one.rows.predicted == one.rows.labels
     predicted = np.where(right, labels, 1 - labels)
     if (one.run.run.strategy, one.run.run.seed) == ("lora", 1):
         predicted = np.ones(400, dtype=np.int64)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from planted_runs import Scenario, Strategy
 
+from peftune.compare.clean_rows import clean_rows
 from peftune.compare.figures import ACCURACY, forgetting_key
-from peftune.compare.grid import rung_of
 from peftune.compare.pitfalls import pitfalls_found
 from peftune.compare.summarise import summarise
 from peftune.compare.summary import Difference, Standing, Summary
@@ -57,14 +57,14 @@ class Said:
     def of(cls, scenario: Scenario) -> Said:
         """Let peftune compare the runs of a scenario."""
         evidence = scenario.evidence()
-        ladder = [rung_of(baseline) for baseline in scenario.world.ladder]
-        summary = summarise(evidence, ladder=ladder, held_equal=scenario.held_equal)
+        summary = summarise(evidence, ladder=scenario.world.ladder, held_equal=scenario.held_equal)
         return cls(scenario, evidence, summary)
 
     @cached_property
     def findings(self) -> list[tuple[Finding, Sequence[Run]]]:
         """What a report lists: findings of the comparison, of runs, and of seeds."""
-        found = pitfalls_found(self.evidence, self.summary.ladder)
+        clean = clean_rows(self.evidence, self.scenario.world.ladder)
+        found = pitfalls_found(clean.evidence, clean.ladder)
         subject = Subject(self.summary, self.evidence, self.scenario.failures, found)
         return list(_found(subject))
 

@@ -141,4 +141,6 @@ def _results(
     if task is None and not forgetting:
         missing = "Not recorded: it was saved outside a run of peftune."
         return ["Not measured at this strength." if rescaled else missing]
-    return result_table(task, forgetting)
+    left_out = (task or {}).get("leaked_rows_left_out", 0)
+    read = f"{left_out:,} further rows of this split were read in training, and are left out of the scores."
+    return [*result_table(task, forgetting), *(["", read] if left_out else [])]

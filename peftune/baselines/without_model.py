@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,21 @@ _LEAST_SHARE = 1e-3
 """A label that no row of train has is said with this probability, and not with none."""
 
 
+def baseline_predictions(task: Task, judged: Rows) -> dict[str, list[int]]:
+    """Give the label id that each baseline says of each row, by name; of single-label tasks alone."""
+    if task.kind != "single-label":
+        return {}
+    return {
+        "majority": majority_predictions(task.train, judged),
+        "tfidf_logistic_regression": tfidf_predictions(task.train, judged),
+    }
+
+
 def baseline_scores(
     task: Task,
     judged: Rows,
     *,
+    predictions: Mapping[str, Sequence[int]] | None = None,
     logits: NDArray[np.floating[Any]] | None = None,
     seed: int = 0,
 ) -> dict[str, Scores]:
@@ -35,6 +47,7 @@ def baseline_scores(
     Args:
         task: its rows of train are fitted.
         judged: the rows.
+        predictions: from `baseline_predictions`, where they are known already.
         logits: what the model says of them, (rows, labels), to compare it with a baseline row by row;
             None where there is no model yet.
         seed: seed of the test of that comparison.
@@ -51,21 +64,18 @@ def baseline_scores(
         return _of_labels(task.train, judged, len(task.labels))
     if task.kind == "regression":
         return _of_numbers(task.train, judged)
-    predictions = {
-        "majority": majority_predictions(task.train, judged),
-        "tfidf_logistic_regression": tfidf_predictions(task.train, judged),
-    }
     classes = sorted({*task.train.labels, *judged.labels})
+    said_by = predictions or baseline_predictions(task, judged)
     scores = {
         name: scores_of(judged.labels, predicted, classes=classes)
-        for name, predicted in predictions.items()
+        for name, predicted in said_by.items()
     }
     if logits is None:
         return scores
     said, labels = logits.argmax(-1).tolist(), logits.shape[-1]
     return {
         name: scores[name] | against(judged.labels, predicted, said, labels=labels, seed=seed)
-        for name, predicted in predictions.items()
+        for name, predicted in said_by.items()
     }
 
 

@@ -53,7 +53,7 @@ def compare(
     if comparison.runs:
         written = write_reports(
             comparison.summary,
-            comparison.evidence,
+            comparison.clean,
             comparison.failures,
             comparison.folder,
             findings=comparison.findings,

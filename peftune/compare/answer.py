@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from math import inf
 
 from peftune.compare.sizes import shown_size
-from peftune.compare.summary import Difference, Matched, Rung, Standing, Summary, each_of_two
+from peftune.compare.summary import (
+    Difference,
+    Matched,
+    Rung,
+    Standing,
+    Summary,
+    best_baseline,
+    each_of_two,
+)
 from peftune.stats.crossed import FEWEST_SEEDS
 
 _ACCURACY, _BYTES, _FORGETTING = "accuracy", "artifact_bytes", "forgetting."
@@ -33,12 +41,12 @@ def answer(summary: Summary) -> str:
 def _recommended(summary: Summary) -> str:
     """Say which strategy to use, of means that may include a seed that collapsed."""
     learned = [one for one in summary.standings if one.learned]
-    rung = _best(summary.ladder)
+    rung = best_baseline(summary.ladder)
     if not summary.standings:
         return "No run finished, so there is nothing to compare."
     if not learned:
         return _nothing_learned(summary)
-    if rung is not None and not any(_beats(one, rung) for one in learned):
+    if rung is not None and not any(_beats(one, summary) for one in learned):
         return _no_better_than(rung, learned, summary)
     parts = _only(learned[0], summary) if len(learned) == 1 else _leading(learned, summary)
     return "; ".join([*parts, *_shortfalls(learned, summary)]) + "."
@@ -197,8 +205,10 @@ def _would_be_seen(level: Sequence[Standing], summary: Summary) -> list[str]:
 
 def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
     """Say who beats no baseline clearly, and who learned nothing."""
-    parts, rung = [], _best(summary.ladder)
-    if rung is not None and (weak := [one.strategy for one in learned if not _beats(one, rung)]):
+    parts, rung = [], best_baseline(summary.ladder)
+    if rung is not None and (
+        weak := [one.strategy for one in learned if not _beats(one, summary)]
+    ):
         verb = "does" if len(weak) == 1 else "do"
         baseline = f"the baseline {rung.title} ({rung.accuracy:.3f})"
         parts.append(f"{_join(weak)} {verb} not clearly beat {baseline}")
@@ -216,19 +226,9 @@ def _collapsed(standings: Sequence[Standing]) -> list[str]:
     ]
 
 
-def _best(ladder: Sequence[Rung]) -> Rung | None:
-    known = [rung for rung in ladder if rung.accuracy is not None]
-    return max(known, key=lambda rung: rung.accuracy or 0.0, default=None)
-
-
-def _beats(standing: Standing, rung: Rung) -> bool:
-    """Say whether an accuracy lies clearly above a baseline; of two seeds, whether both do."""
-    figure = standing.figures[_ACCURACY]
-    if rung.accuracy is None:
-        return False
-    if figure.ci95 is None:
-        return len(both := each_of_two(figure)) == _PAIR and min(both) > rung.accuracy
-    return figure.ci95[0] > rung.accuracy
+def _beats(standing: Standing, summary: Summary) -> bool:
+    """Say whether a strategy is clearly above the best baseline, on the same rows."""
+    return any(one.beats for one in summary.against_baseline if one.strategy == standing.strategy)
 
 
 def _pair(summary: Summary, first: Standing, second: Standing) -> Difference:

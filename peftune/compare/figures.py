@@ -1,4 +1,4 @@
-"""What each run of a comparison contributes to a figure, read from its evidence."""
+"""What each run of a comparison, and each baseline, contributes to a figure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from peftune.baselines.scores import Baseline
+from peftune.compare.clean_rows import NOT_KEPT, places_of
 from peftune.compare.pairs import Scores
-from peftune.compare.summary import Estimate
+from peftune.compare.summary import AgainstBaseline, Estimate
 from peftune.diagnosis import Collapse, collapsed_seeds
 from peftune.errors import UsageError
 from peftune.runs.evidence import Evidence
-from peftune.stats.crossed import Mean, crossed_mean, crossed_share, seed_mean
-from peftune.stats.intervals import contributions
+from peftune.stats.crossed import FEWEST_SEEDS, Mean, crossed_mean, crossed_share, seed_mean
+from peftune.stats.intervals import Interval, contributions, share_interval
 
 ACCURACY = "accuracy"
 MACRO_F1 = "macro_f1"
 COSTS = ("train_seconds", "peak_memory_bytes", "artifact_bytes", "trainable_parameters")
 NOT_MEASURED = "not measured in every run"
 NOWHERE_MEASURED = "not measured in any run"
+OF_THESE_MODELS = "fewer than three seeds: the interval speaks of these models on other rows"
+CRITICAL = 1.96
+"""Standard errors on either side of a 95% interval."""
 
 BySeed = Mapping[int, Evidence]
 
@@ -67,6 +72,76 @@ def collapsed(runs: BySeed) -> list[Collapse]:
     rows = next(iter(runs.values())).rows
     return collapsed_seeds(
         {seed: one.rows.predicted for seed, one in runs.items()}, rows.labels, rows.names
+    )
+
+
+def against_baseline(name: str, runs: BySeed, baseline: Baseline) -> AgainstBaseline | None:
+    """Set a strategy against a baseline on the rows that both answered.
+
+    The baseline's own errors are on the same rows, so that it is no fixed number: what counts is the
+    difference row by row. Of a baseline with several choices of examples a row counts by the share
+    of them that answers it right. With one or two seeds the interval is over rows, of the mean of these
+    models.
+
+    Args:
+        name: of the strategy.
+        runs: its runs.
+        baseline: its labels, and those of the rows.
+
+    Returns:
+        None where the baseline was not measured.
+    """
+    if baseline.accuracy is None:
+        return None
+    right = np.array(list(answers(runs).values()))  # (seeds, rows)
+    rows = next(iter(runs.values())).rows
+    places = places_of(baseline, rows)
+    if baseline.predicted is None or places is None:
+        return _beside(name, right, baseline)
+    said = np.asarray(baseline.predicted) == rows.labels[places]  # (choices, rows)
+    gained = right[:, places] - said.mean(axis=0)
+    few = len(gained) < FEWEST_SEEDS
+    mean = crossed_mean(gained.mean(axis=0, keepdims=True) if few else gained, unit="rows")
+    interval = None if mean.ci95 is None else _not_too_sure(mean.ci95, gained.mean(axis=0))
+    return AgainstBaseline(
+        strategy=name,
+        baseline=baseline.name,
+        n=len(places),
+        mean=mean.value,
+        ci95=interval,
+        beats=interval is not None and interval[0] > 0,
+        reason=OF_THESE_MODELS if few and interval else mean.reason,
+    )
+
+
+def _not_too_sure(interval: Interval, gained: NDArray[np.float64]) -> Interval:
+    """Widen an interval to that of Agresti and Min, which holds where few rows make the difference.
+
+    Two rows that the one answers and the other does not are no proof of anything, though their
+    mean has a small error: what was never seen, a row won by the other, may still be. Half
+    a row is added to either side, as in `share_change_interval`, whose answers may be shares here.
+    """
+    count = len(gained) + 2
+    mean = float(gained.sum()) / count
+    error = (float((gained**2).sum()) + 1 - count * mean**2) ** 0.5 / count
+    low, high = mean - CRITICAL * error, mean + CRITICAL * error
+    return max(-1.0, min(interval[0], low)), min(1.0, max(interval[1], high))
+
+
+def _beside(name: str, right: NDArray[np.float64], baseline: Baseline) -> AgainstBaseline:
+    """Compare with an accuracy alone: two intervals that do not overlap differ, however paired."""
+    own = crossed_share(right if len(right) >= FEWEST_SEEDS else right.mean(axis=0, keepdims=True))
+    accuracy = baseline.accuracy or 0.0
+    rows = len(baseline.rows) or int(baseline.details.get("n", right.shape[1]))
+    above = own.ci95 is not None and own.ci95[0] > share_interval(accuracy, rows)[1]
+    return AgainstBaseline(
+        strategy=name,
+        baseline=baseline.name,
+        n=None,
+        mean=own.value - accuracy,
+        ci95=None,
+        beats=above,
+        reason=f"{NOT_KEPT}: it is beaten where the two intervals do not overlap",
     )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from peftune.baselines.kept import kept_ladder
-from peftune.baselines.scores import Baseline
+from peftune.compare.clean_rows import CleanRows, clean_rows
 from peftune.compare.jobs import Failure, Jobs
 from peftune.compare.pitfalls import pitfalls_ahead, pitfalls_found
-from peftune.compare.summarise import summarise
+from peftune.compare.summarise import rung_of, summarise_clean
 from peftune.compare.summary import Rung, Summary
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError
@@ -47,11 +47,12 @@ class Comparison:
         folder: where the run folders lie.
         evidence: the finished runs, by strategy and then by seed, as asked for.
         failures: the runs that did not finish.
-        ladder: the baselines on the same rows.
+        ladder: the baselines, on the rows that were not read in training.
         section: what the recipe says of comparisons.
         summary: what the runs say together; None where none finished.
         budget: the recipe's forgetting budget, in bits per byte.
         findings: what makes the comparison less than it seems; those of single runs are theirs.
+        clean: the finished runs, their scores on the rows that were not read in training.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Comparison:
     summary: Summary | None
     budget: float | None = None
     findings: Sequence[Finding] = ()
+    clean: Sequence[Evidence] = ()
 
     def __repr__(self) -> str:
         """Show the table and the answer; of two seeds each one's figures."""
@@ -155,16 +157,17 @@ def compare(
     outcomes = Jobs(jobs).run(cells, finished)
     evidence = [read_evidence(one.folder) for one in outcomes if isinstance(one, Run)]
     _refuse_different_rows([one.run for one in evidence])
-    ladder = [rung_of(baseline) for baseline in kept_ladder(chosen, task, folder / BASELINES)]
+    clean = clean_rows(evidence, kept_ladder(chosen, task, folder / BASELINES))
     comparison = Comparison(
         folder,
         evidence,
         failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
-        ladder=ladder,
+        ladder=[rung_of(baseline) for baseline in clean.ladder],
         section=chosen.compare,
-        summary=_summary(evidence, ladder, chosen.compare),
+        summary=_summary(clean, chosen.compare),
         budget=chosen.forgetting.budget,
-        findings=[*ahead, *pitfalls_found(evidence, ladder)],
+        findings=[*ahead, *pitfalls_found(clean.evidence, clean.ladder)],
+        clean=clean.evidence,
     )
     write_json(comparison.as_json(), folder / COMPARISON)
     return comparison
@@ -181,30 +184,11 @@ def few_seeds(count: int) -> str | None:
     return f"{what[count]}. The figures will stand there without a verdict; add seeds (such as 0,1,2), now or later: finished runs are kept."
 
 
-def _summary(
-    evidence: Sequence[Evidence], ladder: Sequence[Rung], section: CompareSection
-) -> Summary | None:
-    if not evidence:
+def _summary(clean: CleanRows, section: CompareSection) -> Summary | None:
+    if not clean.evidence:
         return None
-    return summarise(
-        evidence,
-        ladder=ladder,
-        held_equal=section.held_equal,
-        budgets=section.tuning_budget or None,
-    )
-
-
-def rung_of(baseline: Baseline) -> Rung:
-    """Take of a measured baseline what a comparison shows."""
-    return Rung(
-        name=baseline.name,
-        title=baseline.title,
-        accuracy=baseline.accuracy,
-        macro_f1=baseline.macro_f1,
-        ci95=baseline.ci95,
-        details=baseline.details,
-        reason=baseline.reason,
-    )
+    budgets = section.tuning_budget or None
+    return summarise_clean(clean, held_equal=section.held_equal, budgets=budgets)
 
 
 def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int], jobs: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from peftune.compare.figures import ACCURACY, collapsed
-from peftune.compare.summary import Rung
+from peftune.baselines.scores import Baseline
+from peftune.compare.figures import against_baseline, collapsed
 from peftune.diagnosis import (
     Finding,
     below_linear_probe,
@@ -41,12 +41,13 @@ def pitfalls_ahead(
     return list(dict.fromkeys(found))
 
 
-def pitfalls_found(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list[Finding]:
+def pitfalls_found(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -> list[Finding]:
     """Find what the runs of a comparison show beside their baselines.
 
     Args:
         evidence: the finished runs.
-        ladder: the baselines on the same rows.
+        ladder: the baselines on the same rows; of both, rows that were read in training are left
+            out.
     """
     runs: dict[str, dict[int, Evidence]] = {}
     for one in evidence:
@@ -55,19 +56,21 @@ def pitfalls_found(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list
     return [one for one in (*found, _head_below_probe(evidence, ladder)) if one is not None]
 
 
-def _head_below_probe(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> Finding | None:
-    probe = next((rung.accuracy for rung in ladder if rung.name == _PROBE), None)
-    heads = [one.run.learning for one in evidence if one.run.run.strategy == HeadOnly.name]
+def _head_below_probe(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -> Finding | None:
+    heads = [one for one in evidence if one.run.run.strategy == HeadOnly.name]
+    probe = next((one for one in ladder if one.name == _PROBE), None)
     if probe is None or not heads:
         return None
+    found = against_baseline(HeadOnly.name, {one.run.run.seed: one for one in heads}, probe)
+    if found is None or probe.accuracy is None:
+        return None
+    accuracies = [one.run.learning.accuracy for one in heads]
     return below_linear_probe(
-        [learning.accuracy for learning in heads if learning.accuracy is not None],
-        [learning.ci95.get(ACCURACY) for learning in heads],
-        probe,
+        [accuracy for accuracy in accuracies if accuracy is not None], probe.accuracy, found.ci95
     )
 
 
-def pitfalls_of_runs(evidence: Sequence[Evidence], ladder: Sequence[Rung]) -> list[Finding]:
+def pitfalls_of_runs(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -> list[Finding]:
     """Find the same in runs that were named one by one, by the recipes in their folders."""
     recipes = {}
     for one in evidence:

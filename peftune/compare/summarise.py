@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from peftune.baselines.scores import Baseline
 from peftune.compare.answer import answer
+from peftune.compare.clean_rows import CleanRows, clean_rows
 from peftune.compare.fairness import equal_over_seeds, not_ranked
 from peftune.compare.figures import (
     ACCURACY,
@@ -15,6 +17,7 @@ from peftune.compare.figures import (
     MACRO_F1,
     BySeed,
     accuracy_estimate,
+    against_baseline,
     answers,
     by_strategy,
     collapsed,
@@ -30,10 +33,12 @@ from peftune.compare.summary import (
     Difference,
     Front,
     HeldEqual,
+    LeakedRows,
     Matched,
     Rung,
     Standing,
     Summary,
+    best_baseline,
 )
 from peftune.runs.evidence import Evidence
 from peftune.stats.pareto import front
@@ -46,15 +51,17 @@ _LEAST_LOG = -700.0
 def summarise(
     evidence: Sequence[Evidence],
     *,
-    ladder: Sequence[Rung],
+    ladder: Sequence[Baseline],
     held_equal: HeldEqual,
     budgets: Mapping[str, int] | None = None,
 ) -> Summary:
     """Set strategies against each other on the same rows, documents and seeds.
 
+    Rows that were read in training are left out of every figure.
+
     Args:
         evidence: the finished runs, in any order.
-        ladder: the baselines on the same rows.
+        ladder: the baselines on the same rows, or on some of them.
         held_equal: what the strategies should share besides rows and seeds; a pair that differs in
             it is shown and not ranked.
         budgets: trials of each strategy's tuning, where `held_equal` is `tuned`.
@@ -62,10 +69,22 @@ def summarise(
     Raises:
         UsageError: two runs have the same strategy and seed, or runs differ in rows or documents.
     """
-    runs, probes = by_strategy(evidence), probes_of(evidence)
+    clean = clean_rows(evidence, ladder)
+    return summarise_clean(clean, held_equal=held_equal, budgets=budgets)
+
+
+def summarise_clean(
+    clean: CleanRows, *, held_equal: HeldEqual, budgets: Mapping[str, int] | None = None
+) -> Summary:
+    """Summarise runs and baselines of which leaked rows are left out already; see `summarise`."""
+    runs, probes = by_strategy(clean.evidence), probes_of(clean.evidence)
+    if clean.leaked is not None and clean.leaked.leaked == clean.leaked.n:
+        return _nothing_clean(clean.leaked, held_equal)
     unfair = not_ranked(runs, held_equal, budgets)
     pairs = _all_differences(runs, probes, unfair)
     standings = _with_ties([_standing(name, of, probes) for name, of in runs.items()], pairs)
+    rungs = [rung_of(one) for one in clean.ladder]
+    best = best_baseline(rungs)
     summary = Summary(
         answer="",
         held_equal=held_equal,
@@ -73,9 +92,37 @@ def summarise(
         differences=[pair for of in pairs.values() for pair in of],
         matched=_all_matched(runs, probes, standings, unfair),
         fronts=_fronts(standings, probes),
-        ladder=sorted(ladder, key=lambda rung: (rung.accuracy is not None, rung.accuracy or 0.0)),
+        ladder=sorted(rungs, key=lambda rung: (rung.accuracy is not None, rung.accuracy or 0.0)),
+        against_baseline=[
+            found
+            for baseline in clean.ladder
+            if best is not None and baseline.name == best.name
+            for standing in standings
+            if (found := against_baseline(standing.strategy, runs[standing.strategy], baseline))
+        ],
+        leaked=clean.leaked,
     )
-    return dataclasses.replace(summary, answer=answer(summary))
+    said = [answer(summary), *([] if clean.leaked is None else [str(clean.leaked)])]
+    return dataclasses.replace(summary, answer=" ".join(said))
+
+
+def rung_of(baseline: Baseline) -> Rung:
+    """Take of a measured baseline what a comparison shows."""
+    return Rung(
+        name=baseline.name,
+        title=baseline.title,
+        accuracy=baseline.accuracy,
+        macro_f1=baseline.macro_f1,
+        ci95=baseline.ci95,
+        details=baseline.details,
+        reason=baseline.reason,
+        n=len(baseline.rows) or None,
+    )
+
+
+def _nothing_clean(leaked: LeakedRows, held_equal: HeldEqual) -> Summary:
+    """Say that no row is left to compare on, and nothing else."""
+    return Summary(str(leaked), held_equal, [], [], [], [], [], leaked=leaked)
 
 
 def _all_differences(

@@ -147,6 +147,7 @@ class Rung:
         ci95: 95% interval of the accuracy over rows.
         details: what was chosen, such as the examples of a prompt.
         reason: why figures are None.
+        n: rows that it was asked about; None where that is not known.
     """
 
     name: str
@@ -156,6 +157,71 @@ class Rung:
     ci95: Interval | None
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reason: str | None = None
+    n: int | None = None
+
+
+def best_baseline(ladder: Sequence[Rung]) -> Rung | None:
+    """Return the most accurate baseline; None where none was measured."""
+    known = [rung for rung in ladder if rung.accuracy is not None]
+    return max(known, key=lambda rung: rung.accuracy or 0.0, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstBaseline:
+    """A strategy on the rows that the best baseline answered: the strategy minus the baseline.
+
+    Args:
+        strategy: name of the strategy.
+        baseline: name of the baseline.
+        n: rows that both answered; None where the answers of the baseline are not known.
+        mean: difference of the accuracies.
+        ci95: 95% interval of it, paired; over rows and seeds with three seeds, else over rows, of
+            the mean of these models.
+        beats: whether the strategy is clearly the more accurate.
+        reason: why `ci95` is None, or what it does not speak of.
+    """
+
+    strategy: str
+    baseline: str
+    n: int | None
+    mean: float
+    ci95: Interval | None
+    beats: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeakedRows:
+    """Rows of the final score whose text was read in training.
+
+    Args:
+        split: the split of the final score.
+        n: its rows.
+        leaked: those whose text is in train, or in validation where the test is scored.
+        left_out: whether no figure of the comparison counts them; False where the run folders,
+            written by an earlier version, do not say which rows they are.
+        matched: whether forgetting is read at equal accuracy: the points of an earlier version's
+            paths count the rows.
+    """
+
+    split: str
+    n: int
+    leaked: int
+    left_out: bool = True
+    matched: bool = True
+
+    def __str__(self) -> str:
+        """Say it in one sentence."""
+        if not self.left_out:
+            return f"{self.leaked} of {self.n} {self.split} rows were read in training and are counted here, for these run folders do not say which they are."
+        if self.leaked == self.n:
+            return f"All {self.n} {self.split} rows were read in training, so they say nothing of other rows: there is no accuracy to compare, and none is named. Score rows that were not read in training."
+        also = (
+            ""
+            if self.matched
+            else "; forgetting at equal accuracy is not read, for the points of the paths count them"
+        )
+        return f"{self.leaked} of {self.n} {self.split} rows were read in training and are left out here{also}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +236,8 @@ class Summary:
         matched: forgetting at equal accuracy, one entry a probe.
         fronts: the Pareto front of accuracy against each of the other figures.
         ladder: the baselines, lowest first.
+        against_baseline: each strategy against the best of them, on the same rows.
+        leaked: rows that were read in training, which no figure counts; None where none was.
     """
 
     answer: str
@@ -179,3 +247,5 @@ class Summary:
     matched: Sequence[Matched]
     fronts: Sequence[Front]
     ladder: Sequence[Rung]
+    against_baseline: Sequence[AgainstBaseline] = ()
+    leaked: LeakedRows | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from peftune.compare.sizes import shown_size
-from peftune.compare.summary import Estimate, Matched, Standing, Summary, each_of_two
+from peftune.compare.summary import Estimate, Standing, Summary, each_of_two
 from peftune.runs import Run
 from peftune.tasks.headline import headline_scores
 
@@ -101,7 +101,7 @@ def _facts_of_folds(run: Run) -> list[tuple[str, str]]:
 def standing_rows(summary: Summary) -> list[dict[str, str]]:
     """One row a figure, one column a strategy, most accurate first."""
     columns = {
-        f"{one.strategy}, {_seeds(one)}": dict(_facts_of_standing(one, summary.matched))
+        f"{one.strategy}, {_seeds(one)}": dict(_facts_of_standing(one, summary))
         for one in summary.standings
     }
     names = dict.fromkeys(name for facts in columns.values() for name in facts)
@@ -132,6 +132,8 @@ def legend(summary: Summary) -> str:
         parts.append(_TWO)
     if any(value.startswith("  ties in ") for value in shown):
         parts.append(_TIES)
+    if summary.leaked is not None:
+        parts.append(str(summary.leaked))
     return " ".join(parts)
 
 
@@ -152,9 +154,7 @@ def _seeds(standing: Standing) -> str:
     return "1 seed" if len(standing.seeds) == 1 else f"{len(standing.seeds)} seeds"
 
 
-def _facts_of_standing(
-    standing: Standing, matched: Sequence[Matched]
-) -> Iterator[tuple[str, str]]:
+def _facts_of_standing(standing: Standing, summary: Summary) -> Iterator[tuple[str, str]]:
     """Name and value of what a strategy's seeds say together."""
     for key, estimate in standing.figures.items():
         if key in _SHOWN:
@@ -165,13 +165,23 @@ def _facts_of_standing(
             yield f"forgetting, {probe}", _estimated(estimate, "+.4f")
             if key in standing.ties:
                 yield f"  ties in {probe}", standing.ties[key]
-            for one in matched:
+            for one in summary.matched:
                 if one.probe == probe and standing.strategy in one.forgetting:
                     read = one.forgetting[standing.strategy]
                     name = f"  at an accuracy of {one.accuracy:.3f}"
                     yield name, _without_interval(read, "+.4f")
         if key == "accuracy" and key in standing.ties:
             yield "  ties in accuracy", standing.ties[key]
+        if key == "accuracy":
+            yield from _against_baseline(standing, summary)
+
+
+def _against_baseline(standing: Standing, summary: Summary) -> Iterator[tuple[str, str]]:
+    """Give the difference to the best baseline, on the same rows."""
+    titles = {rung.name: rung.title for rung in summary.ladder}
+    for one in summary.against_baseline:
+        if one.strategy == standing.strategy:
+            yield f"  minus {titles[one.baseline]}", _with_interval(one.mean, one.ci95, "+.3f")
 
 
 def _estimated(estimate: Estimate, form: str) -> str:

@@ -6,18 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from peftune.compare.summary import Rung
-from peftune.reporting.contents import Cell, Figure, Figures, Paragraph, Section, Table
-from peftune.reporting.numbers import between, estimate, share
+from peftune.compare.clean_rows import TITLES
+from peftune.compare.summary import AgainstBaseline, Rung
+from peftune.reporting.contents import Block, Cell, Figure, Figures, Paragraph, Section, Table
+from peftune.reporting.numbers import between, count, estimate, share, signed
 from peftune.reporting.plots import levels
 from peftune.reporting.plotted import Level
 from peftune.reporting.subject import Subject, title_of
 from peftune.runs.report import Run
-
-_TITLES = {
-    "majority": "majority class",
-    "tfidf_logistic_regression": "TF-IDF + logistic regression",
-}
 
 
 class _Entry(NamedTuple):
@@ -50,7 +46,30 @@ def ladder_section(subject: Subject) -> Section:
         wide=True,
     )
     why = "What is gained over answers that cost little: each baseline is fitted to the same training rows and judged on the same rows as the strategies."
-    return Section("ladder", "Against the baselines", [Paragraph(why), Figures([figure]), table])
+    blocks: list[Block] = [Paragraph(why), Figures([figure]), table]
+    if subject.summary is not None and subject.summary.against_baseline:
+        blocks.append(_against(subject, subject.summary.against_baseline))
+    return Section("ladder", "Against the baselines", blocks)
+
+
+def _against(subject: Subject, found: Sequence[AgainstBaseline]) -> Table:
+    """Give the difference of each strategy to the best baseline, by which it beats it or not."""
+    title = next(rung.title for rung in _rungs(subject) if rung.name == found[0].baseline)
+    return Table(
+        caption=f"Each strategy against the best baseline, {title}",
+        columns=["Strategy", "Difference in accuracy", "Rows", "Beats it"],
+        rows=[
+            [
+                Cell(one.strategy, series=subject.series(one.strategy)),
+                Cell(signed(one.mean), between(one.ci95, signed) or one.reason or ""),
+                Cell(count(one.n)),
+                Cell("yes" if one.beats else "not clearly"),
+            ]
+            for one in found
+        ],
+        align="lrrl",
+        note="The strategy minus the baseline, row by row on the rows that both answered; below it the 95% interval. A strategy beats the baseline if its interval lies above zero. With fewer than three seeds it speaks of these models on other rows.",
+    )
 
 
 def _axis(shown: Sequence[Level]) -> str:
@@ -68,7 +87,7 @@ def _rungs(subject: Subject) -> Sequence[Rung]:
 def rungs_of(run: Run) -> list[Rung]:
     """Return the baselines that a run has on its own."""
     return [
-        Rung(name, _TITLES.get(name, name), scores["accuracy"], scores["macro_f1"], None)
+        Rung(name, TITLES.get(name, name), scores["accuracy"], scores["macro_f1"], None)
         for name, scores in run.learning.baselines.items()
     ]
 

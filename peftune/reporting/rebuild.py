@@ -7,14 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from peftune.compare.grid import COMPARISON
+from peftune.baselines.kept import read_ladder
+from peftune.baselines.scores import Baseline
+from peftune.compare.clean_rows import CleanRows, baselines_of, clean_rows
+from peftune.compare.grid import BASELINES, COMPARISON
 from peftune.compare.jobs import Failure
-from peftune.compare.summary import HeldEqual, Rung, Summary
+from peftune.compare.pitfalls import pitfalls_found, pitfalls_of_runs
+from peftune.compare.summarise import summarise_clean
+from peftune.compare.summary import HeldEqual
 from peftune.diagnosis import Finding
+from peftune.diagnosis.linear_probe_gap import PITFALL as BELOW_LINEAR_PROBE
 from peftune.errors import UsageError
 from peftune.progress import working
-from peftune.reporting.ladder import rungs_of
 from peftune.reporting.write import Report, write_reports
 from peftune.runs.evidence import Evidence, read_evidence
 from peftune.runs.folder import REPORT
@@ -27,13 +33,13 @@ class Terms:
     Args:
         held_equal: what the strategies share besides rows and seeds.
         budgets: trials of each strategy's tuning.
-        ladder: the baselines.
+        ladder: the baselines, with what each says of every row where `baselines.json` lies there.
         findings: what was found in the comparison; None where nothing says what was looked for.
     """
 
     held_equal: HeldEqual = "examples_seen"
     budgets: Mapping[str, int] = field(default_factory=dict)
-    ladder: Sequence[Rung] = ()
+    ladder: Sequence[Baseline] = ()
     findings: Sequence[Finding] | None = None
 
 
@@ -71,18 +77,36 @@ def report(
             failures += failed
         else:
             runs.append(_run_folder(folder))
-    evidence = [read_evidence(folder) for folder in dict.fromkeys(runs)]
+    evidence: Sequence[Evidence] = [read_evidence(folder) for folder in dict.fromkeys(runs)]
     if not row_texts:
         evidence = [_without_texts(item) for item in evidence]
     _refuse_what_does_not_fit(evidence)
     place = Path(folders[0]) if output is None else Path(output)
+    clean = clean_rows(
+        evidence, terms.ladder or [one for run in evidence[:1] for one in baselines_of(run)]
+    )
+    # Strategies are compared on the rows that none had read; runs alone are shown as they are.
+    several = len({item.run.run.strategy for item in evidence}) > 1
     return write_reports(
-        _summary(evidence, terms),
-        evidence,
+        summarise_clean(clean, held_equal=terms.held_equal, budgets=terms.budgets or None)
+        if several
+        else None,
+        clean.evidence if several else evidence,
         failures,
         place,
-        findings=_findings(evidence, terms),
+        findings=_findings(clean, terms),
     )
+
+
+def _findings(clean: CleanRows, terms: Terms) -> Sequence[Finding]:
+    """Give what the comparison had found, or look for it in runs that were named one by one."""
+    if terms.findings is None:
+        return pitfalls_of_runs(clean.evidence, clean.ladder)
+    if clean.leaked is None:
+        return terms.findings
+    # What an earlier version found in rows that had been read in training is looked at again.
+    kept = [finding for finding in terms.findings if finding.code != BELOW_LINEAR_PROBE.code]
+    return [*kept, *pitfalls_found(clean.evidence, clean.ladder)]
 
 
 def _run_folder(folder: Path) -> Path:
@@ -101,7 +125,8 @@ def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
         terms = Terms(
             held_equal=values.get("held_equal", "examples_seen"),
             budgets=values.get("budgets") or {},
-            ladder=[Rung(**rung) for rung in values.get("ladder") or ()],
+            ladder=read_ladder(folder / BASELINES)
+            or [_baseline(rung) for rung in values.get("ladder") or ()],
             findings=None
             if (found := values.get("findings")) is None
             else [Finding(**finding) for finding in found],
@@ -110,6 +135,23 @@ def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
         message = f"'{folder / COMPARISON}' is damaged ({type(error).__name__}: {error}). Run 'peftune compare' again; finished runs are kept."
         raise UsageError(message) from error
     return runs, failures, terms
+
+
+def _baseline(rung: Mapping[str, Any]) -> Baseline:
+    """Read what `comparison.json` says of a baseline, where its answers are not in the folder."""
+    interval = rung["ci95"]
+    return Baseline(
+        name=rung["name"],
+        title=rung["title"],
+        rows=(),
+        predicted=None,
+        accuracy=rung["accuracy"],
+        macro_f1=rung["macro_f1"],
+        ci95=interval and (interval[0], interval[1]),
+        seconds=0.0,
+        details=rung["details"],
+        reason=rung["reason"],
+    )
 
 
 def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
@@ -130,24 +172,3 @@ def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
 def _without_texts(evidence: Evidence) -> Evidence:
     rows = dataclasses.replace(evidence.rows, texts=["(left out)"] * len(evidence.rows.ids))
     return dataclasses.replace(evidence, rows=rows)
-
-
-def _findings(evidence: Sequence[Evidence], terms: Terms) -> Sequence[Finding]:
-    """Give what the comparison had found, or look for it in runs that were named one by one."""
-    if terms.findings is not None:
-        return terms.findings
-    from peftune.compare.pitfalls import pitfalls_of_runs
-
-    return pitfalls_of_runs(evidence, terms.ladder)
-
-
-def _summary(evidence: Sequence[Evidence], terms: Terms) -> Summary | None:
-    """Compare the runs, where there is something to compare."""
-    if len({item.run.run.strategy for item in evidence}) < 2:  # noqa: PLR2004 - a pair
-        return None
-    from peftune.compare.summarise import summarise
-
-    ladder = terms.ladder or rungs_of(evidence[0].run)
-    return summarise(
-        evidence, ladder=ladder, held_equal=terms.held_equal, budgets=terms.budgets or None
-    )

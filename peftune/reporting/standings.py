@@ -33,6 +33,7 @@ def strategies_section(subject: Subject) -> Section:
             _table(subject, summary),
             Paragraph(
                 f"{_HELD_EQUAL[summary.held_equal]} All were trained and judged on the same rows."
+                + (f" {summary.leaked}" if summary.leaked else "")
             ),
         ]
         if summary.differences:

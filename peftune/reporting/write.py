@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from peftune.compare.clean_rows import clean_rows
 from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
 from peftune.diagnosis import Finding
@@ -93,7 +94,8 @@ def write_reports(
 
     Args:
         summary: what the comparison says; None for a run on its own.
-        evidence: the finished runs, all of the same rows.
+        evidence: the finished runs, all of the same rows; of a comparison those that were read in
+            training are left out.
         failures: the runs that did not finish.
         folder: where to; made where it is missing.
         findings: what was found in the comparison as a whole.
@@ -101,6 +103,8 @@ def write_reports(
     Raises:
         OutputFolderError: the folder cannot be written.
     """
+    if summary is not None and summary.leaked is not None:
+        evidence = clean_rows(evidence).evidence
     contents = contents_of(Subject(summary, evidence, failures, findings))
     folder = Path(folder)
     report = Report(folder / PAGE, folder / MARKDOWN, folder / SPREADSHEET, contents.answer)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,15 @@ class ScoredRows:
     Args:
         ids: what the source calls each row.
         texts: one text a row.
-        names: label names in the order of their ids; these four are empty where a row has not
+        names: label names in the order of their ids; it and the next three are empty where a row has not
             just one label.
         labels: label ids, (rows,).
         predicted: label ids, (rows,).
         probabilities: (rows, labels), float64.
+        leaked: whether the row's text was read in training, or chose the checkpoint, (rows,); of
+            a run that was written before this was kept, what its checks say of it.
+        baselines: label ids that the baselines of the run gave, (rows,) each, by name; empty where
+            they were not kept.
     """
 
     ids: Sequence[str]
@@ -44,6 +49,22 @@ class ScoredRows:
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    leaked: NDArray[np.bool_]
+    baselines: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def without(self, leaked: NDArray[np.bool_]) -> ScoredRows:
+        """Return the rows that did not leak, (rows,)."""
+        kept = np.flatnonzero(~leaked).tolist()
+        return ScoredRows(
+            ids=[self.ids[row] for row in kept],
+            texts=[self.texts[row] for row in kept],
+            names=self.names,
+            labels=self.labels[kept],
+            predicted=self.predicted[kept],
+            probabilities=self.probabilities[kept],
+            leaked=self.leaked[kept],
+            baselines={name: of[kept] for name, of in self.baselines.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +102,11 @@ class Evidence:
 
 
 def write_evidence(
-    rows: Rows, texts: Sequence[ProbeText], measured: Measured, folder: Path
+    rows: Rows,
+    texts: Sequence[ProbeText],
+    measured: Measured,
+    folder: Path,
+    notes: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write what each scored row says, and each document's sums before and after.
 
@@ -90,8 +115,14 @@ def write_evidence(
         texts: probes with their documents.
         measured: the base and the tuned model on them.
         folder: the run folder.
+        notes: what is said of each row beside its text.
     """
-    said = ({"id": row, "text": text} for row, text in zip(rows.ids, rows.texts, strict=True))
+    said = (
+        {"id": row, "text": text, **note}
+        for row, text, note in zip(
+            rows.ids, rows.texts, notes or repeat({}, len(rows)), strict=True
+        )
+    )
     write_lines(said, folder / TEXTS)
     write_lines(_document_lines(texts, measured), folder / DOCUMENTS)
 
@@ -140,26 +171,62 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(run: Run) -> ScoredRows:
-    lines = read_lines(run.folder / PREDICTIONS)
+    lines, written = read_lines(run.folder / PREDICTIONS), read_lines(run.folder / TEXTS)
+    leaked = _leaked(run, written)
     if run.learning.task != "single-label":
-        return _without_answers(run, lines)
+        return _without_answers(lines, written, leaked)
     names = tuple(run.learning.per_label)
     probabilities = [[line["probabilities"][name] for name in names] for line in lines]
     return ScoredRows(
         ids=[line["id"] for line in lines],
-        texts=[line["text"] for line in read_lines(run.folder / TEXTS)],
+        texts=[line["text"] for line in written],
         names=names,
         labels=np.array([names.index(line["label"]) for line in lines]),
         predicted=np.array([names.index(line["predicted"]) for line in lines]),
         probabilities=np.array(probabilities, dtype=np.float64),
+        leaked=leaked,
+        baselines={
+            name: np.array([names.index(line["baselines"][name]) for line in written])
+            for name in (written[0].get("baselines", {}) if written else {})
+        },
     )
 
 
-def _without_answers(run: Run, lines: Sequence[Mapping[str, Any]]) -> ScoredRows:
-    texts = [line["text"] for line in read_lines(run.folder / TEXTS)]
+def _leaked(run: Run, written: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """Say which rows leaked: as they were marked, or as the check of leakage lists them.
+
+    A run that was written before rows were marked has a `leaked_score`, which counts them. Its
+    check lists the same rows by number, at most the first thousand; where the rows have names of their
+    own in the place of numbers, or there are more, they cannot be found, and none is said to be.
+    """
+    marked = np.array([bool(line.get("leaked")) for line in written], dtype=np.bool_)
+    counted = run.checks.leaked_score
+    if counted is None or marked.any():
+        return marked
+    listed = {
+        str(row)
+        for result in run.checks.results
+        if result.code == "leakage"
+        for row in result.rows.get(counted.split, ())
+    }
+    found = np.array([line["id"] in listed for line in written], dtype=np.bool_)
+    return found if int(found.sum()) == counted.leaked else marked
+
+
+def _without_answers(
+    lines: Sequence[Mapping[str, Any]],
+    written: Sequence[Mapping[str, Any]],
+    leaked: NDArray[np.bool_],
+) -> ScoredRows:
     none = np.zeros(0, dtype=np.int64)
     return ScoredRows(
-        [line["id"] for line in lines], texts, (), none, none, np.zeros((0, 0), dtype=np.float64)
+        [line["id"] for line in lines],
+        [line["text"] for line in written],
+        (),
+        none,
+        none,
+        np.zeros((0, 0), dtype=np.float64),
+        leaked,
     )
 
 

@@ -10,6 +10,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainerCallback
 
@@ -41,6 +43,7 @@ from peftune.runs.folds import cross_validate, is_cross_validated
 from peftune.runs.forgetting import summarised
 from peftune.runs.identity import environment_of, facts_of, identity_of
 from peftune.runs.inputs import Inputs, read_inputs
+from peftune.runs.leaked_score import leaked_rows
 from peftune.runs.measured import Before, Measured, measure_before, measure_tuned
 from peftune.runs.path import (
     PathCallback,
@@ -142,10 +145,9 @@ def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
 def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Reached]) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     task, texts, inputs = opened.task, opened.texts, opened.inputs
-    seed = recipe.training.seed
     model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
-    judged = task.judged[1]
+    judged, leaked = task.judged[1], leaked_rows(task)
     _announce(recipe, task)
     training = train(
         model,
@@ -153,16 +155,16 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         recipe.training,
         checkpoints=folder / CHECKPOINTS,
         run_identity=inputs.sha256,
-        run_name=f"{recipe.name}-{recipe.strategy.name}-seed{seed}",
+        run_name=f"{recipe.name}-{recipe.strategy.name}-seed{recipe.training.seed}",
         regularizers=recipe.forgetting.regularizers,
-        callbacks=_watching(recipe, judged, texts, before),
+        callbacks=_watching(recipe, judged, leaked, texts, before),
     )
     with stage("evaluating and measuring baselines"):
         rounding = round_for_storage(model, recipe, task)
-        scored = score(model, task, training, recipe.training)
+        scored = score(model, task, training, recipe.training, leaked)
     learning = scored.learning
     measured = measure_tuned(model, texts, before)
-    forgetting = _forgotten(model, recipe, texts, measured, learning=learning, reached=reached)
+    forgetting = _forgotten(model, recipe, texts, measured, learning=scored.clean, reached=reached)
     if recipe.forgetting.path is not None:
         way = path_at_strengths(
             model,
@@ -170,7 +172,8 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
             rows=judged,
             texts=texts,
             measured=measured,
-            end=end_of_path(learning, forgetting),
+            end=end_of_path(learning, forgetting, scored.leaked),
+            leaked=leaked,
         )
         way += path_at_checkpoints(
             training.curve, texts, assumed=before.measured, settled=measured.before.measured
@@ -179,16 +182,15 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
     artifact = save_artifact(
         model,
         recipe,
-        learning,
+        scored,
         forgetting,
         task=task,
         folder=folder,
-        thresholds=scored.thresholds,
         rounding=rounding,
     )
     write_lines(scored.lines, folder / PREDICTIONS)
-    write_evidence(judged, texts, measured, folder)
-    facts = facts_of(recipe, task, learning, forgetting, training, rounding=rounding)
+    write_evidence(judged, texts, measured, folder, scored.notes)
+    facts = facts_of(recipe, task, scored.clean, forgetting, training, rounding=rounding)
     return Run(
         folder=folder,
         run=identity_of(recipe, model, inputs, training),
@@ -196,7 +198,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         forgetting=forgetting,
         cost=cost_of(model, training, artifact, texts=judged.texts if has_head(task.kind) else ()),
         findings=find_pitfalls(facts),
-        environment=environment_of(task, seed, training),
+        environment=environment_of(task, recipe.training.seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
     )
 
@@ -233,7 +235,11 @@ def _forgotten(
 
 
 def _watching(
-    recipe: Recipe, judged: Rows, texts: Sequence[ProbeText], before: Before
+    recipe: Recipe,
+    judged: Rows,
+    leaked: NDArray[np.bool_],
+    texts: Sequence[ProbeText],
+    before: Before,
 ) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = []
     watched, path = recipe.forgetting.during_training, recipe.forgetting.path
@@ -244,7 +250,7 @@ def _watching(
         )
         callbacks.append(callback)
     if path is not None and path.checkpoints:
-        callbacks.append(PathCallback(judged, texts, before.measured))
+        callbacks.append(PathCallback(judged, leaked, texts, before.measured))
     return callbacks
 
 

@@ -11,20 +11,24 @@ from numpy.typing import NDArray
 from peftune.checks.result import LeakedScore
 from peftune.data.keys import NO_TEXT, are_among, text_keys
 from peftune.data.task import Task
+from peftune.recipe.task import has_head
 from peftune.tasks.judge import task_metrics
 
 
 def leaked_score(
-    task: Task, logits: NDArray[np.floating[Any]], thresholds: Sequence[float] | None = None
+    task: Task,
+    logits: NDArray[np.floating[Any]],
+    leaked: NDArray[np.bool_],
+    thresholds: Sequence[float] | None = None,
 ) -> LeakedScore | None:
     """Score with and without the leaked rows; None where none of the scored rows leaked.
 
     Args:
         task: the rows as they were learned and scored.
         logits: of the scored rows, (rows, labels).
+        leaked: from `leaked_rows`, (rows,).
         thresholds: multi-label: probability from which a label is said.
     """
-    leaked = leaked_rows(task)
     if not leaked.any():
         return None
     split, judged = task.judged
@@ -42,8 +46,13 @@ def leaked_score(
 
 
 def leaked_rows(task: Task) -> NDArray[np.bool_]:
-    """Say of each scored row whether its text was read in training, or chose the checkpoint."""
+    """Say of each scored row whether its text was read in training, or chose the checkpoint.
+
+    Of language modeling none is: what is scored there are documents and not rows.
+    """
     split, judged = task.judged
+    if not has_head(task.kind):
+        return np.zeros(len(judged), dtype=np.bool_)
     read = [task.train] if split == "validation" else [task.train, task.validation]
     keys = text_keys(judged.texts)
     seen = np.concatenate([text_keys(rows.texts) for rows in read])

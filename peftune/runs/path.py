@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from peftune.checks.result import LeakedScore
 from peftune.data.rows import Rows
 from peftune.forgetting.measure import ProbeText, change_of, measure_plainly
 from peftune.models.inference import predict_logits
@@ -35,14 +37,20 @@ class PathCallback(TrainerCallback):
 
     Args:
         rows: the rows of the final score.
+        leaked: from `leaked_rows`, (rows,).
         texts: the probes of the report, with their documents.
         before: the base on them.
     """
 
     def __init__(
-        self, rows: Rows, texts: Sequence[ProbeText], before: Sequence[Measurement]
+        self,
+        rows: Rows,
+        leaked: NDArray[np.bool_],
+        texts: Sequence[ProbeText],
+        before: Sequence[Measurement],
     ) -> None:
         self._rows = rows
+        self._leaked = leaked
         self._texts = texts
         self._before = before
 
@@ -55,13 +63,12 @@ class PathCallback(TrainerCallback):
     ) -> None:
         """Add a point to the log, which a resumed run goes on with."""
         model: nn.Module = kwargs["model"]
-        accuracy, macro_f1 = _scores(model, self._rows)
+        scores = _scores(model, self._rows, self._leaked)
         forgetting = _forgetting(model, self._texts, self._before)
         point: dict[str, Any] = {
             "epoch": state.epoch or 0.0,
             "step": state.global_step,
-            f"{_KEY}accuracy": accuracy,
-            f"{_KEY}macro_f1": macro_f1,
+            **{f"{_KEY}{name}": value for name, value in scores.items()},
             **{f"{_FORGETTING}{name}": value for name, value in forgetting.items()},
         }
         state.log_history.append(point)
@@ -72,10 +79,13 @@ def without_path(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [point for point in curve if f"{_KEY}accuracy" not in point]
 
 
-def end_of_path(learning: Learning, forgetting: Forgetting) -> PathPoint:
+def end_of_path(
+    learning: Learning, forgetting: Forgetting, leaked: LeakedScore | None = None
+) -> PathPoint:
     """Return the tuned model as a point, from what was measured of it."""
     changes = {probe.name: probe.forgetting for probe in forgetting}
-    return PathPoint(1.0, None, learning.accuracy, learning.macro_f1, changes)
+    without = None if leaked is None else leaked.metrics_without.get("accuracy")
+    return PathPoint(1.0, None, learning.accuracy, learning.macro_f1, changes, without)
 
 
 def path_at_checkpoints(
@@ -107,6 +117,8 @@ def path_at_checkpoints(
             forgetting={
                 name: point[f"{_FORGETTING}{name}"] + change for name, change in moved.items()
             },
+            # A training that an earlier version began has no such key.
+            accuracy_without_leaked=point.get(f"{_KEY}accuracy_without_leaked"),
         )
         for point in curve
         if f"{_KEY}accuracy" in point
@@ -121,6 +133,7 @@ def path_at_strengths(
     texts: Sequence[ProbeText],
     measured: Measured,
     end: PathPoint,
+    leaked: NDArray[np.bool_],
 ) -> list[PathPoint]:
     """Measure a trained model between its base and itself; the head stays as it was tuned.
 
@@ -131,6 +144,7 @@ def path_at_strengths(
         texts: the probes of the report, with their documents.
         measured: the base on them.
         end: the model as it is, measured already.
+        leaked: from `leaked_rows`, (rows,).
 
     Returns:
         Points from the base, whose forgetting is zero by definition, to `end`. Only `end` for a
@@ -143,25 +157,31 @@ def path_at_strengths(
     points = []
     for strength in (0.0, *sorted(section.strengths)):
         with at_strength(model, preparation.before, strength, keep_head=True):
-            accuracy, macro_f1 = _scores(model, rows)
+            scores = _scores(model, rows, leaked)
             forgetting = (
                 _forgetting(model, texts, measured.before.measured)
                 if strength or stands_on_its_start(model)
                 else {text.label: 0.0 for text in texts}
             )
-        points.append(PathPoint(strength, None, accuracy, macro_f1, forgetting))
+        points.append(PathPoint(strength, None, forgetting=forgetting, **scores))
     return [*points, end]
 
 
-def _scores(model: nn.Module, rows: Rows) -> tuple[float | None, float | None]:
+def _scores(model: nn.Module, rows: Rows, leaked: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Score a model as a point is: accuracy and macro F1, and accuracy where rows did not leak."""
     preparation = preparation_of(model)
     if not has_head(preparation.task):
-        return None, None
+        return {"accuracy": None, "macro_f1": None}
     logits = predict_logits(
         model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
     )
-    metrics = task_metrics(logits, np.asarray(rows.labels), preparation.task)
-    return metrics.get("accuracy"), metrics.get("macro_f1")
+    labels = np.asarray(rows.labels)
+    metrics = task_metrics(logits, labels, preparation.task)
+    scores = {name: metrics.get(name) for name in ("accuracy", "macro_f1")}
+    if leaked.any() and not leaked.all():
+        without = task_metrics(logits[~leaked], labels[~leaked], preparation.task)
+        scores["accuracy_without_leaked"] = without.get("accuracy")
+    return scores
 
 
 def _forgetting(

@@ -17,6 +17,7 @@ def task_record(
     data: str,
     columns: Mapping[str, Any] | None = None,
     trained_on: Mapping[str, Any] | None = None,
+    leaked: int = 0,
 ) -> dict[str, Any]:
     """Pick what an artifact says of its score.
 
@@ -25,6 +26,7 @@ def task_record(
         data: name of the data.
         columns: of which columns of it texts and labels are made.
         trained_on: rows, fingerprint and hub id of what was learned from, where it is known.
+        leaked: rows that were read in training and that the score leaves out.
     """
     return {
         "data": data,
@@ -39,6 +41,7 @@ def task_record(
         "majority_accuracy": learning.baselines.get("majority", {}).get("accuracy"),
         "columns": dict(columns or {}),
         "trained_on": None if trained_on is None else dict(trained_on),
+        **({"leaked_rows_left_out": leaked} if leaked else {}),
     }
 
 

@@ -89,6 +89,8 @@ class PathPoint:
         accuracy: share of rows with the right label.
         macro_f1: F1 averaged over labels.
         forgetting: by probe, in its unit, positive is worse.
+        accuracy_without_leaked: accuracy without the rows whose text was read in training; None
+            where no row leaked, or all did.
     """
 
     strength: float
@@ -96,6 +98,7 @@ class PathPoint:
     accuracy: float | None
     macro_f1: float | None
     forgetting: Mapping[str, float]
+    accuracy_without_leaked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from peftune.recipe import Recipe
 from peftune.recipe.schema import DataSection
 from peftune.runs.records import probe_records, task_record
 from peftune.runs.report import Forgetting
-from peftune.runs.scored import said_from
-from peftune.tasks.learning import Learning
+from peftune.runs.scored import Scored, said_from
 
 
 def round_for_storage(model: nn.Module, recipe: Recipe, task: Task) -> Rounding | None:
@@ -41,28 +39,28 @@ def round_for_storage(model: nn.Module, recipe: Recipe, task: Task) -> Rounding 
 def save_artifact(
     model: nn.Module,
     recipe: Recipe,
-    learning: Learning,
+    scored: Scored,
     forgetting: Forgetting,
     *,
     task: Task,
     folder: Path,
-    thresholds: Sequence[float] | None,
     rounding: Rounding | None,
 ) -> Path:
-    """Save what was learned, with its score, into `adapter/` or `model/` of a run folder."""
+    """Save what was learned, with its score on the rows that did not leak, into `adapter/` or `model/` of a run folder."""
     name = recipe.data.dataset_name or recipe.data.train_file or ""
     data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
     return save(
         model,
         folder / ("model" if is_whole_model(model) else "adapter"),
         task=task_record(
-            learning,
+            scored.clean,
             data=data,
             columns=_columns(recipe.data),
             trained_on=_trained_on(recipe.data, task),
+            leaked=scored.learning.n - scored.clean.n,
         ),
         forgetting=probe_records(forgetting),
-        label_thresholds=thresholds,
+        label_thresholds=scored.thresholds,
         dtype="float32" if rounding is None else rounding.dtype,
         clean=text_steps(recipe.data.clean),
     )

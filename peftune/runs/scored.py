@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from peftune.baselines.without_model import baseline_scores
+from peftune.baselines.without_model import baseline_predictions, baseline_scores
 from peftune.checks.result import LeakedScore
 from peftune.data.rows import Rows
 from peftune.data.task import Task
@@ -36,19 +36,29 @@ class Scored:
 
     Args:
         learning: the score.
+        clean: the same on the rows that did not leak, by which findings, the verdict and the model
+            card go; that on all rows where none leaked, or all did.
         lines: what `predictions.jsonl` says of each row.
         thresholds: multi-label: from which probability each label is said.
         leaked: the score without the rows whose text was read in training, if there are any.
+        notes: what `texts.jsonl` says of each row beside its text: whether it leaked, and what the
+            baselines say of it.
     """
 
     learning: Learning
+    clean: Learning
     lines: Iterable[Mapping[str, Any]]
     thresholds: tuple[float, ...] | None = None
     leaked: LeakedScore | None = None
+    notes: Sequence[Mapping[str, Any]] = ()
 
 
 def score(
-    model: nn.Module, task: Task, training: TrainingResult, section: TrainingSection
+    model: nn.Module,
+    task: Task,
+    training: TrainingResult,
+    section: TrainingSection,
+    leaked: NDArray[np.bool_],
 ) -> Scored:
     """Score a trained model on the rows of the final score.
 
@@ -57,29 +67,45 @@ def score(
         task: its rows.
         training: how training went.
         section: resolved `training` section.
+        leaked: from `leaked_rows`, (rows,).
     """
     split, judged = task.judged
     curve, resampling = without_path(training.curve), stream_seed(section.seed, "bootstrap")
     if not has_head(task.kind):
         domain = read_domain(model, judged)
         learning = domain_learning(domain, split=split, curve=curve)
-        return Scored(learning, domain_lines(judged, domain))
+        return Scored(learning, learning, domain_lines(judged, domain))
     logits, thresholds = _logits(model, judged), said_from(model, section, task)
-    baselines = baseline_scores(task, judged, logits=logits, seed=resampling)
-    learning = judge(
-        logits,
-        judged.labels,
-        names=task.labels,
-        split=split,
-        kind=task.kind,
-        metric=section.metric_for_best_model,
-        thresholds=thresholds,
-        baselines=baselines,
-        curve=curve,
-    )
+    simple = baseline_predictions(task, judged)
+
+    def scored_on(kept: Sequence[int]) -> Learning:
+        rows = judged.take(kept)
+        said = {name: [of[row] for row in kept] for name, of in simple.items()}
+        return judge(
+            logits[list(kept)],
+            rows.labels,
+            names=task.labels,
+            split=split,
+            kind=task.kind,
+            metric=section.metric_for_best_model,
+            thresholds=thresholds,
+            baselines=baseline_scores(
+                task, rows, predictions=said, logits=logits[list(kept)], seed=resampling
+            ),
+            curve=curve,
+        )
+
+    learning, clean = scored_on(range(len(judged))), np.flatnonzero(~leaked).tolist()
     said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
     lines = _prediction_lines(judged, said, task)
-    return Scored(learning, lines, thresholds, leaked_score(task, logits, thresholds))
+    return Scored(
+        learning,
+        scored_on(clean) if 0 < len(clean) < len(judged) else learning,
+        lines,
+        thresholds,
+        leaked_score(task, logits, leaked, thresholds),
+        _notes(leaked, {name: [task.labels[one] for one in of] for name, of in simple.items()}),
+    )
 
 
 def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
@@ -96,6 +122,23 @@ def said_from(model: nn.Module, section: TrainingSection, task: Task) -> tuple[f
     if section.label_threshold == "validation":
         return best_thresholds(_logits(model, task.validation), task.validation.labels)
     return fixed_thresholds(section.label_threshold, len(task.labels))
+
+
+def _notes(
+    leaked: NDArray[np.bool_], baselines: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Say of each row what is not the model's: `leaked` where it did, `baselines` by name."""
+    return [
+        {
+            **({"leaked": True} if one else {}),
+            **(
+                {"baselines": {name: of[row] for name, of in baselines.items()}}
+                if baselines
+                else {}
+            ),
+        }
+        for row, one in enumerate(leaked)
+    ]
 
 
 def _prediction_lines(
