@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from scipy.optimize import brentq
 
 from peftune.stats.intervals import (
     FEWEST_DOCUMENTS,
     Interval,
-    error_quantiles,
+    mapped_back,
     share_interval,
     skewness,
     transformed,
@@ -168,29 +169,50 @@ class CrossedError:
         """Return the two-sided probability of a mean as far from zero if the true one is zero."""
         if self.by_seed == 0:
             error = transformed(mean / self.by_unit, self.skew, self.units)
-            tails = [float(tail(error, self.units - 1)) for tail in (stats.t.cdf, stats.t.sf)]
-        else:
-            tails = [self._tail(mean, tail) for tail in (stats.t.cdf, stats.t.sf)]
+            return min(1.0, 2 * float(special.stdtr(self.units - 1, -abs(error))))
+        by_unit = self._by_unit(_unit_quantiles(self.units))
+        tails = [self._tail(sign * mean, sign * by_unit) for sign in (1, -1)]
         return min(1.0, 2 * min(tails))
 
     def quantile(self, probability: float) -> float:
         """Return the error that a share of all errors lies below."""
         if self.by_seed == 0:
-            return float(self._by_unit(np.array([probability]))[0])
+            return float(
+                self._by_unit(special.stdtrit(self.units - 1, np.array([probability])))[0]
+            )
         # If neither part exceeds its own quantile of half the chance, the sum exceeds their sum with at
         # most the chance itself: so the quantile lies between these two.
         half = min(probability, 1 - probability) / 2
         ends = np.array([half, 1 - half])
-        low, high = self.by_seed * stats.t.ppf(ends, self.seed_degrees) + self._by_unit(ends)
-        return float(brentq(lambda error: self._tail(error, stats.t.cdf) - probability, low, high))
+        low, high = self.by_seed * special.stdtrit(self.seed_degrees, ends) + self._by_unit(
+            special.stdtrit(self.units - 1, ends)
+        )
+        by_unit = self._by_unit(_unit_quantiles(self.units))
+        return float(brentq(lambda error: self._tail(error, by_unit) - probability, low, high))
 
-    def _by_unit(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.by_unit * error_quantiles(probabilities, self.skew, self.units)
+    def _by_unit(self, plain: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn quantiles of Student's t into those of the units' part."""
+        return self.by_unit * mapped_back(plain, self.skew, self.units)
 
-    def _tail(self, error: float, tail: Callable[..., NDArray[np.float64]]) -> float:
-        """Integrate a tail of the seeds' part over all that the units' part may be."""
-        rest = (error - self._by_unit(_AT)) / self.by_seed
-        return float(tail(rest, self.seed_degrees) @ _WEIGHTS)
+    def _tail(self, error: float, by_unit: NDArray[np.float64]) -> float:
+        """Integrate the lower tail of the seeds' part over all that the units' part may be."""
+        # scipy.special has the same function as scipy.stats, without its checks: this is called
+        # some twenty times an interval.
+        below = special.stdtr(self.seed_degrees, (error - by_unit) / self.by_seed)
+        return float(below @ _WEIGHTS)
+
+
+@lru_cache(maxsize=64)
+def _unit_quantiles(units: int) -> NDArray[np.float64]:
+    """Return Student's t at the places where the units' part is integrated."""
+    return np.asarray(special.stdtrit(units - 1, _AT))
+
+
+@lru_cache(maxsize=64)
+def _least_share(seeds: int) -> float:
+    """Return the share of its expectation that a mean square over seeds lies below in 1 of 20 cases."""
+    half = (seeds - 1) / 2
+    return float(special.gammaincinv(half, 0.05)) / half  # chi-square over its degrees of freedom
 
 
 def crossed_error(values: NDArray[np.float64]) -> CrossedError:
@@ -207,7 +229,7 @@ def crossed_error(values: NDArray[np.float64]) -> CrossedError:
     # Its expectation is not below that of the rest. Seeds that agree to the last row, of which there
     # are only so many, are no proof that all seeds do: it is not taken for smaller than chance
     # makes the rest's own mean square in 1 of 20 cases.
-    by_seed = max(by_seed, rest * float(stats.chi2.ppf(0.05, seeds - 1)) / (seeds - 1))
+    by_seed = max(by_seed, rest * _least_share(seeds))
     by_unit = float(((of_units - mean) ** 2).sum()) * seeds / (units - 1)
     return CrossedError(
         (by_seed / (seeds * units)) ** 0.5,

@@ -125,9 +125,13 @@ def error_quantiles(
 
     Student's t where the values are not skewed; else t as Hall's monotone cubic maps it back.
     """
-    from scipy import stats
+    from scipy.special import stdtrit
 
-    plain = np.asarray(stats.t.ppf(probabilities, count - 1))
+    return mapped_back(np.asarray(stdtrit(count - 1, probabilities)), skew, count)
+
+
+def mapped_back(plain: NDArray[np.float64], skew: float, count: int) -> NDArray[np.float64]:
+    """Map Student's t to errors of a mean in standard errors: the inverse of `transformed`."""
     lean = skew / count**0.5
     if abs(lean) < _FLAT:
         return plain
@@ -135,7 +139,7 @@ def error_quantiles(
 
 
 def transformed(error: float, skew: float, count: int) -> float:
-    """Return the t that an error, in standard errors, is mapped to: the inverse of `error_quantiles`."""
+    """Return the t that an error, in standard errors, is mapped to: the inverse of `mapped_back`."""
     lean = skew / float(count) ** 0.5
     return float(error + lean * error**2 / 3 + lean**2 * error**3 / 27 + lean / 6)
 
