@@ -104,25 +104,20 @@ def crossed_mean(values: NDArray[np.float64], *, unit: Unit) -> Mean:
 def crossed_share(right: NDArray[np.float64]) -> Mean:
     """Average right (1) and wrong (0) over seeds and rows, where the share may be near 0 or 1.
 
-    The interval of `crossed_mean`, and never less than Wilson's for as many independent rows as
-    have the variance that was seen: from the rows themselves, where all seeds err on the same ones, to
-    seeds times rows. What no seed got wrong is not certain.
+    The interval of `crossed_mean`, and never less than Wilson's of so many rows. That seeds answer the
+    same rows makes them no further rows: those that no seed got wrong are as few as they are.
 
     Args:
         right: (seeds, rows), float64.
 
     References:
-        Wilson 1927. Korn and Graubard 1998, Confidence intervals for proportions with small
-        expected number of positive counts estimated from survey data: the effective sample size.
+        Wilson 1927, Probable inference, the law of succession, and statistical inference.
     """
-    seeds, rows = right.shape
     mean = crossed_mean(right, unit="rows")
     if mean.ci95 is None:
         return mean
-    by_unit = crossed_error(right).by_unit if np.ptp(right) > 0 else np.inf
-    count = mean.value * (1 - mean.value) / by_unit**2 if by_unit > 0 else np.inf
-    wilson = share_interval(mean.value, min(max(count, rows), seeds * rows))
-    if seeds == 1:
+    wilson = share_interval(mean.value, right.shape[1])
+    if len(right) == 1:
         return dataclasses.replace(mean, ci95=wilson)
     low, high = mean.ci95
     interval = (max(0.0, min(low, wilson[0])), min(1.0, max(high, wilson[1])))
