@@ -117,7 +117,9 @@ def test_equal_strategies_of_rare_errors_are_seldom_called_different(tool: Any) 
         "3 seeds that vary by 0.0, accuracy 0.97, 4 strategies, 50 rows",
         "3 seeds that vary by 0.03, accuracy 0.65, 4 strategies, 300 rows",
     )
-    cells += some(tool.hostile(), "answer nearly alike, 3 seeds", "no spread over seeds, 3 seeds")
+    cells += some(
+        tool.hostile(), "all seeds answer alike, 3 seeds", "no spread over seeds, 3 seeds"
+    )
 
     assert [cell.scenario for cell in cells if not tool.simulate(cell, 400).kept] == []
 
@@ -146,7 +148,7 @@ def test_the_percentile_bootstrap_misses_what_documents_lose(tool: Any) -> None:
     ("group", "patterns"),
     [
         ("crossed_intervals", ["a difference, 3 seeds, normal documents, 10 documents", "one strategy, 5 seeds, heavy-tailed (t, 3 degrees) documents, 60"]),
-        ("accuracy_intervals", ["one strategy, 3 seeds, accuracy 0.97, 50 rows, seeds that vary by 0.0", "3 points, 3 seeds, accuracy 0.65, 50 rows, seeds that vary by 0.03"]),
+        ("accuracy_intervals", ["one strategy, 5 seeds, accuracy 0.97, 50 rows, seeds that vary by 0.0", "3 points, 3 seeds, accuracy 0.65, 50 rows, seeds that vary by 0.03"]),
         ("seed_intervals", ["3 seeds, normal"]),
         ("right_or_wrong", ["base 0.97, 5 points lost, 50 documents", "base 0.08, 0 points lost, 50 documents"]),
         ("matched_accuracy", ["3 seeds, one goes 0.55 as far, runs that vary by 0.1"]),
@@ -160,7 +162,7 @@ def test_intervals_and_readings_keep_their_promise(
     """For few seeds, few rows, rare errors and the smallest numbers of documents."""
     cells = some(getattr(tool, group)(), *patterns)
 
-    rows = [tool.simulate(cell, 400) for cell in cells]
+    rows = [tool.simulate(dataclasses.replace(cell, costly=False), 400) for cell in cells]
 
     assert None not in {row.promised for row in rows}
     assert [row.scenario for row in rows if not row.kept] == []
