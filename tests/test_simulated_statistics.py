@@ -317,14 +317,22 @@ def test_a_cell_repeats_whatever_ran_before_it(tool: Any) -> None:  # noqa: ANN4
 def test_the_page_has_every_line_of_the_tables(tool: Any) -> None:  # noqa: ANN401 - a module
     """Every promise and every family of scenarios, in the order of the program, and none is broken."""
     page = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
-    lines = [line for line in page.splitlines() if line.startswith(("### ", "| "))]
-    shown = [line.removeprefix("### ") for line in lines if line.startswith("### ")]
-    families = [(line.split(" | ")[0][2:], line.split(" | ")[2]) for line in lines if "repetitions" not in line and line.startswith("| ")]  # fmt: skip
+    rows = [tool.simulate(dataclasses.replace(cell, repeat=_nothing), 1) for cell in tool.cells()]
 
-    rows = [tool.simulate(dataclasses.replace(cell, repeat=lambda _: {"": False}), 1) for cell in tool.cells()]  # fmt: skip
-    expected = tool.tables(rows)
+    shown = _lines(page.partition("## What was observed")[2])
 
-    assert shown == re.findall(r"^### (.+)$", expected, re.MULTILINE)
-    rendered = [line for line in expected.splitlines() if line.startswith("| ") and "repetitions" not in line]  # fmt: skip
-    assert families == [(line.split(" | ")[0][2:], line.split(" | ")[2]) for line in rendered]
+    assert shown == _lines(tool.tables(rows))
+    assert len(shown) > 100
     assert "BROKEN" not in page
+
+
+def _nothing(_: np.random.Generator) -> dict[str, bool]:
+    return {"": False}
+
+
+def _lines(text: str) -> list[str]:
+    """Take headings, and of each line of a table the scenario, its cells and what is promised."""
+    lines = [line for line in text.splitlines() if line.startswith(("### ", "| "))]
+    return [
+        " | ".join(line.split(" | ")[:3]) for line in lines if not line.startswith("| scenario")
+    ]
