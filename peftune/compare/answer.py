@@ -155,10 +155,10 @@ def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list
 
 def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
     names = [one.strategy for one in level]
-    parts = [
-        f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} cannot be told apart from it",
-        *_would_be_seen(level, summary),
-    ]
+    first = f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} cannot be told apart from it"
+    if len({f"{_mean(one):.3f}" for one in level}) == 1:
+        first = f"{_join(names)} are equally accurate: {_accuracies(level)}"
+    parts = [first, *_would_be_seen(level, summary)]
     reading = _readings(level, summary)
     if reading is None:
         parts += _forgotten(level, summary)
@@ -175,7 +175,9 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
         parts.append(f"what they forget {reading[0]} {told} ({reading[1]})")
     sizes = {one.strategy: one.figures[_BYTES].mean for one in level}
     known = {name: size for name, size in sizes.items() if size is not None}
-    if known:
+    if len(known) > 1 and len({shown_size(size) for size in known.values()}) == 1:
+        parts.append(f"their files are of one size, {shown_size(known[names[0]])}")
+    elif known:
         smallest = min(known, key=lambda name: known[name])
         rest = [f"{name} {shown_size(size)}" for name, size in known.items() if name != smallest]
         beside = f" ({', '.join(rest)})" if rest else ""
@@ -212,6 +214,14 @@ def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
         verb = "does" if len(weak) == 1 else "do"
         baseline = f"the baseline {rung.title} ({rung.accuracy:.3f})"
         parts.append(f"{_join(weak)} {verb} not clearly beat {baseline}")
+    by_f1 = [one for one in summary.against_baseline if one.beats and one.metric == "macro_f1"]
+    if rung is not None and (
+        named := [one for one in by_f1 if one.strategy in {each.strategy for each in learned}]
+    ):
+        gains = _join([f"{one.strategy} by {one.mean:.3f}" for one in named])
+        parts.append(
+            f"in accuracy none of this beats the baseline {rung.title} ({rung.accuracy:.3f}), in macro F1 it beats every baseline: {gains}"
+        )
     if idle := [one.strategy for one in summary.standings if not one.learned]:
         parts.append(f"{_join(idle)} learned nothing")
     return parts

@@ -8,24 +8,33 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.baselines.scores import Baseline
+from peftune.baselines.scores import Baseline, scores_of
 from peftune.compare.clean_rows import NOT_KEPT, places_of
 from peftune.compare.pairs import Scores
 from peftune.compare.summary import AgainstBaseline, Estimate
 from peftune.diagnosis import Collapse, collapsed_seeds
 from peftune.errors import UsageError
 from peftune.runs.evidence import Evidence
-from peftune.stats.crossed import FEWEST_SEEDS, Mean, crossed_mean, crossed_share, seed_mean
-from peftune.stats.intervals import Interval, contributions, share_interval
+from peftune.runs.forgetting import CONTROL
+from peftune.stats.crossed import (
+    FEWEST_SEEDS,
+    Mean,
+    crossed_mean,
+    crossed_share,
+    crossed_share_change,
+    seed_mean,
+)
+from peftune.stats.intervals import contributions, share_interval
+from peftune.stats.scores import ONE_SIDED, better_macro_f1_p_value
 
 ACCURACY = "accuracy"
 MACRO_F1 = "macro_f1"
 COSTS = ("train_seconds", "peak_memory_bytes", "artifact_bytes", "trainable_parameters")
 NOT_MEASURED = "not measured in every run"
+CONTROL_FAILED = "the control failed: with the adapter off the model is not the base"
 NOWHERE_MEASURED = "not measured in any run"
+_ACCURACIES = ("accuracy", "micro_f1")
 OF_THESE_MODELS = "fewer than three seeds: the interval speaks of these models on other rows"
-CRITICAL = 1.96
-"""Standard errors on either side of a 95% interval."""
 
 BySeed = Mapping[int, Evidence]
 
@@ -101,31 +110,67 @@ def against_baseline(name: str, runs: BySeed, baseline: Baseline) -> AgainstBase
     said = np.asarray(baseline.predicted) == rows.labels[places]  # (choices, rows)
     gained = right[:, places] - said.mean(axis=0)
     few = len(gained) < FEWEST_SEEDS
-    mean = crossed_mean(gained.mean(axis=0, keepdims=True) if few else gained, unit="rows")
-    interval = None if mean.ci95 is None else _not_too_sure(mean.ci95, gained.mean(axis=0))
+    mean = crossed_share_change(gained.mean(axis=0, keepdims=True) if few else gained)
     return AgainstBaseline(
         strategy=name,
         baseline=baseline.name,
         n=len(places),
         mean=mean.value,
-        ci95=interval,
-        beats=interval is not None and interval[0] > 0,
-        reason=OF_THESE_MODELS if few and interval else mean.reason,
+        ci95=mean.ci95,
+        beats=mean.ci95 is not None and mean.ci95[0] > 0,
+        reason=OF_THESE_MODELS if few and mean.ci95 else mean.reason,
     )
 
 
-def _not_too_sure(interval: Interval, gained: NDArray[np.float64]) -> Interval:
-    """Widen an interval to that of Agresti and Min, which holds where few rows make the difference.
+def macro_f1_against(
+    name: str, runs: BySeed, ladder: Sequence[Baseline]
+) -> AgainstBaseline | None:
+    """Set a strategy's macro F1 against that of the baseline which has the highest.
 
-    Two rows that the one answers and the other does not are no proof of anything, though their
-    mean has a small error: what was never seen, a row won by the other, may still be. Half
-    a row is added to either side, as in `share_change_interval`, whose answers may be shares here.
+    A rare label moves macro F1 and hardly the accuracy, which always naming the frequent label does
+    not lower. Every seed has to be significantly better by itself, whatever examples a prompted base was
+    given.
+
+    Returns:
+        None where it is not, or where the checkpoints are chosen by accuracy.
     """
-    count = len(gained) + 2
-    mean = float(gained.sum()) / count
-    error = (float((gained**2).sum()) + 1 - count * mean**2) ** 0.5 / count
-    low, high = mean - CRITICAL * error, mean + CRITICAL * error
-    return max(-1.0, min(interval[0], low)), min(1.0, max(interval[1], high))
+    first = next(iter(runs.values()))
+    significance = first.run.learning.significance
+    known = [one for one in ladder if one.macro_f1 is not None and one.predicted is not None]
+    if significance is None or significance.metric in _ACCURACIES or not known:
+        return None
+    best = max(known, key=lambda one: one.macro_f1 or 0.0)
+    places = places_of(best, first.rows)
+    if places is None or best.predicted is None:
+        return None
+    truth, labels = first.rows.labels[places], len(first.rows.names)
+    p_value = max(
+        better_macro_f1_p_value(
+            truth, one.rows.predicted[places], np.asarray(choice), labels=labels, seed=0
+        )
+        for one in runs.values()
+        for choice in best.predicted
+    )
+    if p_value > ONE_SIDED:
+        return None
+    own = np.mean(
+        [
+            scores_of(truth.tolist(), one.rows.predicted[places].tolist(), classes=range(labels))[
+                "macro_f1"
+            ]
+            for one in runs.values()
+        ]
+    )
+    return AgainstBaseline(
+        strategy=name,
+        baseline=best.name,
+        n=len(places),
+        mean=float(own - (best.macro_f1 or 0.0)),
+        ci95=None,
+        beats=True,
+        reason=f"macro F1 has a test alone: p = {p_value:.2g} or less for every seed",
+        metric="macro_f1",
+    )
 
 
 def _beside(name: str, right: NDArray[np.float64], baseline: Baseline) -> AgainstBaseline:
@@ -146,8 +191,13 @@ def _beside(name: str, right: NDArray[np.float64], baseline: Baseline) -> Agains
 
 
 def forgotten(runs: BySeed, probe: str) -> Scores:
-    """Return each document's contribution to forgetting, by seed; empty if a run lacks the probe."""
-    if any(probe not in one.documents for one in runs.values()):
+    """Return each document's contribution to forgetting, by seed.
+
+    Returns:
+        Empty if a run lacks the probe, or if the control failed in one: then something moved that
+        should not have, and the figures are not to be used.
+    """
+    if control_failed(runs) or any(probe not in one.documents for one in runs.values()):
         return {}
     found: dict[int, NDArray[np.float64]] = {}
     for seed, one in runs.items():
@@ -156,6 +206,12 @@ def forgotten(runs: BySeed, probe: str) -> Scores:
         change = -change if scores.higher_is_better else change
         found[seed] = contributions(change[None], scores.weight)[0]
     return found
+
+
+def control_failed(runs: BySeed) -> bool:
+    """Say whether a run is not its base with the adapter off."""
+    controls = [one.run.forgetting.controls.get(CONTROL) for one in runs.values()]
+    return any(control not in (None, 0.0) for control in controls)
 
 
 def accuracy_estimate(runs: BySeed) -> Estimate:
@@ -169,7 +225,8 @@ def forgetting_estimate(runs: BySeed, probe: str) -> Estimate:
     """Average a probe's forgetting over seeds and documents."""
     scores = forgotten(runs, probe)
     if not scores:
-        return Estimate(None, None, [None] * len(runs), NOT_MEASURED)
+        reason = CONTROL_FAILED if control_failed(runs) else NOT_MEASURED
+        return Estimate(None, None, [None] * len(runs), reason)
     values = [one.run.forgetting[probe].forgetting for one in runs.values()]
     mean = crossed_mean(np.array(list(scores.values())), unit="documents")
     return _estimate(mean, values, low=None)

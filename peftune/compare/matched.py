@@ -13,7 +13,7 @@ from peftune.compare.summary import Difference, Estimate, Matched
 from peftune.runs.report import PathPoint
 from peftune.stats.crossed import CrossedError, Mean, seed_mean
 
-NO_PATH = "no path from the base was measured in every run"
+NO_PATH = "no path from the base was measured in every run, or its control failed"
 
 
 def forgetting_at_matched_accuracy(

@@ -17,6 +17,7 @@ from peftune.stats.crossed import (
     Mean,
     Unit,
     crossed_mean,
+    crossed_share_change,
 )
 from peftune.stats.multiple import LEVEL, holm, letters
 from peftune.stats.tests import McNemar, mcnemar
@@ -161,7 +162,10 @@ def _difference(
     if not seeds:
         apart = float(np.mean([*first.values()]) - np.mean([*second.values()]))
         return difference(key, pair, Mean(apart, None, None, NO_SHARED_SEED))
-    mean = crossed_mean(np.array([first[seed] - second[seed] for seed in seeds]), unit=unit)
+    apart_by_seed = np.array([first[seed] - second[seed] for seed in seeds])
+    mean = (
+        crossed_share_change(apart_by_seed) if answers else crossed_mean(apart_by_seed, unit=unit)
+    )
     if len(seeds) < FEWEST_SEEDS:
         # What rows tell of two models, `mcnemar` says; it is no test of their strategies.
         mean = dataclasses.replace(mean, p_value=None)

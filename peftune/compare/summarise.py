@@ -21,15 +21,18 @@ from peftune.compare.figures import (
     answers,
     by_strategy,
     collapsed,
+    control_failed,
     forgetting_estimate,
     forgetting_key,
     forgotten,
+    macro_f1_against,
     probes_of,
     seed_estimate,
 )
 from peftune.compare.matched import forgetting_at_matched_accuracy
 from peftune.compare.pairs import Reasons, differences, ties
 from peftune.compare.summary import (
+    AgainstBaseline,
     Difference,
     Front,
     HeldEqual,
@@ -98,12 +101,22 @@ def summarise_clean(
             for baseline in clean.ladder
             if best is not None and baseline.name == best.name
             for standing in standings
-            if (found := against_baseline(standing.strategy, runs[standing.strategy], baseline))
+            if (found := _against(standing.strategy, runs[standing.strategy], baseline, clean))
         ],
         leaked=clean.leaked,
     )
     said = [answer(summary), *([] if clean.leaked is None else [str(clean.leaked)])]
     return dataclasses.replace(summary, answer=" ".join(said))
+
+
+def _against(
+    name: str, runs: BySeed, baseline: Baseline, clean: CleanRows
+) -> AgainstBaseline | None:
+    """Ask for accuracy, and where it does not beat the baseline for macro F1."""
+    found = against_baseline(name, runs, baseline)
+    if found is None or found.beats:
+        return found
+    return macro_f1_against(name, runs, clean.ladder) or found
 
 
 def rung_of(baseline: Baseline) -> Rung:
@@ -209,7 +222,10 @@ def _all_matched(
 ) -> list[Matched]:
     learned = [one.strategy for one in standings if one.learned]
     paths = {
-        one.strategy: {seed: e.run.forgetting.path for seed, e in runs[one.strategy].items()}
+        one.strategy: {
+            seed: () if control_failed(runs[one.strategy]) else e.run.forgetting.path
+            for seed, e in runs[one.strategy].items()
+        }
         for one in standings
     }
     found = [

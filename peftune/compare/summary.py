@@ -174,11 +174,13 @@ class AgainstBaseline:
         strategy: name of the strategy.
         baseline: name of the baseline.
         n: rows that both answered; None where the answers of the baseline are not known.
-        mean: difference of the accuracies.
+        mean: difference of the accuracies, or of macro F1.
         ci95: 95% interval of it, paired; over rows and seeds with three seeds, else over rows, of
-            the mean of these models.
-        beats: whether the strategy is clearly the more accurate.
+            the mean of these models; None of macro F1, which has a test alone.
+        beats: whether the strategy is clearly the better.
         reason: why `ci95` is None, or what it does not speak of.
+        metric: `accuracy`; or `macro_f1` where checkpoints are not chosen by accuracy, the strategy
+            is not clearly the more accurate, and its macro F1 is clearly above that of every baseline.
     """
 
     strategy: str
@@ -188,6 +190,7 @@ class AgainstBaseline:
     ci95: Interval | None
     beats: bool
     reason: str | None = None
+    metric: Literal["accuracy", "macro_f1"] = "accuracy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from peftune.scaling.results import LearningCurve, Size, answer_of
 from peftune.scaling.subsets import nested_order, sizes_of
 from peftune.scaling.training import Trained, trained_on
 from peftune.seeds import stream_seed
-from peftune.stats.crossed import crossed_mean, crossed_share
+from peftune.stats.crossed import crossed_share, crossed_share_change
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _size(
 ) -> Size:
     """Sum one size up from its wrong rows, (seeds, rows), and those of the size before."""
     error = crossed_share(wrong)
-    gain = None if before is None else crossed_mean(before - wrong, unit="rows")
+    gain = None if before is None else crossed_share_change(before - wrong)
     seconds = [one.seconds for one in trained if one.seconds is not None]
     return Size(
         rows=rows,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.optimize import brentq, elementwise
 from peftune.stats.intervals import (
     FEWEST_DOCUMENTS,
     Interval,
-    error_quantiles,
+    mapped_back,
     share_interval,
     skewness,
     transformed,
@@ -117,29 +118,51 @@ def crossed_mean(values: NDArray[np.float64], *, unit: Unit) -> Mean:
 def crossed_share(right: NDArray[np.float64]) -> Mean:
     """Average right (1) and wrong (0) over seeds and rows, where the share may be near 0 or 1.
 
-    The interval of `crossed_mean`, and never less than Wilson's for as many independent rows as
-    have the variance that was seen: from the rows themselves, where all seeds err on the same ones, to
-    seeds times rows. What no seed got wrong is not certain.
+    The interval of `crossed_mean`, and never less than Wilson's of so many rows. That seeds answer the
+    same rows makes them no further rows: those that no seed got wrong are as few as they are.
 
     Args:
         right: (seeds, rows), float64.
 
     References:
-        Wilson 1927. Korn and Graubard 1998, Confidence intervals for proportions with small
-        expected number of positive counts estimated from survey data: the effective sample size.
+        Wilson 1927, Probable inference, the law of succession, and statistical inference.
     """
-    seeds, rows = right.shape
     mean = crossed_mean(right, unit="rows")
     if mean.ci95 is None:
         return mean
-    by_unit = crossed_error(right).by_unit if np.ptp(right) > 0 else np.inf
-    count = mean.value * (1 - mean.value) / by_unit**2 if by_unit > 0 else np.inf
-    wilson = share_interval(mean.value, min(max(count, rows), seeds * rows))
-    if seeds == 1:
+    wilson = share_interval(mean.value, right.shape[1])
+    if len(right) == 1:
         return dataclasses.replace(mean, ci95=wilson)
     low, high = mean.ci95
     interval = (max(0.0, min(low, wilson[0])), min(1.0, max(high, wilson[1])))
     return dataclasses.replace(mean, ci95=interval)
+
+
+def crossed_share_change(change: NDArray[np.float64]) -> Mean:
+    """Average the change of right (1) and wrong (0) answers over seeds and rows.
+
+    As `crossed_mean`, and never surer than Agresti and Min's interval, to which half an answer is added on
+    either side: two rows won and none lost are no proof of anything, though their mean has
+    a small error, for a row that is lost may only not have been seen.
+
+    Args:
+        change: (seeds, rows), from -1 to 1: the answers of one less those of the other on the same rows.
+
+    References:
+        Agresti and Min 2005, Simple improved confidence intervals for comparing matched
+        proportions, Statistics in Medicine 24; answers may be shares here.
+    """
+    mean = crossed_mean(change, unit="rows")
+    if mean.ci95 is None or mean.p_value is None:
+        return mean
+    gained = change.mean(axis=0)
+    count = len(gained) + 2
+    center = float(gained.sum()) / count
+    error = (float((gained**2).sum()) + 1 - count * center**2) ** 0.5 / count
+    margin = float(stats.norm.isf(_TAIL)) * error
+    low, high = min(mean.ci95[0], center - margin), max(mean.ci95[1], center + margin)
+    p_value = max(mean.p_value, 2 * float(stats.norm.sf(abs(center) / error)))
+    return dataclasses.replace(mean, ci95=(max(-1.0, low), min(1.0, high)), p_value=p_value)
 
 
 def seed_mean(values: Sequence[float]) -> Mean:
@@ -182,21 +205,26 @@ class CrossedError:
         """Return the two-sided probability of a mean as far from zero if the true one is zero."""
         if self.by_seed == 0:
             error = transformed(mean / self.by_unit, self.skew, self.units)
-            tails = [float(tail(error, self.units - 1)) for tail in (stats.t.cdf, stats.t.sf)]
-        else:
-            tails = [self._tail(mean, tail) for tail in (stats.t.cdf, stats.t.sf)]
+            return min(1.0, 2 * float(special.stdtr(self.units - 1, -abs(error))))
+        by_unit = self._by_unit(_unit_quantiles(self.units))
+        tails = [self._tail(sign * mean, sign * by_unit) for sign in (1, -1)]
         return min(1.0, 2 * min(tails))
 
     def quantile(self, probability: float) -> float:
         """Return the error that a share of all errors lies below."""
         if self.by_seed == 0:
-            return float(self._by_unit(np.array([probability]))[0])
+            return float(
+                self._by_unit(special.stdtrit(self.units - 1, np.array([probability])))[0]
+            )
         # If neither part exceeds its own quantile of half the chance, the sum exceeds their sum with at
         # most the chance itself: so the quantile lies between these two.
         half = min(probability, 1 - probability) / 2
         ends = np.array([half, 1 - half])
-        low, high = self.by_seed * stats.t.ppf(ends, self.seed_degrees) + self._by_unit(ends)
-        return float(brentq(lambda error: self._tail(error, stats.t.cdf) - probability, low, high))
+        low, high = self.by_seed * special.stdtrit(self.seed_degrees, ends) + self._by_unit(
+            special.stdtrit(self.units - 1, ends)
+        )
+        by_unit = self._by_unit(_unit_quantiles(self.units))
+        return float(brentq(lambda error: self._tail(error, by_unit) - probability, low, high))
 
     def power(self, difference: float, *, level: float) -> float:
         """Return the chance that a true difference is seen: that its p-value lies below a level.
@@ -303,13 +331,29 @@ class CrossedError:
         beyond = stats.norm.sf((bounds - difference) / error) + stats.norm.cdf((-bounds - difference) / error)  # fmt: skip
         return float(beyond @ _SHARES)
 
-    def _by_unit(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.by_unit * error_quantiles(probabilities, self.skew, self.units)
+    def _by_unit(self, plain: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn quantiles of Student's t into those of the units' part."""
+        return self.by_unit * mapped_back(plain, self.skew, self.units)
 
-    def _tail(self, error: float, tail: Callable[..., NDArray[np.float64]]) -> float:
-        """Integrate a tail of the seeds' part over all that the units' part may be."""
-        rest = (error - self._by_unit(_AT)) / self.by_seed
-        return float(tail(rest, self.seed_degrees) @ _WEIGHTS)
+    def _tail(self, error: float, by_unit: NDArray[np.float64]) -> float:
+        """Integrate the lower tail of the seeds' part over all that the units' part may be."""
+        # scipy.special has the same function as scipy.stats, without its checks: this is called
+        # some twenty times an interval.
+        below = special.stdtr(self.seed_degrees, (error - by_unit) / self.by_seed)
+        return float(below @ _WEIGHTS)
+
+
+@lru_cache(maxsize=64)
+def _unit_quantiles(units: int) -> NDArray[np.float64]:
+    """Return Student's t at the places where the units' part is integrated."""
+    return np.asarray(special.stdtrit(units - 1, _AT))
+
+
+@lru_cache(maxsize=64)
+def _least_share(seeds: int) -> float:
+    """Return the share of its expectation that a mean square over seeds lies below in 1 of 20 cases."""
+    half = (seeds - 1) / 2
+    return float(special.gammaincinv(half, 0.05)) / half  # chi-square over its degrees of freedom
 
 
 def crossed_error(values: NDArray[np.float64]) -> CrossedError:
@@ -326,7 +370,7 @@ def crossed_error(values: NDArray[np.float64]) -> CrossedError:
     # Its expectation is not below that of the rest. Seeds that agree to the last row, of which there
     # are only so many, are no proof that all seeds do: it is not taken for smaller than chance
     # makes the rest's own mean square in 1 of 20 cases.
-    by_seed = max(by_seed, rest * float(stats.chi2.ppf(0.05, seeds - 1)) / (seeds - 1))
+    by_seed = max(by_seed, rest * _least_share(seeds))
     by_unit = float(((of_units - mean) ** 2).sum()) * seeds / (units - 1)
     return CrossedError(
         (by_seed / (seeds * units)) ** 0.5,
