@@ -85,4 +85,5 @@ def test_documents_that_can_miss_a_loss_never_say_retained() -> None:
     """That no loss was found says nothing where one can hide; a change that shows is one."""
     assert _judge((-0.001, 0.004), excludes=False) == "inconclusive"
     assert _judge((0.02, 0.03), excludes=False) == "forgot"
-    assert _judge((-0.46, -0.397), excludes=False) == "improved"
+    assert _judge((-0.46, -0.397), excludes=False) == "inconclusive"
+    assert _judge((-0.46, -0.397)) == "improved"

@@ -74,8 +74,12 @@ def _leading(learned: Sequence[Standing], summary: Summary) -> list[str]:
 
 def _nothing_learned(summary: Summary) -> str:
     majority = [rung for rung in summary.ladder if rung.name == "majority" and rung.accuracy]
-    shown = f" ({majority[0].accuracy:.3f})" if majority else ""
-    return f"Nothing was learned: no strategy is clearly more accurate than always giving the most frequent label{shown}, so there is none to use, and what they forgot says nothing."
+    shown = (
+        f" (always giving the most frequent label has an accuracy of {majority[0].accuracy:.3f})"
+        if majority
+        else ""
+    )
+    return f"Nothing was learned: no strategy does clearly better than can be done without reading a row{shown}, so there is none to use, and what they forgot says nothing."
 
 
 def _no_better_than(rung: Rung, learned: Sequence[Standing], summary: Summary) -> str:
@@ -173,18 +177,26 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
             return parts
         told = "tells only some of them apart" if worse else "does not tell them apart either"
         parts.append(f"what they forget {reading[0]} {told} ({reading[1]})")
-    sizes = {one.strategy: one.figures[_BYTES].mean for one in level}
-    known = {name: size for name, size in sizes.items() if size is not None}
-    if len(known) > 1 and len({shown_size(size) for size in known.values()}) == 1:
-        parts.append(f"their files are of one size, {shown_size(known[names[0]])}")
-    elif known:
-        smallest = min(known, key=lambda name: known[name])
-        rest = [f"{name} {shown_size(size)}" for name, size in known.items() if name != smallest]
-        beside = f" ({', '.join(rest)})" if rest else ""
-        parts.append(
-            f"the smallest file is that of {smallest}, {shown_size(known[smallest])}{beside}"
-        )
-    return parts
+    return [*parts, *_sizes(level)]
+
+
+def _sizes(level: Sequence[Standing]) -> list[str]:
+    """Say whose file is the smallest, to the digits that are shown."""
+    known = {
+        one.strategy: shown_size(size)
+        for one in sorted(level, key=lambda one: one.figures[_BYTES].mean or 0.0)
+        if (size := one.figures[_BYTES].mean) is not None
+    }
+    if not known:
+        return []
+    least = next(iter(known.values()))
+    smallest = [name for name, size in known.items() if size == least]
+    if len(smallest) == len(known) > 1:
+        return [f"their files are of one size, {least}"]
+    rest = [f"{name} {size}" for name, size in known.items() if size != least]
+    beside = f" ({', '.join(rest)})" if rest else ""
+    what = "file is that" if len(smallest) == 1 else "files are those"
+    return [f"the smallest {what} of {_join(smallest)}, {least}{beside}"]
 
 
 def _would_be_seen(level: Sequence[Standing], summary: Summary) -> list[str]:
@@ -214,13 +226,15 @@ def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
         verb = "does" if len(weak) == 1 else "do"
         baseline = f"the baseline {rung.title} ({rung.accuracy:.3f})"
         parts.append(f"{_join(weak)} {verb} not clearly beat {baseline}")
-    by_f1 = [one for one in summary.against_baseline if one.beats and one.metric == "macro_f1"]
-    if rung is not None and (
-        named := [one for one in by_f1 if one.strategy in {each.strategy for each in learned}]
-    ):
-        gains = _join([f"{one.strategy} by {one.mean:.3f}" for one in named])
+    ahead = {
+        one.strategy: one
+        for one in summary.against_baseline
+        if one.beats and one.metric == "macro_f1"
+    }
+    if rung is not None and (by_f1 := [one.strategy for one in learned if one.strategy in ahead]):
+        gains = " and ".join(f"{ahead[name].mean:+.3f}" for name in by_f1)
         parts.append(
-            f"in accuracy none of this beats the baseline {rung.title} ({rung.accuracy:.3f}), in macro F1 it beats every baseline: {gains}"
+            f"{_join(by_f1)} beat{'s' * (len(by_f1) == 1)} every baseline in macro F1 ({gains}), and not {rung.title} in accuracy ({rung.accuracy:.3f})"
         )
     if idle := [one.strategy for one in summary.standings if not one.learned]:
         parts.append(f"{_join(idle)} learned nothing")

@@ -23,7 +23,8 @@ def judge_probe(
     "Retained" is a claim of equivalence: the upper end of the 90% interval, which is a one-sided
     test at 5%, lies below the margin, and the documents can exclude a loss that few of them bear
     (`peftune.stats.intervals.cannot_exclude`). That no loss was found is not enough. "Improved" and
-    "forgot" are differences: the 95% interval lies below or above zero.
+    "forgot" are differences: the 95% interval lies below or above zero; and "improved", too, says that
+    no few documents bear a loss.
 
     Args:
         margin: loss that still counts as retained; None gives no verdict.
@@ -42,7 +43,7 @@ def judge_probe(
     if ci90 is None or ci95 is None:
         return "inconclusive"
     if ci95[1] < 0:
-        return "improved"
+        return "improved" if excludes_loss else "inconclusive"
     if ci90[1] < margin:
         return "retained" if excludes_loss else "inconclusive"
     return "forgot" if ci95[0] > 0 else "inconclusive"

@@ -38,7 +38,7 @@ MOST_SEEDS = 1000
 """Up to so many are looked at for how many show a difference."""
 
 _TAIL = 0.025
-_NODES = np.linspace(-8.0, 8.0, 321)
+_NODES = np.linspace(-8.0, 8.0, 641)
 _AT: NDArray[np.float64] = stats.norm.cdf(_NODES)
 _WEIGHTS: NDArray[np.float64] = stats.norm.pdf(_NODES) / stats.norm.pdf(_NODES).sum()
 """Where one part of an error is integrated over, far into its tails, and what each place counts."""
@@ -47,6 +47,9 @@ _places, _shares = np.polynomial.legendre.leggauss(24)
 _SPREADS: NDArray[np.float64] = (_places + 1) / 2
 _SHARES: NDArray[np.float64] = _shares / 2
 """Quantiles at which the spread that seeds show is taken, and the share of each (Gauss and Legendre)."""
+
+_NEGLIGIBLE = 1e-3
+"""A part of the error that is less of the other is none: so close no integral over the other resolves."""
 
 _FEWEST: dict[Unit, int] = {"rows": 2, "documents": FEWEST_DOCUMENTS}
 
@@ -161,8 +164,13 @@ def crossed_share_change(change: NDArray[np.float64]) -> Mean:
     error = (float((gained**2).sum()) + 1 - count * center**2) ** 0.5 / count
     margin = float(stats.norm.isf(_TAIL)) * error
     low, high = min(mean.ci95[0], center - margin), max(mean.ci95[1], center + margin)
-    p_value = max(mean.p_value, 2 * float(stats.norm.sf(abs(center) / error)))
-    return dataclasses.replace(mean, ci95=(max(-1.0, low), min(1.0, high)), p_value=p_value)
+    p_value = 2 * float(stats.norm.sf(abs(center) / error))
+    interval = (max(-1.0, low), min(1.0, high))
+    if p_value <= mean.p_value:
+        return dataclasses.replace(mean, ci95=interval)
+    # What would have been seen is told by the same bound.
+    kept = mean.error and dataclasses.replace(mean.error, by_unit=error, skew=0.0)
+    return dataclasses.replace(mean, ci95=interval, p_value=p_value, error=kept)
 
 
 def seed_mean(values: Sequence[float]) -> Mean:
@@ -372,14 +380,12 @@ def crossed_error(values: NDArray[np.float64]) -> CrossedError:
     # makes the rest's own mean square in 1 of 20 cases.
     by_seed = max(by_seed, rest * _least_share(seeds))
     by_unit = float(((of_units - mean) ** 2).sum()) * seeds / (units - 1)
-    return CrossedError(
-        (by_seed / (seeds * units)) ** 0.5,
-        seeds - 1,
-        # What is neither has come out larger than the rows by chance; no variance is negative.
-        (max(0.0, by_unit - rest) / (seeds * units)) ** 0.5,
-        skew,
-        units,
-    )
+    of_seeds_alone = (by_seed / (seeds * units)) ** 0.5
+    # What is neither has come out larger than the rows by chance; no variance is negative.
+    of_units_alone = (max(0.0, by_unit - rest) / (seeds * units)) ** 0.5
+    if of_seeds_alone < _NEGLIGIBLE * of_units_alone:
+        of_seeds_alone = 0.0
+    return CrossedError(of_seeds_alone, seeds - 1, of_units_alone, skew, units)
 
 
 def _certain(value: float, reason: str | None) -> Mean:
