@@ -213,15 +213,17 @@ TABLE: Mapping[Scenario, Sequence[Fact]] = {
         COVERS,
         learned("full", "lora"),
         words("forgot"),
-        wrong_today(
-            says_not("smallest file", "of files of one size none is called the smallest"),
-            "both files take 2.0 MiB, and the answer says that the smallest is that of full",
-        ),
+        says_not("the smallest file", "of files of one size none is called the smallest"),
     ],
     Scenario(
         "all four answer 0.80 of all rows right and lose 0.20.",
         World("four equal strategies"),
-        [Strategy("full"), Strategy("lora"), Strategy("lora-8bit"), Strategy("bitfit")],
+        [
+            Strategy("full", artifact_bytes=_FULL_BYTES),
+            Strategy("lora"),
+            Strategy("lora-8bit"),
+            Strategy("bitfit"),
+        ],
     ): [LEVEL, NONE_USED, LETTERS, COVERS],
     Scenario(
         "both lose 0.20 on average, but on few documents most of it (lognormal, skewness 11).",
@@ -292,10 +294,7 @@ TABLE: Mapping[Scenario, Sequence[Fact]] = {
         level_in("accuracy"),
         NONE_USED,
         COVERS,
-        wrong_today(
-            says_not("most accurate", "of equally accurate strategies none is called the most accurate"),
-            "both have every row right, and the answer says that full is the most accurate",
-        ),
+        says_not("most accurate", "of equally accurate strategies none is called the most accurate"),
     ],
     Scenario(
         "19 of 20 rows have one label, and half of the rare label's rows are found: ROC AUC 0.98, and the accuracy of always giving the frequent one.",
@@ -311,10 +310,7 @@ TABLE: Mapping[Scenario, Sequence[Fact]] = {
         finds("class-imbalance", "full", "lora"),
         LEVEL,
         NONE_USED,
-        wrong_today(
-            says_not("cheaper choice", "the majority class, which finds no rare row, is not called the better choice"),
-            "both find half of the rare rows, at a macro F1 of 0.74 against 0.49, and the answer calls the majority class the cheaper choice, for it reads accuracy alone",
-        ),
+        says_not("cheaper choice", "the majority class, which finds no rare row, is not called the better choice"),
     ],
     Scenario(
         "TF-IDF answers 0.85 of all rows right, both strategies 0.75.",
@@ -374,10 +370,9 @@ TABLE: Mapping[Scenario, Sequence[Fact]] = {
         ],
     ): [
         Fact("every run says that 60 rows leaked, and scores the others apart", lambda said: all((score := one.run.checks.leaked_score) is not None and score.leaked == 60 and score.metrics_without for one in said.evidence)),
-        *(
-            wrong_today(fact, "accuracies, intervals, letters and the answer count the 60 leaked rows, which full knows by heart")
-            for fact in (level_in("accuracy"), not_used("full"), covers(forgetting=False))
-        ),
+        level_in("accuracy"),
+        not_used("full"),
+        covers(forgetting=False),
     ],
     Scenario(
         "3 of 10 test labels are wrong; by the right ones full answers 0.90 and lora 0.75 right, by those of the test 0.645 and 0.5625.",
@@ -395,10 +390,7 @@ TABLE: Mapping[Scenario, Sequence[Fact]] = {
     ): [
         finds("unstable-across-seeds", "full"),
         not_used("full"),
-        wrong_today(
-            says_not("full learned nothing", "it is not said that full learned nothing"),
-            "two of three seeds learned, and the answer says that full learned nothing and lora is the only one that did",
-        ),
+        learned("full", "lora"),
         level_in("accuracy"),
     ],
     Scenario(
@@ -413,10 +405,8 @@ TABLE: Mapping[Scenario, Sequence[Fact]] = {
     ): [
         words(None, "lora"),
         finds("control-failed", "lora"),
-        *(
-            wrong_today(fact, "the comparison reads the figures of a run whose control failed: it gives them letters, and names lora for them")
-            for fact in (not_used("lora"), level_in(FORGETTING))
-        ),
+        not_used("lora"),
+        level_in(FORGETTING),
     ],
 }  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in TABLE}

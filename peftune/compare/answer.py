@@ -234,7 +234,7 @@ def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
     if rung is not None and (by_f1 := [one.strategy for one in learned if one.strategy in ahead]):
         gains = " and ".join(f"{ahead[name].mean:+.3f}" for name in by_f1)
         parts.append(
-            f"{_join(by_f1)} beat{'s' * (len(by_f1) == 1)} every baseline in macro F1 ({gains}), and not {rung.title} in accuracy ({rung.accuracy:.3f})"
+            f"{_join(by_f1)} beat{'s' * (len(by_f1) == 1)} the baseline {rung.title} ({rung.accuracy:.3f}) in macro F1 ({gains}), not in accuracy"
         )
     if idle := [one.strategy for one in summary.standings if not one.learned]:
         parts.append(f"{_join(idle)} learned nothing")

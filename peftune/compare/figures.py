@@ -122,26 +122,21 @@ def against_baseline(name: str, runs: BySeed, baseline: Baseline) -> AgainstBase
     )
 
 
-def macro_f1_against(
-    name: str, runs: BySeed, ladder: Sequence[Baseline]
-) -> AgainstBaseline | None:
-    """Set a strategy's macro F1 against that of the baseline which has the highest.
+def macro_f1_against(name: str, runs: BySeed, baseline: Baseline) -> AgainstBaseline | None:
+    """Set a strategy against a baseline in macro F1, where its checkpoints are not chosen by accuracy.
 
     A rare label moves macro F1 and hardly the accuracy, which always naming the frequent label does
     not lower. Every seed has to be significantly better by itself, whatever examples a prompted base was
     given.
 
     Returns:
-        None where it is not, or where the checkpoints are chosen by accuracy.
+        None where it is not significantly better, or is not asked.
     """
     first = next(iter(runs.values()))
-    significance = first.run.learning.significance
-    known = [one for one in ladder if one.macro_f1 is not None and one.predicted is not None]
-    if significance is None or significance.metric in _ACCURACIES or not known:
+    significance, places = first.run.learning.significance, places_of(baseline, first.rows)
+    if significance is None or significance.metric in _ACCURACIES:
         return None
-    best = max(known, key=lambda one: one.macro_f1 or 0.0)
-    places = places_of(best, first.rows)
-    if places is None or best.predicted is None:
+    if baseline.predicted is None or baseline.macro_f1 is None or places is None:
         return None
     truth, labels = first.rows.labels[places], len(first.rows.names)
     p_value = max(
@@ -149,23 +144,17 @@ def macro_f1_against(
             truth, one.rows.predicted[places], np.asarray(choice), labels=labels, seed=0
         )
         for one in runs.values()
-        for choice in best.predicted
+        for choice in baseline.predicted
     )
     if p_value > ONE_SIDED:
         return None
-    own = np.mean(
-        [
-            scores_of(truth.tolist(), one.rows.predicted[places].tolist(), classes=range(labels))[
-                "macro_f1"
-            ]
-            for one in runs.values()
-        ]
-    )
+    said = [one.rows.predicted[places].tolist() for one in runs.values()]
+    scores = [scores_of(truth.tolist(), one, classes=range(labels))["macro_f1"] for one in said]
     return AgainstBaseline(
         strategy=name,
-        baseline=best.name,
+        baseline=baseline.name,
         n=len(places),
-        mean=float(own - (best.macro_f1 or 0.0)),
+        mean=float(np.mean(scores)) - baseline.macro_f1,
         ci95=None,
         beats=True,
         reason=f"macro F1 has a test alone: p = {p_value:.2g} or less for every seed",

@@ -180,7 +180,7 @@ class AgainstBaseline:
         beats: whether the strategy is clearly the better.
         reason: why `ci95` is None, or what it does not speak of.
         metric: `accuracy`; or `macro_f1` where checkpoints are not chosen by accuracy, the strategy
-            is not clearly the more accurate, and its macro F1 is clearly above that of every baseline.
+            is not clearly the more accurate, and it is clearly above every baseline in one of the two.
     """
 
     strategy: str
