@@ -84,9 +84,11 @@ def _nothing_learned(summary: Summary) -> str:
 
 def _no_better_than(rung: Rung, learned: Sequence[Standing], summary: Summary) -> str:
     leader = learned[0]
-    few = f"; {_first_down(TWO_SEEDS)}" if len(leader.seeds) == _PAIR else ""
+    few = {1: ONE_SEED, _PAIR: TWO_SEEDS}.get(len(leader.seeds))
+    said = "" if few is None else f"; {_first_down(few)}"
+    who = "No strategy" if few is None else "None of these models"
     also = "".join(f"; {part}" for part in _forgotten(learned, summary))
-    return f"No strategy clearly beats the baseline {rung.title} (accuracy {rung.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from{also}{few}."
+    return f"{who} clearly beats the baseline {rung.title} (accuracy {rung.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from{also}{said}."
 
 
 def _only(leader: Standing, summary: Summary) -> list[str]:

@@ -10,7 +10,7 @@ PITFALL = Pitfall(
     code="nothing-learned",
     scope="run",
     looks_for="The model says no more of a row than can be said without reading it.",
-    threshold="The score that the checkpoint is chosen by (`training.metric_for_best_model`) is not significantly better, one-sided at 2.5%, than the best that is had without reading: the rule of the verdict. Scores of labels: 1,999 permutations of the rows, against the best constant answer and, for macro F1, guessing by frequency, which has one by the number of labels. Regression: the errors against those of the best constant, or the correlation against 0. Language modeling: the loss against the base's.",
+    threshold="The score that the checkpoint is chosen by (`training.metric_for_best_model`) is not significantly better, one-sided at 2.5%, than the best that is had without reading: the rule of the verdict. Scores of labels: 1,999 permutations of the rows (399 of more than 10,000 rows), against the best constant answer and, for macro F1, guessing by frequency, which has one by the number of labels. Regression: the errors against those of the best constant, or the correlation against 0. Language modeling: the loss against the base's.",
 )
 
 
