@@ -327,6 +327,17 @@ def test_more_seeds_see_more() -> None:
     assert each <= 60
 
 
+def test_a_seed_that_collapsed_does_not_hide_what_the_others_learned() -> None:
+    """Two of three seeds have 75 of 100 rows right, and the mean of the three is not had by chance."""
+    truth = np.arange(100) % 2
+    read = np.where(np.arange(100) < 75, truth, 1 - truth)
+    said = np.array([read, read, np.ones_like(truth)])
+    logs = np.log(np.eye(2)[said] * 0.8 + 0.1)
+
+    for metric in ("mcc", "macro_f1", "balanced_accuracy", "accuracy", "roc_auc"):
+        assert significance_of_classes(truth, said, logs, metric=metric).learned, metric
+
+
 @pytest.mark.parametrize(("hits", "learned"), [(200, True), (110, False), (100, False)])
 @pytest.mark.parametrize("metric", METRICS_OF_CLASSES)
 def test_something_was_learned_if_the_score_is_beyond_guessing(

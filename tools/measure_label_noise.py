@@ -15,12 +15,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from peftune.baselines.linear_probe import frozen_base
 from peftune.checks.label_noise import LabelNoise, label_noise_of
 from peftune.data.task import Task, load_task
 from peftune.models.inference import pooled_states
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve
-from peftune.strategies import HeadOnly
 
 RATES = (0.0, 0.05, 0.1, 0.2, 0.4)
 HEADINGS = (
@@ -85,14 +85,7 @@ def plant(labels: NDArray[np.int64], rate: float, *, way: str, seed: int) -> NDA
 
 
 def _features(recipe: Recipe, task: Task) -> Iterator[NDArray[np.float64]]:
-    model = prepare_model(
-        recipe.model.name_or_path,
-        HeadOnly(),
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        use_cpu=recipe.training.use_cpu,
-    )
+    model = frozen_base(recipe, task)
     preparation = preparation_of(model)
     for rows in (task.train, task.validation):
         yield pooled_states(

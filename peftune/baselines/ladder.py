@@ -10,7 +10,7 @@ from torch import nn
 
 from peftune.baselines.asking import Questions
 from peftune.baselines.few_shot import few_shot
-from peftune.baselines.linear_probe import linear_probe_predictions
+from peftune.baselines.linear_probe import frozen_base, linear_probe_predictions
 from peftune.baselines.majority import majority_predictions
 from peftune.baselines.scores import Baseline, judged_baseline
 from peftune.baselines.tfidf import tfidf_predictions
@@ -19,9 +19,8 @@ from peftune.data.splits import limit
 from peftune.data.task import Task
 from peftune.errors import UsageError
 from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe
-from peftune.strategies import HeadOnly
 
 BATCH = 64
 """Prompts in one forward pass."""
@@ -60,7 +59,7 @@ def ladder(recipe: Recipe, task: Task, prompting: Prompting = PROMPTING) -> list
     Raises:
         BaseModelError: the base cannot be found or read.
     """
-    model = _base(recipe, task)
+    model = frozen_base(recipe, task)
     return [
         _measured(
             "majority",
@@ -92,7 +91,7 @@ def few_shot_ladder(
     Raises:
         BaseModelError: the base cannot be found or read.
     """
-    return _prompted(_base(recipe, task), recipe, task, prompting)
+    return _prompted(frozen_base(recipe, task), recipe, task, prompting)
 
 
 def majority_of(task: Task, asked: Rows) -> Baseline:
@@ -104,18 +103,6 @@ def majority_of(task: Task, asked: Rows) -> Baseline:
         predicted=[majority_predictions(task.train, asked)],
         labels=len(task.labels),
         seconds=0.0,
-    )
-
-
-def _base(recipe: Recipe, task: Task) -> nn.Module:
-    """Load the base in float32 with a head to fit; its trunk is frozen, so it stays the base."""
-    return prepare_model(
-        recipe.model.name_or_path,
-        HeadOnly(),
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        use_cpu=recipe.training.use_cpu,
     )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from peftune.data.rows import Rows
+from peftune.data.task import Task
 from peftune.models.inference import predict_logits
-from peftune.models.prepare import preparation_of
+from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.rescale import fit_head, with_head
+from peftune.recipe import Recipe
+from peftune.strategies import HeadOnly
 
 
 def linear_probe_predictions(model: nn.Module, train: Rows, judged: Rows) -> list[int]:
@@ -35,3 +38,15 @@ def linear_probe_predictions(model: nn.Module, train: Rows, judged: Rows) -> lis
             model, preparation.tokenizer, judged.texts, max_length=preparation.max_length
         )
     return [int(label) for label in logits.argmax(-1)]
+
+
+def frozen_base(recipe: Recipe, task: Task) -> nn.Module:
+    """Load the base in float32 with a head to fit; its trunk is frozen, so it stays the base."""
+    return prepare_model(
+        recipe.model.name_or_path,
+        HeadOnly(),
+        labels=task.labels,
+        revision=recipe.model.revision,
+        max_length=recipe.model.max_length,
+        use_cpu=recipe.training.use_cpu,
+    )

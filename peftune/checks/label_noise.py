@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import softmax
 
+from peftune.baselines.linear_probe import frozen_base
 from peftune.checks.cross_validated import (
     Confusion,
     Labels,
@@ -27,11 +28,10 @@ from peftune.checks.result import LISTED, Check, CheckReport, CheckResult
 from peftune.data.task import Task
 from peftune.errors import UsageError
 from peftune.models.inference import pooled_states
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe
 from peftune.stats.intervals import Interval, share_change_interval
 from peftune.stats.tests import mcnemar
-from peftune.strategies import HeadOnly
 
 LABEL_NOISE = Check(
     code="label-noise",
@@ -198,14 +198,7 @@ def with_label_noise(report: CheckReport, recipe: Recipe, task: Task) -> LabelNo
     References:
         Northcutt et al. 2021, Confident Learning, Journal of Artificial Intelligence Research 70.
     """
-    model = prepare_model(
-        recipe.model.name_or_path,
-        HeadOnly(),
-        labels=task.labels,
-        revision=recipe.model.revision,
-        max_length=recipe.model.max_length,
-        use_cpu=recipe.training.use_cpu,
-    )
+    model = frozen_base(recipe, task)
     preparation = preparation_of(model)
     train, validation = (
         pooled_states(
