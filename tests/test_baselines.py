@@ -704,6 +704,22 @@ def test_a_file_that_holds_no_ladder_is_read_as_none(tmp_path: Path, content: st
     assert read_ladder(file) is None
 
 
+def test_figures_of_a_ladder_that_were_changed_are_not_believed(
+    measured: list[Baseline], tmp_path: Path
+) -> None:
+    """They carry a checksum: one other digit, and they are measured again."""
+    file = tmp_path / "ladder.json"
+    write_ladder(measured, file, "identity")
+    assert read_ladder(file) == measured
+
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["baselines"][0]["accuracy"] += 0.01
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+    assert read_ladder(file) is None
+    assert read_ladder(file, "identity") is None
+
+
 def test_a_kept_ladder_of_another_comparison_is_replaced(
     case: tuple[Recipe, Task], measured: list[Baseline], tmp_path: Path
 ) -> None:

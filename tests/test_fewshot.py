@@ -227,7 +227,7 @@ def test_figures_in_a_folder_are_read_and_not_measured_again(
     assert [one.accuracy for one in second.prompted] == [one.accuracy for one in found.prompted]
     assert f"'{file}' holds these figures already; they are not measured again" in caplog.messages
     assert str(caught.value) == (
-        f"'{file}' holds the figures of another recipe, base or number of examples. Choose another folder with --output, or remove it."
+        f"'{file}' holds the figures of another recipe, base or number of examples, or damaged ones. Choose another folder with --output, or remove it."
     )
 
 

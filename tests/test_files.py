@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -18,7 +19,7 @@ from peftune.files.exchange import exchange
 from peftune.files.folder import MAX_ENTRIES, local_folder
 from peftune.files.plain import read_plain
 from peftune.files.publish import published, write_file
-from peftune.files.remembered import remembered
+from peftune.files.remembered import read_entry, remembered, write_entry
 from peftune.files.strict_json import parse_json, refuse_hidden
 from peftune.files.tensor_header import TensorSpec, check_header, read_header
 
@@ -316,3 +317,85 @@ def test_the_hash_of_a_file_that_was_written_just_now_is_not_remembered(
 
     assert remembered("kind", [path], lambda: next(answers)) == "0" * 64
     assert remembered("kind", [path], lambda: next(answers)) == "1" * 64
+
+
+Damage = Callable[[Path], object]
+
+DAMAGE: dict[str, Damage] = {
+    "other digits without a checksum": lambda entry: entry.write_text("0" * 64),
+    "other digits": lambda entry: entry.write_bytes(entry.read_bytes()[:65] + b"0" * 64),
+    "one flipped bit": lambda entry: entry.write_bytes(
+        entry.read_bytes()[:-1] + bytes([entry.read_bytes()[-1] ^ 1])
+    ),
+    "the entry of another key": lambda entry: entry.write_bytes(
+        next(e for e in entry.parent.iterdir() if e != entry).read_bytes()
+    ),
+    "cut": lambda entry: os.truncate(entry, 100),
+    "empty": lambda entry: os.truncate(entry, 0),
+    "no text": lambda entry: entry.write_bytes(b"\xff" * 129),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_entry_is_worked_out_again_and_replaced(
+    damage: Damage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry carries a checksum of its key and its content, so 64 digits alone prove nothing."""
+    monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("peftune.files.remembered._SETTLED_NS", 0)
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    calls: list[str] = []
+
+    def ask(facts: str = "") -> str:
+        monkeypatch.setattr("peftune.files.remembered._known", {})  # another process
+
+        def compute() -> str:
+            calls.append(facts)
+            return hashlib.sha256(facts.encode()).hexdigest()
+
+        return remembered("kind", [path], compute, facts=facts)
+
+    sound = ask()
+    (entry,) = (tmp_path / "cache" / "kind").iterdir()
+    whole = entry.read_bytes()
+    ask("other facts")
+    calls.clear()
+    damage(entry)
+
+    assert ask() == sound
+    assert calls == [""]
+    assert entry.read_bytes() == whole
+    assert ask() == sound
+    assert calls == [""]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_an_entry_that_is_no_plain_file_is_not_opened(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe in the cache would wait for ever; what cannot be replaced is done without."""
+    monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
+    entry = tmp_path / "cache" / "kind" / "key"
+    entry.parent.mkdir(parents=True)
+    if kind == "folder":
+        entry.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(entry)
+    else:
+        entry.symlink_to(entry)
+
+    assert read_entry("kind", "key") is None
+
+
+def test_what_is_kept_is_read_again_from_its_own_key_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any bytes, an empty content and line ends included; under another key they are nothing."""
+    monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
+    for content in (b"", b"\n", b"one\ntwo\n", bytes(range(256))):
+        write_entry("kind", "key", content)
+        assert read_entry("kind", "key") == content
+    folder = tmp_path / "cache" / "kind"
+    (folder / "key").rename(folder / "another")
+    assert read_entry("kind", "another") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from tuned import DOCUMENTS, forgetting, prepared, train
 from peftune.artifacts import save
 from peftune.cli.forget import probe_facts
 from peftune.errors import ArtifactError, BaseModelError, PeftuneError, UsageError
+from peftune.files.remembered import write_entry
 from peftune.forgetting.measure import measure, measure_base, measure_with, read_probe_texts
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss
@@ -220,7 +222,7 @@ def test_a_local_base_is_found_again_where_this_machine_last_saw_it(
     assert str(caught.value) == asks
     forget(folder, [probe], base=str(base), use_cpu=True)
     places = list((tmp_path / "cache" / "base-places").iterdir())
-    assert {place.read_text() for place in places} == {str(base)}
+    assert {place.read_text().splitlines()[1] for place in places} == {str(base)}
     found = forget(folder, [probe], use_cpu=True)
     assert found.probes[0].forgetting == told.probes[0].forgetting
 
@@ -232,12 +234,14 @@ CHANGES: dict[str, Change] = {
     "another base there": lambda base, _: write_base(base, seed=1),
     "another tokenizer": lambda base, _: write_base(base, seed=0, reverse_bytes=True),
     "damaged": lambda base, _: (base / "model.safetensors").write_bytes(b"cut"),
-    "another place": lambda base, place: place.write_text(
-        str(write_base(base.with_name("planted"), seed=2))
+    "another place": lambda base, place: write_entry(
+        "base-places", place.name, str(write_base(base.with_name("planted"), seed=2)).encode()
     ),
-    "a relative place": lambda _, place: place.write_text("moved"),
-    "no text": lambda _, place: place.write_bytes(b"\xff\x00/"),
+    "a relative place": lambda _, place: write_entry("base-places", place.name, b"moved"),
+    "no text": lambda _, place: write_entry("base-places", place.name, b"\xff\x00/"),
     "nothing": lambda _, place: place.write_text(""),
+    "no checksum": lambda base, place: place.write_text(str(base)),
+    "cut": lambda _, place: os.truncate(place, 70),
 }
 
 

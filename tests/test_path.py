@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 import peftune
 from peftune.errors import OutputFolderError, RecipeError
+from peftune.files.remembered import read_entry, write_entry
 from peftune.recipe import read_recipe
 from peftune.runs import Run
 from peftune.runs.evidence import Evidence, read_evidence
@@ -102,12 +104,14 @@ def test_scores_of_the_base_that_do_not_repeat_move_every_point(
     """Every point is measured from the base that the report has, not from the cached one."""
     monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
     run_of(tmp_path, "forgetting.path=null", "training.max_steps=1", strategy="head-only")
-    entries = list((tmp_path / "cache" / "base-scores").glob("*.npz"))
-    for entry in entries:
-        with np.load(entry) as arrays:
+    keys = [entry.name for entry in (tmp_path / "cache" / "base-scores").iterdir()]
+    for key in keys:
+        with np.load(io.BytesIO(read_entry("base-scores", key) or b"")) as arrays:
             values = dict(arrays)
-        np.savez(entry, **{**values, "total": values["total"] + 0.25})
-    assert len(entries) == 2
+        changed = io.BytesIO()
+        np.savez(changed, **{**values, "total": values["total"] + 0.25})
+        write_entry("base-scores", key, changed.getvalue())
+    assert len(keys) == 2
     (tmp_path / "again").mkdir()
 
     again = run_of(tmp_path / "again")

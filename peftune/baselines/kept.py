@@ -27,7 +27,7 @@ def kept_ladder(
     Args:
         recipe: see `ladder`.
         task: see `ladder`.
-        file: JSON; a torn or foreign one counts as absent, and is replaced as a whole.
+        file: JSON; a torn, changed or foreign one counts as absent, and is replaced as a whole.
         prompting: see `ladder`.
     """
     identity = ladder_identity(recipe, task, prompting)
@@ -41,7 +41,8 @@ def kept_ladder(
 
 def write_ladder(baselines: list[Baseline], file: Path, identity: str) -> None:
     """Write a ladder, whole or not at all."""
-    content = {"identity": identity, "baselines": [baseline.as_json() for baseline in baselines]}
+    figures = json.loads(json.dumps([baseline.as_json() for baseline in baselines]))
+    content = {"identity": identity, "checksum": _checksum(figures), "baselines": figures}
     file.parent.mkdir(parents=True, exist_ok=True)
     staged = file.with_name(f"{file.name}.partial")
     staged.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -49,14 +50,23 @@ def write_ladder(baselines: list[Baseline], file: Path, identity: str) -> None:
 
 
 def read_ladder(file: Path, identity: str | None = None) -> list[Baseline] | None:
-    """Read a ladder; None if the file holds none, or another than the one with this identity."""
+    """Read a ladder; None if the file holds none, or another than the one with this identity.
+
+    Figures that do not fit their checksum count as none.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if identity is not None and content["identity"] != identity:
             return None
+        if content["checksum"] != _checksum(content["baselines"]):
+            return None
         return [Baseline.from_json(values) for values in content["baselines"]]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _checksum(figures: object) -> str:
+    return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()
 
 
 def ladder_identity(recipe: Recipe, task: Task, prompting: Prompting = PROMPTING) -> str:

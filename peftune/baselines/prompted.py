@@ -129,7 +129,7 @@ def _measured(
         logger.info("'%s' holds these figures already; they are not measured again", file)
         return found
     if file.exists():
-        message = f"'{file}' holds the figures of another recipe, base or number of examples. Choose another folder with --output, or remove it."
+        message = f"'{file}' holds the figures of another recipe, base or number of examples, or damaged ones. Choose another folder with --output, or remove it."
         raise OutputFolderError(message)
     make_writable(file.parent)
     measured = _measure(recipe, task, prompting)

@@ -11,11 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from peftune.errors import ArtifactError
+from peftune.files.plain import read_plain
+
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SETTLED_NS = 2_000_000_000
 """A file that was written just now may be written again within the same tick of its clock."""
 
 _PLACES = "base-places"
+_LARGEST_ENTRY = 1 << 30
 
 _known: dict[str, str] = {}
 
@@ -43,7 +47,8 @@ def remembered(
     """Return a hash of some files: from an earlier time, if none of them has changed since.
 
     A file counts as unchanged if path, size, inode and time of change to the nanosecond are what
-    they were. A cache that cannot be read or written is done without.
+    they were. An entry that is damaged is worked out anew and replaced; a cache that cannot be read
+    or written is done without.
 
     Args:
         kind: what is hashed; names the folder in the cache.
@@ -56,17 +61,15 @@ def remembered(
     key = hashlib.sha256(repr((kind, facts, seen)).encode()).hexdigest()
     if key in _known:
         return _known[key]
-    place = cache_folder() / kind / key
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        digest = place.read_text(encoding="ascii")
-        if _DIGEST.match(digest):
-            return _known.setdefault(key, digest)
+    entry = read_entry(kind, key)
+    if entry is not None and _DIGEST.match(digest := entry.decode()):
+        return _known.setdefault(key, digest)
     digest = compute()
     newest = max(s.st_ctime_ns for _, s in stamps)
     if time.time_ns() - newest > _SETTLED_NS:
         _known[key] = digest
         with contextlib.suppress(OSError):
-            _write(place, digest)
+            write_entry(kind, key, digest.encode())
     return digest
 
 
@@ -77,9 +80,10 @@ def remember_place(identity: Sequence[str], folder: Path) -> None:
         identity: all by which it is asked for again, such as its hashes and its name.
         folder: where it was just seen.
     """
+    place = str(folder.resolve())
     with contextlib.suppress(OSError, UnicodeError):
-        if last_place(identity) != folder.resolve():
-            _write(_place(identity), str(folder.resolve()))
+        if last_place(identity) != Path(place):
+            write_entry(_PLACES, _identity_key(identity), place.encode())
 
 
 def last_place(identity: Sequence[str]) -> Path | None:
@@ -88,19 +92,48 @@ def last_place(identity: Sequence[str]) -> Path | None:
     It is a hint and nothing more: what lies there now may be another base.
     """
     with contextlib.suppress(OSError, ValueError):
-        folder = Path(_place(identity).read_text(encoding="utf-8"))
-        if folder.is_absolute() and folder.is_dir():
+        entry = read_entry(_PLACES, _identity_key(identity))
+        folder = Path(entry.decode()) if entry is not None else None
+        if folder is not None and folder.is_absolute() and folder.is_dir():
             return folder
     return None
 
 
-def _place(identity: Sequence[str]) -> Path:
-    return cache_folder() / _PLACES / hashlib.sha256(repr(list(identity)).encode()).hexdigest()
+def read_entry(kind: str, key: str) -> bytes | None:
+    """Return what the cache holds under a key; None where it holds nothing that can be believed.
+
+    An entry begins with a checksum of its key and its content. One that is torn, changed, moved
+    from another key or of an earlier version without checksum counts as absent.
+    """
+    try:
+        entry = read_plain(_entry_path(kind, key), limit=_LARGEST_ENTRY)
+    except (ArtifactError, ValueError):
+        return None
+    checksum, _, content = entry.partition(b"\n")
+    return content if checksum == _checksum(kind, key, content) else None
 
 
-def _write(place: Path, content: str) -> None:
+def write_entry(kind: str, key: str, content: bytes) -> None:
+    """Keep something in the cache under a key, whole or not at all.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    place = _entry_path(kind, key)
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, staged = tempfile.mkstemp(dir=place.parent, suffix=".partial")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(content)
+    with os.fdopen(handle, "wb") as file:
+        file.write(_checksum(kind, key, content) + b"\n" + content)
     Path(staged).replace(place)
+
+
+def _entry_path(kind: str, key: str) -> Path:
+    return cache_folder() / kind / key
+
+
+def _checksum(kind: str, key: str, content: bytes) -> bytes:
+    return hashlib.sha256(f"{kind}/{key}\n".encode() + content).hexdigest().encode()
+
+
+def _identity_key(identity: Sequence[str]) -> str:
+    return hashlib.sha256(repr(list(identity)).encode()).hexdigest()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from peftune.data.documents import documents_sha256
-from peftune.files.remembered import cache_folder
+from peftune.files.remembered import cache_folder, read_entry, write_entry
 from peftune.forgetting.measure import ProbeText
 from peftune.forgetting.results import sealed_protocol
 from peftune.kernels.products import float32_products
@@ -24,6 +22,7 @@ from peftune.probes import Measurement
 
 logger = logging.getLogger(__name__)
 
+_KIND = "base-scores"
 _FIELDS = ("total", "weight", "tokens")
 
 
@@ -39,7 +38,7 @@ def base_score(
     """Return what a probe measures on a base, from the cache or by measuring it now.
 
     The name of an entry holds everything that a bit of the result can depend on, so an entry
-    equals what would be measured now. A torn or foreign file counts as absent. A cache that cannot
+    equals what would be measured now. A torn or changed entry counts as absent. A cache that cannot
     be written is done without, with a word in the log.
 
     Args:
@@ -62,12 +61,11 @@ def base_score(
         "machine": _machine(device),
     }
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    path = cache_folder() / "base-scores" / f"{name}.npz"
-    found = _read(path, len(text.documents))
+    found = _read(name, len(text.documents))
     if found is not None:
         return found, True
     measured = compute()
-    _write(measured, path)
+    _write(measured, name)
     return measured, False
 
 
@@ -82,9 +80,10 @@ def _machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, count: int) -> Measurement | None:
+def _read(key: str, count: int) -> Measurement | None:
+    entry = read_entry(_KIND, key)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(entry or b""), allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError):
         return None
@@ -94,18 +93,17 @@ def _read(path: Path, count: int) -> Measurement | None:
     return Measurement(values["total"], values["weight"], values["tokens"], extra)
 
 
-def _write(measured: Measurement, path: Path) -> None:
+def _write(measured: Measurement, key: str) -> None:
+    content = io.BytesIO()
+    np.savez(
+        content,
+        total=measured.total,
+        weight=measured.weight,
+        tokens=measured.tokens,
+        **dict(measured.extra),  # type: ignore[arg-type]
+    )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, staged = tempfile.mkstemp(dir=path.parent, suffix=".npz.partial")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                total=measured.total,
-                weight=measured.weight,
-                tokens=measured.tokens,
-                **dict(measured.extra),  # type: ignore[arg-type]
-            )
-        os.replace(staged, path)  # noqa: PTH105 - says that it is atomic
+        write_entry(_KIND, key, content.getvalue())
     except OSError as error:
-        logger.warning("the base's scores are not cached in '%s': %s", path.parent, error.strerror)
+        folder = cache_folder() / _KIND
+        logger.warning("the base's scores are not cached in '%s': %s", folder, error.strerror)
