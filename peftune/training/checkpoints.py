@@ -11,6 +11,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 _SEAL = "peftune_seal.json"
+_OTHER = "it belongs to another recipe"
 
 
 def seal(checkpoint: Path, run_identity: str) -> None:
@@ -50,6 +51,13 @@ def latest_whole(folder: Path, run_identity: str) -> Path | None:
     return None
 
 
+def holds_other_run(folder: Path, run_identity: str) -> bool:
+    """Say whether a whole checkpoint of a folder belongs to another run."""
+    return any(
+        _fault(checkpoint, run_identity) == _OTHER for checkpoint in folder.glob("checkpoint-*")
+    )
+
+
 def _set_aside(checkpoint: Path) -> None:
     aside = checkpoint.with_name(f"skipped-{checkpoint.name}")
     shutil.rmtree(aside, ignore_errors=True)
@@ -62,7 +70,7 @@ def _fault(checkpoint: Path, run_identity: str) -> str | None:
     except (OSError, ValueError):
         return "it was not written to its end"
     if facts["run"] != run_identity:
-        return "it belongs to another recipe"
+        return _OTHER
     present = {path.name: path for path in _files(checkpoint)}
     for name, expected in facts["files"].items():
         if name not in present or _sha256(present[name]) != expected:
