@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from peftune.errors import ArtifactError
 from peftune.files.plain import read_plain
+from peftune.files.publish import replace_file
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SETTLED_NS = 2_000_000_000
@@ -121,10 +121,7 @@ def write_entry(kind: str, key: str, content: bytes) -> None:
     """
     place = _entry_path(kind, key)
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, staged = tempfile.mkstemp(dir=place.parent, suffix=".partial")
-    with os.fdopen(handle, "wb") as file:
-        file.write(_checksum(kind, key, content) + b"\n" + content)
-    Path(staged).replace(place)
+    replace_file(place, _checksum(kind, key, content) + b"\n" + content)
 
 
 def _entry_path(kind: str, key: str) -> Path:
