@@ -16,7 +16,7 @@ from peftune.recipe.schema import DataSection, ForgettingSection, ModelSection
 from peftune.recipe.training import TrainingSection
 from peftune.runs.folder import claim_folder
 from peftune.runs.inputs import Inputs
-from peftune.training.checkpoints import seal
+from peftune.training.checkpoints import write_digest
 
 INPUTS = Inputs("recipe", "data", "base", (), "texts", "start")
 LEFT = ".recipe.yaml.00000000-999999999-1a2b.partial"
@@ -93,7 +93,7 @@ def test_the_beginning_of_the_same_recipe_is_written_anew(
     whole = path.read_bytes()
     checkpoint = tmp_path / "checkpoints" / "checkpoint-1"
     checkpoint.mkdir(parents=True)
-    seal(checkpoint, INPUTS.sha256)
+    write_digest(checkpoint, INPUTS.sha256)
     path.write_bytes(whole[: int(share * len(whole))])
 
     assert claim_folder(tmp_path, quickstart, INPUTS) is None
@@ -112,7 +112,7 @@ def test_the_recipe_of_another_run_is_not_written_over(
     torn = path.read_bytes()[:200]
     if other == "checkpoint":
         (checkpoint := tmp_path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
-        seal(checkpoint, "another")
+        write_digest(checkpoint, "another")
     else:
         torn += b"\nanother: {"
     path.write_bytes(torn)
