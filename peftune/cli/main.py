@@ -34,7 +34,7 @@ from peftune.cli import (
     validate,
 )
 from peftune.cli.console import give_up_output, print_every_character
-from peftune.errors import PeftuneError
+from peftune.errors import PeftuneError, printable
 
 FAILED = 1
 USAGE = 3
@@ -126,18 +126,18 @@ def _ending(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, SystemExit) and error.code == TERMINATED:
         return TERMINATED, f"terminated; {_KEPT}"
     if isinstance(error, OSError):
-        return FAILED, f"{error.filename or 'the system'}: {error.strerror or error}."
+        return FAILED, printable(f"{error.filename or 'the system'}: {error.strerror or error}.")
     # Typer's own faults of usage carry a message; nothing else does. Without arguments it is
     # empty, for the help was printed.
     if hasattr(error, "format_message"):
-        message = error.format_message().strip()
+        message = printable(error.format_message().strip())
         stop = "" if message.endswith((".", "?")) else "."
         return USAGE, f"{message}{stop} See 'peftune --help'." if message else ""
     return None
 
 
 def _complain(message: str) -> None:
-    for line in message.splitlines():
+    for line in message.splitlines():  # a line break inside of a name is spelled out before
         with contextlib.suppress(OSError):  # nobody reads it any more
             print(f"peftune: {line}", file=sys.stderr)  # noqa: T201 - the command line talks to people
 
