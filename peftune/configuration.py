@@ -42,7 +42,7 @@ class _ExplainedConstruction(ModelMetaclass):
             try:
                 return super().__call__(**fields)
             except ValidationError as error:
-                raise UsageError(_construction_faults(error, cls)) from error
+                raise UsageError(*_construction_faults(error, cls)) from error
 
 
 class Configuration(BaseModel, metaclass=_ExplainedConstruction):
@@ -95,13 +95,13 @@ def _positional(value: object, model: type[BaseModel]) -> str:
     return f"{name} {how} (got {_shown(value)})."
 
 
-def _construction_faults(error: ValidationError, model: type[BaseModel]) -> str:
+def _construction_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Tell every fault of `LoRA(...)`, a line each."""
     lines = []
     for path, message in field_messages(error, model, noun="field").items():
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
         lines.append(f"{model.__name__}{place}: {message}")
-    return "\n".join(lines)
+    return lines
 
 
 def _has_faulty_entry(path: FieldPath, faulty: Mapping[FieldPath, object]) -> bool:

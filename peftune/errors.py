@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 LONGEST_MESSAGE = 2000
 
+_JOINERS = re.compile("[\u200c\u200d]")
+_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_PICTURES = re.compile("[\U0001f000-\U0001fbff]")
+"""Blocks of emoji, which grow faster than the tables of a Python that is a few years old."""
+
 
 class PeftuneError(Exception):
-    """A fault that peftune explains in one line."""
+    """A fault that peftune explains, in a line for each thing that is wrong.
+
+    Names out of the files of others stand in its lines, so each is made printable: a line break
+    inside a name is spelled out, and only lines that were given apart stand apart.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, *lines: str) -> None:
+        self._lines = tuple(map(printable, lines))
+        super().__init__("\n".join(self._lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a copy, such as one from another process, keep its lines apart."""
+        return type(self), self._lines, self.__dict__
 
 
 class UsageError(PeftuneError, ValueError):
@@ -34,13 +52,7 @@ class BaseModelError(UsageError):
 
 
 class ArtifactError(UsageError):
-    """A saved artifact is damaged, unknown, or belongs to another base.
-
-    Names out of a foreign file may stand in the message, so it is kept to one printable line.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+    """A saved artifact is damaged, unknown, or belongs to another base."""
 
 
 class HubError(ArtifactError, ConnectionError):
@@ -93,10 +105,42 @@ def suggestion(name: str, allowed: Iterable[str]) -> str:
 
 def printable(text: str) -> str:
     """Return a text in one line of at most 2,000 characters, each of which can be seen."""
-    shown = "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
+    shown = visible(text)
     return shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:LONGEST_MESSAGE]}…"
+
+
+def visible(text: str) -> str:
+    r"""Spell out what acts on a terminal or is not seen, in any text that others wrote, on one line.
+
+    Line breaks and every other control character, characters that turn the direction of writing,
+    those without width, tags and lone surrogates are written as Python writes them, such as `\x1b`
+    and `\u202e`. Spaces of every width stay. The joiners U+200C and U+200D stay between two
+    characters beyond ASCII, where Persian, the languages of India and emoji are spelled with them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or _is_in_place(text, index) else _spelled_out(one)
+        for index, one in enumerate(text)
+    )
+
+
+def visible_lines(text: str) -> str:
+    """Spell out what is not seen in each line of a text whose line breaks are ours."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def _is_in_place(text: str, index: int) -> bool:
+    """Say whether a character that Python does not count as printable belongs into its text."""
+    one = text[index]
+    if not _JOINERS.match(one):
+        return bool(_SPACES.match(one) or _PICTURES.match(one))
+    beside = text[max(0, index - 1) : index] + text[index + 1 : index + 2]
+    return len(beside) == 2 and beside.isprintable() and not re.search(r"[\x00-\x7f]", beside)  # noqa: PLR2004 - one on each side
+
+
+def _spelled_out(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def first_line(error: BaseException) -> str:

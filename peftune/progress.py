@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from peftune.alarms import without_alarms
-from peftune.errors import UsageError
+from peftune.errors import UsageError, visible
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,9 @@ class Stage:
 
                 form = None if self.total is not None else "{desc}, {elapsed}"
                 unit = f" {self.unit}"
-                self._bar = tqdm(None, label, self.total, unit=unit, leave=False, bar_format=form)
+                self._bar = tqdm(
+                    None, visible(label), self.total, unit=unit, leave=False, bar_format=form
+                )
                 self._bar.start_t -= time.monotonic() - self.started
             self._bar.update(self.done - self._bar.n)
             if self.total is None:
@@ -247,6 +249,14 @@ def counted(
             entry.advance(count(item))
 
 
+class _OneLine(logging.Formatter):
+    """Writes a record in one line that does nothing to a terminal, whatever names stand in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Spell out what is not seen."""
+        return visible(super().formatMessage(record))
+
+
 def log_to_stderr() -> None:
     """Let the logger `peftune` speak to stderr, unless somebody has set up a log."""
     if not logging.getLogger().handlers:
@@ -259,7 +269,7 @@ def speak() -> None:
     if root.handlers:
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("peftune: %(message)s"))
+    handler.setFormatter(_OneLine("peftune: %(message)s"))
     root.addHandler(handler)
     root.propagate = False
     if root.level == logging.NOTSET:

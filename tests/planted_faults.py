@@ -102,7 +102,7 @@ LABELS = [
             put("train 11", "label", label),
             T11,
             "fail",
-            NEW_CLASS,
+            NEW_CLASS | {"hidden-label"},
         )
         for how, label in {
             "in another case": "Positive",
@@ -112,6 +112,21 @@ LABELS = [
             "with a full-width letter": "\uff50ositive",
             "with a zero-width space": "posi\u200btive",
             "with a hyphen": "posi-tive",
+        }.items()
+    ),
+    *(
+        Fault(
+            f"a label {how}",
+            "hidden-label",
+            put("train 11", "label", label),
+            T11,
+            "fail",
+            NEW_CLASS | {"look-alike-labels"},
+        )
+        for how, label in {
+            "that a tag rides on": "positive\U000e0041",
+            "with a mark from right to left": "\u200fpositive",
+            "with a terminal escape": "positive\x1b[2J",
         }.items()
     ),
     Fault(

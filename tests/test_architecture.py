@@ -21,6 +21,7 @@ FLOORS = {
     "configuration": 0,
     "alarms": 0,
     "errors": 0,
+    "escaping": 0,
     "plugins": 0,
     "processes": 0,
     "progress": 0,

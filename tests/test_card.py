@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import re
@@ -27,6 +28,7 @@ from peftune.artifacts.card_results import eval_results
 from peftune.artifacts.card_usage import load_line
 from peftune.artifacts.save import save
 from peftune.cli.main import _exit_code
+from peftune.errors import printable
 from peftune.models.parts import is_whole_model
 from peftune.models.prepare import Preparation, preparation_of, prepare_model
 from peftune.models.source import BaseSource
@@ -340,6 +342,49 @@ output_dir: run
         in card
     )
     assert str(tmp_path) not in card
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>|`a`[x](javascript:y)\n---\n# b\x1b[31m\u202e"
+
+
+def test_names_of_others_neither_mark_up_the_card_nor_run(preparation: Preparation) -> None:
+    """Labels, names of base, data and probes, and fields of the strategy; the numbers stay readable."""
+    probes: list[dict[str, Any]] = [{**FORGETTING[0], "name": HOSTILE, "unit": HOSTILE}]
+    attacked = dataclasses.replace(
+        preparation,
+        labels=(HOSTILE, "```", "so_so", "good"),
+        base=BaseSource(HOSTILE, HOSTILE, preparation.base.folder, "hub"),
+    )
+
+    card = card_of(attacked, task={**TASK, "data": HOSTILE, "split": HOSTILE}, forgetting=probes)
+
+    _, front, body = card.split("---\n", 2)
+    assert "<script" not in body
+    assert "<img" not in body
+    prose = re.sub(r"^```.*?^```", "", body, flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(r"(?<!\\)\]\(javascript", prose)
+    assert not [one for one in card if not one.isprintable() and one != "\n"]
+    headings = [line for line in body.splitlines() if line.startswith("# ")]
+    assert [line[:12] for line in headings] == ["# head-only ", "# ids to lab"]
+    assert len(re.findall(r"^```", body, re.MULTILINE)) % 2 == 0
+    for row in re.findall(r"^\|.*$", body, re.MULTILINE):
+        assert len(re.findall(r"(?<!\\)\|", row)) == 4, row
+    results = results_of(card)
+    assert {one.dataset_name for one in results} == {printable(HOSTILE)}
+    for block in blocks(card):
+        compile(block, "card", "exec")
+    assert front.count("model-index") == 1
+
+
+def test_a_name_in_the_call_that_loads_is_text() -> None:
+    """A base that an artifact names can be no code to copy."""
+    line = load_line("ada/tweets", base='x")\n__import__("os")#', revision="c0ffee")
+
+    [call] = ast.parse(line).body
+    assert isinstance(call, ast.Expr)
+    assert isinstance(call.value, ast.Call)
+    assert [one.arg for one in call.value.keywords] == ["base"]
+    assert isinstance(call.value.keywords[0].value, ast.Constant)
 
 
 # How to use it

@@ -339,7 +339,7 @@ def test_the_verb_prints_every_check_and_leaves_with_a_code(tmp_path: Path) -> N
     start = "FAIL leakage: 1 row (test row 10) is in train too: test row 10 is train row 2, '"
     assert start in leaked.output
     assert "     Set data.clean: [drop-leaked] to take the rows out of train" in leaked.output
-    assert leaked.output.endswith("33 PASS, 0 WARN, 1 FAIL\n")
+    assert leaked.output.endswith("34 PASS, 0 WARN, 1 FAIL\n")
     assert leaked.exit_code == 2
     assert empty.exit_code == 3
     values = json.loads(empty.output)

@@ -76,6 +76,30 @@ def test_overrides_are_those_of_the_strategy_that_is_put_in(
     assert _strategy(recipe, overrides, strategy) == expected
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.text_column=te\x1b[31mxt", "command line 'data.text_column=te\\x1b[31mxt': data.text_column: holds the control character U+001B; write it without."),
+        ({"output_dir": "ru\nn"}, "overrides['output_dir']: output_dir: holds the control character U+000A; write it without."),
+    ],
+)  # fmt: skip
+def test_an_override_holds_no_control_characters(override: Any, message: str) -> None:  # noqa: ANN401 - any overrides
+    """On the command line and in Python, as in a file."""
+    given = [override] if isinstance(override, str) else override
+
+    with pytest.raises(RecipeError) as refused:
+        read_recipe("quickstart", given)
+
+    assert str(refused.value) == message
+
+
+def test_a_template_may_have_several_lines() -> None:
+    """And a delimiter may be a tab."""
+    recipe = read_recipe("quickstart", {"data.template": "{text}\n\t{text}"})
+
+    assert recipe.data.template == "{text}\n\t{text}"
+
+
 def test_overrides_of_a_recipe_in_memory_are_not_lost(recipe: Path) -> None:
     """`overrides` hold for a `Recipe` as they hold for its file, with and without a strategy."""
     read = read_recipe(recipe)

@@ -16,6 +16,8 @@ from peftune.artifacts.card_results import (
 from peftune.artifacts.card_scope import limits, provenance
 from peftune.artifacts.card_usage import ways_to_use
 from peftune.artifacts.manifest import Rescaled
+from peftune.errors import printable
+from peftune.escaping import markdown_code, markdown_text
 from peftune.models.prepare import Preparation
 from peftune.recipe.data import TextStep
 from peftune.recipe.task import TaskName, has_head
@@ -48,16 +50,17 @@ def model_card(
         clean: how every text is cleaned before it is read.
     """
     strategy, base = preparation.strategy.fields(), preparation.base
-    settings = ", ".join(f"{name} {value}" for name, value in strategy.items() if name != "name")
+    given = ", ".join(f"{name} {value}" for name, value in strategy.items() if name != "name")
+    settings, title = markdown_text(given), markdown_text(f"{strategy['name']} on {base.name}")
     library = "peft" if is_peft else "transformers" if kind == "model" else "peftune"
     lines = [
         "---",
         _front_matter(preparation, task, forgetting, library=library),
         "---",
         "",
-        f"# {strategy['name']} on {base.name}",
+        f"# {title}",
         "",
-        f"{_what(kind, preparation.task, preparation.labels)} out of the base `{base.name}`, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
+        f"{_what(kind, preparation.task, preparation.labels)} out of the base {markdown_code(base.name)}, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
         f"Strategy `{strategy['name']}`{f' ({settings})' if settings else ''}.",
         *_origin(rescaled),
         "",
@@ -90,7 +93,7 @@ def _what(kind: str, task_name: TaskName, labels: Sequence[str]) -> str:
         return "A language model" if kind == "model" else "An adapter that makes a language model"
     noun = "regression" if task_name == "regression" else "classifier"
     what = f"A {noun}" if kind == "model" else f"An adapter that makes a {noun}"
-    return f"{what} of {', '.join(labels)}"
+    return f"{what} of {', '.join(map(markdown_text, labels))}"
 
 
 def _front_matter(
@@ -105,9 +108,10 @@ def _front_matter(
     results = eval_results(task, forgetting, pipeline=pipeline)
     dataset = hub_dataset(task)
     name = f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"
+    name = printable(name)
     data = ModelCardData(
-        base_model=base.hub_id,
-        datasets=None if dataset is None else [dataset],
+        base_model=base.hub_id and printable(base.hub_id),
+        datasets=None if dataset is None else [printable(dataset)],
         library_name=library,
         metrics=metric_names(task) or None,
         pipeline_tag=pipeline,

@@ -8,6 +8,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
+from peftune.errors import printable
+from peftune.escaping import markdown_text
+
 _INTERVALS = {"f1": "macro_f1"}
 _TITLES = {"f1": "macro F1", "bits_per_byte": "bits per byte"}
 _OTHER_SCORES = ("pearson", "spearman", "mse", "bits_per_byte", "perplexity")
@@ -35,9 +38,9 @@ def eval_results(
         EvalResult(
             task_type=_GENERAL_ABILITY,
             dataset_type=_slug(str(probe["name"])),
-            dataset_name=str(probe["name"]),
+            dataset_name=printable(str(probe["name"])),
             metric_type="forgetting",
-            metric_name=f"forgetting{_by(probe)} in {probe['unit']} ({WORSE})",
+            metric_name=f"forgetting{_by(probe)} in {printable(str(probe['unit']))} ({WORSE})",
             metric_value=probe["forgetting"],
         )
         for probe in forgetting or ()
@@ -45,13 +48,13 @@ def eval_results(
 
 
 def _task_results(task: Mapping[str, Any], pipeline: str) -> Iterator[EvalResult]:
-    name = str(task.get("data") or "unknown")
+    name = printable(str(task.get("data") or "unknown"))
     for metric, value in _scores_of(task):
         yield EvalResult(
             task_type=pipeline,
             dataset_type=hub_dataset(task) or _slug(name),
             dataset_name=name,
-            dataset_split=task.get("split"),
+            dataset_split=task.get("split") and printable(str(task["split"])),
             metric_type=metric,
             metric_name=_TITLES.get(metric, metric),
             metric_value=value,
@@ -80,7 +83,7 @@ def result_table(
     if task is not None:
         lines += _scores(task)
     lines += [
-        f"| forgetting on {probe['name']}, {probe['unit']} ({WORSE}) | {probe['forgetting']:+.4f} | {_interval(probe['ci95'], '+.4f')} |"
+        f"| forgetting on {markdown_text(str(probe['name']))}, {markdown_text(str(probe['unit']))} ({WORSE}) | {probe['forgetting']:+.4f} | {_interval(probe['ci95'], '+.4f')} |"
         for probe in forgetting or []
     ]
     return lines
@@ -93,7 +96,10 @@ def _scores(task: Mapping[str, Any]) -> list[str]:
     ]
     first, *rest = rows or ["| not measured | - | - |"]
     name, mark, numbers = first[2:].partition(" |")
-    return [f"| {name} on {task['n']} {task['split']} rows{mark}{numbers}", *rest]
+    return [
+        f"| {name} on {task['n']} {markdown_text(str(task['split']))} rows{mark}{numbers}",
+        *rest,
+    ]
 
 
 def _scores_of(task: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

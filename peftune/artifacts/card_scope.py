@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from peftune.escaping import markdown_code
 from peftune.models.prepare import Preparation
 from peftune.recipe.task import TaskName, has_head
 
@@ -54,8 +55,8 @@ def provenance(preparation: Preparation, task: Mapping[str, Any] | None) -> Iter
         task: scores of the run that made it, if any, with what it learned from.
     """
     base, start = preparation.base, preparation.start
-    revision = f" at revision `{base.revision}`" if base.revision else ""
-    yield f"Base: `{base.name}`{revision}, whose weights have the fingerprint `{preparation.base_fingerprint}`."
+    revision = f" at revision {markdown_code(base.revision)}" if base.revision else ""
+    yield f"Base: {markdown_code(base.name)}{revision}, whose weights have the fingerprint `{preparation.base_fingerprint}`."
     if start is not None:
         yield f"It began as the {start.task} artifact whose `peftune.json` has the `sha256` `{start.sha256}`."
     learned = None if task is None else task.get("trained_on")
@@ -63,5 +64,5 @@ def provenance(preparation: Preparation, task: Mapping[str, Any] | None) -> Iter
         yield "Data: not recorded, for it was saved outside a run of peftune."
         return
     rows = "rows" if has_head(preparation.task) else "documents"
-    name = f"`{task['data']}`, " if task.get("data") else ""
+    name = f"{markdown_code(str(task['data']))}, " if task.get("data") else ""
     yield f"Data: {name}{learned['rows']} training {rows}; all splits together have the fingerprint `{learned['data_fingerprint']}`. No row of them is in this folder."

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 
 from peftune.bundled import is_bundled
 from peftune.data.clean import CONTROL, MENTION, UNSEEN, URL
 from peftune.data.normalised import HANDLE, LINK
+from peftune.errors import visible
 from peftune.models.prepare import Preparation
 from peftune.recipe.data import TextStep
 from peftune.recipe.task import TaskName, has_head
 
 _FOLDER = "PATH/TO/THIS/FOLDER"
 _BASE = "PATH/TO/THE/BASE"
+_HUB_NAME = re.compile(r"(?:bundled:)?[A-Za-z0-9./_-]+")
 
 _WITH_PEFTUNE = """With peftune, which checks it; of an artifact on the hub, `user/name@commit` stands for the path:
 
@@ -30,9 +34,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{base}")
+tokenizer = AutoTokenizer.from_pretrained({base})
 tokenizer.pad_token = tokenizer.eos_token
-base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={count}, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32)
+base = AutoModelForSequenceClassification.from_pretrained({base}, num_labels={count}, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32)
 model = PeftModel.from_pretrained(base, "{folder}").eval()
 # ids to labels: {labels}
 ```"""
@@ -75,8 +79,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{base}")
-base = AutoModelForCausalLM.from_pretrained("{base}", dtype=torch.float32)
+tokenizer = AutoTokenizer.from_pretrained({base})
+base = AutoModelForCausalLM.from_pretrained({base}, dtype=torch.float32)
 model = PeftModel.from_pretrained(base, "{folder}").eval()
 ```"""
 
@@ -109,14 +113,20 @@ def load_line(artifact: str, *, base: str, revision: str | None) -> str:
         revision: the commit of a base on the hub; None for any other.
     """
     given = _given_base(base, revision)
-    return f'peftune.load("{artifact}"' + (f', base="{given}")' if given else ")")
+    return f"peftune.load({_quoted(artifact)}" + (f", base={_quoted(given)})" if given else ")")
+
+
+def _quoted(text: str) -> str:
+    """Write a text as Python and YAML read it, in which no name of others ends what it stands in."""
+    written = json.dumps(visible(text), ensure_ascii=False)
+    return written.replace("<", "\\x3c").replace("`", "\\x60")
 
 
 def _given_base(base: str, revision: str | None) -> str | None:
     """Say what a reader must pass for the base; None where it comes with peftune."""
     if is_bundled(base):
         return None
-    return base if revision else _BASE
+    return base if revision and _HUB_NAME.fullmatch(base) else _BASE
 
 
 def ways_to_use(
@@ -138,16 +148,30 @@ def ways_to_use(
         if clean:
             ways.append(how_to_clean(clean))
         with_peft = _WITH_PEFT.format(
-            base=named, count=len(labels), folder=_FOLDER, labels=dict(enumerate(labels))
+            base=_quoted(named), count=len(labels), folder=_FOLDER, labels=_by_id(labels)
         )
     else:
         start = base.name if is_bundled(base.name) else named
-        ways = [_START.format(base=start, folder=_FOLDER)]
-        with_peft = _LANGUAGE_MODEL_WITH_PEFT.format(base=named, folder=_FOLDER)
+        ways = [_START.format(base=_in_yaml(start), folder=_FOLDER)]
+        with_peft = _LANGUAGE_MODEL_WITH_PEFT.format(base=_quoted(named), folder=_FOLDER)
     if is_peft:
         ways.append(with_peft)
     ways.append(_with_transformers(preparation, is_merged=kind == "model"))
     return "\n\n".join(ways)
+
+
+def _by_id(labels: Sequence[str]) -> str:
+    """Write the labels by id as Python, whatever stands in them."""
+    return "{" + ", ".join(f"{index}: {_label(name)}" for index, name in enumerate(labels)) + "}"
+
+
+def _label(name: str) -> str:
+    return repr(name).replace("<", "\\x3c").replace("`", "\\x60")
+
+
+def _in_yaml(name: str) -> str:
+    """Leave a name that is one word to YAML as it is, and quote any other."""
+    return name if _HUB_NAME.fullmatch(name) else _quoted(name)
 
 
 def how_to_clean(steps: Sequence[TextStep]) -> str:

@@ -17,7 +17,7 @@ from pydantic import (
 
 from peftune.files.strict_json import refuse_hidden
 from peftune.models.prepare import StartKind
-from peftune.recipe.data import TextStep
+from peftune.recipe.data import TextStep, why_unclear
 from peftune.recipe.save import StoredType
 from peftune.recipe.task import TaskName
 
@@ -46,13 +46,17 @@ MAX_TEXTS = 16
 """Most texts on which an artifact's behaviour is recorded."""
 
 
+LONGEST_NAME = 1000
+"""Most characters of a string that names something, or of a text."""
+
+
 def _seen(text: str) -> str:
     refuse_hidden(text, layout="")
     return text
 
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_seen)]
+Name = Annotated[str, StringConstraints(max_length=LONGEST_NAME), AfterValidator(_seen)]
 """A string that is printed: nothing in it acts on a terminal."""
 
 Kind = Literal["adapter", "model"]
@@ -61,7 +65,10 @@ Kind = Literal["adapter", "model"]
 Precision = Literal["float32", "int8"]
 """How the frozen weights of a base are held."""
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+_LARGEST = 3.4028234663852886e38
+"""The largest float32: a model gives no number beyond it."""
+
+Logit = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
 
 _LABEL_COUNTS: dict[str, tuple[int, float]] = {
     "single-label": (2, math.inf),
@@ -91,7 +98,7 @@ class Behaviour(_Part):
     """
 
     texts: list[Name] = Field(min_length=1, max_length=MAX_TEXTS)
-    logits: dict[Precision, list[list[Finite]]]
+    logits: dict[Precision, list[list[Logit]]]
 
     @model_validator(mode="after")
     def _every_text_has_a_row_of_one_size(self) -> Behaviour:
@@ -165,6 +172,8 @@ class Manifest(_Part):
         if len(set(self.labels)) < len(self.labels):
             message = "two labels have the same name"
             raise ValueError(message)
+        if unclear := why_unclear(self.labels):
+            raise ValueError(unclear)
         limits = self.label_thresholds
         if limits is not None and (
             self.task_name != "multi-label"

@@ -40,6 +40,14 @@ _LARGEST = {
 }
 """Beyond any GPT-2. The shell of a model costs memory by the layer, before a weight is read."""
 
+_TOKEN_IDS = ("bos_token_id", "eos_token_id")
+_SHARES = ("attn_pdrop", "embd_pdrop", "initializer_range", "resid_pdrop", "summary_first_dropout")
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "summary_type": ("last", "first", "mean", "cls_index", "attn"),
+    "summary_activation": (None, "tanh"),
+}
+"""Of a head that a classifier does not have; transformers takes anything for it."""
+
 _VERSION = "transformers_version"
 KNOWN_KEYS = _FIELDS | _STATED | {_VERSION}
 """All that peftune writes."""
@@ -68,6 +76,7 @@ def model_config(values: object, manifest: Manifest, *, source: str) -> GPT2Conf
         if value is not None and not (type(value) is int and 0 < value <= most):
             message = f"'{name}': {key} must be a whole number from 1 to {most}."
             raise ArtifactError(message)
+    _refuse_other_values(values, name)
     for key, value in _stated(manifest).items():
         if not _same(values.get(key), value):
             message = f"'{name}' says '{key}' otherwise than the manifest does. Fetch it again."
@@ -92,6 +101,33 @@ def _refuse_unknown(values: Mapping[str, Any], name: str) -> None:
         if not fits:
             message = f"'{name}' has the key '{key[:80]}', which a GPT-2 classifier has not. It is not loaded."
             raise ArtifactError(message)
+
+
+def _refuse_other_values(values: Mapping[str, Any], name: str) -> None:
+    """Refuse values that change nothing here, and that another reader would trip over."""
+    for key, value in sorted(values.items()):
+        if wanted := wanted_instead(key, value):
+            message = f"'{name}': {key} must be {wanted}."
+            raise ArtifactError(message)
+
+
+def wanted_instead(key: str, value: object) -> str:
+    """Say what a key must hold that a classifier never reads; nothing where it does.
+
+    Args:
+        key: any key of `config.json`.
+        value: what it holds.
+    """
+    if key in _TOKEN_IDS:
+        most = _LARGEST["vocab_size"]
+        fits = value is None or (type(value) is int and 0 <= value < most)
+        return "" if fits else f"null or a whole number from 0 to {most - 1}"
+    if key in _SHARES:
+        fits = type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
+        return "" if fits else "a number from 0 to 1"
+    choices = _CHOICES.get(key, (value,))
+    fits = any(_same(value, one) for one in choices)
+    return "" if fits else f"one of {', '.join(map(json.dumps, choices))}"
 
 
 def _stated(manifest: Manifest) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from peftune.artifacts.manifest import MODEL_CONFIG, MODEL_FILES, TOKENIZER, TOKENIZER_CONFIG
-from peftune.artifacts.model_config import KNOWN_KEYS
+from peftune.artifacts.model_config import KNOWN_KEYS, wanted_instead
 from peftune.artifacts.plain_tokenizer import CONFIG_KEYS
 
 _STATE = ("truncation", "padding")
@@ -27,7 +27,11 @@ def keep_plain(folder: Path) -> None:
             path.unlink()
     for name, known in ((MODEL_CONFIG, KNOWN_KEYS), (TOKENIZER_CONFIG, CONFIG_KEYS)):
         values = json.loads((folder / name).read_bytes())
-        kept = {key: value for key, value in values.items() if key in known}
+        kept = {
+            key: value
+            for key, value in values.items()
+            if key in known and not (name == MODEL_CONFIG and wanted_instead(key, value))
+        }
         text = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / name).write_text(f"{text}\n", encoding="utf-8")
     parts = json.loads((folder / TOKENIZER).read_bytes())

@@ -16,6 +16,7 @@ from peftune.artifacts.behaviour import precision_of, record_behaviour, reproduc
 from peftune.artifacts.card import model_card
 from peftune.artifacts.manifest import (
     CARD,
+    LONGEST_NAME,
     MANIFEST,
     PEFT_CONFIG,
     WEIGHTS,
@@ -37,8 +38,10 @@ from peftune.errors import (
     TrainingError,
     UsageError,
     suggestion,
+    visible,
 )
 from peftune.files.publish import published, write_file
+from peftune.files.strict_json import refuse_hidden
 from peftune.models.effective import write_trunk
 from peftune.models.merged import write_classifier
 from peftune.models.parts import (
@@ -49,6 +52,7 @@ from peftune.models.parts import (
     without_container,
 )
 from peftune.models.prepare import Preparation, Start, preparation_of, refuse_changed_base
+from peftune.models.source import BaseSource
 from peftune.models.tokenizer import tokenizer_sha256
 from peftune.progress import working
 from peftune.recipe.data import TextStep
@@ -188,9 +192,7 @@ def _manifest(
         peftune_version=__version__,
         kind=kind,
         strategy=preparation.strategy.fields(),
-        base=BaseIdentity(
-            name=base.name, revision=base.revision, fingerprint=preparation.base_fingerprint
-        ),
+        base=_identity(base, preparation.base_fingerprint),
         task_name=preparation.task,
         labels=list(preparation.labels),
         label_thresholds=None if label_thresholds is None else list(label_thresholds),
@@ -201,12 +203,31 @@ def _manifest(
         dtype=dtype,
         files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
         behaviour=record_behaviour(model),
-        task=dict(task) if task is not None else None,
-        forgetting=[dict(result) for result in forgetting] if forgetting is not None else None,
+        task=_seen(task),
+        forgetting=None if forgetting is None else [_seen(result) for result in forgetting],
         rescaled=rescaled,
         started_from=_started_from(preparation.start),
         clean=list(clean) or None,
     )
+
+
+def _identity(base: BaseSource, fingerprint: str) -> BaseIdentity:
+    return BaseIdentity(
+        name=visible(base.name)[:LONGEST_NAME], revision=base.revision, fingerprint=fingerprint
+    )
+
+
+def _seen(values: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Spell out the names that no load would take as they are; others find their columns again."""
+    if isinstance(values, str):
+        try:
+            refuse_hidden(values)
+        except ValueError:
+            return visible(values)
+        return values
+    if isinstance(values, Mapping):
+        return {_seen(key): _seen(value) for key, value in values.items()}
+    return [_seen(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def _started_from(start: Start | None) -> StartedFrom | None:
@@ -217,9 +238,7 @@ def _started_from(start: Start | None) -> StartedFrom | None:
         kind=start.kind,
         sha256=start.sha256,
         task_name=start.task,
-        origin=BaseIdentity(
-            name=origin.name, revision=origin.revision, fingerprint=start.origin_fingerprint
-        ),
+        origin=_identity(origin, start.origin_fingerprint),
     )
 
 

@@ -158,9 +158,8 @@ def refuse_failed(report: CheckReport) -> None:
     lines.append(
         "Nothing was trained. 'peftune check' shows all that is worth knowing of the data."
     )
-    message = "\n".join(lines)
     raise (
-        LeakageError(message) if report.exit_code == LeakageError.exit_code else DataError(message)
+        LeakageError(*lines) if report.exit_code == LeakageError.exit_code else DataError(*lines)
     )
 
 

@@ -11,9 +11,12 @@ from peftune.checks.places import rows_in_words, some
 from peftune.checks.result import CLASSES, LABELLED, Check, CheckResult
 from peftune.data.label_cells import label_key
 from peftune.errors import suggestion
+from peftune.recipe.data import hidden_in
 
 _NOTHING = re.compile(r"nan|null|n/a|#n/a|undefined|\?|-", re.IGNORECASE)
-_UNSEEN = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
+_UNSEEN = re.compile(
+    r"[\s_\-\u00ad\u034f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef]+"
+)
 _LIKE_LATIN = str.maketrans(
     "аеорсухіјѕԁһԛԝӏвкмнтɡοανρτυικεηІ",
     "aeopcyxijsdhqwlbkmhtgoavptuikenl",
@@ -47,6 +50,15 @@ LOOK_ALIKE = Check(
     rule="Two labels are equal without case, white space, hyphens, unseen characters and Unicode forms, and with Cyrillic and Greek letters taken for the Latin ones that they look like, or 0 and 1 stand beside false and true. Not where `data.labels` names them all. A warning where they are one number or one truth value, such as `1` and `1.0` or `True` and `true`, which are read as one label.",
     remedy="Write the label in one way, or name every one in data.labels.",
     sound="No two labels look alike.",
+    tasks=CLASSES,
+)
+HIDDEN = Check(
+    code="hidden-label",
+    worst="fail",
+    looks_for="A label holds what no reader sees (a control character, a character without width, a tag, a mark that turns the direction of writing), is empty or blank, or begins or ends with a blank.",
+    rule="Any label, in `data.labels` or in a row. A warning for blanks at its ends; everything else is refused in an artifact. The joiners U+200C and U+200D may stand between characters beyond ASCII.",
+    remedy="Write the label without it.",
+    sound="All of every label can be seen.",
     tasks=CLASSES,
 )
 PLACEHOLDER = Check(
@@ -149,6 +161,22 @@ def _one_label_in_several_spellings(facts: DataFacts) -> CheckResult | None:
         rows,
         status="warn",
     )
+
+
+def find_hidden(facts: DataFacts) -> CheckResult | None:
+    """Look for labels of which a part is not seen."""
+    labels = dict.fromkeys(
+        [*(facts.names or ()), *(label for each in facts.label_counts.values() for label in each)]
+    )
+    hidden = {label: why for label in labels if (why := hidden_in(label))}
+    if hidden:
+        shown = [f"{label!a} {why}" for label, why in hidden.items()]
+        return HIDDEN.found(f"{', '.join(shown[:_SHOWN])}.", _rows_with(facts, hidden))
+    blank = [label for label in labels if label != label.strip()]
+    if blank:
+        message = f"{_listed(blank)} with a blank at one end."
+        return HIDDEN.found(message, _rows_with(facts, blank), status="warn")
+    return None
 
 
 def find_placeholders(facts: DataFacts) -> CheckResult | None:

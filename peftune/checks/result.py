@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from peftune.checks.length_counts import Lengths
 from peftune.data.clean import CleaningCount
+from peftune.errors import visible
 from peftune.recipe.task import TaskName
 
 Status = Literal["pass", "warn", "fail"]
@@ -85,7 +86,7 @@ class Check:
         return CheckResult(
             self.code,
             status or self.worst,
-            message,
+            visible(message),
             self.remedy,
             sum(map(len, named.values())),
             {split: list(found[:LISTED]) for split, found in named.items()},

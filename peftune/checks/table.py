@@ -39,6 +39,7 @@ _ON_ROWS: tuple[tuple[Check, Callable[[DataFacts], CheckResult | None]], ...] = 
     (label_values.MISSING, label_values.find_missing),
     (label_values.UNKNOWN, label_values.find_unknown),
     (label_values.LOOK_ALIKE, label_values.find_look_alikes),
+    (label_values.HIDDEN, label_values.find_hidden),
     (label_values.PLACEHOLDER, label_values.find_placeholders),
     (label_values.MANY, label_values.find_many),
     (numbers.NO_NUMBER, numbers.find_no_numbers),

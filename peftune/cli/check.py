@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
 from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def check(
     else:
         for result in report.results:
             advice = f"\n     {result.advice}" if result.advice else ""
-            typer.echo(f"{_WORDS[result.status]} {result.code}: {result.message}{advice}")
+            say(f"{_WORDS[result.status]} {result.code}: {result.message}{advice}")
         _print_suspects(report)
         print_cleaning(report)
         found = [f"{len(report.with_status(status))} {word}" for status, word in _WORDS.items()]
-        typer.echo(f"\n{', '.join(found)}")
+        say(f"\n{', '.join(found)}")
         if curve is not None:
             _print_curve(curve)
     raise typer.Exit(report.exit_code)
@@ -82,20 +82,20 @@ def _print_suspects(report: CheckReport) -> None:
     found = getattr(report, "label_noise", None)
     if found is None or not found.rows:
         return
-    typer.echo("")
+    say("")
     rows = [
         {"train row": suspect.row, "label": suspect.given, "likelier": suspect.likely}
         for suspect in found.rows[:_SHOWN]
     ]
     print_rows(rows, as_json=False)
     if found.suspects > _SHOWN:
-        typer.echo(f"The {_SHOWN} likeliest of {found.suspects:,}; --json lists the others.")
+        say(f"The {_SHOWN} likeliest of {found.suspects:,}; --json lists the others.")
 
 
 def _print_curve(curve: LearningCurve) -> None:
     from peftune.scaling.curve import PLOT
     from peftune.scaling.table import LEGEND, curve_rows
 
-    typer.echo("")
+    say("")
     print_rows(curve_rows(curve), as_json=False)
-    typer.echo(f"\n{LEGEND}\n\n{curve.answer}\nPlot: {curve.folder / PLOT}")
+    say(f"\n{LEGEND}\n\n{curve.answer}\nPlot: {curve.folder / PLOT}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
 from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
 from peftune.errors import UsageError
 
@@ -63,18 +63,18 @@ def compare(
     else:
         if comparison.summary is not None:
             print_rows(standing_rows(comparison.summary), as_json=False)
-            typer.echo("")
+            say("")
             print_rows(ladder_rows(comparison.summary), as_json=False)
-            typer.echo(f"\n{legend(comparison.summary)}\n\n{comparison.summary.answer}\n")
+            say(f"\n{legend(comparison.summary)}\n\n{comparison.summary.answer}\n")
         for finding in comparison.findings:
-            typer.echo(f"{finding.severity}: {finding.message} {finding.advice}\n")
+            say(f"{finding.severity}: {finding.message} {finding.advice}\n")
         for failure in comparison.failures:
-            typer.echo(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
+            say(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
         for run in comparison.runs[:1]:
             print_cleaning(run.checks)
-        typer.echo(f"Runs: {comparison.folder}")
+        say(f"Runs: {comparison.folder}")
         if comparison.runs:
-            typer.echo(f"Report: {written.page}")
+            say(f"Report: {written.page}")
     if comparison.failures:
         raise typer.Exit(1)
     check_budget(comparison.runs, comparison.budget)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peftune.alarms import ignore_alarming_warnings
+from peftune.errors import visible, visible_lines
 from peftune.progress import speak
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def console() -> Console:
     return Console(width=_WIDTH_WITHOUT_TERMINAL, highlight=False, color_system=None)
 
 
+def say(text: str = "") -> None:
+    """Print lines for people; what others wrote in them does nothing to a terminal."""
+    typer.echo(visible_lines(text))
+
+
 def print_json(values: Any) -> None:  # noqa: ANN401 - anything JSON holds
     """Print values as JSON."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -43,14 +49,21 @@ def print_json(values: Any) -> None:  # noqa: ANN401 - anything JSON holds
 def json_text(values: Any, *, encoding: str, indent: int | None = None) -> str:  # noqa: ANN401 - anything JSON holds
     """Write values as JSON in the characters of an encoding.
 
-    What the encoding lacks is escaped, which every reader of JSON reads as the same text.
+    What the encoding lacks, and what acts on a terminal or is not seen, is escaped, which every
+    reader of JSON reads as the same text.
     """
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         return json.dumps(values, indent=indent)
-    return text
+    return "\n".join(map(_escaped_in_json, text.split("\n")))
+
+
+def _escaped_in_json(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 def print_every_character() -> None:
@@ -85,9 +98,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False)
     for index, heading in enumerate(rows[0] if rows else ()):
-        table.add_column(heading, no_wrap=index == 0)
+        table.add_column(Text(visible(heading)), no_wrap=index == 0)
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
+        table.add_row(*(Text(visible(str(value))) for value in row.values()))
     console().print(table)
 
 
@@ -96,9 +109,10 @@ def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_header=False, box=None, pad_edge=False, title=title, title_justify="left")
+    heading = Text(visible(title), style="table.title")
+    table = Table(show_header=False, box=None, pad_edge=False, title=heading, title_justify="left")
     for name, value in facts:
-        table.add_row(name, Text(value))
+        table.add_row(Text(visible(name)), Text(visible(value)))
     console().print(table)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from peftune.cli.compare import listed
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
 from peftune.cli.run import OverridesArgument, RecipeArgument
 from peftune.errors import UsageError
 
@@ -45,9 +45,9 @@ def fewshot(
         print_json(found.as_json())
         return
     print_rows(few_shot_rows(found), as_json=False)
-    typer.echo(f"\n{LEGEND}\n")
+    say(f"\n{LEGEND}\n")
     for line in notes_of(found):
-        typer.echo(line)
+        say(line)
 
 
 def _number(text: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries
+from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries, say
 from peftune.errors import GateError
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def _print_result(artifact: str, result: Forgetting) -> None:
         print_facts(f"{artifact}, {found.type} on {found.name}", probe_facts(found))
     control = result.controls["adapter_off_forgetting"]
     shown = "not measured: a plain checkpoint has none" if control is None else repr(control)
-    typer.echo(f"control, adapter off: {shown}")
-    typer.echo(f"verdict: {result.verdict or f'none: {result.reason}'}")
+    say(f"control, adapter off: {shown}")
+    say(f"verdict: {result.verdict or f'none: {result.reason}'}")
 
 
 def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
@@ -118,7 +118,7 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
 
 def _print_checks(checks: Sequence[Check]) -> None:
     for check in checks:
-        typer.echo(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.found}")
+        say(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.found}")
 
 
 def _interval(bounds: tuple[float, float] | None, sign: str = "+") -> str:

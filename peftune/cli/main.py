@@ -32,7 +32,7 @@ from peftune.cli import (
 )
 from peftune.cli.console import give_up_output, print_every_character
 from peftune.cli.signals import INTERRUPTED, STOPS, WORDS, complain
-from peftune.errors import PeftuneError
+from peftune.errors import PeftuneError, printable
 
 FAILED = 1
 USAGE = 3
@@ -124,11 +124,11 @@ def _ending(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, (KeyboardInterrupt, Abort)):
         return INTERRUPTED, f"interrupted; {_KEPT}"
     if isinstance(error, OSError):
-        return FAILED, f"{error.filename or 'the system'}: {error.strerror or error}."
+        return FAILED, printable(f"{error.filename or 'the system'}: {error.strerror or error}.")
     # Typer's own faults of usage carry a message; nothing else does. Without arguments it is
     # empty, for the help was printed.
     if hasattr(error, "format_message"):
-        message = error.format_message().strip()
+        message = printable(error.format_message().strip())
         stop = "" if message.endswith((".", "?")) else "."
         return USAGE, f"{message}{stop} See 'peftune --help'." if message else ""
     return None

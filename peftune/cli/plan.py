@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peftune.cli.compare import listed
-from peftune.cli.console import JsonFlag, console, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, console, print_json, print_rows, quiet_libraries, say
 from peftune.cli.run import OverridesArgument, RecipeArgument, SeedOption, seeded
 
 if TYPE_CHECKING:
@@ -56,21 +56,21 @@ def plan(
 
 
 def _print(found: Plan) -> None:
-    typer.echo(_heading(found))
+    say(_heading(found))
     by_base: dict[str, list[StrategyPlan]] = {}
     for one in found.plans:
         by_base.setdefault(one.base, []).append(one)
     for base, plans in by_base.items():
-        typer.echo(f"\n{base}, {plans[0].base_parameters / 1e6:,.0f} million weights")
+        say(f"\n{base}, {plans[0].base_parameters / 1e6:,.0f} million weights")
         if console().width >= _WIDE:
             print_rows([_row(one) for one in plans], as_json=False)
         else:
             _print_narrow(plans)
-    typer.echo("")
+    say("")
     for sentence in found.advice:
-        typer.echo(sentence)
+        say(sentence)
     for name, reason in found.unplanned.items():
-        typer.echo(f"not planned: {name} ({reason})")
+        say(f"not planned: {name} ({reason})")
 
 
 def _heading(found: Plan) -> str:
@@ -109,4 +109,4 @@ def _print_narrow(plans: Sequence[StrategyPlan]) -> None:
     for one in plans:
         cells = iter(_row(one).items())
         _, name = next(cells)
-        console().print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in cells))
+        say(f"{name}: " + ", ".join(f"{key} {value}" for key, value in cells))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_rows
+from peftune.cli.console import JsonFlag, print_rows, say
 from peftune.errors import OutputFolderError, RecipeError, UsageError, suggestion
 
 
@@ -37,7 +37,7 @@ def recipes(
         message = f"Unknown recipe '{name}'. {suggestion(name, shipped)}"
         raise RecipeError(message)
     if copy_to is None:
-        typer.echo(shipped[name].read_text(encoding="utf-8"), nl=False)
+        say(shipped[name].read_text(encoding="utf-8").removesuffix("\n"))
         return
     target = copy_to / shipped[name].name
     if target.exists():
@@ -45,7 +45,7 @@ def recipes(
         raise OutputFolderError(message)
     copy_to.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(shipped[name], target)
-    typer.echo(f"Copied to {target}")
+    say(f"Copied to {target}")
 
 
 def _first_line(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, quiet_libraries, say
 
 
 def register(app: typer.Typer) -> None:
@@ -43,5 +43,5 @@ def report(
     if json:
         print_json({name: str(value) for name, value in dataclasses.asdict(made).items()})
         return
-    typer.echo(made.answer)
-    typer.echo(f"Report: {made.page}")
+    say(made.answer)
+    say(f"Report: {made.page}")

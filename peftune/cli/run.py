@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
 from peftune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ def run(
             [{"": name, result.run.strategy: value} for name, value in facts_of(result)],
             as_json=False,
         )
-        typer.echo(f"\n{legend_of(result)}")
+        say(f"\n{legend_of(result)}")
         _print_findings(result.findings)
         _print_checks(result.checks)
-        typer.echo(f"\nReport: {written.page}\n{_what_is_left(result)}")
+        say(f"\nReport: {written.page}\n{_what_is_left(result)}")
     check_budget([result], chosen.forgetting.budget)
 
 
@@ -99,13 +99,13 @@ def _what_is_left(result: Run) -> str:
 
 def _print_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
-        typer.echo(f"\n{finding.severity}: {finding.message} {finding.advice}")
+        say(f"\n{finding.severity}: {finding.message} {finding.advice}")
 
 
 def _print_checks(checks: CheckReport) -> None:
     """Print what the checks of the data warn of; a failed one stops the run before this."""
     for result in checks.with_status("warn"):
-        typer.echo(f"\nwarning, {result.code}: {result.message} {result.advice}".rstrip())
+        say(f"\nwarning, {result.code}: {result.message} {result.advice}".rstrip())
     print_cleaning(checks)
 
 
@@ -115,10 +115,8 @@ def print_cleaning(checks: CheckReport) -> None:
     from peftune.data.clean import LEAVES_OUT
 
     if checks.cleaned:
-        typer.echo("")
+        say("")
     for count in checks.cleaned:
         left_out = count.step in LEAVES_OUT
         rows = counted(count.dropped if left_out else count.changed, "row")
-        typer.echo(
-            f"cleaned {count.split}: {count.step} {'left out' if left_out else 'changed'} {rows}"
-        )
+        say(f"cleaned {count.split}: {count.step} {'left out' if left_out else 'changed'} {rows}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peftune.cli.console import print_json
+from peftune.cli.console import print_json, say
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,7 @@ def schema(
     """Print the JSON schema of recipes, for editors, or that of reports, for programs."""
     if report:
         shipped = resources.files("peftune") / "runs" / "report.schema.json"
-        typer.echo(shipped.read_text(encoding="utf-8"), nl=False)
+        say(shipped.read_text(encoding="utf-8").removesuffix("\n"))
         return
     from peftune.recipe.json_schema import recipe_json_schema
 

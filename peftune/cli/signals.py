@@ -94,6 +94,6 @@ STOPS = Stops()
 
 def complain(message: str) -> None:
     """Print a message to stderr, each line with the name of the command."""
-    for line in message.splitlines():
+    for line in message.splitlines():  # a line break inside of a name is spelled out before
         with contextlib.suppress(OSError):  # nobody reads it any more
             print(f"peftune: {line}", file=sys.stderr)  # noqa: T201 - the command line talks to people

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from peftune.cli.compare import listed
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
 from peftune.cli.run import OverridesArgument, RecipeArgument, SeedOption, seeded
 
 
@@ -52,8 +52,8 @@ def tune(
         print_json(tuning.as_json())
     else:
         print_rows(tuning_rows(tuning), as_json=False)
-        typer.echo(f"\n{LEGEND}\n")
+        say(f"\n{LEGEND}\n")
         for line in notes_of(tuning):
-            typer.echo(line)
+            say(line)
     if not all(tuned.best for tuned in tuning.strategies):
         raise typer.Exit(1)

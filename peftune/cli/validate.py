@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json
+from peftune.cli.console import JsonFlag, print_json, say
 from peftune.cli.run import OverridesArgument, RecipeArgument
 
 
@@ -30,6 +30,6 @@ def validate(
             }
         )
     else:
-        typer.echo(
+        say(
             f"{recipe}: valid. Strategy {resolved.strategy.name}, learning rate {resolved.training.learning_rate:g}, base {resolved.model.name_or_path}."
         )

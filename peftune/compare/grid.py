@@ -16,7 +16,7 @@ from peftune.compare.pitfalls import pitfalls_ahead, pitfalls_found
 from peftune.compare.summarise import rung_of, summarise_clean
 from peftune.compare.summary import Rung, Summary
 from peftune.diagnosis import Finding
-from peftune.errors import UsageError
+from peftune.errors import UsageError, visible_lines
 from peftune.files.lock import owned
 from peftune.files.publish import sweep
 from peftune.progress import working
@@ -77,7 +77,7 @@ class Comparison:
         parts += [
             f"{one.strategy}, seed {one.seed} failed: {one.message}" for one in self.failures
         ]
-        return "\n".join(parts)
+        return visible_lines("\n".join(parts))
 
     @property
     def runs(self) -> list[Run]:

@@ -23,6 +23,7 @@ from peftune.data.rows import Labels, Rows
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import column
 from peftune.errors import DataError
+from peftune.recipe.data import why_unclear
 from peftune.recipe.task import TaskName
 
 
@@ -45,8 +46,22 @@ def names_of_labels(
         of a regression; nothing for language modeling.
 
     Raises:
-        DataError: there are fewer than two, or the recipe names others than the columns.
+        DataError: there are fewer than two, the recipe names others than the columns, or one cannot
+            be told by reading it.
     """
+    names = _names(kind, table, label_column, given)
+    if unclear := why_unclear(names):
+        message = f"{table.name}: {unclear}, so no artifact could be saved with it. Rename it in the file."
+        raise DataError(message)
+    return names
+
+
+def _names(
+    kind: TaskName,
+    table: SplitTable,
+    label_column: str | Sequence[str],
+    given: Sequence[str] | None,
+) -> tuple[str, ...]:
     if kind == "language-modeling":
         return ()
     if kind == "regression":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from peftune.artifacts.rounding import Rounding
+from peftune.errors import visible
 from peftune.forgetting.results import ProbeResult
 from peftune.recipe import Recipe
 from peftune.tasks.learning import Learning
@@ -56,7 +57,7 @@ class Pitfall:
         self, severity: Severity, message: str, advice: str, *, step: int | None = None
     ) -> Finding:
         """Return a finding with this code."""
-        return Finding(self.code, severity, message, advice, step)
+        return Finding(self.code, severity, visible(message), visible(advice), step)
 
 
 class Evaluation(NamedTuple):

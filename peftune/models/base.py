@@ -25,6 +25,7 @@ from peftune.models.checkpoint import refuse_made_up
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.low_rank import keep_weights
 from peftune.models.source import BaseSource
+from peftune.recipe.data import why_unclear
 from peftune.recipe.task import TaskName
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
@@ -191,6 +192,11 @@ def _refuse_labels(labels: Sequence[str], kind: TaskName) -> None:
     except ValueError as error:
         message = f"The labels {list(labels)} cannot be saved: {error}. Name that label otherwise."
         raise UsageError(message) from error
+    if unclear := why_unclear(labels):
+        message = (
+            f"The labels {list(labels)} cannot be saved: {unclear}. Name that label otherwise."
+        )
+        raise UsageError(message)
 
 
 def load_trunk(source: BaseSource, device: torch.device) -> GPT2Model:

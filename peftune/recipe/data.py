@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from peftune.errors import visible
 from peftune.recipe.section import Section
 from peftune.seeds import MAX_SEED
 
@@ -15,8 +19,61 @@ TextStep = Literal["normalize-unicode", "strip-html", "replace-urls", "replace-m
 
 CleaningStep = Literal[TextStep, "drop-duplicates", "drop-leaked"]
 ColumnName = Annotated[str, Field(min_length=1)]
+_BLANK_LETTERS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that Unicode counts as visible and that show nothing."""
+
+_STYLE = re.compile("[\ufe00-\ufe0f]")
+"""Marks that choose between the plain and the coloured form of a character."""
+
+
+def hidden_in(label: str) -> str:
+    """Say what of a label is not seen; nothing where all of it is.
+
+    An empty or blank label is not seen at all. The joiners U+200C and U+200D are allowed where
+    `peftune.errors.visible` lets them stand.
+    """
+    if not label.strip():
+        return "is empty" if not label else "is blank"
+    for one in label:
+        if (visible(one) != one and one not in "\u200c\u200d") or _BLANK_LETTERS.match(one):
+            return f"holds the character U+{ord(one):04X}, which is not seen"
+    joiner = next((one for one in label if one in "\u200c\u200d"), "")
+    return (
+        f"holds the character U+{ord(joiner):04X}, which is not seen"
+        if visible(label) != label
+        else ""
+    )
+
+
+def why_unclear(labels: Sequence[str]) -> str:
+    """Say which labels cannot be told by reading them; nothing where all can.
+
+    Two labels look alike where they differ in Unicode's form (NFC, NFD), in blanks or in whether a
+    character is coloured. Capitals, and letters of another alphabet, are another label.
+    """
+    seen: dict[str, str] = {}
+    for label in labels:
+        if hidden := hidden_in(label):
+            return f"the label {label!a} {hidden}"
+        form = _STYLE.sub("", unicodedata.normalize("NFC", " ".join(label.split())))
+        if seen.setdefault(form, label) != label:
+            return f"the labels {seen[form]!a} and {label!a} look alike"
+    return ""
+
+
+def _clear(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if unclear := why_unclear(labels):
+        message = f"{unclear}; write each so that a reader can tell it"
+        raise ValueError(message)
+    return labels
+
+
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)]
-LabelNames = Annotated[tuple[ColumnName, ...], Field(min_length=2, strict=False)]
+LabelNames = Annotated[
+    tuple[ColumnName, ...], Field(min_length=2, strict=False), AfterValidator(_clear)
+]
 
 
 def _one_character(delimiter: str) -> str:

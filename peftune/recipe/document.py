@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,13 @@ _OLD_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?$")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
+"""Control characters but those that end or indent a line, and halves of characters."""
+
+_LINES = re.compile("[\t\n\r\x85]")
+_LAID_OUT = ("template", "delimiter")
+"""Keys whose text may have tabs and several lines."""
+
 _NULLS = ("", "~", "null", "Null", "NULL")
 _TRUES = ("true", "True", "TRUE")
 _FALSES = ("false", "False", "FALSE")
@@ -71,6 +79,7 @@ def parse_document(text: str, *, source: str) -> Document:
     """
     positions = Positions(source)
     _refuse_oversize(text, source)
+    _refuse_control(text, source)
     _refuse_tabs(text, source)
     try:
         _refuse_advanced_yaml(text, source)
@@ -109,6 +118,40 @@ def _refuse_oversize(text: str, source: str) -> None:
     if len(text) > MAX_CHARACTERS:
         message = f"{source}: a recipe has at most {MAX_CHARACTERS} characters; this file has {len(text)}."
         raise RecipeError(message)
+
+
+def control_faults(values: object, path: KeyPath, positions: Positions) -> Iterator[Fault]:
+    """Find keys and texts with control characters, which nobody means and nobody sees.
+
+    Line ends and tabs may stand in a template, as a delimiter, and in the fields of plug-ins.
+    """
+    if isinstance(values, dict):
+        for key, value in values.items():
+            if found := _CONTROL.search(str(key)) or _LINES.search(str(key)):
+                yield _control_fault(found[0], (*path, str(key)), positions)
+            else:
+                yield from control_faults(value, (*path, key), positions)
+    elif isinstance(values, list | tuple):
+        for index, value in enumerate(values):
+            yield from control_faults(value, (*path, index), positions)
+    elif isinstance(values, str):
+        in_plugin = path[:1] in (("strategy",), ("forgetting",)) and path[-1] != "name"
+        laid_out = in_plugin or path[-1:] in {(key,) for key in _LAID_OUT}
+        found = _CONTROL.search(values) or (None if laid_out else _LINES.search(values))
+        if found:
+            yield _control_fault(found[0], path, positions)
+
+
+def _control_fault(character: str, path: KeyPath, positions: Positions) -> Fault:
+    message = f"holds the control character U+{ord(character):04X}; write it without."
+    return Fault(positions.of(path), path, message)
+
+
+def _refuse_control(text: str, source: str) -> None:
+    for number, line in enumerate(re.split("\r\n|[\r\n\x85\u2028\u2029]", text), start=1):
+        if found := _CONTROL.search(line):
+            message = f"{source}:{number}:{found.start() + 1}: the control character U+{ord(found[0]):04X} stands here; write the recipe without it."
+            raise RecipeError(message)
 
 
 def _refuse_tabs(text: str, source: str) -> None:

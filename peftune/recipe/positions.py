@@ -97,4 +97,4 @@ def raise_faults(faults: Iterable[Fault]) -> None:
     """Raise all faults as one `RecipeError`, one line each, in the order of the file."""
     ordered = sorted(faults, key=lambda fault: fault.place.order)
     if ordered:
-        raise RecipeError("\n".join(str(fault) for fault in ordered))
+        raise RecipeError(*map(str, ordered))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peftune.errors import UsageError
 from peftune.probes import PROBES, LanguageModelLoss, Probe
-from peftune.recipe.document import parse_document
+from peftune.recipe.document import control_faults, parse_document
 from peftune.recipe.plugin import build_plugin
 from peftune.recipe.positions import Fault, Positions, raise_faults
 
@@ -41,7 +41,7 @@ def read_probe(text: str) -> Probe:
 def _built(
     values: Mapping[str, object], positions: Positions, known: Sequence[Fault] = ()
 ) -> Probe:
-    faults = list(known)
+    faults = [*known, *control_faults(values, (), positions)]
     probe = build_plugin(PROBES, values, (), positions, faults)
     raise_faults(faults)
     if probe is None:

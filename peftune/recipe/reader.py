@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from peftune.errors import RecipeError, UsageError, suggestion
 from peftune.plugins import PluginGroup
 from peftune.probes import PROBES
-from peftune.recipe.document import Document, parse_document
+from peftune.recipe.document import Document, control_faults, parse_document
 from peftune.recipe.explain import explain
 from peftune.recipe.locate import anchor_paths, find_recipe
 from peftune.recipe.overrides import (
@@ -157,6 +157,10 @@ def _put_strategy(document: Document, choice: StrategyChoice, *, keep: bool) -> 
 def _build(document: Document) -> Recipe:
     """Build the recipe, or raise with every fault of the YAML, the plug-ins and the schema."""
     values, positions = dict(document.values), document.positions
+    # Nothing more is said of a value that holds what nobody sees.
+    unseen = list(control_faults(values, (), positions))
+    document.faults += unseen
+    document.doubtful |= {fault.path for fault in unseen}
     faults: list[Fault] = []
     if "strategy" in values and not isinstance(values["strategy"], Strategy):
         # A faulty strategy is told already; any other lets the rest of the recipe be checked.

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from peftune._version import __version__
+from peftune.errors import visible, visible_lines
 from peftune.reporting.contents import Code, Contents, Figures, Fold, Paragraph, Table, Tables
 from peftune.reporting.plot_style import MARKERS, SERIES
 
@@ -30,6 +31,7 @@ def page(contents: Contents) -> str:
     environment = Environment(
         loader=PackageLoader("peftune.reporting"),
         autoescape=True,
+        finalize=_seen,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -49,9 +51,16 @@ def page(contents: Contents) -> str:
     )
 
 
+def _seen(value: object) -> object:
+    """Spell out what is not seen in whatever the template writes, but for markup of our own."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return visible_lines(value)
+
+
 def breakable(text: str) -> Markup:
     """Escape a name, and let a line end where one of its words does: `card_<wbr>payment`."""
-    return Markup("<wbr>").join(escape(part) for part in _WORD_ENDS.split(text))
+    return Markup("<wbr>").join(escape(part) for part in _WORD_ENDS.split(visible(text)))
 
 
 def styles() -> str:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from peftune.errors import visible
 from peftune.reporting.plot_style import INK
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ _LINE = 0.075
 
 def in_lines(name: str) -> str:
     """Break a long name, for on one line it would leave no room for what is drawn."""
-    return "\n".join(textwrap.wrap(name, _LINE_LETTERS)) or name
+    shown = visible(name)
+    return "\n".join(textwrap.wrap(shown, _LINE_LETTERS)) or shown
 
 
 def beside(figure: Figure, axes: Axes, names: Sequence[Named]) -> None:

@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from peftune.runs.strength_plot import write_as_text
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -94,6 +96,7 @@ def svg_of(figure: Figure, name: str) -> str:
 
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
+        write_as_text(figure)
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=metadata)
     text = buffer.getvalue()

@@ -7,15 +7,22 @@ import io
 from collections.abc import Iterator, Sequence
 
 from peftune.compare.jobs import Failure
+from peftune.errors import visible
 from peftune.runs.evidence import Evidence
 from peftune.runs.report import Run
 from peftune.stats.intervals import Interval
 
 Value = str | int | float | None
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What makes a spreadsheet work a text out, in the letters of East Asian keyboards too."""
+
 
 def spreadsheet(evidence: Sequence[Evidence], failures: Sequence[Failure]) -> str:
     """Render one line a run; empty where nothing was measured, numbers such that none is rounded.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe; numbers stay
+    numbers, and what is not seen in a text is spelled out.
 
     Args:
         evidence: the finished runs.
@@ -34,10 +41,18 @@ def spreadsheet(evidence: Sequence[Evidence], failures: Sequence[Failure]) -> st
     columns = dict.fromkeys(["strategy", "seed", "status"])
     columns.update(dict.fromkeys(name for row in rows for name in row))
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(map(_cell, columns))
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
     return buffer.getvalue()
+
+
+def _cell(value: Value) -> Value:
+    """Write a text so that a spreadsheet shows it and works nothing out."""
+    if not isinstance(value, str):
+        return value
+    shown = visible(value)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA_STARTS) else shown
 
 
 def _values(run: Run) -> Iterator[tuple[str, Value]]:

@@ -27,4 +27,4 @@ def check_budget(runs: Sequence[Run], budget: float | None) -> None:
         if probe.unit == "bits/byte" and probe.forgetting > budget
     ]
     if faults:
-        raise GateError("\n".join(faults))
+        raise GateError(*faults)

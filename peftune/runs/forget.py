@@ -19,7 +19,7 @@ from peftune.artifacts.opened import find_artifact, open_artifact
 from peftune.artifacts.own_base import base_named_inside, base_of
 from peftune.data.documents import load_documents
 from peftune.diagnosis import Finding
-from peftune.errors import ArtifactError, UsageError
+from peftune.errors import ArtifactError, UsageError, visible
 from peftune.files.folder import SharedFolder
 from peftune.forgetting.measure import (
     ProbeText,
@@ -63,7 +63,7 @@ class MeasuredForgetting(Forgetting):
                 shown += f" [{probe.ci95[0]:+.4f}, {probe.ci95[1]:+.4f}]"
             lines.append(f"{shown} {probe.unit}")
         lines.append(f"verdict: {self.verdict or f'none: {self.reason}'}")
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
 
 @working("measuring forgetting")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peftune.errors import UsageError
+from peftune.errors import UsageError, visible_lines
 from peftune.files.publish import replaced
 from peftune.runs.strengths import Point
 
@@ -34,6 +34,16 @@ def check_plot_path(path: Path) -> None:
         raise UsageError(message)
 
 
+def write_as_text(figure: Figure) -> None:
+    """Let every name in a figure be text: no formula between dollar signs, and nothing unseen."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_parse_math(False)
+            text.set_text(visible_lines(text.get_text()))
+
+
 def plot_points(points: Sequence[Point], path: Path, *, title: str) -> None:
     """Write a picture with a panel for each probe.
 
@@ -56,6 +66,7 @@ def plot_points(points: Sequence[Point], path: Path, *, title: str) -> None:
     figure.suptitle(title)
     for name, axes in zip(names, figure.axes, strict=True):
         _draw(axes, points, name)
+    write_as_text(figure)
     with replaced(path) as file:
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 

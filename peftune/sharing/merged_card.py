@@ -7,6 +7,8 @@ from huggingface_hub import ModelCardData
 from peftune.artifacts.card_usage import how_to_clean
 from peftune.artifacts.manifest import Manifest
 from peftune.artifacts.opened import Opened
+from peftune.errors import printable
+from peftune.escaping import markdown_code, markdown_text
 from peftune.sharing.merged import Merged
 
 _CLASSIFY = """```python
@@ -34,7 +36,7 @@ def merged_card(opened: Opened, merged: Merged) -> str:
     manifest, name = opened.manifest, opened.manifest.base.name
     strategy = str(manifest.strategy["name"])
     front = ModelCardData(
-        base_model=name if manifest.base.revision is not None else None,
+        base_model=printable(name) if manifest.base.revision is not None else None,
         library_name="transformers",
         pipeline_tag="text-generation" if merged.lm else "text-classification",
         tags=["peftune", strategy, "merged"],
@@ -48,10 +50,10 @@ def merged_card(opened: Opened, merged: Merged) -> str:
             str(front.to_yaml()).strip(),
             "---",
             "",
-            f"# {strategy} on {name}, merged",
+            f"# {markdown_text(f'{strategy} on {name}')}, merged",
             "",
             f"{_what(manifest, lm=merged.lm)}. A plain transformers checkpoint in {merged.dtype}, merged with [peftune](https://pypi.org/project/peftune/)",
-            f"out of the base `{name}` and the artifact whose `peftune.json` has the `sha256`",
+            f"out of the base {markdown_code(name)} and the artifact whose `peftune.json` has the `sha256`",
             f"`{opened.seal}`. What that scored and what it forgot stands in its own card.",
             "",
             "## Checked",
@@ -70,10 +72,11 @@ def _what(manifest: Manifest, *, lm: bool) -> str:
     if lm:
         return "A language model: the trunk of a fine-tuned GPT-2 with its own, tied output head, so that any language-model evaluation can measure it"
     noun = "regression" if manifest.task_name == "regression" else "classifier"
-    what = f"A {noun} of {', '.join(manifest.labels)}"
+    labels = list(map(markdown_text, manifest.labels))
+    what = f"A {noun} of {', '.join(labels)}"
     if manifest.label_thresholds is None:
         return what
-    limits = zip(manifest.labels, manifest.label_thresholds, strict=True)
+    limits = zip(labels, manifest.label_thresholds, strict=True)
     return f"{what}, where a label is said from a probability on: {', '.join(f'{label} {limit:.3g}' for label, limit in limits)}"
 
 

@@ -56,11 +56,22 @@ def _float32_throughout(draft: Draft) -> None:
     draft.edit(precision="float32")
 
 
+def _beyond_float32(draft: Draft) -> None:
+    """Record one number that no model gives, of the longest text, which no load replays."""
+    behaviour = draft.manifest()["behaviour"]
+    longest = max(range(len(behaviour["texts"])), key=lambda row: len(behaviour["texts"][row]))
+    rows = behaviour["logits"]["float32"]
+    changed = [[1e308, *row[1:]] if place == longest else row for place, row in enumerate(rows)]
+    draft.edit(behaviour={**behaviour, "logits": {**behaviour["logits"], "float32": changed}})
+
+
 _BEHAVIOUR: dict[str, Damage] = {
     "logits moved by one": _logits(lambda value: value + 1.0),
     "logits turned round": _logits(lambda value: -value),
     "logits of zero": _logits(lambda _: 0.0),
     "logits beyond the largest number": _logits(lambda value: float("inf") if value > 0 else value),
+    "logits beyond float32": _logits(lambda value: 1e308 if value > 0 else value),
+    "one logit beyond float32, of a long text": _beyond_float32,
     "logits that are words": _logits(str),
     "logits that are true": _logits(lambda value: value > 0),
     "logits that are null": _logits(lambda _: None),

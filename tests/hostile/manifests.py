@@ -17,6 +17,22 @@ CONTROL_TEXTS = {
     "a change of direction": "good\u202edab",
     "half a character": "good\ud800",
 }
+UNSEEN_TEXTS = {
+    "a space without width": "go\u200bod",
+    "a joiner": "go\u200dod",
+    "a mark from right to left": "\u200fgood",
+    "a word joiner": "good\u2060",
+    "a byte-order mark": "\ufeffgood",
+    "a soft hyphen": "go\u00adod",
+    "a tag": "good\U000e0041",
+    "a filler": "good\u3164",
+}
+TWINS = {
+    "Unicode's form": ("caf\u00e9", "cafe\u0301"),
+    "the width of a blank": ("so so", "so\u00a0so"),
+    "a blank at the end": ("so so", "so so "),
+    "the form of a heart": ("\u2764", "\u2764\ufe0f"),
+}
 REQUIRED = (
     "format_version",
     "peftune_version",
@@ -105,7 +121,13 @@ _LABELS: dict[str, Damage] = {
     "a label twice": edits(labels=["bad", "so-so", "bad"]),
     **{
         f"a label with {what}": edits(labels=["bad", "so-so", text])
-        for what, text in CONTROL_TEXTS.items()
+        for what, text in {**CONTROL_TEXTS, **UNSEEN_TEXTS}.items()
+    },
+    "an empty label": edits(labels=["bad", "so-so", ""]),
+    "a blank label": edits(labels=["bad", "so-so", " \u3000"]),
+    **{
+        f"labels that differ in {what}": edits(labels=["bad", one, other])
+        for what, (one, other) in TWINS.items()
     },
 }
 _STRINGS: dict[str, Damage] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, quiet_libraries, say
 from peftune.cli.predict import ArtifactArgument, BaseOption
 
 if TYPE_CHECKING:
@@ -49,25 +49,25 @@ def diff(
         return
     print_facts("", [("A", found.a), ("B", found.b)])
     if found.identical:
-        typer.echo("\nBoth are the same artifact: one seal, so the same files.")
+        say("\nBoth are the same artifact: one seal, so the same files.")
     if found.fields:
-        typer.echo()
+        say()
         rows = [
             {"field": one.field, "A": _short(one.a), "B": _short(one.b)} for one in found.fields
         ]
         print_rows(rows, as_json=False)
-    typer.echo()
+    say()
     _print_tensors(found.tensors)
-    typer.echo()
+    say()
     print_facts("", _behaviour(found))
 
 
 def _print_tensors(found: TensorDifference) -> None:
     for names, side in ((found.only_in_a, "A"), (found.only_in_b, "B")):
         if names:
-            typer.echo(f"only in {side}: {len(names)} tensors, {_short(names[0])} first")
+            say(f"only in {side}: {len(names)} tensors, {_short(names[0])} first")
     for name, (one, other) in list(found.other_shape.items())[:1]:
-        typer.echo(
+        say(
             f"of other shape: {len(found.other_shape)} tensors, {_short(name)} first: {list(one)} and {list(other)}"
         )
     rows = [

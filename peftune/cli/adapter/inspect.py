@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, quiet_libraries, say
 from peftune.cli.predict import ArtifactArgument, BaseOption
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def inspect(artifact: ArtifactArgument, base: BaseOption = None, json: JsonFlag 
         print_json(found.as_json())
         return
     print_facts(found.artifact, _facts(found))
-    typer.echo()
+    say()
     print_rows(
         [
             {
@@ -45,7 +45,7 @@ def inspect(artifact: ArtifactArgument, base: BaseOption = None, json: JsonFlag 
         ],
         as_json=False,
     )
-    typer.echo()
+    say()
     _print_changes(found)
 
 
@@ -97,17 +97,17 @@ def _measured(found: Contents) -> Iterator[tuple[str, str]]:
 
 def _print_changes(found: Contents) -> None:
     if found.changes is None:
-        typer.echo(f"How far weights were moved is not known: {found.reason}")
+        say(f"How far weights were moved is not known: {found.reason}")
         return
     if not found.changes:
-        typer.echo("The trunk is the base's.")
+        say("The trunk is the base's.")
         return
-    typer.echo(f"{len(found.changes)} weights of the trunk differ from the base's.")
+    say(f"{len(found.changes)} weights of the trunk differ from the base's.")
     moved = sorted(found.changes, key=lambda one: -(one.relative or 0.0))
     chosen = [*found.outliers, *(one for one in moved if not one.outlier)][:_SHOWN]
     print_rows([_row(one) for one in chosen], as_json=False)
     if found.outliers:
-        typer.echo(
+        say(
             "Outliers moved otherwise than the same weight of other blocks: information, no verdict."
         )
 

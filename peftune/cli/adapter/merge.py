@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries
+from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries, say
 from peftune.cli.predict import ArtifactArgument, BaseOption
 
 
@@ -48,4 +48,4 @@ def merge(
     if merged.difference.label_flips is not None:
         facts.append(("label flips", f"{merged.difference.label_flips:.2%}"))
     print_facts(f"merged in {merged.dtype}", facts)
-    typer.echo(f"saved: {merged.folder}")
+    say(f"saved: {merged.folder}")

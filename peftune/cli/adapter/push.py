@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, quiet_libraries, say
 from peftune.cli.predict import ArtifactArgument, BaseOption
 
 _MESSAGE = "Share an artifact of peftune"
@@ -41,5 +41,5 @@ def push(
     if json:
         print_json({"artifact": pushed, "load": line})
         return
-    typer.echo(f"pushed: {pushed}")
-    typer.echo(f"load:   {line}")
+    say(f"pushed: {pushed}")
+    say(f"load:   {line}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, quiet_libraries, say
 from peftune.cli.forget import DEFAULT_PROBE
 from peftune.cli.predict import ArtifactArgument, BaseOption
 from peftune.errors import UsageError
@@ -120,7 +120,7 @@ def rescale(
         points = sweep(artifact, file, alphas=alphas, **shared)
         if not json:
             print_rows([_row(point) for point in points], as_json=False)
-            typer.echo(f"\n{_LEGEND}")
+            say(f"\n{_LEGEND}")
     if plot is not None:
         plot_points(points, plot, title=f"{artifact}, head {head}")
     if alpha is not None and output is not None:
@@ -198,7 +198,7 @@ def _print_saved(folder: Path) -> None:
     ]
     if facts:
         print_facts(str(folder), facts)
-    typer.echo(f"saved: {folder}")
+    say(f"saved: {folder}")
 
 
 def _interval(interval: Sequence[float] | None, form: str) -> str:

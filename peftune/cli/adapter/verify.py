@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries
+from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
 from peftune.cli.predict import ArtifactArgument, BaseOption
 from peftune.errors import VerificationError
 
@@ -90,7 +90,7 @@ def _print(found: Verification) -> None:
         flips = [f"{_share(found.parity.texts)} of {texts}"]
         if found.parity.rows is not None:
             flips.append(f"{_share(found.parity.rows)} of {rows}")
-        typer.echo(
+        say(
             f"\nTrained on int8. On fp32 logits differ by up to {', '.join(parts)}; labels by {', '.join(flips)}."
         )
 
