@@ -11,6 +11,7 @@ from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
 from peftune.diagnosis import Finding
 from peftune.errors import OutputFolderError
+from peftune.files.publish import write_atomically
 from peftune.reporting.advice import alerts_of, findings_section
 from peftune.reporting.answers import calibration_section, confusion_section
 from peftune.reporting.contents import Contents
@@ -101,7 +102,8 @@ def write_reports(
         findings: what was found in the comparison as a whole.
 
     Raises:
-        OutputFolderError: the folder cannot be written.
+        OutputFolderError: the folder cannot be made.
+        StorageError: a file could not be written.
     """
     if summary is not None and summary.leaked is not None:
         evidence = clean_rows(evidence).evidence
@@ -110,15 +112,14 @@ def write_reports(
     report = Report(folder / PAGE, folder / MARKDOWN, folder / SPREADSHEET, contents.answer)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        report.page.write_text(page(contents), encoding="utf-8", newline="\n")
-        report.markdown.write_text(markdown(contents), encoding="utf-8", newline="\n")
-        table = spreadsheet(evidence, failures)
-        report.spreadsheet.write_text(table, encoding="utf-8", newline="\n")
     except OSError as error:
         message = (
             f"'{folder}' cannot be written: {error.strerror}. Choose another folder with --output."
         )
         raise OutputFolderError(message) from error
+    write_atomically(report.page, page(contents))
+    write_atomically(report.markdown, markdown(contents))
+    write_atomically(report.spreadsheet, spreadsheet(evidence, failures))
     return report
 
 

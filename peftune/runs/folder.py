@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from peftune.errors import OutputFolderError, RecipeError, StorageError, UsageError
-from peftune.files.publish import found_no_room, make_writable
+from peftune.errors import OutputFolderError, RecipeError, UsageError, out_of_memory
+from peftune.files.publish import failed_write, make_writable, write_atomically
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
 from peftune.runs.report import Run, Unfinished
@@ -96,18 +95,14 @@ def read_run(folder: str | Path) -> Run:
 
 def write_json(values: Mapping[str, Any], path: Path) -> None:
     """Write a JSON file whole or not at all."""
-    staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(
-        json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    os.replace(staged, path)  # noqa: PTH105 - Path.replace is the same; this says that it is atomic
+    content = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, f"{content}\n")
 
 
 def write_lines(lines: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write one JSON line each."""
-    with path.open("w", encoding="utf-8") as file:
-        for values in lines:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+    """Write one JSON line each, all of them or none."""
+    content = "".join(f"{json.dumps(values, ensure_ascii=False)}\n" for values in lines)
+    write_atomically(path, content)
 
 
 @contextlib.contextmanager
@@ -115,21 +110,21 @@ def failure_reported(folder: Path) -> Iterator[None]:
     """Leave a word in the report of a run that did not finish; the error goes on.
 
     Raises:
-        StorageError: in the place of what a library says where there is no room left.
+        OutOfMemoryError: in the place of what a library says of memory that it did not get.
+        StorageError: in the place of what one says of a write that failed.
     """
     try:
         yield
     except BaseException as error:
+        explained = out_of_memory(error) or failed_write(error, folder)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             ending = Unfinished("interrupted", "interrupted; run the same command again to go on")
         else:
-            ending = Unfinished("failed", str(error) or type(error).__name__)
-        no_room = found_no_room(error)
-        with contextlib.suppress(*(OSError,) if no_room else ()):
+            ending = Unfinished("failed", str(explained or error) or type(error).__name__)
+        with contextlib.suppress(OSError):  # which must not stand in the place of the first fault
             write_json(ending.as_json(), folder / REPORT)
-        if no_room:
-            message = f"There is no room left to write into '{folder}'. What had finished is kept: make room, and run the same command again."
-            raise StorageError(message) from error
+        if explained is not None:
+            raise explained from error
         raise
 
 
