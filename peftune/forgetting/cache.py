@@ -106,4 +106,4 @@ def _write(measured: Measurement, key: str) -> None:
         write_entry(_KIND, key, content.getvalue())
     except OSError as error:
         folder = cache_folder() / _KIND
-        logger.warning("the base's scores are not cached in '%s': %s", folder, error.strerror)
+        logger.warning("the base's scores are not cached in '%s': %s", folder, error)
