@@ -352,3 +352,54 @@ def test_no_verb_prints_or_writes_what_is_not_seen(call_planted: Call, planted: 
     )
     assert {row[first.index("base_model")] for row in rows} == {visible(f"'=ba{PLANTED}se")}
     assert not [cell for row in (first, *rows) for cell in row if cell.startswith(("=", "+", "@"))]
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "message"),
+    [
+        (
+            "single-label",
+            {"label": ("po\u200bs", "neg")},
+            "the label 'po\\u200bs' holds the character U+200B, which is not seen",
+        ),
+        (
+            "multi-label",
+            {"a\U000e0041": ("0", "1"), "b": ("1", "0")},
+            "the label 'a\\U000e0041' holds the character U+E0041, which is not seen",
+        ),
+        (
+            "regression",
+            {"sco\u200fre": ("0.5", "1.5")},
+            "the label 'sco\\u200fre' holds the character U+200F, which is not seen",
+        ),
+    ],
+)
+def test_a_label_that_no_artifact_may_have_stops_a_run_before_it_trains(
+    call: Call, task: str, rows: dict[str, tuple[str, str]], message: str
+) -> None:
+    """The label of a row, and the column that names a label."""
+    columns = list(rows)
+    recipe = {
+        "version": 1,
+        "name": "own",
+        "task": task,
+        "data": {
+            "train_file": "rows.jsonl",
+            "label_column": columns if task == "multi-label" else columns[0],
+        },
+        "strategy": {"name": "head-only"},
+        "output_dir": "run",
+    }
+    lines = [
+        json.dumps({"text": f"text {row}", **{name: rows[name][row % 2] for name in columns}})
+        for row in range(40)
+    ]
+    Path("own.yaml").write_text(json.dumps(recipe, ensure_ascii=False), encoding="utf-8")
+    Path("rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+    code, out, err = call("run", "own.yaml")
+
+    assert code == 3, err
+    assert message in err
+    assert unseen(out + err) == []
+    assert not Path("run", "adapter").exists()
