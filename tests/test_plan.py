@@ -470,6 +470,7 @@ def planned_as(strategy: str, size: str, peak: float, **changes: object) -> Stra
         integers=strategy.endswith("8bit"),
         memory=Memory(0, total, 0, 0, 0, 0, 0, total),
         artifact_bytes=1,
+        disk_bytes=3,
         seconds_per_step=1.0,
         seconds_per_epoch=1.0,
         fits=True,

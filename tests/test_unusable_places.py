@@ -282,6 +282,30 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None
     assert "Traceback" not in ended.stderr
 
 
+def test_a_run_that_will_not_fit_is_refused_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes that are asked for are those that the run then takes, but for a few small files."""
+    changes = {**FEW, "data.max_train_examples": 4, "training.eval_steps": 1}
+    changes |= {"training.eval_strategy": "steps", "training.max_steps": 4}
+    with disk_of(70 << 20, tmp_path / "small") as disk, monkeypatch.context() as patched:
+        patched.setattr(ClassifierTrainer, "training_step", _no_training)
+        with pytest.raises(StorageError) as caught:
+            peftune.run("quickstart", strategy="full", overrides=changes, output=disk / "run")
+        told = re.search(
+            r"has ([0-9,]+) bytes free, and this training needs ([0-9,]+): ", str(caught.value)
+        )
+        assert told is not None, caught.value
+        assert not list((disk / "run" / "checkpoints").glob("checkpoint-*"))
+        report = json.loads((disk / "run" / "report.json").read_text(encoding="utf-8"))
+        assert report["reason"] == str(caught.value)
+
+    free, needed = (int(number.replace(",", "")) for number in told.groups())
+    assert free < 70 << 20 < needed
+    with disk_of(needed + (4 << 20), tmp_path / "large") as disk:
+        peftune.run("quickstart", strategy="full", overrides=changes, output=disk / "run")
+
+
 def test_a_merge_and_a_rescaled_artifact_ask_for_their_place_first(
     tiny_base: Path, tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def _row(one: StrategyPlan) -> dict[str, str]:
         "process": size(memory.process),
         "other": size(memory.other),
         "artifact": size(one.artifact_bytes),
+        "disk": size(one.disk_bytes),
         "epoch": seconds(one.seconds_per_epoch),
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peft import PeftModel
 from torch import nn
 
 from peftune.models.parts import is_whole_model, trainable_parameters, trunk_of
@@ -18,21 +17,13 @@ from peftune.planning.shapes import Shape
 from peftune.planning.weights import copied_before, integer_weights, weight_bytes
 from peftune.recipe import Recipe
 from peftune.recipe.task import has_head
+from peftune.training.checkpoints import OPTIMIZER_BYTES, saved_bytes
 
 _RETURNED = 32 * 2**20
 """Bytes of a tensor from which its memory goes back to the system at once."""
 
 _HELD_LOGITS, _PIECE = 2**24, 256
 """Language modeling: logits that are held, and tokens that are read at once where there are more."""
-
-_STATE = {
-    "adamw_torch_fused": 8.0,
-    "adamw_torch": 8.0,
-    "adamw_bnb_8bit": 2.0,
-    "adafactor": 0.1,
-    "sgd": 0.0,
-}
-"""Bytes that an optimizer keeps for each learning weight: two moments in float32 for AdamW."""
 
 _FILES = 9_000
 """Bytes of an artifact's manifest, card and configuration."""
@@ -103,7 +94,7 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
     model, training = facts.hollow.model, facts.passes.training
     learning = list(trainable_parameters(model).values())
     gradients = sum(weight.nbytes for weight in learning)
-    optimizer = round(sum(w.numel() for w in learning) * _STATE[recipe.training.optim])
+    optimizer = round(sum(w.numel() for w in learning) * OPTIMIZER_BYTES[recipe.training.optim])
     weights = weight_bytes(facts.hollow, facts.conditions, lean=training.lean)
     copies = training.laid_out + copied_before(facts.hollow, facts.conditions)
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
@@ -119,7 +110,7 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
     most = max(gradients + optimizer, at(batches.training[0], 1), *later)
     beyond = _evaluation(facts, batches, recipe)
     if facts.on_cpu:
-        beyond += _read_back(model)
+        beyond += saved_bytes(model)  # the best checkpoint's, mapped when it is read back
     process = facts.process_bytes if facts.on_cpu else 0
     activations = _pass_bytes(facts, batches.largest, recipe)
     return Memory(
@@ -178,12 +169,6 @@ def _evaluation(facts: Facts, batches: Batches, recipe: Recipe) -> int:
     if not given_back and largest.tokens > trained.tokens:
         return needed
     return max(0, needed - left)
-
-
-def _read_back(model: nn.Module) -> int:
-    """Count the file of the best checkpoint, which is mapped into memory when it is read."""
-    learning = trainable_parameters(model).values() if isinstance(model, PeftModel) else None
-    return sum(weight.nbytes for weight in learning or model.parameters())
 
 
 def artifact_bytes(model: nn.Module, recipe: Recipe, tokenizer_bytes: int) -> int:

@@ -37,6 +37,7 @@ from peftune.planning.sample import sample_of
 from peftune.planning.shapes import OWN, Shape
 from peftune.planning.weights import trunk_parameters
 from peftune.recipe import Recipe
+from peftune.training.checkpoints import MOST_AT_ONCE, checkpoint_bytes, disk_bytes
 
 _TOKENIZER = "tokenizer*.json"
 
@@ -169,6 +170,7 @@ class Planner:
         fits = memory.peak <= self.available
         learning = sum(weight.numel() for weight in trainable_parameters(model).values())
         saved = artifact_bytes(model, recipe, self._tokenizer_bytes())
+        state = checkpoint_bytes(model, section.optim)
         del model, facts  # a second model need not fit beside it
         less = None
         if not (fits or checkpointing):
@@ -187,6 +189,7 @@ class Planner:
             integers=_on_integers(recipe),
             memory=memory,
             artifact_bytes=saved,
+            disk_bytes=disk_bytes(state, saved, there=0, to_come=MOST_AT_ONCE),
             seconds_per_step=together * one + update,
             seconds_per_epoch=None
             if passes is None

@@ -24,6 +24,8 @@ class StrategyPlan:
         integers: whether the base is held in 8-bit integers.
         memory: the peak of a run and its parts, in bytes.
         artifact_bytes: what is saved.
+        disk_bytes: most that a run's checkpoints and artifact take at any time; with fewer than
+            three evaluations they take less.
         seconds_per_step: of an optimizer step on a batch of the mean size.
         seconds_per_epoch: of the steps of an epoch, without evaluations; None where the number of
             rows is not known.
@@ -40,6 +42,7 @@ class StrategyPlan:
     integers: bool
     memory: Memory
     artifact_bytes: int
+    disk_bytes: int
     seconds_per_step: float
     seconds_per_epoch: float | None
     fits: bool

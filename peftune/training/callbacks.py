@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -12,9 +13,11 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import SaveStrategy
 
 from peftune.errors import TrainingError
 from peftune.progress import innermost
+from peftune.training.checkpoints import refuse_little_room
 
 
 class QuietProgress(ProgressCallback):
@@ -44,6 +47,31 @@ class CountedSteps(TrainerCallback):
         entry = innermost()
         if entry is not None:
             entry.advance()
+
+
+class RoomForCheckpoints(TrainerCallback):
+    """Refuse a training before its first step if what it will write does not fit on the disk."""
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002 - Trainer's signature
+        **kwargs: Any,  # noqa: ANN401 - Trainer's signature
+    ) -> None:
+        """Count the checkpoints that are still to be written.
+
+        Raises:
+            StorageError: there is too little room for them and the artifact.
+        """
+        if args.save_strategy == SaveStrategy.STEPS:
+            done = state.global_step // state.save_steps
+            to_come = math.ceil(state.max_steps / state.save_steps) - done
+        else:
+            to_come = math.ceil(state.num_train_epochs) - math.floor(state.epoch or 0)
+        refuse_little_room(
+            Path(args.output_dir or ""), kwargs["model"], args.optim, to_come=max(0, to_come)
+        )
 
 
 class StopWhenDiverged(TrainerCallback):

@@ -15,7 +15,8 @@ from typing import Any
 from peft import PeftModel
 from torch import nn
 
-from peftune.files.publish import writing
+from peftune.errors import StorageError
+from peftune.files.publish import free_bytes, writing
 from peftune.models.parts import trainable_parameters
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,18 @@ _STATE = "trainer_state.json"
 _PREFIX = "checkpoint-"
 _SKIPPED = f"skipped-{_PREFIX}"
 _OTHER = "it belongs to another recipe"
-_MOMENTS = {"adamw_torch_fused": 8, "adamw_torch": 8, "adamw_bnb_8bit": 2}
-"""Bytes of an optimizer's state for each weight that learns, where it has any worth counting."""
+
+MOST_AT_ONCE = 3
+"""Checkpoints that lie in a folder while one is written: two are kept."""
+
+OPTIMIZER_BYTES = {
+    "adamw_torch_fused": 8.0,
+    "adamw_torch": 8.0,
+    "adamw_bnb_8bit": 2.0,
+    "adafactor": 0.1,
+    "sgd": 0.0,
+}
+"""Bytes that an optimizer keeps for each trainable weight: two moments in float32 for AdamW."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +60,60 @@ class Checkpoint:
         return _step(self.path)
 
 
+def saved_bytes(model: nn.Module) -> int:
+    """Count the bytes of the weights in a checkpoint: all, or a PEFT method's own."""
+    whole = not isinstance(model, PeftModel)
+    saved = model.parameters() if whole else trainable_parameters(model).values()
+    return sum(weight.nbytes for weight in saved)
+
+
 def checkpoint_bytes(model: nn.Module, optim: str) -> int:
-    """Count the bytes of a checkpoint's weights and of AdamW's moments: its least size.
+    """Count the bytes of a checkpoint's weights and of its optimizer: its least size.
 
     Args:
         model: prepared.
         optim: `training.optim`.
     """
-    learning = list(trainable_parameters(model).values())
-    saved = learning if isinstance(model, PeftModel) else list(model.parameters())
-    moments = sum(weight.numel() for weight in learning) * _MOMENTS.get(optim, 0)
-    return sum(weight.nbytes for weight in saved) + moments
+    trainable = sum(weight.numel() for weight in trainable_parameters(model).values())
+    return saved_bytes(model) + int(trainable * OPTIMIZER_BYTES.get(optim, 0.0))
+
+
+def disk_bytes(checkpoint: int, artifact: int, *, there: int, to_come: int) -> int:
+    """Count the bytes that a run has still to write at most at any time.
+
+    Args:
+        checkpoint: bytes of one.
+        artifact: bytes of what is saved at the end.
+        there: checkpoints that lie there already.
+        to_come: checkpoints that are still to be written.
+    """
+    if not to_come:
+        return artifact
+    while_writing = min(MOST_AT_ONCE, there + to_come) * checkpoint
+    at_the_end = min(MOST_AT_ONCE - 1, there + to_come) * checkpoint + artifact
+    return max(0, max(while_writing, at_the_end) - there * checkpoint)
+
+
+def refuse_little_room(folder: Path, model: nn.Module, optim: str, *, to_come: int) -> None:
+    """Refuse a training whose checkpoints and artifact will not fit on the disk.
+
+    Args:
+        folder: of the training state.
+        model: prepared.
+        optim: `training.optim`.
+        to_come: checkpoints that are still to be written.
+
+    Raises:
+        StorageError: with the bytes needed and free. A quota is not seen.
+    """
+    checkpoint = checkpoint_bytes(model, optim)
+    artifact = sum(weight.nbytes for weight in trainable_parameters(model).values())
+    there = len(_newest_first(folder))
+    needed = disk_bytes(checkpoint, artifact, there=there, to_come=to_come)
+    free = free_bytes(folder)
+    if free is not None and free < needed:
+        message = f"'{folder}' has {free:,} bytes free, and this training needs {needed:,}: checkpoints of {checkpoint:,} bytes, up to {MOST_AT_ONCE} at once, and the artifact of {artifact:,}. Make room, or choose another output folder with --output."
+        raise StorageError(message)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,12 @@ from peftune.recipe.task import TaskName
 from peftune.regularizers import Regularizer
 from peftune.tasks.judge import metrics_for_trainer
 from peftune.tasks.loss import LossFunction
-from peftune.training.callbacks import CountedSteps, QuietProgress, StopWhenDiverged
+from peftune.training.callbacks import (
+    CountedSteps,
+    QuietProgress,
+    RoomForCheckpoints,
+    StopWhenDiverged,
+)
 from peftune.training.checkpoints import (
     Checkpoint,
     checkpoint_bytes,
@@ -157,6 +162,8 @@ class ClassifierTrainer(RegularizedTrainer):
         if not args.disable_tqdm:
             self.add_callback(QuietProgress)
         self.add_callback(StopWhenDiverged)
+        if keep_checkpoints:
+            self.add_callback(RoomForCheckpoints)
         self.add_callback(CountedSteps)
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(patience))
