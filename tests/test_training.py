@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback
 
-from peftune import read_recipe, run
+from peftune import Run, read_recipe, run
 from peftune.artifacts.tensors import adapter_tensors
 from peftune.bundled import TASKS, bundled_folder
 from peftune.data.rows import Rows
@@ -23,6 +23,7 @@ from peftune.errors import TrainingError
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
 from peftune.tasks.judge import task_metrics
+from peftune.training.checkpoints import latest_whole, write_digest
 from peftune.training.memory import PeakMemory
 from peftune.training.train import TrainingResult, train
 from peftune.training.trainer import ClassifierTrainer
@@ -251,8 +252,180 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before(
     assert newest == 9
     assert word in caplog.messages
     assert result.resumed_from == before
-    assert (tmp_path / "skipped-checkpoint-9").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"checkpoint-{before}",
+        "checkpoint-9",
+    ], "what was set aside goes when a newer checkpoint is whole"
     _assert_same(adapter_tensors(resumed), adapter_tensors(model))
+
+
+def test_what_was_set_aside_earlier_goes_with_the_next(tmp_path: Path) -> None:
+    """At most one generation of broken checkpoints lies there, and other folders are left alone."""
+    (tmp_path / "checkpoint-of-mine").mkdir()
+    for torn in (6, 9):
+        (tmp_path / f"checkpoint-{torn}").mkdir()
+        assert latest_whole(tmp_path, "this") is None
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-of-mine",
+        "skipped-checkpoint-9",
+    ]
+
+
+def test_a_checkpoint_is_whole_before_the_one_that_it_replaces_goes(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends as the checkpoint of step 9 gets its digest goes on from step 6, not 3."""
+    chosen = recipe("training.metric_for_best_model=loss")
+
+    def cut_power_at_step_9(checkpoint: Path, run_identity: str) -> None:
+        if checkpoint.name == "checkpoint-9":
+            raise PowerCutError
+        write_digest(checkpoint, run_identity)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("peftune.training.trainer.write_digest", cut_power_at_step_9)
+        with pytest.raises(PowerCutError):
+            _trained(chosen, tmp_path, misled=True)
+
+    _, result = _trained(chosen, tmp_path, misled=True)
+
+    assert (result.resumed_from, result.best_step) == (6, EVAL_STEPS)
+
+
+def test_a_moved_run_keeps_its_best_checkpoint(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """The best one lies beside the newest, wherever Trainer's state says that it was written."""
+    chosen = recipe("training.metric_for_best_model=loss")
+    _trained(chosen, tmp_path / "here", misled=True)
+    (tmp_path / "here").rename(tmp_path / "there")
+
+    model, result = _trained(chosen, tmp_path / "there", misled=True)
+
+    assert (result.resumed_from, result.best_step) == (MAX_STEPS, EVAL_STEPS)
+    _assert_same(adapter_tensors(model), _kept(tmp_path / "there", EVAL_STEPS))
+
+
+def test_a_checkpoint_whose_best_is_damaged_is_not_resumed_from(
+    recipe: Callable[..., Recipe], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would end with other weights than the uninterrupted run, so training begins anew."""
+    chosen = recipe("training.metric_for_best_model=loss")
+    model, _ = _trained(chosen, tmp_path, misled=True)
+    _flip_a_bit(tmp_path / f"checkpoint-{EVAL_STEPS}" / WEIGHTS)
+
+    again, result = _trained(chosen, tmp_path, misled=True)
+
+    assert (
+        "checkpoint-9 is not resumed from: its best checkpoint, checkpoint-3, is missing or damaged"
+        in caplog.messages
+    )
+    assert result.resumed_from is None
+    _assert_same(adapter_tensors(again), adapter_tensors(model))
+
+
+STOPPED_BY_BUDGET = (
+    "forgetting.budget=-9.0",  # so that any checkpoint is over it
+    "forgetting.during_training.over_budget=stop-training",
+    "forgetting.during_training.probe={type: lm-loss, dataset_name: bundled:general-text, max_documents: 2}",
+)
+EPOCHS = ("training.max_steps=-1", "training.eval_strategy=epoch", "training.eval_steps=null")
+NO_BETTER = ("training.metric_for_best_model=accuracy", "training.learning_rate=1.0e-9")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "last"),
+    [
+        (("training.max_steps=8", "strategy.name=lora"), 8),
+        (("training.max_steps=8", "strategy={name: full}"), 8),
+        (("training.max_steps=8", "strategy={name: head-only}"), 8),
+        (("training.max_steps=8", "strategy={name: lora-8bit}"), 8),
+        ((*EPOCHS, "training.num_train_epochs=2"), 12),
+        ((*EPOCHS, "training.num_train_epochs=1.5"), 9),
+        ((*NO_BETTER, "training.early_stopping_patience=1"), 6),
+        (STOPPED_BY_BUDGET, 3),
+    ],
+    ids=[
+        "steps lora",
+        "steps full",
+        "steps head-only",
+        "steps lora-8bit",
+        "epochs",
+        "part of an epoch",
+        "early stopping",
+        "budget",
+    ],
+)
+def test_a_training_that_had_ended_is_not_trained_on(
+    overrides: tuple[str, ...],
+    last: int,
+    recipe: Callable[..., Recipe],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ended after its last checkpoint and run again, a run takes no step and gives the same bytes."""
+    chosen = recipe("training.lr_scheduler_type=constant", *overrides)
+    whole = run(chosen, output=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("peftune.runs.execute.save_artifact", _cut_power)
+        with pytest.raises(PowerCutError):
+            run(chosen, output=tmp_path / "cut")
+
+    with monkeypatch.context() as patch:
+        before_each_step(patch, _cut_power)
+        again = run(chosen, output=tmp_path / "cut")
+
+    assert again.cost.steps == last
+    assert _contents(again.artifact) == _contents(whole.artifact)
+    for name in ("predictions.jsonl", "documents.jsonl", "texts.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert _untimed(again) == _untimed(whole)
+    assert again.cost.reason is not None
+    assert "peak_memory_bytes: the run was resumed after its last step" in again.cost.reason
+
+
+def test_patience_and_unlogged_losses_outlast_an_interruption(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run stops at the same step, and the points of its curve are the same."""
+    chosen = recipe(
+        *NO_BETTER,
+        "training.max_steps=18",
+        "training.early_stopping_patience=2",
+        "training.logging_steps=4",
+        "forgetting.regularizers=[{type: kl-to-base, text: generated, sequences: 1, length: 4, pool: 2}]",
+    )
+    whole = run(chosen, output=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        before_each_step(patch, cut_power_at_step_7)
+        with pytest.raises(PowerCutError):
+            run(chosen, output=tmp_path / "cut")
+
+    again = run(chosen, output=tmp_path / "cut")
+
+    assert whole.cost.steps == 9
+    assert any("penalty_kl-to-base" in point for point in whole.learning.curve)
+    assert _untimed(again) == _untimed(whole)
+
+
+def _cut_power(*_: object, **__: object) -> None:
+    raise PowerCutError
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _untimed(result: Run) -> dict[str, Any]:
+    """Return a report without times, memory, and what only an uninterrupted run can tell."""
+    values = result.as_json()
+    for key in ("seconds", "examples_per_second"):
+        del values["cost"][f"train_{key}"]
+    for key in ("latency_median_ms", "latency_p95_ms", "peak_memory_bytes", "reason"):
+        del values["cost"][key]
+    del values["run"]["order_sha256"]
+    return values
 
 
 def test_a_checkpoint_of_another_recipe_is_not_resumed_from(

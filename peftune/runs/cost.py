@@ -44,7 +44,9 @@ def cost_of(
     reasons = []
     if training.seconds is None:
         reasons.append("train_seconds: the run was resumed, and earlier time is not counted")
-    if training.peak_memory_bytes is None:
+    if training.peak_memory_bytes is None and training.resumed_from == training.steps:
+        reasons.append("peak_memory_bytes: the run was resumed after its last step")
+    elif training.peak_memory_bytes is None:
         reasons.append("peak_memory_bytes: this system does not tell a process its peak memory")
     if not texts:
         keys = "latency_median_ms, latency_p95_ms, latency_texts, latency_device"

@@ -15,9 +15,6 @@ from peftune.recipe.training import TrainingSection
 from peftune.seeds import stream_seed
 from peftune.tasks.judge import LOWER_IS_BETTER
 
-KEPT_CHECKPOINTS = 2
-"""The best and the last; with the best being the last, the one before it."""
-
 
 def training_arguments(
     section: TrainingSection,
@@ -57,7 +54,6 @@ def training_arguments(
         save_strategy=section.eval_strategy,
         eval_steps=section.eval_steps,
         save_steps=section.eval_steps or 500,
-        save_total_limit=KEPT_CHECKPOINTS,
         logging_steps=section.logging_steps,
         logging_nan_inf_filter=False,
         load_best_model_at_end=True,

@@ -6,14 +6,40 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
-_SEAL = "peftune_seal.json"
+_DIGEST = "peftune_seal.json"
+_STATE = "trainer_state.json"
+_PREFIX = "checkpoint-"
+_SKIPPED = f"skipped-{_PREFIX}"
 
 
-def seal(checkpoint: Path, run_identity: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint, and what its training had come to.
+
+    Args:
+        path: its folder.
+        best: folder of the best checkpoint so far; None where none was chosen.
+        ended: whether training was over there: all steps done, or stopped by a callback.
+    """
+
+    path: Path
+    best: Path | None
+    ended: bool
+
+    @property
+    def step(self) -> int:
+        """Return the optimizer steps that it has behind it."""
+        return _step(self.path)
+
+
+def write_digest(checkpoint: Path, run_identity: str) -> None:
     """Mark a checkpoint as whole: written last, it names every file with its hash.
 
     Args:
@@ -24,47 +50,99 @@ def seal(checkpoint: Path, run_identity: str) -> None:
         "run": run_identity,
         "files": {path.name: _sha256(path) for path in _files(checkpoint)},
     }
-    staged = checkpoint / f"{_SEAL}.partial"
+    staged = checkpoint / f"{_DIGEST}.partial"
     staged.write_text(json.dumps(facts), encoding="utf-8")
-    staged.rename(checkpoint / _SEAL)
+    staged.rename(checkpoint / _DIGEST)
 
 
-def latest_whole(folder: Path, run_identity: str) -> Path | None:
+def remove_unneeded(folder: Path) -> None:
+    """Keep the newest checkpoint, and the one to fall back on; remove all others.
+
+    The one to fall back on is the best so far, or, where the newest is the best, the best before
+    it: a checkpoint without its best one could not end as the uninterrupted training does. What
+    was set aside goes too. Trainer's own rotation would run before the digest is written, and a
+    kill between the two would leave neither.
+
+    Args:
+        folder: of the training state; its newest checkpoint is whole.
+    """
+    newest_first = _newest_first(folder)
+    whole = [checkpoint for checkpoint in newest_first if (checkpoint / _DIGEST).exists()]
+    kept = set(whole[:1])
+    for checkpoint in whole[:2]:
+        if len(kept) == 1:
+            kept.add(_best_of(checkpoint) or checkpoint)
+    for path in (*newest_first, *folder.glob(f"{_SKIPPED}*")):
+        if path not in kept:
+            # First, so that what is left of it by a kill is not whole.
+            (path / _DIGEST).unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def latest_whole(folder: Path, run_identity: str) -> Checkpoint | None:
     """Return the newest checkpoint that is whole and belongs to this run.
 
     A torn or damaged one (Trainer would fail on it, or resume silently with other weights) is
-    set aside with a word in the log: left in its place, its higher step would make Trainer take
-    the next checkpoint for the older one and delete it.
+    set aside with a word in the log, and so is one whose best checkpoint is: what an earlier start
+    set aside is removed then.
     """
-    checkpoints = sorted(
-        folder.glob("checkpoint-*"),
-        key=lambda path: int(path.name.rpartition("-")[2]),
-        reverse=True,
-    )
-    for checkpoint in checkpoints:
-        fault = _fault(checkpoint, run_identity)
+    for number, (checkpoint, fault) in enumerate(_with_faults(folder, run_identity)):
         if fault is None:
-            return checkpoint
+            return Checkpoint(checkpoint, _best_of(checkpoint), _ended(checkpoint))
         logger.warning("%s is not resumed from: %s", checkpoint.name, fault)
-        _set_aside(checkpoint)
+        if number == 0:
+            for earlier in folder.glob(f"{_SKIPPED}*"):
+                shutil.rmtree(earlier, ignore_errors=True)
+        checkpoint.rename(checkpoint.with_name(f"skipped-{checkpoint.name}"))
     return None
 
 
-def _set_aside(checkpoint: Path) -> None:
-    aside = checkpoint.with_name(f"skipped-{checkpoint.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    checkpoint.rename(aside)
+def _with_faults(folder: Path, run_identity: str) -> Iterator[tuple[Path, str | None]]:
+    for checkpoint in _newest_first(folder):
+        fault = _fault(checkpoint, run_identity)
+        best = None if fault else _best_of(checkpoint)
+        if best not in (None, checkpoint) and _fault(best, run_identity):
+            fault = f"its best checkpoint, {best.name}, is missing or damaged"
+        yield checkpoint, fault
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob(f"{_PREFIX}*") if path.name[len(_PREFIX) :].isdecimal()]
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    return state
+
+
+def _best_of(checkpoint: Path) -> Path | None:
+    """Find the best checkpoint by its step: the path in the state is that of the folder then."""
+    best = _state(checkpoint).get("best_global_step")
+    return checkpoint.with_name(f"{_PREFIX}{best}") if best else None
+
+
+def _ended(checkpoint: Path) -> bool:
+    """Read what the last evaluation decided, which Trainer saves and does not load."""
+    state = _state(checkpoint)
+    control = state["stateful_callbacks"]["TrainerControl"]["args"]
+    return bool(control["should_training_stop"] or state["global_step"] >= state["max_steps"])
 
 
 def _fault(checkpoint: Path, run_identity: str) -> str | None:
     try:
-        facts = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts = json.loads((checkpoint / _DIGEST).read_text(encoding="utf-8"))
+        run, files = facts["run"], dict(facts["files"])
+    except (OSError, ValueError, LookupError, TypeError):
         return "it was not written to its end"
-    if facts["run"] != run_identity:
+    if run != run_identity:
         return "it belongs to another recipe"
     present = {path.name: path for path in _files(checkpoint)}
-    for name, expected in facts["files"].items():
+    for name, expected in files.items():
         if name not in present or _sha256(present[name]) != expected:
             return f"its file {name} is missing or damaged"
     return None
@@ -72,7 +150,9 @@ def _fault(checkpoint: Path, run_identity: str) -> str | None:
 
 def _files(checkpoint: Path) -> list[Path]:
     return sorted(
-        path for path in checkpoint.iterdir() if path.is_file() and not path.name.startswith(_SEAL)
+        path
+        for path in checkpoint.iterdir()
+        if path.is_file() and not path.name.startswith(_DIGEST)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,6 +86,17 @@ class RegularizedTrainer(Trainer):
                 logs[f"penalty_{self._name(index)}"] = float(total) / count
             self._logged = {}
         super().log(logs, *args, **kwargs)
+
+    def _unlogged_penalties(self) -> dict[str, tuple[float, int]]:
+        """Return the sums of the terms since the last logged loss, and their counts, for a checkpoint."""
+        return {str(index): (float(total), n) for index, (total, n) in self._logged.items()}
+
+    def _restore_unlogged_penalties(self, kept: Mapping[str, tuple[float, int]]) -> None:
+        """Go on from the sums of a checkpoint."""
+        self._logged = {
+            int(index): (torch.tensor(total, device=self.args.device), n)
+            for index, (total, n) in kept.items()
+        }
 
     def _terms(self, batch: dict[str, Any]) -> torch.Tensor:
         draw = self._draw()

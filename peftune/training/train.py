@@ -31,7 +31,7 @@ from peftune.seeds import stream_seed
 from peftune.tasks.loss import ClassLoss, given_weights, loss_of
 from peftune.tasks.thresholds import fixed_thresholds
 from peftune.training.arguments import training_arguments
-from peftune.training.checkpoints import latest_whole
+from peftune.training.checkpoints import Checkpoint, latest_whole, remove_unneeded
 from peftune.training.memory import PeakMemory
 from peftune.training.precision import forward_restored, uses_bfloat16
 from peftune.training.trainer import ClassifierTrainer, Objective, rows_read
@@ -57,7 +57,8 @@ class TrainingResult:
         steps: optimizer steps.
         order_sha256: hash of the batches in the order in which they were read; None after a
             resume, or where other processes prepared them.
-        peak_memory_bytes: most memory of the process (CPU) or of the device (CUDA) while training.
+        peak_memory_bytes: most memory of the process (CPU) or of the device (CUDA) while training;
+            None where the system does not tell, or no step was left to take after a resume.
         curve: points of the training and validation curves, in order.
         best_step: step of the checkpoint that was kept; None if none was scored.
         best_value: its value of the metric that chose it.
@@ -100,7 +101,8 @@ def train(
         model: from `prepare_model`; changed in place, in eval mode afterwards.
         task: rows to learn and to choose by.
         section: resolved `training` section.
-        checkpoints: folder of the training state; a whole checkpoint of this run in it is resumed.
+        checkpoints: folder of the training state; a whole checkpoint of this run in it is resumed,
+            and one of a training that had ended is loaded, not trained on.
         run_identity: hash that ties checkpoints to this run.
         keep_checkpoints: write them; without, training cannot be resumed, and the model keeps the
             last weights, not the best.
@@ -141,7 +143,7 @@ def train(
         trainer.add_callback(callback)
     resume = latest_whole(checkpoints, run_identity)
     if resume is not None:
-        logger.info("resuming from %s", resume.name)
+        logger.info("resuming from %s%s", resume.path.name, ", the end of training" * resume.ended)
     tokens = learned.mean_length * section.per_device_train_batch_size
     computing = Computing.of(model, bf16=bf16, tokens=tokens)
     holds = bf16 and worth_holding(model, looked_at=bool(trainer.regularizers or callbacks))
@@ -154,12 +156,20 @@ def train(
         lean_training(model, computing, dropout=section.trunk_dropout, rooms=rooms),
         PeakMemory(device) as memory,
     ):
-        trainer.train(resume_from_checkpoint=str(resume) if resume else False)
+        trainer.train() if resume is None else trainer.train_from(resume)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started - trainer.seconds_aside
     model.eval()
-    return _result(trainer, learned, None if resume else seconds, memory.peak_bytes, resume)
+    if keep_checkpoints:
+        remove_unneeded(checkpoints)
+    return _result(
+        trainer,
+        learned,
+        None if resume else seconds,
+        None if resume and resume.ended else memory.peak_bytes,
+        resume,
+    )
 
 
 def _result(
@@ -167,7 +177,7 @@ def _result(
     learned: Tokens,
     seconds: float | None,
     peak_memory_bytes: int | None,
-    resume: Path | None,
+    resume: Checkpoint | None,
 ) -> TrainingResult:
     state, hashed = trainer.state, not (resume or trainer.args.dataloader_num_workers)
     return TrainingResult(
@@ -179,7 +189,7 @@ def _result(
         curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
         best_step=state.best_global_step,
         best_value=state.best_metric,
-        resumed_from=None if resume is None else int(resume.name.rpartition("-")[2]),
+        resumed_from=None if resume is None else resume.step,
         bf16=bool(trainer.args.bf16),
         truncated=learned.truncated,
         dropped_tokens=learned.dropped_tokens,

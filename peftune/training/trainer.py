@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
+    TrainerCallback,
     TrainerState,
     TrainingArguments,
 )
@@ -33,7 +34,7 @@ from peftune.regularizers import Regularizer
 from peftune.tasks.judge import metrics_for_trainer
 from peftune.tasks.loss import LossFunction
 from peftune.training.callbacks import CountedSteps, QuietProgress, StopWhenDiverged
-from peftune.training.checkpoints import seal
+from peftune.training.checkpoints import Checkpoint, remove_unneeded, write_digest
 from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
 from peftune.training.trackers import report_forgetting
@@ -44,6 +45,9 @@ TRAIN_SAMPLE = "train_sample"
 
 _ROWS = "peftune_rows_read"
 """Where a Trainer's state holds the count: what lies there is in every checkpoint."""
+
+_UNLOGGED = "peftune_unlogged"
+"""Where it holds the losses of the steps since the last point of the training curve."""
 
 
 def rows_read(state: TrainerState) -> int:
@@ -75,8 +79,19 @@ class Objective:
     evaluation_loss: LossFunction | None = None
 
 
+class _Resumption(TrainerCallback):
+    """Complete a state that Trainer has loaded, before the first step."""
+
+    def __init__(self, complete: Callable[[], None]) -> None:
+        self._complete = complete
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
+        """Complete the state."""
+        self._complete()
+
+
 class ClassifierTrainer(RegularizedTrainer):
-    """Train a prepared classifier; seal each checkpoint, and time evaluation apart from training.
+    """Train a prepared classifier; write whole checkpoints, and time evaluation apart from training.
 
     Args:
         model: from `prepare_model`.
@@ -172,6 +187,20 @@ class ClassifierTrainer(RegularizedTrainer):
         with stage("training", unit="steps", bar=False):
             return super().train(*args, **kwargs)
 
+    def train_from(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint; from the end of a training without a step.
+
+        Trainer itself takes one more step from there, where steps or a callback ended it.
+        """
+        if checkpoint.ended:
+            self.args.max_steps, self.args.num_train_epochs = -1, 0
+        resumption = _Resumption(lambda: self._complete_state(checkpoint))
+        self.add_callback(resumption)
+        try:
+            self.train(resume_from_checkpoint=str(checkpoint.path))
+        finally:
+            self.remove_callback(resumption)
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401 - Trainer's signature
         """Evaluate as Trainer does, report forgetting too, and count the seconds apart."""
         started = time.perf_counter()
@@ -240,17 +269,45 @@ class ClassifierTrainer(RegularizedTrainer):
             self.compute_loss_func = learned_by
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's signature
-        """Write a checkpoint as Trainer does, then seal it; a torn one has no seal."""
+        """Write a checkpoint as Trainer does, then its digest, which a torn one lacks."""
         if not self.keep_checkpoints:
             return
         started = time.perf_counter()
+        folder = Path(self._get_output_dir(trial))
+        _kept_with(self.state)[_UNLOGGED] = {"args": {}, "attributes": self._unlogged()}
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            seal(
-                Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}",
-                self.run_identity,
-            )
+            write_digest(folder / f"checkpoint-{self.state.global_step}", self.run_identity)
+            remove_unneeded(folder)
         self.seconds_aside += time.perf_counter() - started
+
+    def _unlogged(self) -> dict[str, Any]:
+        """Return what the next logged loss is the mean of so far."""
+        return {
+            "loss": float(self._tr_loss),
+            "logged_at": self._globalstep_last_logged,
+            "penalties": self._unlogged_penalties(),
+        }
+
+    def _complete_state(self, resumed: Checkpoint) -> None:
+        """Take from a checkpoint what Trainer saves or counts, and does not load.
+
+        That is the patience spent, the losses since the last point of the curve, and where the
+        best checkpoint lies now; and, of a training that had ended, the random state.
+        """
+        kept = _kept_with(self.state)
+        self.state.best_model_checkpoint = None if resumed.best is None else str(resumed.best)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                spent = kept[type(callback).__name__]["attributes"]
+                callback.early_stopping_patience_counter = spent["early_stopping_patience_counter"]
+        if _UNLOGGED in kept:  # not in a checkpoint of an earlier version
+            since = kept[_UNLOGGED]["attributes"]
+            self._tr_loss = torch.tensor(since["loss"], device=self.args.device)
+            self._globalstep_last_logged = since["logged_at"]
+            self._restore_unlogged_penalties(since["penalties"])
+        if resumed.ended:
+            self._load_rng_state(str(resumed.path))
 
 
 def _refuse_undefined(metric: str | None, metrics: Mapping[str, float]) -> None:
