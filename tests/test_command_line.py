@@ -1002,7 +1002,7 @@ def test_a_reader_that_goes_away_is_no_fault(workplace: Path) -> None:
 
 
 def test_a_stopped_run_keeps_its_checkpoints_and_goes_on(workplace: Path) -> None:
-    """Interrupted, then terminated, then started once more: each time it goes on from before."""
+    """Interrupted, terminated, hung up, then started once more: each time it goes on from before."""
     stepwise = RECIPE.replace("max_steps: 2", "max_steps: 40, eval_strategy: steps, eval_steps: 2")
     (workplace / "tiny.yaml").write_text(stepwise, encoding="utf-8")
     checkpoints = workplace / "run" / "checkpoints"
@@ -1011,6 +1011,7 @@ def test_a_stopped_run_keeps_its_checkpoints_and_goes_on(workplace: Path) -> Non
     for number, code, word in (
         (signal.SIGINT, 130, "interrupted"),
         (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "hung up"),
     ):
         process = _start(workplace, "run", "tiny.yaml")
         steps.append(_wait_for_checkpoint(checkpoints, process, after=max(steps, default=0)))
@@ -1037,6 +1038,108 @@ def test_a_stopped_run_keeps_its_checkpoints_and_goes_on(workplace: Path) -> Non
     report = json.loads((workplace / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["status"] == "complete"
     assert max(point["step"] for point in report["learning"]["curve"]) == 40
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no terminals that hang up")
+def test_a_terminal_that_is_closed_ends_a_command(finished: Path) -> None:
+    """The code is that of a hang-up, although nothing can be printed any more."""
+    import fcntl
+    import termios
+
+    ours, theirs = os.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    command = [sys.executable, "-m", "peftune", "predict", "run"]
+    with subprocess.Popen(
+        command,
+        cwd=finished,
+        stdin=subprocess.PIPE,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=take_terminal,  # noqa: PLW1509 - no threads matter before exec
+    ) as process:
+        os.close(theirs)
+        assert process.stdin is not None
+        process.stdin.write(b"what a lovely day\n")
+        process.stdin.flush()
+        told = b""
+        while b"probabilities" not in told:
+            told += os.read(ours, 4096)
+        os.close(ours)
+
+        code = process.wait(timeout=60)
+
+    assert code == 129
+
+
+def _ended(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=_hear_interrupts,
+    )
+
+
+def test_a_signal_that_python_loses_is_heard_again(tmp_path: Path) -> None:
+    """An exception that comes while an object is cleared away goes nowhere; the signal comes again."""
+    program = (
+        "import signal, time\n"
+        "from peftune.cli.signals import STOPS\n"
+        "STOPS.listen()\n"
+        "class Cleared:\n"
+        "    def __del__(self):\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "Cleared()\n"
+        "time.sleep(600)\n"
+    )
+
+    ended = _ended(program, tmp_path)
+
+    assert (ended.returncode, ended.stderr) == (143, "")
+
+
+def test_a_second_signal_ends_what_does_not_end(tmp_path: Path) -> None:
+    """Whoever takes long to put itself in order is given two seconds more, with the first code."""
+    program = (
+        "import signal, time\n"
+        "from peftune.cli.signals import STOPS\n"
+        "STOPS.listen()\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "finally:\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('still in order', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+
+    ended = _ended(program, tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (130, "still in order\n")
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """As under `nohup`, and in the background jobs of a shell."""
+    program = (
+        "import signal\n"
+        "from peftune.cli.signals import STOPS\n"
+        "for number in (signal.SIGINT, signal.SIGHUP):\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "STOPS.listen()\n"
+        "for number in (signal.SIGINT, signal.SIGHUP):\n"
+        "    signal.raise_signal(number)\n"
+        "print('goes on')\n"
+    )
+
+    ended = _ended(program, tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (0, "goes on\n"), ended.stderr
 
 
 def _whole_checkpoints(folder: Path) -> list[int]:

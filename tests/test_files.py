@@ -5,19 +5,21 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kill_points import Reaper, watch
 
 from peftune.errors import ArtifactError, printable
 from peftune.files import publish
 from peftune.files.exchange import exchange
 from peftune.files.folder import MAX_ENTRIES, local_folder
 from peftune.files.plain import read_plain
-from peftune.files.publish import published, write_file
+from peftune.files.publish import published, replace_file, replaced, write_file
 from peftune.files.remembered import remembered
 from peftune.files.strict_json import parse_json, refuse_hidden
 from peftune.files.tensor_header import TensorSpec, check_header, read_header
@@ -271,6 +273,49 @@ def test_only_what_a_dead_process_left_is_swept(tmp_path: Path) -> None:
         write_file(staging / "file", b"content")
 
     assert {path.name for path in tmp_path.iterdir()} == {"folder", alive.name, elsewhere.name}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_file_that_is_replaced_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    """SIGKILL before each file operation: never a part, and the next write leaves nothing beside it."""
+    path = tmp_path / "recipe.yaml"
+    seen, kills = {b"old", b"new"}, 0
+    for at in range(100):
+        path.write_bytes(b"old")
+        child = os.fork()
+        if child == 0:
+            watch(Reaper(tmp_path, at))
+            replace_file(path, "new")
+            os._exit(0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert path.read_bytes() in seen
+        replace_file(path, "next")
+        assert [one.name for one in tmp_path.iterdir()] == ["recipe.yaml"]
+        assert path.read_bytes() == b"next"
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+        kills += 1
+
+    assert kills >= 3  # the file, the disk, the place
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_names_it(tmp_path: Path) -> None:
+    """An error while the content is made, or from the disk, which names no file itself."""
+    path = tmp_path / "report.json"
+    replace_file(path, "old")
+
+    def fail() -> None:
+        with replaced(path) as file:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        fail()
+
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
 
 
 # Hashes that are remembered

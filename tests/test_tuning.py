@@ -18,7 +18,8 @@ from bases import write_base
 
 import peftune
 import peftune.tuning.study as study_module
-from peftune.cli.main import INTERRUPTED, _exit_code
+from peftune.cli.main import _exit_code
+from peftune.cli.signals import INTERRUPTED
 from peftune.data.task import load_task
 from peftune.errors import OutputFolderError, RecipeError, TrainingError, UsageError
 from peftune.recipe import read_recipe, resolve, with_strategy

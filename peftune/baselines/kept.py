@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from peftune.baselines.ladder import BATCH, PROMPTING, Prompting, ladder
 from peftune.baselines.prompt import TEMPLATE
 from peftune.baselines.scores import Baseline
 from peftune.data.task import Task
+from peftune.files.publish import replace_file
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
@@ -43,9 +43,7 @@ def write_ladder(baselines: list[Baseline], file: Path, identity: str) -> None:
     """Write a ladder, whole or not at all."""
     content = {"identity": identity, "baselines": [baseline.as_json() for baseline in baselines]}
     file.parent.mkdir(parents=True, exist_ok=True)
-    staged = file.with_name(f"{file.name}.partial")
-    staged.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(staged, file)  # noqa: PTH105 - says that it is atomic
+    replace_file(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_ladder(file: Path, identity: str | None = None) -> list[Baseline] | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -34,12 +31,11 @@ from peftune.cli import (
     validate,
 )
 from peftune.cli.console import give_up_output, print_every_character
+from peftune.cli.signals import INTERRUPTED, STOPS, WORDS, complain
 from peftune.errors import PeftuneError
 
 FAILED = 1
 USAGE = 3
-INTERRUPTED = 130
-TERMINATED = 143
 
 _KEPT = "what had finished is kept, and the same command goes on from there."
 
@@ -91,10 +87,12 @@ def _every_verb(version: VersionOption = False) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 good, 1 failed, 2 a gate failed, 3 usage, 130 or 143 stopped."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run the command line and exit: 0 good, 1 failed, 2 a gate failed, 3 usage; 130, 143 or 129 stopped."""
+    STOPS.listen()
     print_every_character()
-    sys.exit(_exit_code(list(sys.argv[1:] if arguments is None else arguments)))
+    code = _exit_code(list(sys.argv[1:] if arguments is None else arguments))
+    STOPS.end(code)
+    sys.exit(code)
 
 
 def _exit_code(arguments: list[str]) -> int:
@@ -113,18 +111,18 @@ def _exit_code(arguments: list[str]) -> int:
         code = result if isinstance(result, int) else 0
         # Newer versions of Typer turn an interrupt into this code themselves.
         message = f"interrupted; {_KEPT}" if code == INTERRUPTED else ""
-    _complain(message)
+    complain(message)
     return code
 
 
 def _ending(error: BaseException) -> tuple[int, str] | None:
     """Say how a fault ends the process; None for a fault of our own, which keeps its traceback."""
+    if STOPS.code is not None:  # whatever a library made of it
+        return STOPS.code, f"{WORDS[STOPS.code]}; {_KEPT}"
     if isinstance(error, PeftuneError):
         return error.exit_code, str(error)
     if isinstance(error, (KeyboardInterrupt, Abort)):
         return INTERRUPTED, f"interrupted; {_KEPT}"
-    if isinstance(error, SystemExit) and error.code == TERMINATED:
-        return TERMINATED, f"terminated; {_KEPT}"
     if isinstance(error, OSError):
         return FAILED, f"{error.filename or 'the system'}: {error.strerror or error}."
     # Typer's own faults of usage carry a message; nothing else does. Without arguments it is
@@ -134,14 +132,3 @@ def _ending(error: BaseException) -> tuple[int, str] | None:
         stop = "" if message.endswith((".", "?")) else "."
         return USAGE, f"{message}{stop} See 'peftune --help'." if message else ""
     return None
-
-
-def _complain(message: str) -> None:
-    for line in message.splitlines():
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            print(f"peftune: {line}", file=sys.stderr)  # noqa: T201 - the command line talks to people
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler
-    """Leave through the same doors as an interrupt, with the code of a terminated process."""
-    raise SystemExit(TERMINATED)

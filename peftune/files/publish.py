@@ -1,4 +1,4 @@
-"""Put a folder in its place whole or not at all."""
+"""Put a file or a folder in its place whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import errno
 import hashlib
 import os
 import platform
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from peftune.errors import OutputFolderError
 from peftune.files.exchange import exchange
 
 _CHUNK = 1 << 20
 _STAGED = ".partial"
+_STAGED_BY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[^-]*\.partial\Z")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM_IN_WORDS = (
     *(f"(os error {number})" for number in _NO_ROOM),  # safetensors, which is written in Rust
@@ -70,8 +74,8 @@ def published(target: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)
-        for path in staging.iterdir():
-            path.chmod(0o644)
+        for path in staging.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
             _sync(path)
         _sync(staging)
         _swap(staging, target)
@@ -79,6 +83,54 @@ def published(target: Path) -> Iterator[Path]:
     finally:
         # After the swap this is the folder that was replaced.
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write beside the path; on success it takes the path's place.
+
+    What is written reaches the disk before the rename, so that a kill or a loss of power leaves the
+    old file or the new one. What a killed process left beside it is removed by the next write.
+    """
+    _sweep(path)
+    staged = path.with_name(f"{_prefix(path)}{os.getpid()}-{secrets.token_hex(4)}{_STAGED}")
+    try:
+        with staged.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)  # noqa: PTH105 - says that it is atomic
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a write that fails names no file
+        raise
+    if os.name == "posix":
+        _sync(path.parent)
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; text as UTF-8, its ends of lines as they are."""
+    with replaced(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def is_staged(name: str) -> bool:
+    """Say whether a name is that of a file or folder which was not finished."""
+    return name.startswith(".") and name.endswith(_STAGED)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder that this process alone writes to."""
+    for path in folder.iterdir():
+        if not is_staged(path.name):
+            continue
+        found = _STAGED_BY.match(path.name)
+        here = found is not None and found["machine"] == _machine()
+        # Readers of a finished run may be writing its report at this moment.
+        if found is None or not here or not _is_other(int(found["process"])):
+            _remove(path)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -122,13 +174,28 @@ def _sweep(target: Path) -> None:
         if path.name.startswith(prefix) and path.name.endswith(_STAGED):
             process = path.name.removeprefix(prefix).partition("-")[0]
             if process.isdigit() and not _is_alive(int(process)):
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _prefix(target: Path) -> str:
-    """Name staging folders by machine too: a process of another one cannot be asked for."""
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-    return f".{target.name}.{machine}-"
+    """Name what is staged by machine too: a process of another one cannot be asked for."""
+    return f".{target.name}.{_machine()}-"
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_other(process: int) -> bool:
+    return process != os.getpid() and _is_alive(process)
 
 
 def _is_alive(process: int) -> bool:

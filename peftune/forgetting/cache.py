@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 
 from peftune.data.documents import documents_sha256
+from peftune.files.publish import replaced
 from peftune.files.remembered import cache_folder
 from peftune.forgetting.measure import ProbeText
 from peftune.forgetting.results import sealed_protocol
@@ -97,8 +96,7 @@ def _read(path: Path, count: int) -> Measurement | None:
 def _write(measured: Measurement, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, staged = tempfile.mkstemp(dir=path.parent, suffix=".npz.partial")
-        with os.fdopen(handle, "wb") as file:
+        with replaced(path) as file:
             np.savez(
                 file,
                 total=measured.total,
@@ -106,6 +104,5 @@ def _write(measured: Measurement, path: Path) -> None:
                 tokens=measured.tokens,
                 **dict(measured.extra),  # type: ignore[arg-type]
             )
-        os.replace(staged, path)  # noqa: PTH105 - says that it is atomic
     except OSError as error:
         logger.warning("the base's scores are not cached in '%s': %s", path.parent, error.strerror)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.scalarfloat import ScalarFloat
 
+from peftune.files.publish import replace_file
 from peftune.recipe.document import reads_as_text
 from peftune.recipe.schema import Recipe
 
@@ -58,16 +60,26 @@ def recipe_sha256(recipe: Recipe) -> str:
 def write_recipe(recipe: Recipe, path: Path, *, header: str = OF_A_RUN) -> None:
     """Write a recipe beside its results; files are named relative to it.
 
-    Running the file again repeats the run, as long as the files keep their relative places.
+    Running the file again repeats the run, as long as the files keep their relative places. A file
+    that holds these very bytes is left alone.
 
     Args:
         recipe: what to write.
         path: where to.
         header: comment lines that say what it is and how to run it.
     """
+    content = written_recipe(recipe, path, header=header)
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return
+    replace_file(path, content)
+
+
+def written_recipe(recipe: Recipe, path: Path, *, header: str = OF_A_RUN) -> bytes:
+    """Return what `write_recipe` writes to a path."""
     values = recipe_values(recipe)
     _rename_places(values, partial(_relative, folder=path.resolve().parent))
-    path.write_text(header + _yaml_text(values), encoding="utf-8")
+    return (header + _yaml_text(values)).encode("utf-8")
 
 
 def _rename_places(values: dict[str, Any], renamed: Callable[[str | None], str | None]) -> None:

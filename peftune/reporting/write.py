@@ -11,6 +11,7 @@ from peftune.compare.jobs import Failure
 from peftune.compare.summary import Summary
 from peftune.diagnosis import Finding
 from peftune.errors import OutputFolderError
+from peftune.files.publish import replace_file
 from peftune.reporting.advice import alerts_of, findings_section
 from peftune.reporting.answers import calibration_section, confusion_section
 from peftune.reporting.contents import Contents
@@ -110,10 +111,9 @@ def write_reports(
     report = Report(folder / PAGE, folder / MARKDOWN, folder / SPREADSHEET, contents.answer)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        report.page.write_text(page(contents), encoding="utf-8", newline="\n")
-        report.markdown.write_text(markdown(contents), encoding="utf-8", newline="\n")
-        table = spreadsheet(evidence, failures)
-        report.spreadsheet.write_text(table, encoding="utf-8", newline="\n")
+        replace_file(report.page, page(contents))
+        replace_file(report.markdown, markdown(contents))
+        replace_file(report.spreadsheet, spreadsheet(evidence, failures))
     except OSError as error:
         message = (
             f"'{folder}' cannot be written: {error.strerror}. Choose another folder with --output."

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from peftune.errors import OutputFolderError, RecipeError, StorageError, UsageError
-from peftune.files.publish import found_no_room, make_writable
+from peftune.files.publish import (
+    found_no_room,
+    is_staged,
+    make_writable,
+    replace_file,
+    replaced,
+    sweep,
+)
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
+from peftune.recipe.writer import written_recipe
 from peftune.runs.inputs import Inputs
 from peftune.runs.report import Run, Unfinished
 from peftune.runs.report_reader import run_from_json
+from peftune.training.checkpoints import holds_other_run
 
 RECIPE = "recipe.yaml"
 REPORT = "report.json"
@@ -42,14 +50,16 @@ def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
         message = f"'{folder}' is a file. Choose another output folder with --output."
         raise OutputFolderError(message)
     if folder.is_dir() and any(
-        str(path) != recipe.data.dataset_name for path in folder.resolve().iterdir()
+        str(path) != recipe.data.dataset_name and not is_staged(path.name)
+        for path in folder.resolve().iterdir()
     ):
-        _refuse_other_run(folder, recipe)
+        _refuse_other_run(folder, recipe, inputs)
         finished = finished_run(folder)
         if finished is not None:
             _refuse_changed_inputs(finished, inputs)
             return finished
     make_writable(folder)
+    sweep(folder)
     try:
         write_recipe(recipe, folder / RECIPE)
     except OSError as error:
@@ -96,18 +106,15 @@ def read_run(folder: str | Path) -> Run:
 
 def write_json(values: Mapping[str, Any], path: Path) -> None:
     """Write a JSON file whole or not at all."""
-    staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(
-        json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    os.replace(staged, path)  # noqa: PTH105 - Path.replace is the same; this says that it is atomic
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+    replace_file(path, f"{text}\n")
 
 
 def write_lines(lines: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write one JSON line each."""
-    with path.open("w", encoding="utf-8") as file:
+    """Write one JSON line each, all of them or none."""
+    with replaced(path) as file:
         for values in lines:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            file.write(json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n")
 
 
 @contextlib.contextmanager
@@ -141,18 +148,34 @@ def _read_report(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _refuse_other_run(folder: Path, recipe: Recipe) -> None:
+def _refuse_other_run(folder: Path, recipe: Recipe, inputs: Inputs) -> None:
     if not (folder / RECIPE).is_file():
         message = f"'{folder}' is not empty and holds no run. Choose another output folder with --output, or empty it."
         raise OutputFolderError(message)
     try:
         same = recipe_sha256(read_recipe(folder / RECIPE)) == recipe_sha256(recipe)
     except RecipeError as error:
+        if _is_torn(folder, recipe, inputs):
+            return
         message = f"'{folder}' holds a run whose recipe cannot be read ({error}). Choose another output folder with --output."
         raise OutputFolderError(message) from error
     if not same:
         message = f"'{folder}' already holds another run (its {RECIPE} differs from this one). Choose another folder with --output, or remove it."
         raise OutputFolderError(message)
+
+
+def _is_torn(folder: Path, recipe: Recipe, inputs: Inputs) -> bool:
+    """Say whether a recipe that cannot be read is the beginning of this one.
+
+    Versions that wrote it in place left that when they were killed. Another run's may begin the
+    same, so a finished run or a whole checkpoint of another one speaks against it.
+    """
+    path = folder / RECIPE
+    return (
+        written_recipe(recipe, path).startswith(path.read_bytes())
+        and _read_report(folder).get("status") != "complete"
+        and not holds_other_run(folder / CHECKPOINTS, inputs.sha256)
+    )
 
 
 def _refuse_changed_inputs(finished: Run, inputs: Inputs) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftune.errors import UsageError
+from peftune.files.publish import replaced
 from peftune.runs.strengths import Point
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def plot_points(points: Sequence[Point], path: Path, *, title: str) -> None:
     figure.suptitle(title)
     for name, axes in zip(names, figure.axes, strict=True):
         _draw(axes, points, name)
-    figure.savefig(path, dpi=150)
+    with replaced(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 
 
 def _figure(panels: int) -> Figure:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from peftune.files.publish import replaced
 from peftune.scaling.results import LearningCurve
 
 _GREY = "0.45"
@@ -44,4 +45,5 @@ def plot_learning_curve(curve: LearningCurve, path: Path) -> None:
     axes.set_ylabel(f"error on {curve.validation_rows} validation rows")
     axes.set_title(f"{curve.name}, {curve.strategy}: more data worth it? {curve.worth}")
     axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    with replaced(path) as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})

@@ -17,6 +17,7 @@ _DIGEST = "peftune_seal.json"
 _STATE = "trainer_state.json"
 _PREFIX = "checkpoint-"
 _SKIPPED = f"skipped-{_PREFIX}"
+_OTHER = "it belongs to another recipe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,13 @@ def latest_whole(folder: Path, run_identity: str) -> Checkpoint | None:
     return None
 
 
+def holds_other_run(folder: Path, run_identity: str) -> bool:
+    """Say whether a whole checkpoint of a folder belongs to another run."""
+    return any(
+        _fault(checkpoint, run_identity) == _OTHER for checkpoint in folder.glob("checkpoint-*")
+    )
+
+
 def _with_faults(folder: Path, run_identity: str) -> Iterator[tuple[Path, str | None]]:
     for checkpoint in _newest_first(folder):
         fault = _fault(checkpoint, run_identity)
@@ -140,7 +148,7 @@ def _fault(checkpoint: Path, run_identity: str) -> str | None:
     except (OSError, ValueError, LookupError, TypeError):
         return "it was not written to its end"
     if run != run_identity:
-        return "it belongs to another recipe"
+        return _OTHER
     present = {path.name: path for path in _files(checkpoint)}
     for name, expected in files.items():
         if name not in present or _sha256(present[name]) != expected:

@@ -9,7 +9,9 @@ from typing import Any
 
 from typing_extensions import Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Interrupts:
@@ -23,6 +25,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
         self._pending: int | None = None
+        self._acted = False
 
     def __enter__(self) -> Self:
         """Listen; only the main thread can."""
@@ -40,9 +43,15 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the signals back."""
+        """Give the signals back.
+
+        Raises:
+            BaseException: see `check`.
+        """
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if error is None and not self._acted:
+            self.check()  # what came after the last check is not lost
 
     def check(self) -> None:
         """Act on a signal that has come.
@@ -51,6 +60,7 @@ class Interrupts:
             KeyboardInterrupt: or what else the earlier handler raises.
         """
         if self._pending is not None:
+            self._acted = True
             self._before[self._pending](self._pending, None)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:

@@ -46,11 +46,21 @@ def write_comparison(
         The file; or None and the reason why a comparison cannot have these values.
     """
     path = folder / COMPARE
-    path.unlink(missing_ok=True)
+    reason = _write_candidate(recipe, winners, trials, path)
+    if reason is not None:
+        path.unlink(missing_ok=True)
+        return None, reason
+    return path, None
+
+
+def _write_candidate(
+    recipe: Recipe, winners: Mapping[str, Recipe], trials: int, path: Path
+) -> str | None:
+    """Write the first recipe that gives every winner its own values; say why none does."""
     if not winners:
-        return None, "no strategy has a finished trial"
+        return "no strategy has a finished trial"
     if recipe.task != "single-label":
-        return None, f"a comparison reads single-label tasks, and this is {recipe.task}"
+        return f"a comparison reads single-label tasks, and this is {recipe.task}"
     for candidate in _candidates(recipe, winners, trials):
         if all(_gives(candidate, name, winner) for name, winner in winners.items()):
             names = ",".join(winners)
@@ -59,9 +69,8 @@ def write_comparison(
                 f"#   peftune compare {path.name} --strategies {names} --seeds 0,1,2\n"
             )
             write_recipe(candidate, path, header=header)
-            return path, None
-    reason = "the best values of two strategies differ in a key of 'strategy' that both have, and a comparison takes such a key from one strategy; run the recipes one by one"
-    return None, reason
+            return None
+    return "the best values of two strategies differ in a key of 'strategy' that both have, and a comparison takes such a key from one strategy; run the recipes one by one"
 
 
 def _candidates(recipe: Recipe, winners: Mapping[str, Recipe], trials: int) -> Iterator[Recipe]:
