@@ -99,7 +99,8 @@ class Undisturbed:
         if ended.code != 0:
             yield f"repeated, it ended with {ended.code}: {ended.errors[-500:]}"
             return
-        if kept is not None and not finished and f"{kept}\n" not in ended.errors:
+        resumed = re.search(rf"resuming from {kept}\b", ended.errors)
+        if kept is not None and not finished and resumed is None:
             yield f"{kept} was lost: {ended.errors}"
         yield from self.differences(command=command)
 
