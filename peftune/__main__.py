@@ -1,8 +1,11 @@
 """`python -m peftune` is `peftune`."""
 
 from peftune.cli.signals import STOPS
+from peftune.processes import end_with_parent
 
-STOPS.listen()  # before all else is imported, which takes longer
+# Before all else is imported, which takes longer.
+STOPS.listen()
+end_with_parent()
 
 from peftune.cli.main import main  # noqa: E402 - see above
 

@@ -22,6 +22,7 @@ FLOORS = {
     "alarms": 0,
     "errors": 0,
     "plugins": 0,
+    "processes": 0,
     "progress": 0,
     "seeds": 0,
     "sources": 0,

@@ -11,6 +11,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from peftune.processes import send_to_main
+
 INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
@@ -81,17 +83,9 @@ class Stops:
             return
         name = next(name for name, code in _CODES.items() if code == self.code)
         self.code = None
-        timer = threading.Timer(_AGAIN_SECONDS, _send, (getattr(signal, name),))
+        timer = threading.Timer(_AGAIN_SECONDS, send_to_main, (getattr(signal, name),))
         timer.daemon = True
         timer.start()
-
-
-def _send(number: int) -> None:
-    """Send a signal to the main thread, which may be asleep."""
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
-    else:
-        signal.raise_signal(number)
 
 
 STOPS = Stops()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from peftune.compare.summarise import rung_of, summarise_clean
 from peftune.compare.summary import Rung, Summary
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError
+from peftune.files.lock import owned
+from peftune.files.publish import sweep
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_for_each, resolve
 from peftune.recipe.resolve import with_seed
 from peftune.recipe.schema import CompareSection
 from peftune.runs import Run
 from peftune.runs.evidence import Evidence, read_evidence
-from peftune.runs.folder import claim_folder, write_json
+from peftune.runs.folder import claim_folder, owned_run, write_json
 from peftune.runs.folds import refuse_folds
 from peftune.runs.inputs import inputs_of, read_inputs
 from peftune.seeds import MAX_SEED
@@ -109,7 +111,7 @@ def compare(
 
     Every run has a process of its own, so that none inherits memory, random state or a crash from
     another. A finished run of the same resolved recipe is read, an unfinished one resumed; a
-    failed one is told and does not stop the others.
+    failed one is told and does not stop the others. One process at a time compares in a folder.
 
     Args:
         recipe: path of a recipe, or name of a shipped one; or a `Recipe`.
@@ -132,25 +134,32 @@ def compare(
         raise UsageError(message)
     refuse_folds(chosen, "A comparison")
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
+    with owned(folder):
+        sweep(folder)
+        return _compared(chosen, recipes, seeds, folder, jobs)
+
+
+def _compared(
+    chosen: Recipe, recipes: Mapping[str, Recipe], seeds: Sequence[int], folder: Path, jobs: int
+) -> Comparison:
+    """Run and read the grid in a folder that this process owns."""
     task, texts, inputs, _ = read_inputs(chosen)
     if (few := few_seeds(len(seeds))) is not None:
         logger.warning("%s", few)
     cells = [_cell(one, seed, folder) for one in recipes.values() for seed in seeds]
-    finished = [
-        claim_folder(
-            Path(cell.output_dir),
+    finished = []
+    for cell in cells:
+        reads = inputs_of(
             cell,
-            inputs_of(
-                cell,
-                task,
-                texts,
-                base_fingerprint=inputs.base_fingerprint,
-                texts_sha256=inputs.texts_sha256,
-                start_sha256=inputs.start_sha256,
-            ),
+            task,
+            texts,
+            base_fingerprint=inputs.base_fingerprint,
+            texts_sha256=inputs.texts_sha256,
+            start_sha256=inputs.start_sha256,
         )
-        for cell in cells
-    ]
+        place = Path(cell.output_dir)
+        with owned_run(place):
+            finished.append(claim_folder(place, cell, reads))
     ahead = pitfalls_ahead(cells, chosen.compare, rows=len(task.train))
     for finding in ahead:
         logger.warning("%s: %s %s", finding.severity, finding.message, finding.advice)

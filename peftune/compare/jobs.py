@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from peftune.processes import PARENT
 from peftune.progress import stage
 from peftune.recipe import Recipe
 from peftune.runs import Run
@@ -21,6 +23,8 @@ from peftune.runs.folder import RECIPE, finished_run, reason_of
 logger = logging.getLogger(__name__)
 
 _LOG = "run.log"
+_GRACE_SECONDS = 3.0
+"""What a run has to put itself in order, before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,11 @@ class Jobs:
             stage("training and measuring", unit="runs", total=len(cells), bar=several) as entry,
             ThreadPoolExecutor(self._count) as pool,
         ):
-            waiting = [
-                pool.submit(self._outcome, cell, run, place)
-                for cell, run, place in zip(cells, finished, places, strict=True)
-            ]
             try:
+                waiting = [
+                    pool.submit(self._outcome, cell, run, place)
+                    for cell, run, place in zip(cells, finished, places, strict=True)
+                ]
                 for _ in as_completed(waiting):
                     entry.advance()
                 return [outcome.result() for outcome in waiting]
@@ -84,6 +88,8 @@ class Jobs:
         started = time.perf_counter()
         folder = Path(recipe.output_dir)
         code = self._run_process(folder)
+        if self._stopped:
+            return Failure(recipe.strategy.name, recipe.training.seed, "stopped")
         result = finished_run(folder)
         if result is None:
             message = (
@@ -108,29 +114,41 @@ class Jobs:
                     return 1
                 process = subprocess.Popen(  # noqa: S603 - our own
                     command,
+                    # Its end tells the child that this process has ended.
+                    stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=None if bars else output,
                     env=self._environment(),
                 )
                 self._running.add(process)
             code = process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
             with self._lock:
                 self._running.discard(process)
             return code
 
     def _environment(self) -> dict[str, str]:
         """Share the cores among processes that run at once, where nothing else is said."""
-        if self._count == 1 or "OMP_NUM_THREADS" in os.environ:
-            return dict(os.environ)
-        threads = max(1, (os.cpu_count() or 1) // self._count)
-        return {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, PARENT: str(os.getpid())}
+        if self._count > 1:
+            threads = max(1, (os.cpu_count() or 1) // self._count)
+            environment.setdefault("OMP_NUM_THREADS", str(threads))
+        return environment
 
     def _stop(self) -> None:
-        """End what runs; what it had finished is kept, and a second call goes on from there."""
+        """End what runs, at last by force; a second call goes on from what had finished."""
         with self._lock:
             self._stopped = True
-            for process in self._running:
-                process.terminate()
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        ends = time.monotonic() + _GRACE_SECONDS
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, ends - time.monotonic()))
+        for process in running:
+            process.kill()  # does nothing to one that has ended
 
 
 def _last_line(log: Path) -> str:

@@ -16,6 +16,7 @@ from peftune.data.cells import is_missing
 from peftune.data.columnar import plain
 from peftune.data.saved_datasets import as_dataset, read_saved_dataset
 from peftune.errors import DataError, OutputFolderError, UsageError, first_line
+from peftune.files.lock import LOCK
 from peftune.files.publish import is_staged, published
 from peftune.recipe.schema import DataSection
 
@@ -186,7 +187,9 @@ def _write(splits: Mapping[str, Dataset], kept: Path) -> None:
     import datasets
 
     folder = kept.parent
-    if folder.is_dir() and not all(is_staged(path.name) for path in folder.iterdir()):
+    if folder.is_dir() and not all(
+        path.name == LOCK or is_staged(path.name) for path in folder.iterdir()
+    ):
         message = f"'{folder}' holds a run of other rows, or something else. Choose another folder with output, or empty it."
         raise OutputFolderError(message)
     try:

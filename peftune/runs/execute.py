@@ -36,6 +36,7 @@ from peftune.runs.folder import (
     REPORT,
     claim_folder,
     failure_reported,
+    owned_run,
     write_json,
     write_lines,
 )
@@ -76,7 +77,7 @@ def run(
     """Run one recipe with one strategy and one seed.
 
     A folder that holds an unfinished run of the same recipe is resumed from its last whole
-    checkpoint; a finished one is read, not run again.
+    checkpoint; a finished one is read, not run again. One process at a time runs in a folder.
 
     Args:
         recipe: path or shipped name; or a `Recipe`, whose files start from the working folder.
@@ -97,11 +98,12 @@ def run(
     _refuse_several_processes()
     chosen = resolve(read_recipe(recipe, overrides, strategy=strategy))
     folder = Path(output) if output is not None else Path(chosen.output_dir)
-    rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
-    with rows as section:
-        chosen = chosen.model_copy(update={"data": section})
-        opened = _open(chosen, folder)
-    return _carry_out(chosen, folder, opened)
+    with owned_run(folder):
+        rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
+        with rows as section:
+            chosen = chosen.model_copy(update={"data": section})
+            opened = _open(chosen, folder)
+        return _carry_out(chosen, folder, opened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ class _Opened:
 
 def _run(recipe: Recipe, folder: Path) -> Run:
     """Run a resolved recipe into a folder, its stages first."""
-    return _carry_out(recipe, folder, _open(recipe, folder))
+    with owned_run(folder):
+        return _carry_out(recipe, folder, _open(recipe, folder))
 
 
 def _open(recipe: Recipe, folder: Path) -> _Opened:

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from peftune.data.in_memory import DATA
 from peftune.errors import OutputFolderError, RecipeError, StorageError, UsageError
+from peftune.files.lock import LOCK, owned
 from peftune.files.publish import (
     found_no_room,
     is_staged,
@@ -32,11 +34,31 @@ BASE = "base"
 """Where the trunk of `model.init_from` lies, if the strategy was put on it as its base."""
 
 
+@contextlib.contextmanager
+def owned_run(folder: Path) -> Iterator[None]:
+    """Own a run folder; one that holds a finished run is read by any number of processes.
+
+    Raises:
+        OutputFolderError: another process runs there, the folder holds something else than a run,
+            or it cannot be written.
+    """
+    if folder.is_dir():
+        _refuse_foreign(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(owned(folder))
+        except OutputFolderError:
+            if not _is_finished(folder):
+                raise
+        yield
+
+
 def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
     """Take a folder for a run, or recognise the run that is already in it.
 
     Args:
-        folder: the run folder; the rows that the recipe reads may lie in it already.
+        folder: the run folder, which this process owns; the rows that the recipe reads may lie in
+            it already.
         recipe: the resolved recipe.
         inputs: hashes of all that the run reads.
 
@@ -50,7 +72,7 @@ def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
         message = f"'{folder}' is a file. Choose another output folder with --output."
         raise OutputFolderError(message)
     if folder.is_dir() and any(
-        str(path) != recipe.data.dataset_name and not is_staged(path.name)
+        str(path) != recipe.data.dataset_name and not _is_passing(path)
         for path in folder.resolve().iterdir()
     ):
         _refuse_other_run(folder, recipe, inputs)
@@ -146,6 +168,26 @@ def _read_report(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return values
+
+
+def _is_passing(path: Path) -> bool:
+    """Say whether a file of a folder is there for as long as something works, or was killed."""
+    return path.name == LOCK or is_staged(path.name)
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return _read_report(folder).get("status") == "complete"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder of something else, before anything is written there or read for it."""
+    content = [path for path in folder.iterdir() if not _is_passing(path)]
+    if any(path.name != DATA for path in content) and not (folder / RECIPE).is_file():
+        message = f"'{folder}' is not empty and holds no run. Choose another output folder with --output, or empty it."
+        raise OutputFolderError(message)
 
 
 def _refuse_other_run(folder: Path, recipe: Recipe, inputs: Inputs) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from peftune.data.task import Task, load_task
 from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
-from peftune.files.publish import make_writable
+from peftune.files.lock import owned
+from peftune.files.publish import make_writable, sweep
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.task import refuse_label_mismatch
@@ -70,11 +71,13 @@ def learning_curve(
     task = load_task(chosen.data, chosen.task, with_test=False)
     refuse_label_mismatch(chosen.task, task.labels, chosen.training)
     sizes = sizes_of(len(task.train), fractions, labels=len(set(task.train.labels)))
-    make_writable(folder)
-    trained = _trained(chosen, task, sizes, seeds, folder)
-    curve = _curve(chosen, sizes, trained, seeds, folder)
-    write_json(curve.as_json(), folder / RESULT)
-    plot_learning_curve(curve, folder / PLOT)
+    with owned(folder):
+        make_writable(folder)
+        sweep(folder)
+        trained = _trained(chosen, task, sizes, seeds, folder)
+        curve = _curve(chosen, sizes, trained, seeds, folder)
+        write_json(curve.as_json(), folder / RESULT)
+        plot_learning_curve(curve, folder / PLOT)
     return curve
 
 

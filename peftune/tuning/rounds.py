@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.data.task import Task, load_task
 from peftune.errors import OutputFolderError
+from peftune.files.lock import owned
+from peftune.files.publish import sweep
 from peftune.models.fingerprint import base_fingerprint, find_sound_base
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.resolve import tuned_metric
@@ -98,10 +101,14 @@ class _Entrant:
         )
 
 
+@contextlib.contextmanager
 def run_rounds(
     recipe: Recipe, own: Mapping[str, Recipe], folder: Path, *, overrides: Sequence[str] = ()
-) -> Sequence[TunedStrategy]:
+) -> Iterator[Sequence[TunedStrategy]]:
     """Run what is missing of the trials, one a strategy in turn, and wait for other processes.
+
+    Inside of the `with` this process owns the folder: what was found is read and written by one
+    process after the other.
 
     Args:
         recipe: the recipe that is tuned.
@@ -127,7 +134,9 @@ def run_rounds(
             ]
             _refuse_smaller_budget(entrants, folder)
             _run(entrants, interrupts)
-            return [entrant.found() for entrant in entrants]
+            with owned(folder, wait=interrupts.check):
+                sweep(folder)
+                yield [entrant.found() for entrant in entrants]
         finally:
             storage.remove_session()
             storage.engine.dispose()

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from peftune.errors import OutputFolderError, PeftuneError
+from peftune.files.lock import LOCK
 from peftune.tuning.sampler import FAILURE, PlaceSampler, abandoned, place_of
 from peftune.tuning.worker import WORKER, is_this_process, may_live, this_process
 
@@ -46,7 +47,11 @@ def open_storage(folder: Path) -> RDBStorage:
     if folder.exists() and not folder.is_dir():
         message = f"'{folder}' is a file. Choose another output folder with --output."
         raise OutputFolderError(message)
-    if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+    if (
+        folder.is_dir()
+        and any(one.name != LOCK for one in folder.iterdir())
+        and not path.is_file()
+    ):
         message = f"'{folder}' is not empty and holds no study. Choose another output folder with --output, or empty it."
         raise OutputFolderError(message)
     try:

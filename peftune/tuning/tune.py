@@ -70,9 +70,9 @@ def tune(
     folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-tune")
     from peftune.tuning.rounds import run_rounds
 
-    found = run_rounds(chosen, own, folder, overrides=others)
-    tuning = _with_recipes(chosen, own, found, folder)
-    write_json(tuning.as_json(), folder / RESULT)
+    with run_rounds(chosen, own, folder, overrides=others) as found:
+        tuning = _with_recipes(chosen, own, found, folder)
+        write_json(tuning.as_json(), folder / RESULT)
     if not any(tuned.best for tuned in tuning.strategies):
         raise TrainingError(tuning.strategies[-1].why_without_winner())
     return tuning
