@@ -29,7 +29,7 @@ SIGNALS = {
     "SIGINT twice": (signal.SIGINT, signal.SIGINT),
     "SIGHUP": (signal.SIGHUP,),
 }
-MOMENTS = {"run": 6, "compare": 3, "tune": 6}
+MOMENTS = {"run": 8, "compare": 2, "tune": 5}
 """Of each signal: 60 together. A comparison starts processes that import everything, which takes longest."""
 
 LINES = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted", signal.SIGHUP: "hung up"}
