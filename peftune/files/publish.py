@@ -95,14 +95,16 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     _sweep(path)
     staged = path.with_name(f"{_prefix(path)}{os.getpid()}-{secrets.token_hex(4)}{_STAGED}")
     try:
-        with _named(path), staged.open("xb") as file:
+        with staged.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(staged, path)  # noqa: PTH105 - says that it is atomic
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             staged.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a write that fails names no file
         raise
     if os.name == "posix":
         _sync(path.parent)
@@ -138,9 +140,8 @@ def write_file(path: Path, content: bytes) -> None:
     )
     try:
         view = memoryview(content)
-        with _named(path):
-            while view:
-                view = view[os.write(handle, view[:_CHUNK]) :]
+        while view:
+            view = view[os.write(handle, view[:_CHUNK]) :]
     finally:
         os.close(handle)
 
@@ -212,18 +213,6 @@ def _is_alive(process: int) -> bool:
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
-        with _named(path):
-            os.fsync(handle)
+        os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in an error of the system: one that writes to an open file names none."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
-        raise
