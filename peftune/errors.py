@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -66,7 +68,11 @@ class TrainingError(PeftuneError, RuntimeError):
 
 
 class StorageError(PeftuneError, OSError):
-    """There is no room left to write what was made."""
+    """What was made could not be written."""
+
+
+class OutOfMemoryError(PeftuneError, MemoryError):
+    """The machine or its GPU has no more memory to give."""
 
 
 class GateError(PeftuneError, RuntimeError):
@@ -103,3 +109,28 @@ def first_line(error: BaseException) -> str:
     """Return what another package says of a fault, in one line without a full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else "no message"
+
+
+_NO_MEMORY = re.compile(
+    r"out of memory|out_of_memory|(can't|cannot|could not|failed to|unable to) (allocate|mmap|create a memory|create a primitive|execute a primitive)"
+    r"|bad_?alloc|cudaErrorMemoryAllocation|can't start new thread|failed to map segment|ALLOC_FAILED",
+    re.IGNORECASE,
+)
+"""What torch, oneDNN, cuBLAS, bitsandbytes, the loader of libraries and Python say."""
+
+_ASKED = re.compile(r"tried to allocate (?P<amount>[\d.]+ ?\w+)", re.IGNORECASE)
+
+
+def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+    """Return what is to be said of an error if memory has run out; None for any other error."""
+    if isinstance(error, PeftuneError):
+        return None
+    of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    # Imports and threads fail in words alone; a library of CUDA has its own kinds of errors.
+    in_words = isinstance(error, (RuntimeError, ImportError)) and _NO_MEMORY.search(str(error))
+    if not (isinstance(error, MemoryError) or of_system or in_words):
+        return None
+    asked = _ASKED.search(str(error))
+    amount = f": {asked['amount']} more could not be had" if asked else ""
+    message = f"There is not enough memory{amount}. 'peftune plan RECIPE' says what a run needs; lower training.per_device_train_batch_size (with more gradient_accumulation_steps), or set training.activation_checkpointing: true. What had finished is kept."
+    return OutOfMemoryError(message)

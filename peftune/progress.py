@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from peftune.alarms import without_alarms
-from peftune.errors import UsageError
+from peftune.errors import UsageError, out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +215,9 @@ def working(what: str) -> Iterator[None]:
 
     Args:
         what: what the call does, said where no stage inside of it is open.
+
+    Raises:
+        OutOfMemoryError: in the place of what a library says of memory that it did not get.
     """
     with contextlib.ExitStack() as stack:
         if not _watch.stages:
@@ -222,7 +225,13 @@ def working(what: str) -> Iterator[None]:
             stack.enter_context(without_alarms())
             stack.enter_context(_watch.looking())
         stack.enter_context(stage(what))
-        yield
+        try:
+            yield
+        except Exception as error:
+            explained = out_of_memory(error)
+            if explained is None:
+                raise
+            raise explained from error
 
 
 def innermost() -> Stage | None:

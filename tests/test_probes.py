@@ -160,6 +160,26 @@ def test_the_details_of_cloze_are_nats_and_perplexity_of_a_word() -> None:
     }
 
 
+def test_a_perplexity_that_no_number_can_hold_is_null_with_a_reason() -> None:
+    """A base with huge weights has a finite loss whose exponential is not."""
+    text = ProbeText(LanguageModelLoss(file="a.txt"), ("one two", "three four"))
+    sizes, words = np.ones(2, dtype=np.int64), {"words": np.full(2, 2.0)}
+    before, after = (
+        Measurement(np.full(2, bits), np.full(2, 7.0), sizes, words) for bits in (2.0, 4000.0)
+    )
+
+    found = forgetting_of(text, before=before, after=after, scoring={})
+
+    assert found.details["nats_per_token_after"] == pytest.approx(4000 * math.log(2))
+    assert found.details["perplexity_ratio"] is None
+    assert found.details["word_perplexity_after"] is None
+    assert found.details["word_perplexity_before"] == pytest.approx(2.0)
+    assert found.reason is not None
+    assert found.reason.endswith(
+        "details: perplexity_ratio, word_perplexity_after too large for a number of 64 bits"
+    )
+
+
 @pytest.mark.parametrize("leading_space", [True, False])
 def test_minimal_pairs_counts_pairs_whose_good_sentence_is_likelier(
     language_model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerBase, *, leading_space: bool

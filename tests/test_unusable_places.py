@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import peftune
 from peftune.compare import compare
-from peftune.errors import BaseModelError, OutputFolderError, StorageError
-from peftune.files.publish import found_no_room
+from peftune.errors import (
+    BaseModelError,
+    OutOfMemoryError,
+    OutputFolderError,
+    StorageError,
+    out_of_memory,
+)
+from peftune.files.publish import replace_file, write_file
 from peftune.files.remembered import cache_folder
 from peftune.models.source import find_base
 from peftune.runs.folder import failure_reported
 from peftune.tasks.metrics import class_metrics
+from peftune.training.trainer import ClassifierTrainer
 
 FEW = {
     "data.max_train_examples": 16,
@@ -148,27 +159,94 @@ def test_a_cache_of_the_hub_that_cannot_be_written_is_not_taken_for_a_hub_that_i
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "told"),
     [
-        OSError(28, "No space left on device"),
-        OSError(122, "Disk quota exceeded"),
-        RuntimeError("Error while serializing: I/O error: No space left (os error 28)"),
-        RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(122, "Disk quota exceeded"), "Disk quota exceeded"),
+        (
+            RuntimeError("Error while serializing: I/O error: No space left (os error 28)"),
+            "No space left on device",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at inline_container.cc:747] . open file failed with strerror: Read-only file system"
+            ),
+            "Read-only file system",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0"),
+            "[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0",
+        ),
     ],
     ids=str,
 )
-def test_a_full_disk_is_one_line_whichever_library_wrote(error: Exception, tmp_path: Path) -> None:
-    """What had finished stays, and the report says why there is no more."""
+def test_a_failed_write_is_one_line_whichever_library_wrote(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had finished stays, and the report says why there is no more, in the same words."""
+    monkeypatch.setattr("peftune.files.publish.free_bytes", lambda _: 1 << 30)
     with pytest.raises(StorageError) as caught, failure_reported(tmp_path):
         raise error
 
-    assert str(caught.value) == (
-        f"There is no room left to write into '{tmp_path}'. What had finished is kept: make room, "
-        "and run the same command again."
+    assert str(caught.value).startswith(
+        f"'{tmp_path}' could not be written: {told} (1,073,741,824 bytes free). "
+        "What had finished is kept: "
     )
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert report["status"] == "failed"
-    assert not found_no_room(RuntimeError("the loss is no number"))
+    assert (report["status"], report["reason"]) == ("failed", str(caught.value))
+
+
+def write_text(path: Path, content: bytes) -> None:
+    """Write as reports are written."""
+    replace_file(path, content.decode())
+
+
+@pytest.mark.parametrize("write", [write_file, write_text])
+def test_a_failed_write_tells_the_bytes_needed_and_keeps_the_older_file(
+    write: Callable[[Path, bytes], None], small_disk: Path
+) -> None:
+    """On a disk of 64 KiB; what stands under the name is whole."""
+    older = small_disk / "older"
+    older.write_text("kept", encoding="utf-8")
+    path = older if write is not write_file else small_disk / "new"
+
+    with pytest.raises(StorageError) as caught:
+        write(path, bytes(1 << 20))
+
+    assert str(caught.value).startswith(
+        f"'{path}' could not be written: No space left on device (1,048,576 bytes needed, "
+    )
+    assert str(caught.value).endswith(
+        " bytes free). What had finished is kept: make room, and run the same command again."
+    )
+    assert older.read_text(encoding="utf-8") == "kept"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of 64 KiB."""
+    with disk_of(64 << 10, tmp_path / "disk") as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def disk_of(size: int, folder: Path) -> Iterator[Path]:
+    """Mount a file system in memory."""
+    folder.mkdir()
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    if mount is None or unmount is None:
+        pytest.skip("there is no mount")
+    mounted = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("only root can mount a file system of a chosen size")
+    try:
+        yield folder
+    finally:
+        subprocess.run([unmount, "--lazy", str(folder)], check=True)
 
 
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None:
@@ -191,10 +269,16 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None
     )
 
     assert ended.returncode == 1, ended.stderr
-    assert ended.stderr.splitlines()[-1] == (
-        "peftune: There is no room left to write into 'run'. What had finished is kept: "
-        "make room, and run the same command again."
+    line = ended.stderr.splitlines()[-1]
+    needed = "[0-9,]+ bytes needed, [0-9,]+ bytes free"
+    assert re.fullmatch(
+        r"peftune: 'run/checkpoints/checkpoint-1' could not be written: File too large "
+        rf"\({needed}\)\. What had finished is kept: make room, and run the same command again\.",
+        line,
     )
+    assert not list((tmp_path / "run" / "checkpoints").iterdir()), "a part would take up room"
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert f"peftune: {report['reason']}" == line
     assert "Traceback" not in ended.stderr
 
 
@@ -220,3 +304,96 @@ def test_a_merge_and_a_rescaled_artifact_ask_for_their_place_first(
             "Choose another output folder with --output."
         )
     ]
+
+
+LIMITED = """
+import pathlib, resource, sys
+from transformers import TrainerCallback
+from peftune.cli.main import main
+from peftune.training.trainer import ClassifierTrainer
+
+class Limit(TrainerCallback):
+    def on_train_begin(self, *_, **__):
+        used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = used + int(sys.argv[1]) * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+build = ClassifierTrainer.__init__
+
+def build_limited(self, **arguments):
+    build(self, **arguments)
+    self.add_callback(Limit)
+
+ClassifierTrainer.__init__ = build_limited
+main(["run", "quickstart", "--strategy", "lora", "--output", "run", "forgetting.probes=[]",
+      "training.max_steps=1", "training.per_device_train_batch_size=128",
+      "data.max_validation_examples=8", "data.max_test_examples=8"])
+"""
+
+NO_MEMORY = (
+    "'peftune plan RECIPE' says what a run needs; lower training.per_device_train_batch_size "
+    "(with more gradient_accumulation_steps), or set training.activation_checkpointing: true. "
+    "What had finished is kept."
+)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells the memory in use")
+@pytest.mark.parametrize("more", [5, 60, 200])
+def test_memory_that_runs_out_in_training_is_one_line(more: int, tmp_path: Path) -> None:
+    """With so many MB more than the process has when its first step begins."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(more)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    line = ended.stderr.splitlines()[-1]
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert line.startswith("peftune: There is not enough memory")
+    assert line.endswith(NO_MEMORY)
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert f"peftune: {report['reason']}" == line
+
+
+@pytest.mark.parametrize(
+    ("error", "amount"),
+    [
+        (
+            torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1 GiB."
+            ),
+            ": 20.00 MiB more could not be had",
+        ),
+        (MemoryError(), ""),
+        (RuntimeError("could not create a primitive"), ""),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_memory_that_runs_out_in_a_forward_is_told_as_such(
+    error: Exception,
+    amount: str,
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the names of the keys that help, from the run and in its report; another fault is not."""
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ClassifierTrainer, "compute_loss", exhausted)
+    with pytest.raises(OutOfMemoryError) as caught:
+        peftune.run(
+            "quickstart",
+            overrides={**FEW, "model.name_or_path": str(tiny_base), "forgetting.probes": []},
+            output=tmp_path / "run",
+        )
+
+    assert str(caught.value) == f"There is not enough memory{amount}. {NO_MEMORY}"
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report["reason"] == str(caught.value)
+    assert out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None

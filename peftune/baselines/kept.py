@@ -12,7 +12,7 @@ from peftune.baselines.ladder import BATCH, PROMPTING, Prompting, ladder
 from peftune.baselines.prompt import TEMPLATE
 from peftune.baselines.scores import Baseline
 from peftune.data.task import Task
-from peftune.files.publish import replace_file
+from peftune.files.publish import replace_file, writing
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.source import find_base
 from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
@@ -42,7 +42,8 @@ def kept_ladder(
 def write_ladder(baselines: list[Baseline], file: Path, identity: str) -> None:
     """Write a ladder, whole or not at all."""
     content = {"identity": identity, "baselines": [baseline.as_json() for baseline in baselines]}
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -100,7 +100,7 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
     if found.kl is not None:
         yield "KL(base || tuned)", f"{found.kl:.4f}{_interval(found.kl_ci95, '')} nats/token"
     for name, value in found.details.items():
-        yield name.replace("_", " "), f"{value:.4f}"
+        yield name.replace("_", " "), "-" if value is None else f"{value:.4f}"
     if found.mcnemar is not None:
         test = found.mcnemar
         yield (

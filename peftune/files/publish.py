@@ -15,18 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from peftune.errors import OutputFolderError
+from peftune.errors import OutputFolderError, PeftuneError, StorageError, first_line
 from peftune.files.exchange import exchange
 
 _CHUNK = 1 << 20
 _STAGED = ".partial"
 _STAGED_BY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[^-]*\.partial\Z")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_ROOM_IN_WORDS = (
-    *(f"(os error {number})" for number in _NO_ROOM),  # safetensors, which is written in Rust
-    "PytorchStreamWriter failed",
-    "inline_container.cc",  # torch
-)
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_OF_WRITING = (*_NO_ROOM, errno.EROFS, errno.EIO, 0)
+"""What no read ends in but on a broken disk."""
+_NUMBER = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which is written in Rust, names a fault of the system."""
+_TORCH_WRITES = ("PytorchStreamWriter failed", "inline_container.cc")
+_IS_STAGED = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{8}-\d+-[^.]*\.partial\Z")
+_LITTLE = 1 << 20
 
 
 def make_writable(folder: Path) -> None:
@@ -47,11 +50,86 @@ def make_writable(folder: Path) -> None:
         raise OutputFolderError(message) from error
 
 
-def found_no_room(error: BaseException) -> bool:
-    """Say whether a write failed for want of room, whichever library wrote."""
-    if isinstance(error, OSError):
-        return error.errno in _NO_ROOM
-    return any(sign in str(error) for sign in _NO_ROOM_IN_WORDS)
+@contextlib.contextmanager
+def writing(path: Path, *, needed: int | None = None) -> Iterator[None]:
+    """Turn a write that fails, whichever library writes, into one line that names the place.
+
+    Args:
+        path: the file or folder that is written.
+        needed: its bytes, where they are known.
+
+    Raises:
+        StorageError: with the path, what the system says, and the bytes needed and free.
+    """
+    try:
+        yield
+    except Exception as error:
+        fault = failed_write(error, path, needed=needed, any_fault=True)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def failed_write(
+    error: BaseException, path: Path, *, needed: int | None = None, any_fault: bool = False
+) -> StorageError | None:
+    """Return what is to be said of an error if a write has failed; None for any other error.
+
+    Args:
+        error: of any library.
+        path: what was written, if the error names no file.
+        needed: bytes of it, where they are known.
+        any_fault: nothing but writing was done, so that any fault of the system is one of it.
+    """
+    if isinstance(error, PeftuneError):
+        return None
+    number = _system_number(error, path)
+    if number is None or not (any_fault or number in _OF_WRITING):
+        return None
+    named = getattr(error, "filename", None)
+    place = path if any_fault or not isinstance(named, str) else Path(named)
+    if number in _NO_ROOM:
+        remedy = "make room"
+    elif number in _NOT_WRITABLE:
+        remedy = "make it writable"
+    else:
+        remedy = "see to the disk"
+    free = free_bytes(path)
+    counts = [] if needed is None else [f"{needed:,} bytes needed"]
+    counts += [] if free is None else [f"{free:,} bytes free"]
+    told = f" ({', '.join(counts)})" if counts else ""
+    reason = os.strerror(number) if number else first_line(error)
+    message = f"'{_as_target(place)}' could not be written: {reason}{told}. What had finished is kept: {remedy}, and run the same command again."
+    return StorageError(message)
+
+
+def free_bytes(path: Path) -> int | None:
+    """Count the bytes that are free where a path lies or will lie; a quota may allow fewer."""
+    for place in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(place).free
+    return None
+
+
+def _system_number(error: BaseException, path: Path) -> int | None:
+    """Return the number that the system gives a fault, 0 where a library lost it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    words = str(error)
+    if number := _NUMBER.search(words):
+        return int(number[1])
+    if not any(sign in words for sign in _TORCH_WRITES):
+        return None
+    known = [number for number in errno.errorcode if words.endswith(f": {os.strerror(number)}")]
+    free = free_bytes(path)
+    # Of a write that the system cuts short torch only says "unexpected pos 576 vs 534".
+    return known[0] if known else errno.ENOSPC if free is not None and free < _LITTLE else 0
+
+
+def _as_target(path: Path) -> Path:
+    """Name what lies in a staging folder as it is called once it is published."""
+    parts = [found["target"] if (found := _IS_STAGED.match(part)) else part for part in path.parts]
+    return Path(*parts)
 
 
 @contextlib.contextmanager
@@ -64,22 +142,24 @@ def published(target: Path) -> Iterator[Path]:
     system cannot exchange two folders in one step, a kill between two renames leaves the old
     folder beside the target, as `.NAME.….old/NAME`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
-    staging = Path(
-        tempfile.mkdtemp(
-            prefix=f"{_prefix(target)}{os.getpid()}-", suffix=_STAGED, dir=target.parent
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        staging = Path(
+            tempfile.mkdtemp(
+                prefix=f"{_prefix(target)}{os.getpid()}-", suffix=_STAGED, dir=target.parent
+            )
         )
-    )
     try:
-        yield staging
-        staging.chmod(0o755)
-        for path in staging.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-            _sync(path)
-        _sync(staging)
-        _swap(staging, target)
-        _sync(target.parent)
+        with writing(target):
+            yield staging
+            staging.chmod(0o755)
+            for path in staging.rglob("*"):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+                _sync(path)
+            _sync(staging)
+            _swap(staging, target)
+            _sync(target.parent)
     finally:
         # After the swap this is the folder that was replaced.
         shutil.rmtree(staging, ignore_errors=True)
@@ -91,23 +171,25 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 
     What is written reaches the disk before the rename, so that a kill or a loss of power leaves the
     old file or the new one. What a killed process left beside it is removed by the next write.
+
+    Raises:
+        StorageError: it could not be written; an older one is still there.
     """
-    _sweep(path)
-    staged = path.with_name(f"{_prefix(path)}{os.getpid()}-{secrets.token_hex(4)}{_STAGED}")
-    try:
-        with staged.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staged, path)  # noqa: PTH105 - says that it is atomic
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            staged.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a write that fails names no file
-        raise
-    if os.name == "posix":
-        _sync(path.parent)
+    with writing(path):
+        _sweep(path)
+        staged = path.with_name(f"{_prefix(path)}{os.getpid()}-{secrets.token_hex(4)}{_STAGED}")
+        try:
+            with staged.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staged, path)  # noqa: PTH105 - says that it is atomic
+        except BaseException:
+            with contextlib.suppress(OSError):
+                staged.unlink(missing_ok=True)
+            raise
+        if os.name == "posix":
+            _sync(path.parent)
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
@@ -134,16 +216,20 @@ def sweep(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a new file, piece by piece; the folder around it is published afterwards."""
-    handle = os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644
-    )
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(handle, view[:_CHUNK]) :]
-    finally:
-        os.close(handle)
+    """Write a new file, piece by piece; the folder around it is published afterwards.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with writing(path, needed=len(content)):
+        handle = os.open(path, flags, 0o644)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(handle, view[:_CHUNK]) :]
+        finally:
+            os.close(handle)
 
 
 def _swap(staging: Path, target: Path) -> None:

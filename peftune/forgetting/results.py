@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from peftune.data.documents import documents_sha256
 from peftune.forgetting.measure import ProbeText
 from peftune.forgetting.verdict import Verdict, judge_probe
 from peftune.probes import Measurement
+from peftune.probes.base import TOO_LARGE
 from peftune.stats.intervals import (
     FEWEST_DOCUMENTS,
     Interval,
@@ -76,7 +78,8 @@ class ProbeResult:
         mcnemar: exact test of right and wrong answers.
         heads: forgetting under either output head, where the embedding learned.
         quantization: the cost of an 8-bit base.
-        details: the same change in other units, and what else the probe tells.
+        details: the same change in other units, and what else the probe tells; None for what no
+            number of 64 bits can hold.
         n_documents: documents scored.
         n_tokens: tokens scored, each once.
         data_sha256: hash of the documents.
@@ -102,7 +105,7 @@ class ProbeResult:
     mcnemar: McNemar | None
     heads: Heads | None
     quantization: Quantization | None
-    details: Mapping[str, float]
+    details: Mapping[str, float | None]
     n_documents: int
     n_tokens: int
     data_sha256: str
@@ -142,6 +145,10 @@ def forgetting_of(
         learned=learned,
     )
     kl = after.extra.get("kl")
+    details = probe.details(before, after)
+    infinite = [name for name, value in details.items() if not math.isfinite(value)]
+    too_large = f"details: {', '.join(infinite)} {TOO_LARGE}" if infinite else None
+    told = _reason(text, after, judged, learned=learned, quantized=float_base is not None)
     tokens = after.tokens.astype(np.float64)
     return ProbeResult(
         name=text.label,
@@ -162,12 +169,12 @@ def forgetting_of(
         mcnemar=mcnemar(before.total, after.total) if probe.right_or_wrong else None,
         heads=_heads(first, after),
         quantization=_quantization(float_base, first, last, sign),
-        details=probe.details(before, after),
+        details={name: None if name in infinite else value for name, value in details.items()},
         n_documents=len(after.weight),
         n_tokens=int(after.tokens.sum()),
         data_sha256=documents_sha256(text.documents),
         protocol=sealed_protocol(text, scoring),
-        reason=_reason(text, after, judged, learned=learned, quantized=float_base is not None),
+        reason="; ".join(filter(None, (told, too_large))) or None,
     )
 
 

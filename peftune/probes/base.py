@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,18 @@ from peftune.sources import TextSource
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+TOO_LARGE = "too large for a number of 64 bits"
+"""Why a perplexity is None in a report."""
+
+
+def perplexity(nats: float) -> float:
+    """Return e to the power of a loss; infinite where no number of 64 bits is as large."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +187,7 @@ class Probe(TextSource, ABC):
         return {}
 
     def details(self, before: Measurement, after: Measurement) -> dict[str, float]:  # noqa: ARG002 - what a subclass may use
-        """Return further figures for the report, such as a perplexity ratio."""
+        """Return further figures for the report, such as a perplexity ratio; one that is not finite is null there."""
         return {}
 
     def fields(self) -> dict[str, Any]:

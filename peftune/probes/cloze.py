@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from peftune.probes.base import LanguageModel, Measurement, Probe
+from peftune.probes.base import LanguageModel, Measurement, Probe, perplexity
 
 
 class Cloze(Probe):
@@ -75,6 +74,6 @@ class Cloze(Probe):
             "nats_per_word_before": first,
             "nats_per_word_after": last,
             "nats_per_word_forgetting": last - first,
-            "perplexity_before": math.exp(first),
-            "perplexity_after": math.exp(last),
+            "perplexity_before": perplexity(first),
+            "perplexity_after": perplexity(last),
         }

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from peftune.probes.base import LanguageModel, Measurement, Probe
+from peftune.probes.base import LanguageModel, Measurement, Probe, perplexity
 
 
 class LanguageModelLoss(Probe):
@@ -76,9 +76,9 @@ class LanguageModelLoss(Probe):
             "nats_per_token_before": nats_before / tokens,
             "nats_per_token_after": nats_after / tokens,
             "nats_per_token_forgetting": change,
-            "perplexity_ratio": math.exp(change),
-            "word_perplexity_before": math.exp(nats_before / words),
-            "word_perplexity_after": math.exp(nats_after / words),
+            "perplexity_ratio": perplexity(change),
+            "word_perplexity_before": perplexity(nats_before / words),
+            "word_perplexity_after": perplexity(nats_after / words),
         }
         for name in ("base_entropy", "agreement"):
             if name in after.extra:

@@ -102,7 +102,8 @@ def write_reports(
         findings: what was found in the comparison as a whole.
 
     Raises:
-        OutputFolderError: the folder cannot be written.
+        OutputFolderError: the folder cannot be made.
+        StorageError: a file could not be written.
     """
     if summary is not None and summary.leaked is not None:
         evidence = clean_rows(evidence).evidence
@@ -111,14 +112,14 @@ def write_reports(
     report = Report(folder / PAGE, folder / MARKDOWN, folder / SPREADSHEET, contents.answer)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(report.page, page(contents))
-        replace_file(report.markdown, markdown(contents))
-        replace_file(report.spreadsheet, spreadsheet(evidence, failures))
     except OSError as error:
         message = (
             f"'{folder}' cannot be written: {error.strerror}. Choose another folder with --output."
         )
         raise OutputFolderError(message) from error
+    replace_file(report.page, page(contents))
+    replace_file(report.markdown, markdown(contents))
+    replace_file(report.spreadsheet, spreadsheet(evidence, failures))
     return report
 
 

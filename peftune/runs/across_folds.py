@@ -13,6 +13,7 @@ from peftune.data.task import CROSS_VALIDATION, Task
 from peftune.diagnosis import Finding
 from peftune.forgetting.results import ProbeResult, judged_change
 from peftune.forgetting.verdict import verdict
+from peftune.probes.base import TOO_LARGE
 from peftune.runs.evidence import DocumentScores, Evidence
 from peftune.runs.forgetting import CONTROL
 from peftune.runs.report import Cost, Forgetting, Run
@@ -113,6 +114,8 @@ def _probe(
         learned=learned,
     )
     kls = [one.kl for one in found if one.kl is not None]
+    details = {key: _mean([one.details[key] for one in found]) for key in first.details}
+    too_large = [f"details: {key} {TOO_LARGE}" for key, mean in details.items() if mean is None]
     return dataclasses.replace(
         first,
         after=statistics.fmean(one.after for one in found),
@@ -126,11 +129,14 @@ def _probe(
         mcnemar=None,
         heads=None,
         quantization=None,
-        details={
-            key: statistics.fmean(one.details[key] for one in found) for key in first.details
-        },
-        reason="; ".join(filter(None, (first.reason, _OF_ONE_MODEL))),
+        details=details,
+        reason="; ".join(dict.fromkeys(filter(None, (first.reason, *too_large, _OF_ONE_MODEL)))),
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
 
 
 def cost_across(costs: Sequence[Cost]) -> Cost:

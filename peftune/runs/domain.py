@@ -15,6 +15,7 @@ from peftune.forgetting.measure import ProbeText, measure_base, measure_with
 from peftune.models.origin import compared_with
 from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Measurement
+from peftune.probes.base import TOO_LARGE, perplexity
 from peftune.stats.intervals import FEWEST_DOCUMENTS, ratio_interval
 from peftune.tasks.learning import Learning
 from peftune.tasks.significance import significance_of_gain
@@ -62,7 +63,10 @@ def domain_learning(
     before, after = domain.before, domain.after
     gain = before.total - after.total
     scores = _scores(after)
+    baseline = _scores(before)
     reasons = ["accuracy, macro_f1, confusion: language modeling has no labels"]
+    if None in (scores["perplexity"], baseline["perplexity"]):
+        reasons.append(f"perplexity: {TOO_LARGE}")
     if len(gain) < FEWEST_DOCUMENTS:
         reasons.append(f"ci95: it takes {FEWEST_DOCUMENTS} documents")
     return Learning(
@@ -70,7 +74,7 @@ def domain_learning(
         n=len(gain),
         accuracy=None,
         macro_f1=None,
-        loss=scores.pop("loss"),
+        loss=_nats(after),
         metrics={**scores, "bits_per_byte_gain": float(gain.sum() / before.weight.sum())},
         ci95={
             "bits_per_byte": ratio_interval(after.total, after.weight),
@@ -78,7 +82,12 @@ def domain_learning(
         },
         per_label={},
         confusion=None,
-        baselines={"base": _scores(before)},
+        baselines={
+            "base": {
+                "loss": _nats(before),
+                **{name: value for name, value in baseline.items() if value is not None},
+            }
+        },
         curve=curve,
         reason="; ".join(reasons),
         task="language-modeling",
@@ -99,6 +108,14 @@ def domain_lines(rows: Rows, domain: DomainText) -> Iterator[dict[str, Any]]:
         }
 
 
-def _scores(measured: Measurement) -> dict[str, float]:
-    nats = float(measured.total.sum()) * math.log(2) / float(np.sum(measured.tokens))
-    return {"loss": nats, "perplexity": math.exp(nats), "bits_per_byte": measured.value}
+def _scores(measured: Measurement) -> dict[str, float | None]:
+    surprise = perplexity(_nats(measured))
+    return {
+        "perplexity": surprise if math.isfinite(surprise) else None,
+        "bits_per_byte": measured.value,
+    }
+
+
+def _nats(measured: Measurement) -> float:
+    """Return the loss, in nats per token."""
+    return float(measured.total.sum()) * math.log(2) / float(np.sum(measured.tokens))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from peftune.data.in_memory import DATA
-from peftune.errors import OutputFolderError, RecipeError, StorageError, UsageError
+from peftune.errors import OutputFolderError, RecipeError, UsageError, out_of_memory
 from peftune.files.lock import LOCK, owned
 from peftune.files.publish import (
-    found_no_room,
+    failed_write,
     is_staged,
     make_writable,
     replace_file,
@@ -82,11 +82,7 @@ def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
             return finished
     make_writable(folder)
     sweep(folder)
-    try:
-        write_recipe(recipe, folder / RECIPE)
-    except OSError as error:
-        message = f"'{folder}' cannot be written: {error.strerror}. Choose another output folder with --output."
-        raise OutputFolderError(message) from error
+    write_recipe(recipe, folder / RECIPE)
     return None
 
 
@@ -144,21 +140,21 @@ def failure_reported(folder: Path) -> Iterator[None]:
     """Leave a word in the report of a run that did not finish; the error goes on.
 
     Raises:
-        StorageError: in the place of what a library says where there is no room left.
+        OutOfMemoryError: in the place of what a library says of memory that it did not get.
+        StorageError: in the place of what one says of a write that failed.
     """
     try:
         yield
     except BaseException as error:
+        explained = out_of_memory(error) or failed_write(error, folder)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             ending = Unfinished("interrupted", "interrupted; run the same command again to go on")
         else:
-            ending = Unfinished("failed", str(error) or type(error).__name__)
-        no_room = found_no_room(error)
-        with contextlib.suppress(*(OSError,) if no_room else ()):
+            ending = Unfinished("failed", str(explained or error) or type(error).__name__)
+        with contextlib.suppress(OSError):  # which must not stand in the place of the first fault
             write_json(ending.as_json(), folder / REPORT)
-        if no_room:
-            message = f"There is no room left to write into '{folder}'. What had finished is kept: make room, and run the same command again."
-            raise StorageError(message) from error
+        if explained is not None:
+            raise explained from error
         raise
 
 

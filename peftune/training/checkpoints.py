@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -11,6 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
+from torch import nn
+
+from peftune.files.publish import writing
+from peftune.models.parts import trainable_parameters
+
 logger = logging.getLogger(__name__)
 
 _DIGEST = "peftune_seal.json"
@@ -18,6 +25,8 @@ _STATE = "trainer_state.json"
 _PREFIX = "checkpoint-"
 _SKIPPED = f"skipped-{_PREFIX}"
 _OTHER = "it belongs to another recipe"
+_MOMENTS = {"adamw_torch_fused": 8, "adamw_torch": 8, "adamw_bnb_8bit": 2}
+"""Bytes of an optimizer's state for each weight that learns, where it has any worth counting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,38 @@ class Checkpoint:
     def step(self) -> int:
         """Return the optimizer steps that it has behind it."""
         return _step(self.path)
+
+
+def checkpoint_bytes(model: nn.Module, optim: str) -> int:
+    """Count the bytes of a checkpoint's weights and of AdamW's moments: its least size.
+
+    Args:
+        model: prepared.
+        optim: `training.optim`.
+    """
+    learning = list(trainable_parameters(model).values())
+    saved = learning if isinstance(model, PeftModel) else list(model.parameters())
+    moments = sum(weight.numel() for weight in learning) * _MOMENTS.get(optim, 0)
+    return sum(weight.nbytes for weight in saved) + moments
+
+
+@contextlib.contextmanager
+def partial_removed(checkpoint: Path, *, needed: int) -> Iterator[None]:
+    """Remove a checkpoint that could not be written to its end: it would take the room of the next.
+
+    Args:
+        checkpoint: its folder, which is not there yet.
+        needed: its bytes.
+
+    Raises:
+        StorageError: a write has failed.
+    """
+    try:
+        with writing(checkpoint, needed=needed):
+            yield
+    except BaseException:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise
 
 
 def write_digest(checkpoint: Path, run_identity: str) -> None:

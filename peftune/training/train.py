@@ -141,9 +141,7 @@ def train(
     )
     for callback in callbacks:
         trainer.add_callback(callback)
-    resume = latest_whole(checkpoints, run_identity)
-    if resume is not None:
-        logger.info("resuming from %s%s", resume.path.name, ", the end of training" * resume.ended)
+    resume = _resumed_from(checkpoints, run_identity)
     tokens = learned.mean_length * section.per_device_train_batch_size
     computing = Computing.of(model, bf16=bf16, tokens=tokens)
     holds = bf16 and worth_holding(model, looked_at=bool(trainer.regularizers or callbacks))
@@ -163,29 +161,31 @@ def train(
     model.eval()
     if keep_checkpoints:
         remove_unneeded(checkpoints)
-    return _result(
-        trainer,
-        learned,
-        None if resume else seconds,
-        None if resume and resume.ended else memory.peak_bytes,
-        resume,
-    )
+    return _result(trainer, learned, seconds, memory.peak_bytes, resume)
+
+
+def _resumed_from(checkpoints: Path, run_identity: str) -> Checkpoint | None:
+    resume = latest_whole(checkpoints, run_identity)
+    if resume is not None:
+        ended = ", the end of training" if resume.ended else ""
+        logger.info("resuming from %s%s", resume.path.name, ended)
+    return resume
 
 
 def _result(
     trainer: ClassifierTrainer,
     learned: Tokens,
-    seconds: float | None,
+    seconds: float,
     peak_memory_bytes: int | None,
     resume: Checkpoint | None,
 ) -> TrainingResult:
     state, hashed = trainer.state, not (resume or trainer.args.dataloader_num_workers)
     return TrainingResult(
-        seconds=seconds,
+        seconds=None if resume else seconds,
         examples=rows_read(state),
         steps=state.global_step,
         order_sha256=trainer.order.sha256 if hashed else None,
-        peak_memory_bytes=peak_memory_bytes,
+        peak_memory_bytes=None if resume and resume.ended else peak_memory_bytes,
         curve=[_point(entry) for entry in state.log_history if "train_runtime" not in entry],
         best_step=state.best_global_step,
         best_value=state.best_metric,

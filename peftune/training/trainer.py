@@ -34,7 +34,13 @@ from peftune.regularizers import Regularizer
 from peftune.tasks.judge import metrics_for_trainer
 from peftune.tasks.loss import LossFunction
 from peftune.training.callbacks import CountedSteps, QuietProgress, StopWhenDiverged
-from peftune.training.checkpoints import Checkpoint, remove_unneeded, write_digest
+from peftune.training.checkpoints import (
+    Checkpoint,
+    checkpoint_bytes,
+    partial_removed,
+    remove_unneeded,
+    write_digest,
+)
 from peftune.training.order import HashedOrder, SeededOrder
 from peftune.training.regularized import RegularizedTrainer
 from peftune.training.trackers import report_forgetting
@@ -273,12 +279,14 @@ class ClassifierTrainer(RegularizedTrainer):
         if not self.keep_checkpoints:
             return
         started = time.perf_counter()
-        folder = Path(self._get_output_dir(trial))
+        checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         _kept_with(self.state)[_UNLOGGED] = {"args": {}, "attributes": self._unlogged()}
-        super()._save_checkpoint(model, trial)
+        with partial_removed(checkpoint, needed=checkpoint_bytes(self._trained, self.args.optim)):
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                write_digest(checkpoint, self.run_identity)
         if self.args.should_save:
-            write_digest(folder / f"checkpoint-{self.state.global_step}", self.run_identity)
-            remove_unneeded(folder)
+            remove_unneeded(checkpoint.parent)
         self.seconds_aside += time.perf_counter() - started
 
     def _unlogged(self) -> dict[str, Any]:
