@@ -34,15 +34,19 @@ ENDINGS = {
     "max-steps": ("max_steps: 4, eval_strategy: steps, eval_steps: 2", ""),
     "epochs": ("num_train_epochs: 2", ""),
     "early-stopping": (
-        "num_train_epochs: 5, early_stopping_patience: 1, metric_for_best_model: accuracy",
+        "num_train_epochs: 4, early_stopping_patience: 1, metric_for_best_model: accuracy",
         "",
     ),
     "budget": (
-        "num_train_epochs: 5",
+        "num_train_epochs: 4",
         "  budget: 1.0e-9\n  during_training: {probe: {type: lm-loss, name: watched, file: watched.txt}, over_budget: stop-training}\n",
     ),
 }
-"""What ends a training, as a recipe says it: more of `training`, and more of `forgetting`."""
+"""What ends a training, as a recipe says it: more of `training`, and more of `forgetting`.
+
+None comes to `logging_steps`: Trainer's mean of the training loss begins anew after a resume, so
+that point of the curve is another one. Of `head-only`, which forgets nothing, the budget stops none.
+"""
 
 WATCHED = ("Bread and salt.", "The river rose.")
 """What the base knows by heart, so that a training forgets it."""
@@ -75,7 +79,7 @@ def why_not() -> str | None:
 
 
 def write_recipe(folder: Path, strategy: str, ending: str) -> Path:
-    """Write the recipe of a run of four steps or fewer beside its rows; see `write_rows`."""
+    """Write the recipe of a run of eight steps or fewer beside its rows; see `write_rows`."""
     training, forgetting = ENDINGS[ending]
     path = folder / f"{strategy}-{ending}.yaml"
     path.write_text(
