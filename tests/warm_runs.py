@@ -29,7 +29,9 @@ SOURCE = Path(__file__).with_name("file_faults.c")
 COUNT, KILL, TEAR, FAIL, FAIL_EVER_AFTER, SHORTEN = range(6)
 """What happens at the chosen operation, as in `file_faults.c`."""
 
-TRAINING = "per_device_train_batch_size: 4, learning_rate: 1.0e-3, lr_scheduler_type: constant, use_cpu: true"
+TRAINING = "per_device_train_batch_size: 4, learning_rate: 1.0e-3, lr_scheduler_type: constant, logging_steps: 3, use_cpu: true"
+"""A point of the training curve is the mean of steps on both sides of a checkpoint."""
+
 ENDINGS = {
     "max-steps": ("max_steps: 4, eval_strategy: steps, eval_steps: 2", ""),
     "epochs": ("num_train_epochs: 2", ""),
@@ -44,8 +46,7 @@ ENDINGS = {
 }
 """What ends a training, as a recipe says it: more of `training`, and more of `forgetting`.
 
-None comes to `logging_steps`: Trainer's mean of the training loss begins anew after a resume, so
-that point of the curve is another one. Of `head-only`, which forgets nothing, the budget stops none.
+Of `head-only`, which forgets nothing, the budget stops none.
 """
 
 WATCHED = ("Bread and salt.", "The river rose.")
