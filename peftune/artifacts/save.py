@@ -38,6 +38,7 @@ from peftune.errors import (
     UsageError,
     suggestion,
 )
+from peftune.files.paths import given_path
 from peftune.files.publish import published, write_file
 from peftune.models.effective import write_trunk
 from peftune.models.merged import write_classifier
@@ -100,7 +101,7 @@ def save(
             is of another type than it was prepared in, or its logits depend on the batch.
         OutputFolderError: the folder holds something else.
     """
-    target = Path(folder)
+    target = given_path(folder, "folder")
     model = without_container(model)
     preparation = preparation_of(model)
     _refuse_other_steps(clean)

@@ -17,6 +17,7 @@ from peftune.compare.summarise import rung_of, summarise_clean
 from peftune.compare.summary import Rung, Summary
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError
+from peftune.files.paths import given_path
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_for_each, resolve
 from peftune.recipe.resolve import with_seed
@@ -131,7 +132,11 @@ def compare(
         message = f"A comparison reads the accuracy of single-label tasks (this recipe's is {chosen.task}). Run each strategy with peftune run, and read their reports side by side."
         raise UsageError(message)
     refuse_folds(chosen, "A comparison")
-    folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
+    folder = (
+        given_path(output, "output")
+        if output is not None
+        else Path(f"{chosen.output_dir}-compare")
+    )
     task, texts, inputs, _ = read_inputs(chosen)
     if (few := few_seeds(len(seeds))) is not None:
         logger.warning("%s", few)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peftune.errors import OutputFolderError, RecipeError, StorageError, UsageError
+from peftune.files.paths import given_path
 from peftune.files.publish import found_no_room, make_writable
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, write_recipe
 from peftune.runs.inputs import Inputs
@@ -87,7 +88,7 @@ def read_run(folder: str | Path) -> Run:
     Raises:
         UsageError: the folder holds no finished run.
     """
-    run = finished_run(Path(folder))
+    run = finished_run(given_path(folder, "folder"))
     if run is None:
         message = f"'{folder}' holds no finished run; name the output folder of 'peftune run'."
         raise UsageError(message)
