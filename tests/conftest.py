@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # What the product caches in a home folder goes into one that lasts as long as the tests.
 _CACHE = tempfile.TemporaryDirectory(prefix="peftune-cache-")
 os.environ["PEFTUNE_CACHE"] = _CACHE.name
+
+
+# The processes that tests start hear what ends them, also where the tests themselves run in the
+# background of a shell or under nohup: an ignored signal is inherited, and stays ignored.
+for _name in ("SIGINT", "SIGHUP"):
+    if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) == signal.SIG_IGN:
+        _own = signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL
+        signal.signal(getattr(signal, _name), _own)
 
 
 _BEGUN_FIRST = (

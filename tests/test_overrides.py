@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,40 @@ def test_every_function_with_overrides_takes_a_mapping(recipe: Path) -> None:
     assert told == {
         "overrides['training.seed']: training.seed: must be greater than or equal to 0 (got -1)."
     }
+
+
+# Keys and values that no recipe could have.
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ".".join("a" * 1100),
+        "data.labels[" + "9" * 5000 + "]",
+        "data.labels" + "[0]" * 1100,
+        "data.labels[\u0661]",
+        "training." + "x" * 100_000 + ".",
+    ],
+    ids=["dotted parts", "digits", "entries", "other digits", "length"],
+)
+def test_a_key_that_is_deeper_or_longer_than_any_is_refused_in_one_line(
+    recipe: Path, key: str
+) -> None:
+    """On the command line and in a mapping alike; the message shows its beginning."""
+    for overrides in ([f"{key}=1"], {key: 1}):
+        with pytest.raises(RecipeError) as caught:
+            read_recipe(recipe, overrides)
+        assert re.search(r"key=value, such as|a key is a dotted name", str(caught.value))
+        assert len(str(caught.value)) < 400
+        assert str(caught.value).isprintable()
+
+
+def test_a_value_that_contains_itself_is_refused(recipe: Path) -> None:
+    """So is one that is nested without end; a recipe is a few levels deep."""
+    endless: dict[str, Any] = {}
+    endless["a"] = endless
+    with pytest.raises(UsageError) as caught:
+        read_recipe(recipe, {"forgetting.probes": endless})
+    assert str(caught.value) == (
+        "overrides['forgetting.probes']: a value is nested at most 16 deep."
+    )

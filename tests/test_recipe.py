@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from peftune.errors import PeftuneError, PluginError, RecipeError
+from peftune.errors import PeftuneError, PluginError, RecipeError, UsageError
 from peftune.probes import PROBES
 from peftune.recipe import (
     Recipe,
@@ -782,14 +782,27 @@ def test_a_hub_id_stays_a_hub_id(read: Callable[..., Recipe]) -> None:
     assert (recipe.data.dataset_name, recipe.model.name_or_path) == ("owner/rows", "gpt2")
 
 
-@pytest.mark.parametrize("name", ["~nobody-here/rows", "x" * 400, "a\\0b"])
-def test_a_name_that_can_be_no_path_is_left_for_the_data_to_refuse(
-    read: Callable[..., Recipe], name: str
-) -> None:
-    """Looking for a folder of an impossible name finds none, and does not fail."""
-    recipe = read(changed("bundled:posts", f'"{name}"'))
+def test_a_folder_of_nobody_is_left_for_the_data_to_refuse(read: Callable[..., Recipe]) -> None:
+    """Looking for a folder in a home that is none finds none, and does not fail."""
+    recipe = read(changed("bundled:posts", '"~nobody-here/rows"'))
 
     assert recipe.data.dataset_name is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("x" * 400, "a part of it has 400 bytes, and may have 255"),
+        ("a\\0b", "it has a NUL character"),
+    ],
+    ids=["long", "NUL"],
+)
+def test_a_name_that_can_be_no_path_is_refused_by_its_key(
+    read: Callable[..., Recipe], name: str, reason: str
+) -> None:
+    """Before anything is looked for under it."""
+    with pytest.raises(UsageError, match=rf"^data\.dataset_name: .* cannot be a path: {reason}\."):
+        read(changed("bundled:posts", f'"{name}"'))
 
 
 # Writing and naming.

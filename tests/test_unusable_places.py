@@ -20,12 +20,14 @@ import pytest
 import torch
 
 import peftune
+from peftune.cli.main import _exit_code
 from peftune.compare import compare
 from peftune.errors import (
     BaseModelError,
     OutOfMemoryError,
     OutputFolderError,
     StorageError,
+    UsageError,
     out_of_memory,
 )
 from peftune.files.publish import replace_file, write_file
@@ -421,3 +423,111 @@ def test_memory_that_runs_out_in_a_forward_is_told_as_such(
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["reason"] == str(caught.value)
     assert out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+IMPOSSIBLE: dict[str, object] = {
+    "a number": 3,
+    "nothing": None,
+    "bytes": b"x",
+    "a list": ["x"],
+    "empty": "",
+    "a long part": "x" * 5000,
+    "a long path": "/tmp/" + "x/" * 4000,  # noqa: S108 - it is never made
+    "NUL": "/tmp/a\0b",  # noqa: S108
+    "a lone surrogate": "/tmp/\ud800",  # noqa: S108
+}
+
+TAKES_A_PATH: dict[str, Callable[[Any], object]] = {
+    "load": peftune.load,
+    "load_many": peftune.load_many,
+    "load_many, a value": lambda given: peftune.load_many({"a": given}),
+    "prepare": lambda given: peftune.prepare(given, strategy="lora", labels=["a", "b"]),
+    "find_base": find_base,
+    "run": peftune.run,
+    "run, output": lambda given: peftune.run("quickstart", output=given),
+    "run, train_file": lambda given: peftune.run(
+        "quickstart", overrides={"data.train_file": given, "data.dataset_name": None}
+    ),
+    "run, base": lambda given: peftune.run(
+        "quickstart", overrides={"model.name_or_path": given}, output="/dev/null/x"
+    ),
+    "read_run": peftune.read_run,
+    "read_recipe": peftune.read_recipe,
+    "report": peftune.report,
+    "forget": lambda given: peftune.forget(given, probes=[]),
+    "verify": peftune.verify,
+    "merge": lambda given: peftune.merge(given, "/dev/null/x"),
+    "inspect": peftune.inspect,
+    "diff": lambda given: peftune.diff(given, given),
+    "rescale": lambda given: peftune.rescale(given, alpha=0.5, output="/dev/null/x"),
+    "evaluate": lambda given: peftune.evaluate(given, file="x.csv"),
+    "push": lambda given: peftune.push("/dev/null/x", given),
+    "tune": peftune.tune,
+    "tune, output": lambda given: peftune.tune("quickstart", output=given),
+    "compare": lambda given: compare(given, strategies=["lora"], seeds=[0]),
+    "compare, output": lambda given: compare(
+        "quickstart", strategies=["lora"], seeds=[0], output=given
+    ),
+    "fewshot": peftune.fewshot,
+    "learning_curve": peftune.learning_curve,
+    "plan": peftune.plan,
+    "check": peftune.check,
+}
+_NONE_MEANS_DEFAULT = ("run, output", "tune, output", "compare, output")
+
+
+@pytest.mark.parametrize("name", TAKES_A_PATH)
+def test_what_can_be_no_path_is_refused_by_every_function_in_one_line(name: str) -> None:
+    """A wrong type, NUL, and what is longer than a file system allows are faults of usage."""
+    for given in IMPOSSIBLE.values():
+        if given is None and name in _NONE_MEANS_DEFAULT:
+            continue
+        with pytest.raises(UsageError) as caught:
+            TAKES_A_PATH[name](given)
+        message = str(caught.value)
+        assert "\n" not in message or name.startswith("run, ")  # a recipe tells all its faults
+        assert len(message) < 1000
+
+
+def test_what_can_be_no_path_is_told_with_what_was_given() -> None:
+    """Whose argument, what it is, and what would do."""
+    with pytest.raises(UsageError) as caught:
+        peftune.load("x" * 5000)
+    assert str(caught.value) == (
+        f"artifact: '{'x' * 60}…' cannot be a path: a part of it has 5000 bytes, and may have 255. "
+        "Give a path that a file system can hold."
+    )
+    with pytest.raises(UsageError) as caught:
+        peftune.load(3)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "artifact: a path or a name is text, such as 'runs/mine' (got int)."
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "x" * 5000],
+        ["run", "quickstart", "--output", "x" * 5000],
+        ["run", "quickstart", "data.dataset_name=null", f"data.train_file={'x' * 5000}.csv"],
+        ["run", "quickstart", f"model.name_or_path=./{'x' * 5000}"],
+        ["validate", "x" * 5000],
+        ["check", "x" * 5000],
+        ["plan", "/tmp/" + "x/" * 4000],  # noqa: S108
+        ["report", "x" * 5000],
+        ["predict", "x" * 5000, "--text", "a"],
+        ["evaluate", "x" * 5000, "--file", "a.csv"],
+        ["forget", "x" * 5000],
+        ["adapter", "inspect", "x" * 5000],
+        ["compare", "quickstart", "--strategies", "lora", "--output", "x" * 5000],
+    ],
+    ids=lambda arguments: " ".join(one[:12] for one in arguments),
+)
+def test_a_path_that_is_too_long_is_a_fault_of_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every verb ends with 3 and one line."""
+    assert _exit_code(arguments) == 3
+    shown = capsys.readouterr().err.splitlines()
+    assert len([line for line in shown if "cannot be a path" in line]) == 1
+    assert len(shown) == 1

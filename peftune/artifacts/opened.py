@@ -22,6 +22,7 @@ from peftune.artifacts.manifest import (
 from peftune.artifacts.manifest_file import read_manifest
 from peftune.errors import ArtifactError
 from peftune.files.folder import SharedFolder, local_folder
+from peftune.files.paths import given_path
 from peftune.hub.fetch import fetch
 from peftune.hub.names import hub_name
 from peftune.recipe.task import has_head
@@ -104,6 +105,7 @@ def find_artifact(artifact: str | Path | SharedFolder) -> SharedFolder:
     """
     if isinstance(artifact, SharedFolder):
         return artifact
+    given_path(artifact, "artifact")
     name = hub_name(artifact)
     if name is not None:
         return fetch(name)

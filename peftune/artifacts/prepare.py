@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftune.artifacts.start import Beginning, begin
 from peftune.errors import UsageError
+from peftune.files.paths import given_path
 from peftune.models.base import listed_labels
 from peftune.models.prepare import preparation_of
 from peftune.progress import working
@@ -86,8 +87,8 @@ def prepare(
             max_length=max_length,
             seed=seed,
             use_cpu=use_cpu,
-            init_from=None if init_from is None else Path(init_from),
-            base_folder=None if base_folder is None else Path(base_folder),
+            init_from=None if init_from is None else given_path(init_from, "init_from"),
+            base_folder=None if base_folder is None else given_path(base_folder, "base_folder"),
         )
     )
     tokenizer = copy.deepcopy(preparation_of(model).tokenizer)

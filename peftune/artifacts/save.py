@@ -40,6 +40,7 @@ from peftune.errors import (
     suggestion,
     visible,
 )
+from peftune.files.paths import given_path
 from peftune.files.publish import published, write_file
 from peftune.files.strict_json import refuse_hidden
 from peftune.models.effective import write_trunk
@@ -104,7 +105,7 @@ def save(
             is of another type than it was prepared in, or its logits depend on the batch.
         OutputFolderError: the folder holds something else.
     """
-    target = Path(folder)
+    target = given_path(folder, "folder")
     model = without_container(model)
     preparation = preparation_of(model)
     _refuse_other_steps(clean)

@@ -15,6 +15,7 @@ from peftune.baselines.scores import Baseline
 from peftune.data.normalised import normalised
 from peftune.data.task import Task, load_task
 from peftune.errors import OutputFolderError, UsageError
+from peftune.files.paths import given_path
 from peftune.files.publish import make_writable
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
@@ -123,7 +124,10 @@ def _measured(
 ) -> list[Baseline]:
     if output is None:
         return _measure(recipe, task, prompting)
-    file, identity = Path(output) / RESULT, ladder_identity(recipe, task, prompting)
+    file, identity = (
+        given_path(output, "output") / RESULT,
+        ladder_identity(recipe, task, prompting),
+    )
     found = read_ladder(file, identity)
     if found is not None:
         logger.info("'%s' holds these figures already; they are not measured again", file)

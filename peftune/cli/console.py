@@ -40,6 +40,13 @@ def say(text: str = "") -> None:
     typer.echo(visible_lines(text))
 
 
+def say_wrapped(text: str) -> None:
+    """Print lines for people, broken between words where the terminal ends."""
+    from rich.text import Text
+
+    console().print(Text(visible_lines(text)))
+
+
 def print_json(values: Any) -> None:  # noqa: ANN401 - anything JSON holds
     """Print values as JSON."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peftune.cli.compare import listed
-from peftune.cli.console import JsonFlag, console, print_json, print_rows, quiet_libraries, say
+from peftune.cli.console import (
+    JsonFlag,
+    console,
+    print_json,
+    print_rows,
+    quiet_libraries,
+    say,
+    say_wrapped,
+)
 from peftune.cli.run import OverridesArgument, RecipeArgument, SeedOption, seeded
 
 if TYPE_CHECKING:
     from peftune.planning import Plan, StrategyPlan
 
-_WIDE = 90
+_WIDE = 102
 """Columns of a terminal from which a table is readable."""
 
 
@@ -110,4 +118,4 @@ def _print_narrow(plans: Sequence[StrategyPlan]) -> None:
     for one in plans:
         cells = iter(_row(one).items())
         _, name = next(cells)
-        say(f"{name}: " + ", ".join(f"{key} {value}" for key, value in cells))
+        say_wrapped(f"{name}: " + ", ".join(f"{key} {value}" for key, value in cells))

@@ -18,6 +18,7 @@ from peftune.compare.summary import Rung, Summary
 from peftune.diagnosis import Finding
 from peftune.errors import UsageError, visible_lines
 from peftune.files.lock import owned
+from peftune.files.paths import given_path
 from peftune.files.publish import sweep
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_for_each, resolve
@@ -133,7 +134,11 @@ def compare(
         message = f"A comparison reads the accuracy of single-label tasks (this recipe's is {chosen.task}). Run each strategy with peftune run, and read their reports side by side."
         raise UsageError(message)
     refuse_folds(chosen, "A comparison")
-    folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-compare")
+    folder = (
+        given_path(output, "output")
+        if output is not None
+        else Path(f"{chosen.output_dir}-compare")
+    )
     with owned(folder):
         sweep(folder)
         return _compared(chosen, recipes, seeds, folder, jobs)

@@ -22,6 +22,7 @@ from peftune.data.tables import (
     text_column,
 )
 from peftune.errors import DataError, suggestion
+from peftune.files.paths import given_path
 from peftune.sources import TextSource, quoted
 
 _SPLITS = ("train", "validation", "test")
@@ -105,7 +106,7 @@ def _rows(source: TextSource) -> list[dict[str, Any]]:
         return _from_file(folder / f"{source.split}.jsonl", source)
     data = (
         read_saved_dataset(Path(name))
-        if Path(name).is_dir()
+        if given_path(name, "dataset_name").is_dir()
         else read_hub_dataset(
             name,
             source.dataset_config_name,
@@ -122,7 +123,7 @@ def _rows(source: TextSource) -> list[dict[str, Any]]:
 
 
 def _from_file(path: Path, source: TextSource) -> list[dict[str, Any]]:
-    if not path.is_file():
+    if not given_path(path, "file").is_file():
         message = f"There is no file '{path}' to read documents from. Check 'file'; a relative path starts from the recipe."
         raise DataError(message)
     if path.suffix.lower() != ".txt":

@@ -11,6 +11,7 @@ from peftune.data.columnar import read_arrow, read_parquet
 from peftune.data.delimited import read_delimited
 from peftune.data.json_rows import read_json
 from peftune.errors import DataError
+from peftune.files.paths import given_path
 
 _DELIMITED = {".csv": ",", ".tsv": "\t"}
 """What stands between two cells, by the ending of the file's name."""
@@ -39,7 +40,7 @@ def read_file(path: Path, *, delimiter: str | None = None) -> pa.Table:
     Raises:
         DataError: the file is missing, of another kind, or cannot be read; with line and cause.
     """
-    if not path.is_file():
+    if not given_path(path, "file").is_file():
         message = f"There is no file '{path}'. A relative path in a recipe starts from the recipe's folder."
         raise DataError(message)
     kind = path.suffix.lower()

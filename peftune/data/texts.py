@@ -10,6 +10,7 @@ from peftune.data.split_tables import SplitTable
 from peftune.data.tables import chunked_column, read_file, read_utf8
 from peftune.data.text_column import TextColumns, texts_of
 from peftune.errors import DataError
+from peftune.files.paths import given_path
 
 
 def read_texts(path: Path, columns: TextColumns | None = None) -> Sequence[str]:
@@ -23,7 +24,7 @@ def read_texts(path: Path, columns: TextColumns | None = None) -> Sequence[str]:
         DataError: the file cannot be read, has no such column, or a row has no text.
     """
     if path.suffix.lower() == ".txt":
-        if not path.is_file():
+        if not given_path(path, "file").is_file():
             message = f"There is no file '{path}'."
             raise DataError(message)
         # Not splitlines(): a text may hold what Unicode calls a line separator.

@@ -105,5 +105,8 @@ def _write(measured: Measurement, key: str) -> None:
     try:
         write_entry(_KIND, key, content.getvalue())
     except OSError as error:
-        folder = cache_folder() / _KIND
-        logger.warning("the base's scores are not cached in '%s': %s", folder, error)
+        folder, reason = (
+            cache_folder() / _KIND,
+            getattr(error.__cause__ or error, "strerror", None),
+        )
+        logger.warning("the base's scores are not cached in '%s': %s", folder, reason or error)

@@ -12,6 +12,7 @@ from typing import Any
 
 from peftune.bundled import MODELS, bundled_folder, is_bundled
 from peftune.errors import BaseModelError, UsageError
+from peftune.files.paths import given_name
 from peftune.models.checkpoint import refuse_other_tensors
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def find_base(name_or_path: str, revision: str | None = None) -> BaseSource:
     Raises:
         BaseModelError: there is no such model, it is no GPT-2, or its files are incomplete.
     """
+    given_name(name_or_path, "base")
     if is_bundled(name_or_path):
         source = BaseSource(
             name_or_path, None, bundled_folder(name_or_path, among=MODELS), "bundled"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from peftune.errors import RecipeError, suggestion
-from peftune.recipe.positions import KeyPath
+from peftune.files.paths import given_name, given_path
+from peftune.recipe.positions import KeyPath, dotted
 from peftune.recipe.schema import DataSection, ForgettingSection, Recipe
 from peftune.sources import TextSource
 
@@ -40,7 +41,7 @@ def find_recipe(source: str | Path) -> tuple[Path, str]:
         RecipeError: there is no such file and no shipped recipe of that name, or it is something
             else: rows, a program, a folder.
     """
-    path = Path(source)
+    path = given_path(source, "recipe")
     if _is(path, "file"):
         _refuse_other_file(path, str(source))
         return path, str(source)
@@ -102,12 +103,13 @@ def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> R
     """
 
     def anchored(value: str, path: KeyPath) -> str:
-        given = Path(os.path.expanduser(value))  # noqa: PTH111 - Path's own fails on '~nobody'
+        given = Path(os.path.expanduser(given_name(value, dotted(path))))  # noqa: PTH111 - Path's own fails on '~nobody'
         typed = any(path[:length] in overridden for length in range(1, len(path) + 1))
         if typed and (_is(given, "file") or _is(given, "folder")):
             return str(given.resolve())
         return os.path.normpath(folder / given)
 
+    given_path(recipe.output_dir, "output_dir")
     base, init = recipe.model.name_or_path, recipe.model.init_from
     model: dict[str, Any] = {
         "name_or_path": _folder_or_id(base, anchored(base, ("model", "name_or_path")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import numbers
 import os
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftune.configuration import why_no_field
-from peftune.errors import RecipeError, UsageError, suggestion
+from peftune.errors import RecipeError, UsageError, printable, suggestion
+from peftune.files.paths import given_name
 from peftune.recipe.document import Document, parse_scalar
 from peftune.recipe.positions import Fault, KeyPath, Place
 from peftune.recipe.schema import SECTIONS
@@ -19,7 +21,11 @@ from peftune.strategies import Strategy
 
 logger = logging.getLogger(__name__)
 
-_PART = re.compile(r"(?P<name>[^\[\]]+)(?P<entries>(\[[0-9]+\])*)")
+_PART = re.compile(r"(?P<name>[^\[\]]+)(?P<entries>(\[[0-9]{1,9}\])*)", re.ASCII)
+_MOST_PARTS = 16
+"""Parts of a key; those of a recipe have half as many."""
+
+_LONGEST_SHOWN = 200
 _STRATEGY = "strategy"
 
 
@@ -141,7 +147,7 @@ def _typed(assignment: object) -> Assignment:
     if not isinstance(assignment, str):
         message = f"overrides are a list of key=value, such as ['training.seed=1'], or a mapping, such as {{'training.seed': 1}} (got {type(assignment).__name__} in a list)."
         raise UsageError(message)
-    place = Place(f"command line '{assignment}'")
+    place = Place(f"command line '{_shown(assignment)}'")
     key, equals, text = assignment.partition("=")
     path = _key_path(key)
     if not equals or path is None:
@@ -150,9 +156,14 @@ def _typed(assignment: object) -> Assignment:
     return Assignment(path, parse_scalar(text), key, place)
 
 
+def _shown(text: str) -> str:
+    """Return what was typed as a message shows it: in one line, not longer than it helps."""
+    return printable(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
+
+
 def _given(key: object, value: object) -> Iterator[Assignment]:
     """Read one entry of a mapping."""
-    place = Place(f"overrides[{key!r}]")
+    place = Place(f"overrides[{_shown(repr(key))}]")
     path = _key_path(key) if isinstance(key, str) else None
     if path is None or not isinstance(key, str):
         message = f"{place}: a key is a dotted name, such as 'training.seed'."
@@ -174,26 +185,30 @@ def _sets_keys(path: KeyPath, values: Mapping[str, object]) -> bool:
     return is_strategy or (len(path) == 1 and path[0] in SECTIONS)
 
 
-def _plain(value: object, place: Place) -> object:  # noqa: PLR0911 - one line a kind of value
+def _plain(value: object, place: Place, depth: int = 0) -> object:  # noqa: PLR0911 - one line a kind of value
     """Return a value as YAML would read it.
 
     Raises:
         UsageError: it is nothing that a recipe can hold.
     """
+    if depth > _MOST_PARTS:
+        message = f"{place}: a value is nested at most {_MOST_PARTS} deep."
+        raise UsageError(message)
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return given_name(value, str(place))
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner, place) for key, inner in value.items()}
+        return {str(key): _plain(inner, place, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner, place) for inner in value]
+        return [_plain(inner, place, depth + 1) for inner in value]
     if callable(fields := getattr(value, "fields", None)) and not isinstance(value, type):
-        return _plain(fields(), place)  # a strategy, a probe or a regularizer
+        return _plain(fields(), place, depth + 1)  # a strategy, a probe or a regularizer
     message = f"{place}: a value is text, a number, True, False, None, a list or a mapping (got {type(value).__name__})."
     raise UsageError(message)
 
@@ -209,8 +224,10 @@ def _forget_strategies_own(document: Document, key: KeyPath) -> None:
 
 
 def _key_path(key: str) -> KeyPath | None:
-    """Read a dotted key; None if it is none."""
+    """Read a dotted key; None if it is none, or deeper than any key of a recipe."""
     path: KeyPath = ()
+    if key.count(".") + key.count("[") >= _MOST_PARTS:
+        return None
     for part in key.split("."):
         match = _PART.fullmatch(part)
         if match is None:

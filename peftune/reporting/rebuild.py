@@ -20,6 +20,7 @@ from peftune.compare.summary import HeldEqual
 from peftune.diagnosis import Finding
 from peftune.diagnosis.linear_probe_gap import PITFALL as BELOW_LINEAR_PROBE
 from peftune.errors import UsageError
+from peftune.files.paths import given_path
 from peftune.progress import working
 from peftune.reporting.write import Report, write_reports
 from peftune.runs.evidence import Evidence, read_evidence
@@ -70,7 +71,7 @@ def report(
     runs: list[Path] = []
     failures: list[Failure] = []
     terms = Terms()
-    for folder in map(Path, folders):
+    for folder in (given_path(folder, "folder") for folder in folders):
         if (folder / COMPARISON).is_file():
             found, failed, terms = _read_comparison(folder)
             runs += found
@@ -81,7 +82,7 @@ def report(
     if not row_texts:
         evidence = [_without_texts(item) for item in evidence]
     _refuse_what_does_not_fit(evidence)
-    place = Path(folders[0]) if output is None else Path(output)
+    place = Path(folders[0]) if output is None else given_path(output, "output")
     clean = clean_rows(
         evidence, terms.ladder or [one for run in evidence[:1] for one in baselines_of(run)]
     )

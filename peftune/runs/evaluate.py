@@ -12,6 +12,7 @@ from peftune.artifacts.columns import columns_of, label_column_of
 from peftune.artifacts.opened import open_artifact
 from peftune.data.labelled import read_labelled
 from peftune.diagnosis import Finding
+from peftune.files.paths import given_path
 from peftune.runs.seen import seen_by
 from peftune.tasks.judge import judge
 from peftune.tasks.learning import Learning
@@ -54,10 +55,10 @@ def evaluate(
         ArtifactError: the artifact is refused.
         DataError: the rows cannot be used.
     """
-    opened = open_artifact(artifact)
+    opened, file = open_artifact(artifact), given_path(file, "file")
     manifest = opened.manifest
     rows = read_labelled(
-        Path(file),
+        file,
         names=manifest.labels,
         kind=manifest.task_name,
         text=columns_of(manifest, text_column=text_column),
@@ -67,7 +68,7 @@ def evaluate(
     findings = seen_by(
         manifest,
         rows.texts,
-        what=f"rows of '{Path(file).name}'",
+        what=f"rows of '{file.name}'",
         consequence="the score says nothing of other rows",
     )
     classifier = load(opened.folder, base=base)
@@ -75,7 +76,7 @@ def evaluate(
         classifier.logits(rows.texts),
         rows.labels,
         names=classifier.labels,
-        split=Path(file).name,
+        split=file.name,
         kind=manifest.task_name,
         thresholds=manifest.label_thresholds,
     )

@@ -22,6 +22,7 @@ from peftune.data.rows import Rows
 from peftune.data.task import Task
 from peftune.diagnosis import find_pitfalls, warmup_ahead
 from peftune.errors import UsageError
+from peftune.files.paths import given_path
 from peftune.forgetting.measure import ProbeText
 from peftune.models.prepare import preparation_of
 from peftune.progress import stage, working
@@ -97,7 +98,7 @@ def run(
     """
     _refuse_several_processes()
     chosen = resolve(read_recipe(recipe, overrides, strategy=strategy))
-    folder = Path(output) if output is not None else Path(chosen.output_dir)
+    folder = given_path(output, "output") if output is not None else Path(chosen.output_dir)
     with owned_run(folder):
         rows = nullcontext(chosen.data) if data is None else kept_rows(data, chosen.data, folder)
         with rows as section:

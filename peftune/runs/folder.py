@@ -11,6 +11,7 @@ from typing import Any
 from peftune.data.in_memory import DATA
 from peftune.errors import OutputFolderError, RecipeError, UsageError, out_of_memory
 from peftune.files.lock import LOCK, owned
+from peftune.files.paths import given_path
 from peftune.files.publish import (
     failed_write,
     is_staged,
@@ -116,7 +117,7 @@ def read_run(folder: str | Path) -> Run:
     Raises:
         UsageError: the folder holds no finished run.
     """
-    run = finished_run(Path(folder))
+    run = finished_run(given_path(folder, "folder"))
     if run is None:
         message = f"'{folder}' holds no finished run; name the output folder of 'peftune run'."
         raise UsageError(message)

@@ -10,6 +10,7 @@ from peftune.artifacts.manifest import Rescaled
 from peftune.artifacts.opened import open_artifact
 from peftune.artifacts.save import save
 from peftune.errors import OutputFolderError
+from peftune.files.paths import given_path
 from peftune.files.publish import make_writable
 from peftune.models.rescale import fit_head, rescale_model, set_head
 from peftune.models.strength import Strength
@@ -130,7 +131,7 @@ def rescale(
         UsageError: the strength or the choice of the head makes no sense.
     """
     strength = Strength(alpha, shallow)
-    opened, target = open_artifact(artifact), Path(output)
+    opened, target = open_artifact(artifact), given_path(output, "output")
     _refuse_own_folder(opened.folder.path, target)
     inputs = read_strength_inputs(
         opened,

@@ -17,6 +17,7 @@ from peftune.artifacts.opened import Opened
 from peftune.data.labelled import read_labelled
 from peftune.data.rows import Rows
 from peftune.errors import UsageError
+from peftune.files.paths import given_path
 from peftune.forgetting.measure import ProbeText, read_probe_texts
 from peftune.models.inference import predict_logits
 from peftune.models.prepare import preparation_of
@@ -89,7 +90,7 @@ def read_strength_inputs(
         if path is None:
             return None
         rows = read_labelled(
-            Path(path),
+            given_path(path, "file"),
             names=manifest.labels,
             text=columns[0],
             label_column=columns[1],

@@ -14,6 +14,7 @@ from peftune.data.task import Task, load_task
 from peftune.diagnosis import warmup_ahead
 from peftune.errors import UsageError
 from peftune.files.lock import owned
+from peftune.files.paths import given_path
 from peftune.files.publish import make_writable, sweep
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
@@ -67,7 +68,11 @@ def learning_curve(
     """
     chosen = resolve(read_recipe(recipe, overrides))
     _check(chosen, seeds)
-    folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-learning-curve")
+    folder = (
+        given_path(output, "output")
+        if output is not None
+        else Path(f"{chosen.output_dir}-learning-curve")
+    )
     task = load_task(chosen.data, chosen.task, with_test=False)
     refuse_label_mismatch(chosen.task, task.labels, chosen.training)
     sizes = sizes_of(len(task.train), fractions, labels=len(set(task.train.labels)))

@@ -15,7 +15,7 @@ from peftune.artifacts.behaviour import INT8, precision_of
 from peftune.artifacts.load import checked_classifier, checked_contents, fill
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.artifacts.own_base import base_of
-from peftune.errors import ArtifactError, UsageError
+from peftune.errors import ArtifactError, UsageError, printable
 from peftune.models.base import PROBLEM_TYPES, choose_device, load_classifier
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe.task import has_head
@@ -46,10 +46,10 @@ def load_many(
         BaseModelError: the base cannot be found.
         UsageError: there are none, a name cannot be used, or an adapter cannot share its base.
     """
-    opened = {name: _opened(name, artifact) for name, artifact in artifacts.items()}
-    if not opened:
+    if not isinstance(artifacts, Mapping) or not artifacts:
         message = "load_many needs adapters by name: load_many({'a': 'runs/a/adapter', …})."
         raise UsageError(message)
+    opened = {name: _opened(name, artifact) for name, artifact in artifacts.items()}
     _refuse_other_bases(opened)
     first = next(iter(opened.values()))
     source = base_of(first, base)
@@ -75,8 +75,8 @@ def load_many(
 
 
 def _opened(name: str, artifact: str | Path) -> Opened:
-    if not _NAME.match(name):
-        message = f"'{name}' cannot name an adapter: a name has letters, digits, '_', '.' and '-', at most 64, and begins with a letter or digit."
+    if not isinstance(name, str) or not _NAME.match(name):
+        message = f"'{printable(str(name)[:80])}' cannot name an adapter: a name has letters, digits, '_', '.' and '-', at most 64, and begins with a letter or digit."
         raise UsageError(message)
     opened = open_artifact(artifact)
     manifest = opened.manifest

@@ -16,6 +16,7 @@ from peftune.artifacts.load import load
 from peftune.artifacts.manifest import Manifest
 from peftune.artifacts.opened import Opened
 from peftune.errors import UsageError
+from peftune.files.paths import given_path
 from peftune.sharing.behaviour_differences import (
     BehaviourDifference,
     file_difference,
@@ -112,7 +113,7 @@ def diff(
     rows = None
     if file is not None:
         manifests = _comparable(first, second)
-        texts = read_rows(Path(file), manifests[0], text_column)
+        texts = read_rows(given_path(file, "file"), manifests[0], text_column)
         logits = [_logits(one, texts, base=base, use_cpu=use_cpu) for one in (a, b)]
         rows = file_difference((logits[0], logits[1]), manifests)
     return ArtifactDifference(

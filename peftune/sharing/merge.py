@@ -19,6 +19,7 @@ from peftune.artifacts.behaviour import Rows, largest_difference, replay, scale_
 from peftune.artifacts.manifest import CARD, Manifest
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.errors import OutputFolderError, UsageError, VerificationError, suggestion
+from peftune.files.paths import given_path
 from peftune.files.publish import make_writable, published, write_file
 from peftune.models.base import loading
 from peftune.models.effective import write_trunk
@@ -81,7 +82,7 @@ def merge(
             reproduce the artifact; nothing is written.
     """
     kind = _merged_type(dtype)
-    opened, target = open_artifact(artifact), Path(output)
+    opened, target = open_artifact(artifact), given_path(output, "output")
     _refuse_other_content(target, opened)
     manifest = opened.manifest
     view = _VIEW if lm else manifest.task_name

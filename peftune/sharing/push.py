@@ -10,6 +10,7 @@ from peftune.artifacts.manifest import MANIFEST
 from peftune.artifacts.manifest_file import laid_out
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.errors import UsageError
+from peftune.files.paths import given_name
 from peftune.hub.names import HubName, parse_hub_name
 from peftune.hub.push import push_files, require_access
 from peftune.models.prepare import preparation_of
@@ -60,7 +61,7 @@ def push(
 
 
 def _repository_of(text: str) -> HubName:
-    name = parse_hub_name(text)
+    name = parse_hub_name(given_name(text, "repository"))
     if name is None or name.revision is not None:
         message = f"'{text}' is no name to push to. It must be user/name, without a revision: the push makes one."
         raise UsageError(message)

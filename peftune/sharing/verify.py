@@ -17,6 +17,7 @@ from peftune.artifacts.manifest import Manifest, Precision
 from peftune.artifacts.opened import Opened, open_artifact
 from peftune.data.texts import read_texts
 from peftune.errors import ArtifactError, UsageError, suggestion
+from peftune.files.paths import given_path
 from peftune.models.inference import predict_logits
 from peftune.progress import working
 from peftune.recipe.task import has_head
@@ -72,7 +73,7 @@ def verify(
     opened = open_artifact(artifact)
     manifest = opened.manifest
     chosen = _chosen(on, opened)
-    rows = None if file is None else _read_rows(Path(file), opened, text_column)
+    rows = None if file is None else _read_rows(given_path(file, "file"), opened, text_column)
     trained_on: On = "int8" if manifest.precision == "int8" else "fp32"
     needed = list(chosen)
     if rows is not None:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from peftune.errors import TrainingError, UsageError
+from peftune.files.paths import given_path
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_for_each, read_recipe, resolve
 from peftune.recipe.overrides import Assignment, read_overrides
@@ -67,7 +68,9 @@ def tune(
         raise UsageError(message)
     for_each = read_for_each(recipe, assignments, strategies) if strategies else {names[0]: chosen}
     own = {name: _own_recipe(one, chosen) for name, one in for_each.items()}
-    folder = Path(output) if output is not None else Path(f"{chosen.output_dir}-tune")
+    folder = (
+        given_path(output, "output") if output is not None else Path(f"{chosen.output_dir}-tune")
+    )
     from peftune.tuning.rounds import run_rounds
 
     with run_rounds(chosen, own, folder, overrides=others) as found:
