@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 import peftune
-from peftune.cli.main import app
+from peftune.cli.main import _exit_code, app
 from peftune.errors import PeftuneError
 from peftune.runs.report_schema import report_json_schema
 from peftune.strategies import STRATEGIES
@@ -56,15 +58,20 @@ def report_of(base: Path, folder: Path, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def report(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Give the report of one run, with a regularizer and a forgetting curve in it."""
+def finished(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of one run, with a regularizer and a forgetting curve in it."""
     watch = '{probe: {type: lm-loss, name: watched, dataset_name: "bundled:general-text", split: validation, max_documents: 2}}'
-    return report_of(
-        tiny_base,
-        tmp_path_factory.mktemp("report") / "out",
-        "forgetting.regularizers=[{type: l2-sp}]",
-        f"forgetting.during_training={watch}",
-    )
+    folder = tmp_path_factory.mktemp("report") / "out"
+    changes = ("forgetting.regularizers=[{type: l2-sp}]", f"forgetting.during_training={watch}")
+    report_of(tiny_base, folder, *changes)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(finished: Path) -> dict[str, Any]:
+    """Give its report."""
+    found: dict[str, Any] = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    return found
 
 
 def test_the_shipped_schema_is_the_one_of_the_classes() -> None:
@@ -235,3 +242,140 @@ def test_the_schema_verb_prints_the_shipped_file() -> None:
 
     assert result.exit_code == 0
     assert result.output == SHIPPED.read_text(encoding="utf-8")
+
+
+# Reading a report back
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - any JSON
+    """List the places of all values in a JSON value; of a list the first and the last."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _places(inner, (*path, key))
+    elif isinstance(value, list):
+        for index in sorted({0, len(value) - 1} & set(range(len(value)))):
+            yield from _places(value[index], (*path, index))
+
+
+WRONG: Sequence[Any] = (True, "wrong", -1.5, [[]], {"wrong": []}, None)
+
+
+def test_a_value_of_a_wrong_type_is_never_read_as_a_run(
+    finished: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every value of a real report in turn, by values of other types; what is read keeps the schema.
+
+    The others are refused in one line that names the file.
+    """
+    folder = tmp_path / "run"
+    folder.mkdir()
+    read = refused = 0
+    for place in _places(report):
+        if place == ("status",):
+            continue  # of a run that has not finished, there is nothing to read
+        for value in WRONG:
+            changed: Any = copy.deepcopy(report)
+            level = changed
+            for key in place[:-1]:
+                level = level[key]
+            level[place[-1]] = value
+            (folder / "report.json").write_text(json.dumps(changed), encoding="utf-8")
+            message = _refusal(folder)
+            if message is None:
+                read += 1
+                assert faults(changed) == [], (place, value)
+                continue
+            refused += 1
+            assert message.startswith(f"'{folder / 'report.json'}' is "), (place, value)
+            assert "\n" not in message
+    assert read < refused
+    assert refused > 1000
+    assert peftune.read_run(finished).learning.n == report["learning"]["n"]
+
+
+def _refusal(folder: Path) -> str | None:
+    try:
+        peftune.read_run(folder)
+    except PeftuneError as error:
+        return str(error)
+    return None
+
+
+def _replaced_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "a line less": lambda path: path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:-2])),
+    "binary": lambda path: path.write_bytes(bytes(range(256)) * 16),
+    "not a number": lambda path: path.write_text('{"status": NaN}'),
+    "nested": lambda path: path.write_text("[" * 100_000),
+    "a list": lambda path: path.write_text("[]"),
+    "other objects": lambda path: path.write_text(
+        '{"id": 1, "text": 2, "label": [], "probe": {}}'
+    ),
+    "a folder": _replaced_by(Path.mkdir),
+    "a pipe": _replaced_by(os.mkfifo),
+    "a link to itself": _replaced_by(lambda path: path.symlink_to(path.name)),
+    "a device": _replaced_by(lambda path: path.symlink_to("/dev/zero")),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no pipes in folders")
+@pytest.mark.parametrize(
+    "name", ["report.json", "predictions.jsonl", "texts.jsonl", "documents.jsonl"]
+)
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_damaged_run_folder_is_one_line(
+    how: str, name: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of `peftune report`, with the code of a fault of usage; nothing hangs, and nothing is written."""
+    folder = tmp_path / "run"
+    shutil.copytree(
+        finished, folder, ignore=shutil.ignore_patterns("checkpoints", "report.[hmc]*")
+    )
+    BROKEN[how](folder / name)
+
+    code = _exit_code(["report", str(folder)])
+
+    lines = capsys.readouterr().err.splitlines()
+    assert (code, len(lines)) == (3, 1), lines
+    assert lines[0].startswith(f"peftune: '{folder}")
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"runs": [{"folder": "../elsewhere"}], "failures": []}',
+        '{"runs": [{"folder": 3}], "failures": []}',
+        '{"runs": [], "failures": [{"strategy": 1}]}',
+        '{"runs": [], "failures": [], "budgets": {"lora": "many"}}',
+        '{"runs": [], "failures": [], "held_equal": "nothing"}',
+        '{"runs": [], "failures": [], "findings": [{"code": 3}]}',
+        "[" * 100_000,
+    ],
+    ids=lambda content: content[:50],
+)
+def test_a_damaged_comparison_is_one_line(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of other types, of another layout, or naming runs outside of its folder."""
+    (tmp_path / "comparison.json").write_text(content, encoding="utf-8")
+
+    code = _exit_code(["report", str(tmp_path)])
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert code == 3
+    assert line.startswith(f"peftune: '{tmp_path / 'comparison.json'}' is damaged (")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError, field_validator
 
 from peftune.baselines.kept import read_ladder
 from peftune.baselines.scores import Baseline
@@ -24,7 +25,7 @@ from peftune.files.paths import given_path
 from peftune.progress import working
 from peftune.reporting.write import Report, write_reports
 from peftune.runs.evidence import Evidence, read_evidence
-from peftune.runs.folder import REPORT
+from peftune.runs.folder import REPORT, read_own_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,31 @@ class Terms:
     budgets: Mapping[str, int] = field(default_factory=dict)
     ladder: Sequence[Baseline] = ()
     findings: Sequence[Finding] | None = None
+
+
+class _RunIn(BaseModel):
+    """Which folder of a comparison holds a run; the rest of the entry is the run's own report."""
+
+    folder: str
+
+    @field_validator("folder")
+    @classmethod
+    def _lies_there(cls, folder: str) -> str:
+        if folder in {"", ".", ".."} or Path(folder).name != folder:
+            message = "a run lies in a folder of the comparison's own"
+            raise ValueError(message)
+        return folder
+
+
+class _Written(BaseModel):
+    """What is read of a `comparison.json`."""
+
+    runs: list[_RunIn]
+    failures: list[Failure]
+    held_equal: HeldEqual = "examples_seen"
+    budgets: dict[str, int] | None = None
+    ladder: list[dict[str, Any]] | None = None
+    findings: list[Finding] | None = None
 
 
 @working("writing the report")
@@ -120,22 +146,28 @@ def _run_folder(folder: Path) -> Path:
 def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
     """Read which runs a comparison has, which did not finish, and on what terms it is held."""
     try:
-        values = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
-        runs = [folder / run["folder"] for run in values["runs"]]
-        failures = [Failure(**failure) for failure in values["failures"]]
+        values = _Written.model_validate_json(read_own_text(folder / COMPARISON), strict=True)
         terms = Terms(
-            held_equal=values.get("held_equal", "examples_seen"),
-            budgets=values.get("budgets") or {},
+            held_equal=values.held_equal,
+            budgets=values.budgets or {},
             ladder=read_ladder(folder / BASELINES)
-            or [_baseline(rung) for rung in values.get("ladder") or ()],
-            findings=None
-            if (found := values.get("findings")) is None
-            else [Finding(**finding) for finding in found],
+            or [_baseline(one) for one in values.ladder or ()],
+            findings=values.findings,
         )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        message = f"'{folder / COMPARISON}' is damaged ({type(error).__name__}: {error}). Run 'peftune compare' again; finished runs are kept."
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        message = f"'{folder / COMPARISON}' is damaged ({_reason(error)}). Run 'peftune compare' again; finished runs are kept."
         raise UsageError(message) from error
+    runs = [folder / run.folder for run in values.runs]
+    failures = values.failures
     return runs, failures, terms
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def _baseline(rung: Mapping[str, Any]) -> Baseline:

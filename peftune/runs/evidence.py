@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -16,7 +17,7 @@ from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError
 from peftune.forgetting.measure import ProbeText
 from peftune.probes import Measurement
-from peftune.runs.folder import PREDICTIONS, read_run, write_lines
+from peftune.runs.folder import PREDICTIONS, read_own_text, read_run, write_lines
 from peftune.runs.measured import Measured
 from peftune.runs.report import Run
 
@@ -159,27 +160,66 @@ def read_evidence(folder: str | Path) -> Evidence:
     run = read_run(folder)
     try:
         return Evidence(run, _rows(run), _documents(run))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         message = f"'{run.folder}' is no whole run folder ({type(error).__name__}: {error}). Remove it and run it again."
         raise OutputFolderError(message) from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON lines of a run folder."""
+    """Read a file of JSON lines of a run folder.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: a line is no JSON object.
+        RecursionError: a line is nested as nothing that peftune writes.
+    """
     # Not `splitlines`: a text may hold characters that it takes for ends of lines.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    lines = read_own_text(path).split("\n")
+    if lines[-1]:
+        message = f"{path.name} does not end with a whole line"
+        raise ValueError(message)
+    found = [json.loads(line) for line in lines if line]
+    if not all(isinstance(line, dict) for line in found):
+        message = f"a line of {path.name} is no JSON object"
+        raise ValueError(message)
+    return found
+
+
+def _typed(line: Mapping[str, Any], key: str, *kinds: type) -> Any:  # noqa: ANN401 - one of the kinds
+    """Return a value of a line, if it is of a kind."""
+    if type(line[key]) not in kinds:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        message = f"'{key}' of a line is {str(line[key])[:80]!r}, and must be {names}"
+        raise TypeError(message)
+    return line[key]
+
+
+def _finite(line: Mapping[str, Any], key: str) -> float:
+    value = float(_typed(line, key, int, float))
+    if not math.isfinite(value):
+        message = f"'{key}' of a line is {value}"
+        raise ValueError(message)
+    return value
+
+
+def _refuse_other_count(found: int, expected: int, name: str) -> None:
+    if found != expected:
+        message = f"{name} has {found} lines, and its report speaks of {expected}"
+        raise ValueError(message)
 
 
 def _rows(run: Run) -> ScoredRows:
     lines, written = read_lines(run.folder / PREDICTIONS), read_lines(run.folder / TEXTS)
+    _refuse_other_count(len(lines), run.learning.n, PREDICTIONS)
+    _refuse_other_count(len(written), run.learning.n, TEXTS)
     leaked = _leaked(run, written)
     if run.learning.task != "single-label":
         return _without_answers(lines, written, leaked)
     names = tuple(run.learning.per_label)
-    probabilities = [[line["probabilities"][name] for name in names] for line in lines]
+    probabilities = [[_finite(line["probabilities"], name) for name in names] for line in lines]
     return ScoredRows(
-        ids=[line["id"] for line in lines],
-        texts=[line["text"] for line in written],
+        ids=[_typed(line, "id", str) for line in lines],
+        texts=[_typed(line, "text", str) for line in written],
         names=names,
         labels=np.array([names.index(line["label"]) for line in lines]),
         predicted=np.array([names.index(line["predicted"]) for line in lines]),
@@ -220,8 +260,8 @@ def _without_answers(
 ) -> ScoredRows:
     none = np.zeros(0, dtype=np.int64)
     return ScoredRows(
-        [line["id"] for line in lines],
-        [line["text"] for line in written],
+        [_typed(line, "id", str) for line in lines],
+        [_typed(line, "text", str) for line in written],
         (),
         none,
         none,
@@ -232,14 +272,20 @@ def _without_answers(
 
 def _documents(run: Run) -> dict[str, DocumentScores]:
     lines = read_lines(run.folder / DOCUMENTS)
+    if other := {line["probe"] for line in lines} - {probe.name for probe in run.forgetting}:
+        message = f"{DOCUMENTS} speaks of '{other.pop()}', which is no probe of the run"
+        raise ValueError(message)
     found = {}
     for probe in run.forgetting:
         mine = [line for line in lines if line["probe"] == probe.name]
+        if probe.n_documents and not mine:
+            message = f"{DOCUMENTS} has no line of probe '{probe.name}'"
+            raise ValueError(message)
         sums = {
-            key: np.array([line[key] for line in mine], dtype=np.float64)
+            key: np.array([_finite(line, key) for line in mine], dtype=np.float64)
             for key in ("before", "after", "weight")
         }
-        excerpts = [line["excerpt"] for line in mine]
+        excerpts = [_typed(line, "excerpt", str) for line in mine]
         found[probe.name] = DocumentScores(
             **sums, excerpts=excerpts, higher_is_better=probe.higher_is_better
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -92,21 +93,24 @@ def finished_run(folder: Path) -> Run | None:
     """Return the run of a folder if it is complete.
 
     Raises:
-        OutputFolderError: the folder's report is none of this version.
+        OutputFolderError: the folder's report is damaged, or none of this version.
     """
+    values = _read_report(folder)
+    if values.get("status") != "complete":
+        return None
     try:
-        values = _read_report(folder)
-        return run_from_json(values, folder) if values.get("status") == "complete" else None
+        return run_from_json(values, folder)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        message = f"'{folder / REPORT}' is no report of this version of peftune ({type(error).__name__}: {error}). Choose another folder, or remove this one."
-        raise OutputFolderError(message) from error
+        if isinstance(error, OutputFolderError):
+            raise
+        raise _no_report(folder, error) from error
 
 
 def reason_of(folder: Path) -> str | None:
     """Return why the run of a folder did not finish, if it had time to say so."""
     try:
         reason = _read_report(folder).get("reason")
-    except (ValueError, AttributeError):
+    except OutputFolderError:
         return None
     return str(reason) if reason else None
 
@@ -160,12 +164,55 @@ def failure_reported(folder: Path) -> Iterator[None]:
         raise
 
 
+def read_own_text(path: Path) -> str:
+    """Read a text file that peftune wrote; a pipe or a device in its place is not waited for.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
+def read_own_json(path: Path) -> Any:  # noqa: ANN401 - any JSON
+    """Read a JSON file that peftune wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, of finite numbers.
+        RecursionError: it is nested as nothing that peftune writes.
+    """
+    return json.loads(read_own_text(path), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    message = f"{name} is no number"
+    raise ValueError(message)
+
+
 def _read_report(folder: Path) -> dict[str, Any]:
+    """Read the report of a folder; nothing where there is none.
+
+    Raises:
+        OutputFolderError: it is damaged.
+    """
     try:
-        values: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        values = read_own_json(folder / REPORT)
     except FileNotFoundError:
         return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise _no_report(folder, error) from error
+    if not isinstance(values, dict):
+        raise _no_report(folder, TypeError("no JSON object"))
     return values
+
+
+def _no_report(folder: Path, error: BaseException) -> OutputFolderError:
+    return OutputFolderError(
+        f"'{folder / REPORT}' is no report of this version of peftune ({type(error).__name__}: {error}). Choose another folder, or remove this one."
+    )
 
 
 def _is_passing(path: Path) -> bool:
@@ -176,7 +223,7 @@ def _is_passing(path: Path) -> bool:
 def _is_finished(folder: Path) -> bool:
     try:
         return _read_report(folder).get("status") == "complete"
-    except (OSError, ValueError, AttributeError):
+    except OutputFolderError:
         return False
 
 

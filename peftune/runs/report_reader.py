@@ -1,13 +1,16 @@
-"""Build a run again from the content of its report."""
+"""Build a run again from the content of its report, after a check against the shipped schema."""
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftune.checks.result import report_from_json
 from peftune.diagnosis import Finding
+from peftune.errors import OutputFolderError
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
 from peftune.runs.report import (
     Cost,
@@ -23,9 +26,22 @@ from peftune.stats.intervals import Interval
 from peftune.stats.tests import McNemar, Power
 from peftune.tasks.learning import Learning, Significance
 
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+
+SCHEMA = Path(__file__).with_name("report.schema.json")
+_LONGEST_FAULT = 300
+
 
 def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
-    """Build a run from the content of its `report.json`."""
+    """Build a run from the content of its `report.json`.
+
+    Raises:
+        OutputFolderError: a value is of another kind than the report's JSON schema says.
+        ValueError, LookupError, TypeError: a key is missing that every version has.
+    """
+    refuse_other_values(values, folder)
     forgetting, test = values["forgetting"], values.get("test")
     probes = [_probe(probe) for probe in forgetting["probes"]]
     path = tuple(PathPoint(**point) for point in forgetting["path"])
@@ -43,6 +59,46 @@ def run_from_json(values: Mapping[str, Any], folder: Path) -> Run:
         folds=tuple(Fold(**fold) for fold in values.get("folds", ())),
         test=None if test is None else _learning(test),
     )
+
+
+def refuse_other_values(values: Mapping[str, Any], folder: Path) -> None:
+    """Refuse the report of a finished run that does not keep the shipped JSON schema.
+
+    Keys that an earlier version did not write yet may be missing.
+
+    Raises:
+        OutputFolderError: naming the key that is wrong, and what it must be.
+    """
+    from jsonschema.exceptions import best_match
+
+    fault = best_match(_validator().iter_errors(values))
+    if fault is not None:
+        key = fault.json_path.removeprefix("$").removeprefix(".") or "the whole"
+        message = f"'{folder / 'report.json'}' is damaged, or of another version of peftune: {key}: {_said(fault)}. Remove the folder and run it again, or name another one."
+        raise OutputFolderError(message)
+
+
+@functools.cache
+def _validator() -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    definitions = {
+        name: {key: value for key, value in definition.items() if key != "required"}
+        for name, definition in schema["$defs"].items()
+    }
+    return Draft202012Validator({"$ref": "#/$defs/Run", "$defs": definitions})
+
+
+def _said(fault: ValidationError) -> str:
+    """Say what is wrong with a value; the library repeats the whole of it."""
+    shown = json.dumps(fault.instance, ensure_ascii=False)[:80]
+    if fault.validator == "type":
+        kinds = fault.validator_value
+        return f"must be {kinds if isinstance(kinds, str) else ' or '.join(kinds)}, not {shown}"
+    if fault.validator in {"enum", "const"}:
+        return f"must be {json.dumps(fault.validator_value)}, not {shown}"
+    return str(fault.message)[:_LONGEST_FAULT]
 
 
 def _learning(values: Mapping[str, Any]) -> Learning:
