@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import itertools
 import json
 import os
 import signal
@@ -17,10 +19,13 @@ from typing import Any
 import pytest
 
 import peftune
+from peftune.artifacts import Classifier
+from peftune.cli import predict
 from peftune.cli.main import _exit_code
 from peftune.cli.run import seeded
 from peftune.recipe import read_recipe
 from peftune.recipe.locate import shipped_recipes
+from peftune.tasks.predictions import Prediction
 
 RECIPE = """\
 version: 1
@@ -739,6 +744,140 @@ def test_predictions_are_one_json_line_a_text_in_order(
         assert line["score"] == line["probabilities"][line["label"]]
         assert line["score"] == max(line["probabilities"].values())
         assert sum(line["probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.fixture
+def many(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a file of more texts than are classified at once, of several lengths."""
+    monkeypatch.setattr(predict, "_AT_ONCE", 8)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(finished / "run")
+    texts = [f"text {number}, {'again ' * (number % 5)}" for number in range(30)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+PREDICT = ("predict", "run", "--file", "texts.txt", "--output", "labels.jsonl")
+
+
+def _failing_at(monkeypatch: pytest.MonkeyPatch, piece: int, error: BaseException) -> None:
+    real, pieces = Classifier.predict, itertools.count()
+
+    def failing(self: Classifier, *given: Any, **options: Any) -> list[Prediction]:  # noqa: ANN401
+        if next(pieces) == piece:
+            raise error
+        return real(self, *given, **options)
+
+    monkeypatch.setattr(Classifier, "predict", failing)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (OSError(errno.EIO, "Input/output error"), 1)]
+)
+def test_a_predict_that_was_interrupted_goes_on(
+    error: BaseException,
+    code: int,
+    call: Call,
+    many: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What was written is kept under a name of its own, and the whole is that of one go."""
+    assert call(*PREDICT).code == 0
+    whole = (many / "labels.jsonl").read_bytes()
+    (many / "labels.jsonl").unlink()
+
+    with monkeypatch.context() as patched:
+        _failing_at(patched, 2, error)
+        ended = call(*PREDICT)
+
+    partial = many / "labels.jsonl.partial"
+    assert ended.code == code
+    assert f"'{partial.name}' keeps the answers so far" in ended.err + caplog.text
+    assert "Traceback" not in ended.err
+    assert not (many / "labels.jsonl").exists()
+    assert partial.read_bytes() == whole[: partial.stat().st_size]
+    assert partial.read_bytes().count(b"\n") == 16
+
+    again = call(*PREDICT)
+    assert again.code == 3
+    assert again.err.endswith("Go on from there with --resume, or remove it.\n")
+
+    with partial.open("ab") as file:
+        file.write(whole[partial.stat().st_size :][:30])  # a line that a kill has cut
+    with monkeypatch.context() as patched:
+        _failing_at(patched, 3, AssertionError("more than the first piece and the last two"))
+        assert call(*PREDICT, "--resume").code == 0
+
+    assert (many / "labels.jsonl").read_bytes() == whole
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("change", ["another text", "another answer", "too many"])
+def test_what_another_predict_has_begun_is_not_gone_on_with(
+    change: str, call: Call, many: Path
+) -> None:
+    """Of another file or artifact: told, by the first line that differs, and left as it is."""
+    assert call(*PREDICT).code == 0
+    partial = many / "labels.jsonl.partial"
+    lines = (many / "labels.jsonl").read_bytes().splitlines(keepends=True)
+    if change == "another text":
+        lines[20] = lines[20].replace(b"text 20", b"text 19")
+    elif change == "another answer":
+        lines[1] = lines[1].replace(b'"score": 0.', b'"score": 1.')
+    else:
+        lines.append(lines[-1])
+    partial.write_bytes(b"".join(lines))
+
+    ended = call(*PREDICT, "--resume")
+
+    number = {"another text": 21, "another answer": 2, "too many": 31}[change]
+    assert ended.code == 3
+    assert ended.err.startswith(f"peftune: Line {number} of '{partial.name}' is not what this ")
+    assert partial.read_bytes() == b"".join(lines)
+
+
+def test_resume_needs_a_file_to_go_on_with(call: Call, many: Path) -> None:  # noqa: ARG001 - its folder
+    """Texts of the command line are not read again."""
+    ended = call("predict", "run", "--text", "x", "--resume")
+
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.startswith("peftune: --resume goes on with a --file")
+
+
+PEAK = """
+import resource, sys
+from peftune.cli.main import _exit_code
+assert _exit_code(["predict", "run", "--file", sys.argv[1], "--output", sys.argv[1] + ".out"]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it counts in KiB there")
+@pytest.mark.parametrize("ending", [".txt"])
+def test_predict_takes_no_more_memory_for_more_texts(ending: str, finished: Path) -> None:
+    """Twenty times the texts, in real processes; all at once took more than a kilobyte for each."""
+    peaks = {}
+    for rows in (2_000, 40_000):
+        file = finished / f"{rows}{ending}"
+        texts = (f"a day {number} of rain" for number in range(rows))
+        if ending == ".jsonl":
+            texts = (json.dumps({"text": text}) for text in texts)
+        file.write_text(
+            "\n".join([*["text"] * (ending == ".csv"), *texts]) + "\n", encoding="utf-8"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", PEAK, file.name],
+            cwd=finished,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks[rows] = int(ended.stdout)
+        with (finished / f"{file.name}.out").open("rb") as answers:
+            assert sum(1 for _ in answers) == rows
+
+    assert peaks[40_000] - peaks[2_000] < 24 << 10
 
 
 @pytest.mark.parametrize("verb", ["predict", "forget"])

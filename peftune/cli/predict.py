@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
+import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,10 +18,12 @@ import typer
 
 from peftune.cli.console import json_text, quiet_libraries
 from peftune.errors import DataError, UsageError
-from peftune.progress import working
+from peftune.progress import stage, working
 
 if TYPE_CHECKING:
     from peftune.artifacts import Classifier
+
+logger = logging.getLogger(__name__)
 
 ArtifactArgument = Annotated[
     str,
@@ -31,6 +37,9 @@ BaseOption = Annotated[
 
 _MOST_WAITING = 256
 """Lines of standard input that are classified at once, at most."""
+
+_AT_ONCE = 4096
+"""Texts of a file that are classified, and written, at once: those of like length share a batch."""
 
 
 def register(app: typer.Typer) -> None:
@@ -62,6 +71,9 @@ def predict(
         typer.Option(help="Column that holds the text, if not the one that was learned from."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from what an interrupted predict had written.")
+    ] = False,
     base: BaseOption = None,
 ) -> None:
     """Classify texts: one JSON line each, in order, with text, label, score and probabilities.
@@ -69,6 +81,9 @@ def predict(
     Multi-label says `labels` too; the score of a regression is its number.
     """
     given, from_input = _given(texts or [], text or [], file)
+    if resume and (output is None or file is None or from_input):
+        message = "--resume goes on with a --file that is written to --output. Name both."
+        raise UsageError(message)
     lines = _lines_of_input() if from_input else iter(())
     first = None
     if from_input:
@@ -77,27 +92,98 @@ def predict(
     if not given and first is None and (file is None or from_input):
         message = "predict needs texts: on the command line, in a --file, or one a line from standard input."
         raise UsageError(message)
-    if output is not None and not output.parent.is_dir():
-        message = f"There is no folder '{output.parent}' to write '{output.name}' into."
-        raise UsageError(message)
     if output is not None:
-        from peftune.files.publish import make_writable
-
-        make_writable(output.parent)
+        _refuse_unfit(output, resume=resume)
     quiet_libraries()
     from peftune.artifacts import load
 
     classifier = load(artifact, base=base)
     if first is not None:
         batches: Iterator[Sequence[str]] = _batches(first, lines)
-    else:
-        batches = iter([given or _texts_of(file, classifier, text_column)])
-    answers = (answer for batch in batches for answer in _answers(classifier, batch))
-    if output is None:
-        _print(answers)
-    else:
-        content = "".join(json_text(answer, encoding="utf-8") + "\n" for answer in answers)
-        output.write_text(content, encoding="utf-8")
+        _write(_answers(classifier, batches), output)
+        return
+    known = given or _texts_of(file, classifier, text_column)
+    begun = _begun(output, known, classifier) if resume and output is not None else 0
+    _write(_answers(classifier, _slices(known, begun)), output, begun=begun)
+
+
+def _refuse_unfit(output: Path, *, resume: bool) -> None:
+    """Refuse a place that cannot be written, or where an earlier predict has left its answers.
+
+    Raises:
+        UsageError: saying what to do.
+    """
+    from peftune.files.paths import given_path
+    from peftune.files.publish import make_writable
+
+    partial = _partial(given_path(output, "--output"))
+    if not output.parent.is_dir():
+        message = f"There is no folder '{output.parent}' to write '{output.name}' into."
+        raise UsageError(message)
+    if output.is_dir():
+        message = f"'{output}' is a folder. Name a file with --output."
+        raise UsageError(message)
+    make_writable(output.parent)
+    if not resume and partial.exists() and partial.stat().st_size:
+        message = f"'{partial}' holds the answers of a predict that did not end, or that is running. Go on from there with --resume, or remove it."
+        raise UsageError(message)
+
+
+def _partial(output: Path) -> Path:
+    return output.with_name(f"{output.name}.partial")
+
+
+def _slices(texts: Sequence[str], begun: int) -> Iterator[Sequence[str]]:
+    """Go through texts in pieces, behind those that are answered already."""
+    with stage("classifying", unit="texts", total=len(texts)) as entry:
+        entry.advance(begun)
+        for start in range(begun, len(texts), _AT_ONCE):
+            piece = texts[start : start + _AT_ONCE]
+            yield piece
+            entry.advance(len(piece))
+
+
+def _begun(output: Path, texts: Sequence[str], classifier: Classifier) -> int:
+    """Cut what an interrupted predict had written to whole pieces, and count their answers.
+
+    The first piece is classified again: only the same artifact says the same of it.
+
+    Raises:
+        UsageError: its lines are not what this artifact says of these texts.
+    """
+    partial = _partial(output)
+    if not partial.exists():
+        return 0
+    first: list[bytes] = []
+    count = size = kept = kept_size = 0
+    with partial.open("rb") as file:
+        for line in itertools.takewhile(lambda one: one.endswith(b"\n"), file):
+            if count >= len(texts) or _text_of(line) != texts[count]:
+                raise _other_answers(partial, count)
+            if count < _AT_ONCE:
+                first.append(line)
+            count, size = count + 1, size + len(line)
+            if count % _AT_ONCE == 0 or count == len(texts):
+                kept, kept_size = count, size
+    expected = map(_line, _answers(classifier, iter([texts[:_AT_ONCE]]))) if first else iter(())
+    for number, (line, own) in enumerate(zip(first, expected, strict=False)):
+        if line != own:
+            raise _other_answers(partial, number)
+    os.truncate(partial, kept_size)
+    return kept
+
+
+def _other_answers(partial: Path, number: int) -> UsageError:
+    return UsageError(
+        f"Line {number + 1} of '{partial}' is not what this artifact says of text {number + 1} of the file. Name the artifact and the file that it was begun with, or remove it."
+    )
+
+
+def _text_of(line: bytes) -> object:
+    try:
+        return json.loads(line)["text"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _texts_of(file: Path | None, classifier: Classifier, text_column: str | None) -> Sequence[str]:
@@ -117,6 +203,40 @@ def _texts_of(file: Path | None, classifier: Classifier, text_column: str | None
             consequence="their labels do not show what it makes of other texts",
         )
     return texts
+
+
+def _write(answers: Iterator[dict[str, object]], output: Path | None, *, begun: int = 0) -> None:
+    """Print or write each answer as soon as it is there.
+
+    A file has another name until its last answer is written: what was interrupted is never taken
+    for the whole, and is kept.
+    """
+    if output is None:
+        _print(answers)
+        return
+    from peftune.files.publish import writing
+
+    partial = _partial(output)
+    with contextlib.suppress(OSError):
+        if not begun:
+            partial.unlink()  # without an answer in it
+    try:
+        with writing(partial):
+            with partial.open("ab" if begun else "xb") as file:
+                for answer in answers:
+                    file.write(_line(answer))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, output)  # noqa: PTH105 - says that it is atomic
+    except BaseException:
+        if partial.exists() and partial.stat().st_size:
+            message = "'%s' keeps the answers so far; of a --file, the same command with --resume goes on from there"
+            logger.warning(message, partial)
+        raise
+
+
+def _line(answer: dict[str, object]) -> bytes:
+    return f"{json_text(answer, encoding='utf-8')}\n".encode()
 
 
 def _print(answers: Iterator[dict[str, object]]) -> None:
@@ -217,7 +337,9 @@ def _batches(first: str, lines: Iterator[str]) -> Iterator[list[str]]:
             raise one
 
 
-def _answers(classifier: Classifier, texts: Sequence[str]) -> Iterator[dict[str, object]]:
-    predictions = classifier.predict(texts)
-    for text, found in zip(texts, predictions, strict=True):
-        yield {"text": text, **found.as_json()}
+def _answers(
+    classifier: Classifier, batches: Iterator[Sequence[str]]
+) -> Iterator[dict[str, object]]:
+    for texts in batches:
+        for text, found in zip(texts, classifier.predict(texts), strict=True):
+            yield {"text": text, **found.as_json()}

@@ -70,12 +70,12 @@ class RowSketch:
         return found / comparable if comparable else 0.0
 
     def _counts(self, texts: Sequence[str]) -> tuple[int, int]:
-        known = set(self.hashes)
-        hashes = [_hash(text) for text in texts]
-        if self.whole:
-            return sum(one in known for one in hashes), len(hashes)
-        small = [one for one in hashes if one <= self.hashes[-1]]
-        return sum(one in known for one in small), len(small)
+        known, found, comparable = set(self.hashes), 0, 0
+        for one in map(_hash, texts):  # there may be millions
+            if self.whole or one <= self.hashes[-1]:
+                comparable += 1
+                found += one in known
+        return found, comparable
 
 
 def _hash(text: str) -> bytes:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
+from peftune.data.growing_table import GrowingTable
 from peftune.data.split_tables import SplitTable
-from peftune.data.tables import chunked_column, read_file, read_utf8
+from peftune.data.strings import Strings
+from peftune.data.tables import chunked_column, read_file
 from peftune.data.text_column import TextColumns, texts_of
+from peftune.data.utf8 import open_utf8
 from peftune.errors import DataError
 from peftune.files.paths import given_path
+
+_LINES_AT_ONCE = 10_000
 
 
 def read_texts(path: Path, columns: TextColumns | None = None) -> Sequence[str]:
@@ -27,8 +34,7 @@ def read_texts(path: Path, columns: TextColumns | None = None) -> Sequence[str]:
         if not given_path(path, "file").is_file():
             message = f"There is no file '{path}'."
             raise DataError(message)
-        # Not splitlines(): a text may hold what Unicode calls a line separator.
-        return [line.rstrip("\r\n") for line in io.StringIO(read_utf8(path))]
+        return _lines_of(path)
     table = SplitTable("test", f"'{path.name}'", read_file(path), {})
     chosen = columns or TextColumns()
     name = chosen.text_column
@@ -39,3 +45,15 @@ def read_texts(path: Path, columns: TextColumns | None = None) -> Sequence[str]:
             message = f"{table.name}: row {row} has no text. Mend the row, or remove it."
             raise DataError(message)
     return texts_of(table, chosen)
+
+
+def _lines_of(path: Path) -> Strings:
+    """Read the lines of a file piece by piece; they lie in a file themselves where they are many."""
+    found = GrowingTable()
+    # A line feed alone ends a line: a text may hold what Unicode calls a line separator.
+    with open_utf8(path, newline="\n") as file:
+        while lines := [line.rstrip("\r\n") for line in itertools.islice(file, _LINES_AT_ONCE)]:
+            found.append(pa.RecordBatch.from_pydict({"text": pa.array(lines, pa.large_string())}))
+    if not found.rows:
+        found.append(pa.RecordBatch.from_pydict({"text": pa.array([], pa.large_string())}))
+    return texts_of(SplitTable("test", f"'{path.name}'", found.table(), {}), TextColumns())
