@@ -27,6 +27,7 @@ TEXTS = ["What a lovely day it was.", "no", "The soup was cold, and the waiter c
 TOKENS = 8192
 MEND = "Mend config.json if it is the one that is wrong, or save the whole model again with save_pretrained."
 SAVE_TOKENIZER = "Save the base's tokenizer there with save_pretrained."
+SAVE_OWN = "Save the base's own tokenizer there with save_pretrained."
 
 
 @dataclass
@@ -391,7 +392,7 @@ UNSOUND: dict[str, tuple[State, str]] = {
     ),
     "damaged index": (
         _both(_sharded, _file("model.safetensors.index.json", '{"weight_map": {}}')),
-        "'{folder}/model.safetensors.index.json' names no files of weights, so it is damaged; save the model again with save_pretrained.",
+        "'{folder}/model.safetensors.index.json' names no files of weights in its own folder, so it is damaged; save the model again with save_pretrained.",
     ),
     "index that leaves the folder": (
         _both(
@@ -401,15 +402,15 @@ UNSOUND: dict[str, tuple[State, str]] = {
                 '{"weight_map": {"wte.weight": "../a.safetensors"}}',
             ),
         ),
-        "'{folder}/model.safetensors.index.json' names no files of weights, so it is damaged; save the model again with save_pretrained.",
+        "'{folder}/model.safetensors.index.json' names no files of weights in its own folder, so it is damaged; save the model again with save_pretrained.",
     ),
     "weights cut short": (
         _file("model.safetensors", "cut"),
-        "The file model.safetensors of the base 'base' cannot be read as safetensors (Error while deserializing header: header too small). It is damaged or cut short: fetch or save it again.",
+        "The weights of the base 'base' cannot be read: 'model.safetensors' is no readable safetensors file: it ends within its header. They are damaged or cut short: fetch or save them again.",
     ),
     "configuration that is no configuration": (
         _configured(n_embd="wide"),
-        f"The config.json of 'base' makes no GPT-2: Validation error for field 'n_embd': TypeError: Field 'n_embd' expected int, got str (value: 'wide'). {MEND}",
+        "The config.json of 'base' has n_embd: 'wide', which must be a whole number from 1 to 16384. Mend it, or save the model again with save_pretrained.",
     ),
     "other weights by the configuration": (
         _configured(transformers_weights="other.safetensors"),
@@ -448,11 +449,11 @@ UNSOUND: dict[str, tuple[State, str]] = {
     ),
     "damaged tokenizer.json": (
         _file("tokenizer.json", '{"version": '),
-        f"{_UNUSABLE}(JSONDecodeError: Expecting value: line 1 column 13 (char 12)). {SAVE_TOKENIZER}",
+        f"'{{folder}}/tokenizer.json' is no valid JSON: Expecting value: line 1 column 13 (char 12). {SAVE_OWN}",
     ),
     "damaged tokenizer_config.json": (
         _file("tokenizer_config.json", "{oops"),
-        f"{_UNUSABLE}(JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)). {SAVE_TOKENIZER}",
+        f"'{{folder}}/tokenizer_config.json' is no valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). {SAVE_OWN}",
     ),
     "tokens added and not resized": (
         _added,

@@ -774,7 +774,7 @@ def _failing_at(monkeypatch: pytest.MonkeyPatch, piece: int, error: BaseExceptio
 @pytest.mark.parametrize(
     ("error", "code"), [(KeyboardInterrupt(), 130), (OSError(errno.EIO, "Input/output error"), 1)]
 )
-def test_a_predict_that_was_interrupted_goes_on(
+def test_a_predict_that_was_interrupted_goes_on(  # noqa: PLR0917 - fixtures
     error: BaseException,
     code: int,
     call: Call,

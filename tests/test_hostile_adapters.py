@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from hostile import CASES, Case
+from hostile.attacked_bases import BESIDE_DAMAGES, DAMAGES, BaseDamage, put_beside
 from hostile.case import FILES, MANIFEST, Artifact, Draft
 from hostile.good import LABELS, Good, write_good
 from hostile.loader import Loader, Verdict, loader_in
@@ -248,6 +249,99 @@ def test_what_only_looks_at_an_artifact_comes_to_no_harm(
     else:
         assert [fault for fault in _faults(verdict) if "seconds" not in fault] == []
     assert not draft.marker.exists()
+
+
+# Bases that an attacker wrote
+
+_BESIDE = {**DAMAGES, **BESIDE_DAMAGES}
+_DOORS_OF_BASES = {
+    **{
+        f"{door}, beside": (door, False)
+        for door in ("load", *_DOORS, "inspect")
+        if door != "init_from"
+    },
+    **{f"{door}, named": (door, True) for door in ("load", *_DOORS, "inspect")},
+}
+_BASE_SAMPLE = (
+    "n_layer 100000",
+    "config.json is a pipe",
+    "an index that names a file of the system",
+    "a normalizer that grows texts",
+    "weights of ten gigabytes of holes",
+)
+
+
+def _attacked(
+    damage: BaseDamage | None,
+    good: Good,
+    loader: Loader,
+    workplace: Path,
+    *,
+    named: bool = False,
+    door: str = "load",
+) -> Verdict:
+    """Let the process load a good artifact on a damaged base."""
+    draft = Draft.of(good.artifacts["lora"], good.bases["own"], workplace)
+    base = workplace / "base"
+    if named:
+        shutil.copytree(good.bases["own"], base)
+    else:
+        assert put_beside(draft) == base
+    if damage is not None:
+        damage(base)
+    # A device is opened without waiting, to see that it is one.
+    return loader.ask(
+        draft.folder, base=base if named else None, door=door, allowed=(base, Path("/dev/zero"))
+    )
+
+
+def _faults_of_base(verdict: Verdict) -> list[str]:
+    """A base that is only found to be another one was read without a guard."""
+    by_chance = ["refused by its fingerprint"] if "fingerprint" in verdict.message else []
+    return _faults(verdict) + by_chance
+
+
+def test_a_sound_base_is_read_beside_an_artifact_and_where_it_is_named(
+    good: Good, loader: Loader, tmp_path: Path, before: dict[Artifact, str]
+) -> None:
+    """So no case is refused for a clumsy forgery."""
+    assert len(_BESIDE) >= 60
+    assert len(DAMAGES) >= 40
+    for named in (False, True):
+        workplace = tmp_path / str(named)
+        workplace.mkdir()
+        found = _attacked(None, good, loader, workplace, named=named)
+        assert (found.message, found.events) == (before["lora"], ())
+
+
+@pytest.mark.parametrize("name", _BESIDE)
+def test_a_hostile_base_beside_an_artifact_is_refused_in_one_line(
+    name: str, good: Good, loader: Loader, workplace: Path
+) -> None:
+    """Whoever made the artifact made it; nothing of its size is made, and nothing else is opened."""
+    assert _faults_of_base(_attacked(_BESIDE[name], good, loader, workplace)) == []
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_hostile_base_that_the_user_names_is_refused_in_one_line(
+    name: str, good: Good, loader: Loader, workplace: Path
+) -> None:
+    """A base that was sent to somebody is opened by its name."""
+    verdict = _attacked(DAMAGES[name], good, loader, workplace, named=True)
+
+    assert _faults_of_base(verdict) == []
+
+
+@pytest.mark.parametrize("door", _DOORS_OF_BASES)
+@pytest.mark.parametrize("name", _BASE_SAMPLE)
+def test_every_public_door_refuses_a_hostile_base(
+    name: str, door: str, good: Good, loader: Loader, workplace: Path
+) -> None:
+    """There is one reader of bases."""
+    verb, named = _DOORS_OF_BASES[door]
+    verdict = _attacked(DAMAGES[name], good, loader, workplace, named=named, door=verb)
+
+    assert [fault for fault in _faults_of_base(verdict) if "seconds" not in fault] == []
 
 
 # What comes through where a guard is off

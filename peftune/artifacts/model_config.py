@@ -12,7 +12,7 @@ from transformers import GPT2Config
 from peftune.artifacts.manifest import MODEL_CONFIG, Manifest
 from peftune.errors import ArtifactError
 from peftune.models.base import PROBLEM_TYPES
-from peftune.models.source import steers_loading
+from peftune.models.base_config import LARGEST, steers_loading
 
 _FIELDS = frozenset(
     {"activation_function", "add_cross_attention", "attn_pdrop", "bos_token_id", "embd_pdrop"}
@@ -29,16 +29,6 @@ _STATED = frozenset(
     | {"problem_type", "use_cache"}
 )
 """What plain transformers must be told to say the same as peftune."""
-
-_LARGEST = {
-    "n_embd": 1 << 14,
-    "n_head": 1 << 8,
-    "n_inner": 1 << 16,
-    "n_layer": 128,
-    "n_positions": 1 << 20,
-    "vocab_size": 1 << 20,
-}
-"""Beyond any GPT-2. The shell of a model costs memory by the layer, before a weight is read."""
 
 _TOKEN_IDS = ("bos_token_id", "eos_token_id")
 _SHARES = ("attn_pdrop", "embd_pdrop", "initializer_range", "resid_pdrop", "summary_first_dropout")
@@ -71,7 +61,7 @@ def model_config(values: object, manifest: Manifest, *, source: str) -> GPT2Conf
         message = f"'{name}' is no JSON object."
         raise ArtifactError(message)
     _refuse_unknown(values, name)
-    for key, most in _LARGEST.items():
+    for key, most in LARGEST.items():
         value = values.get(key)
         if value is not None and not (type(value) is int and 0 < value <= most):
             message = f"'{name}': {key} must be a whole number from 1 to {most}."
@@ -119,7 +109,7 @@ def wanted_instead(key: str, value: object) -> str:
         value: what it holds.
     """
     if key in _TOKEN_IDS:
-        most = _LARGEST["vocab_size"]
+        most = LARGEST["vocab_size"]
         fits = value is None or (type(value) is int and 0 <= value < most)
         return "" if fits else f"null or a whole number from 0 to {most - 1}"
     if key in _SHARES:

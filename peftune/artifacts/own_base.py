@@ -15,6 +15,7 @@ from peftune.models.source import (
     BaseSource,
     MissingBaseError,
     find_base,
+    find_base_beside,
     find_local_base,
     is_hub_id,
     weight_files,
@@ -44,11 +45,10 @@ def base_of(opened: Opened, base: str | None = None) -> BaseSource:
         BaseModelError: it cannot be found.
     """
     manifest = opened.manifest
-    beside = base_beside(opened)
     if base is not None:
         source = find_base(base)
-    elif beside is not None:
-        source = find_base(str(beside))
+    elif (beside := base_beside(opened)) is not None:
+        source = beside
     elif (seen := _seen_before(opened)) is not None:
         return seen
     else:
@@ -106,8 +106,21 @@ def largest_adapter(source: BaseSource) -> int:
     return 4 * sum(path.stat().st_size for path in weight_files(source.folder)) + _SLACK_BYTES
 
 
-def base_beside(opened: Opened) -> Path | None:
-    """Return the base of an artifact that lies in its run folder: the start it was put on."""
+def base_beside(opened: Opened) -> BaseSource | None:
+    """Return the base of an artifact that lies in its run folder: the start it was put on.
+
+    Whoever made the artifact can have made it too, so it is read as strictly.
+
+    Raises:
+        ArtifactError: a file in it does not belong there, or is no plain file.
+        BaseModelError: it is no GPT-2, or its files are incomplete.
+    """
+    folder = folder_beside(opened)
+    return None if folder is None else find_base_beside(folder)
+
+
+def folder_beside(opened: Opened) -> Path | None:
+    """Return the folder of an artifact's base in its run folder, if there is one; it is not opened."""
     start, folder = opened.manifest.started_from, opened.folder.path
     if start is None or start.kind != "base" or folder is None:
         return None

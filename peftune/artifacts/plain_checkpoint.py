@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peftune.artifacts.manifest import MODEL_CONFIG, MODEL_FILES, TOKENIZER, TOKENIZER_CONFIG
 from peftune.artifacts.model_config import KNOWN_KEYS, wanted_instead
-from peftune.artifacts.plain_tokenizer import CONFIG_KEYS
+from peftune.models.tokenizer_files import CONFIG_KEYS
 
 _STATE = ("truncation", "padding")
 """What a tokenizer was last asked for; it is asked anew each time."""

@@ -12,48 +12,8 @@ from peftune.artifacts.manifest import TOKENIZER, TOKENIZER_CONFIG
 from peftune.errors import ArtifactError
 from peftune.files.strict_json import parse_json
 from peftune.models.tokenizer import padded_right
+from peftune.models.tokenizer_files import CLASSES, CONFIG_KEYS, PARTS, is_byte_level
 
-CONFIG_KEYS = frozenset(
-    {
-        "add_bos_token",
-        "add_prefix_space",
-        "backend",
-        "bos_token",
-        "clean_up_tokenization_spaces",
-        "eos_token",
-        "errors",
-        "is_local",
-        "local_files_only",
-        "max_length",
-        "model_max_length",
-        "pad_to_multiple_of",
-        "pad_token",
-        "pad_token_type_id",
-        "padding_side",
-        "stride",
-        "tokenizer_class",
-        "truncation_side",
-        "truncation_strategy",
-        "unk_token",
-    }
-)
-_CLASSES = frozenset(
-    {"GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"}
-)
-_PARTS = frozenset(
-    {
-        "added_tokens",
-        "decoder",
-        "model",
-        "normalizer",
-        "padding",
-        "post_processor",
-        "pre_tokenizer",
-        "truncation",
-        "version",
-    }
-)
-_BYTE_LEVEL = frozenset({"type", "add_prefix_space", "trim_offsets", "use_regex"})
 _SPECIAL = ("bos_token", "eos_token", "unk_token")
 
 
@@ -108,7 +68,7 @@ def _object(values: Any, source: str, name: str) -> Mapping[str, Any]:  # noqa: 
 def _is_byte_level_bpe(parts: Mapping[str, Any], vocab_size: int) -> bool:
     model = parts.get("model")
     return (
-        set(parts) <= _PARTS
+        set(parts) <= PARTS
         and parts.get("truncation") is parts.get("padding") is None
         and isinstance(model, dict)
         and model.get("type") == "BPE"
@@ -117,9 +77,9 @@ def _is_byte_level_bpe(parts: Mapping[str, Any], vocab_size: int) -> bool:
         and _is_short(model.get("merges"), 2 * vocab_size)
         and _is_short(parts.get("added_tokens"), vocab_size)
         and parts.get("normalizer") is None
-        and _is_byte_level(parts.get("pre_tokenizer"))
-        and _is_byte_level(parts.get("decoder"))
-        and (_is_byte_level(parts.get("post_processor")) or _is_template(parts))
+        and is_byte_level(parts.get("pre_tokenizer"))
+        and is_byte_level(parts.get("decoder"))
+        and (is_byte_level(parts.get("post_processor")) or _is_template(parts))
     )
 
 
@@ -131,17 +91,13 @@ def _reads_the_same(values: Mapping[str, Any], parts: Mapping[str, Any]) -> bool
     """Say whether plain transformers would make the same of the files, where they say anything."""
     said = {
         "backend": ("tokenizers",),
-        "tokenizer_class": tuple(_CLASSES),
+        "tokenizer_class": tuple(CLASSES),
         "padding_side": ("right",),
         "truncation_side": ("right",),
         "pad_token": (values.get("eos_token"),),
         "add_prefix_space": (parts["pre_tokenizer"].get("add_prefix_space", True),),
     }
     return all(values[key] in allowed for key, allowed in said.items() if key in values)
-
-
-def _is_byte_level(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type") == "ByteLevel" and set(part) <= _BYTE_LEVEL
 
 
 def _is_template(parts: Mapping[str, Any]) -> bool:

@@ -13,7 +13,8 @@ from torch import nn
 from peftune.artifacts.behaviour import check_behaviour
 from peftune.artifacts.load import load_prepared
 from peftune.artifacts.opened import Opened, open_artifact
-from peftune.artifacts.own_base import base_beside
+from peftune.artifacts.own_base import folder_beside
+from peftune.artifacts.plain_checkpoint import keep_plain
 from peftune.artifacts.tensors import insert_trunk, trunk_tensors
 from peftune.errors import ArtifactError, OutputFolderError, UsageError
 from peftune.files.publish import published
@@ -120,7 +121,7 @@ def begin(beginning: Beginning) -> nn.Module:
     manifest = opened.manifest
     _refuse_other_base(opened, origin, beginning.name_or_path)
     # Held in float32 even where it was trained on 8 bits: what it learned is added exactly.
-    base = str(base_beside(opened) or origin.folder)
+    base = None if folder_beside(opened) else str(origin.folder)
     init = load_prepared(opened, base=base, use_cpu=True, in_float32=True)
     check_behaviour(
         init,
@@ -164,7 +165,7 @@ def _refuse_other_base(opened: Opened, origin: BaseSource, name: str) -> None:
     """Refuse an artifact that did not begin, at first, as the base that the user names."""
     manifest = opened.manifest
     start = manifest.started_from
-    stands_on = start is not None and start.kind == "base" and base_beside(opened)
+    stands_on = start is not None and start.kind == "base" and folder_beside(opened)
     made_from = start.origin if start is not None and stands_on else manifest.base
     fingerprint = base_fingerprint(origin.folder)
     if fingerprint != made_from.fingerprint:
@@ -204,7 +205,7 @@ def _means_the_same(
     if type(preparation.strategy) is not type(beginning.strategy):
         return False
     twin = prepare_model(
-        str(preparation.base.folder),
+        preparation.base,
         beginning.strategy,
         labels=beginning.labels,
         task=beginning.task,
@@ -232,6 +233,7 @@ def _on_top_of(
     if not folder.exists() or not any(folder.iterdir()):
         with published(folder) as staging:
             write_trunk(init, weights, tokenizer, staging)
+            keep_plain(staging)
     elif not holds_trunk(folder, weights):
         message = f"'{folder}' is not empty and holds something else than the trunk of '{beginning.init_from}'. Choose another folder, or remove it."
         raise OutputFolderError(message)

@@ -109,6 +109,9 @@ def _refuse_constant(name: str) -> float:
 
 
 def _whole_number(digits: str) -> int:
+    if digits == "-0":  # which Python takes for 0, and others for a float
+        message = "-0 is no whole number"
+        raise ValueError(message)
     if len(digits) > _MAX_DIGITS:
         message = f"a number has {len(digits)} digits"
         raise ValueError(message)

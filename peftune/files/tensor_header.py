@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from peftune.errors import ArtifactError
+from peftune.files.plain import open_plain, read_exactly
 from peftune.files.strict_json import parse_json
 
 MAX_HEADER_BYTES = 1 << 20
-BYTES_OF: dict[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
-"""Element types that a file may hold, by safetensors' own names, with their bytes."""
+BYTES_OF: dict[str, int] = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U64": 8,
+    "U32": 4,
+    "U16": 2,
+    "U8": 1,
+    "BOOL": 1,
+}
+"""Element types whose size is known, by safetensors' own names, with their bytes."""
+
+ARTIFACT_TYPES = ("F32", "F16", "BF16")
+"""Element types that an artifact may hold."""
 
 _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
+_OWN_METADATA = {"format": "pt"}
+_LONGEST_METADATA = 1 << 16
 _FIELDS = {"dtype", "shape", "data_offsets"}
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BARE = re.compile(rb'(?:[{}\[\]"0-9]|[,:] ?)* *\Z')
+"""A header without what its strings hold: counts, brackets, and at most a space behind a mark. It ends in
+spaces, which `_refuse_padding` counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +71,7 @@ class TensorSpec:
 
 
 def read_header(content: bytes, *, source: str) -> dict[str, TensorSpec]:
-    """Read which tensors a safetensors file holds.
+    """Read which tensors a safetensors file of an artifact holds.
 
     The data must be tiled by the tensors in some order: no holes, no overlaps, nothing behind.
 
@@ -57,27 +85,72 @@ def read_header(content: bytes, *, source: str) -> dict[str, TensorSpec]:
     Raises:
         ArtifactError: the header is damaged, too long, or says what it must not.
     """
-    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
-    start = _LENGTH_BYTES + length
-    if len(content) < _LENGTH_BYTES or start > len(content):
+    length = _stated_length(content[:_LENGTH_BYTES], len(content), source)
+    raw = content[_LENGTH_BYTES : _LENGTH_BYTES + length]
+    size = len(content) - _LENGTH_BYTES - length
+    return _parsed(raw, size, types=ARTIFACT_TYPES, own_metadata=True, source=source)
+
+
+def read_header_of(path: Path, *, source: str, follow: bool) -> dict[str, TensorSpec]:
+    """Read which tensors a safetensors file of a base holds, and nothing of the tensors.
+
+    As `read_header`; but other tools wrote it, so it may hold any element type and its own metadata.
+
+    Args:
+        path: where it lies.
+        source: what messages call it.
+        follow: follow a link, to a plain file.
+
+    Returns:
+        Each tensor by name.
+
+    Raises:
+        ArtifactError: it is no plain file, or its header is damaged or too long.
+    """
+    with open_plain(path, shown=source, follow=follow) as (handle, total):
+        head = read_exactly(handle, min(_LENGTH_BYTES, total), shown=source)
+        length = _stated_length(head, total, source)
+        raw = read_exactly(handle, length, shown=source)
+    size = total - _LENGTH_BYTES - length
+    return _parsed(raw, size, types=BYTES_OF, own_metadata=False, source=source)
+
+
+def _stated_length(head: bytes, total: int, source: str) -> int:
+    """Return how many bytes a header has, if the file has as many."""
+    length = int.from_bytes(head, "little")
+    if len(head) < _LENGTH_BYTES or _LENGTH_BYTES + length > total:
         message = f"'{source}' is no readable safetensors file: it ends within its header."
         raise ArtifactError(message)
     if length > MAX_HEADER_BYTES:
         message = f"'{source}' has a header of {length} bytes, and may have {MAX_HEADER_BYTES}; it is not read."
         raise ArtifactError(message)
-    raw = content[_LENGTH_BYTES:start]
+    return length
+
+
+def _parsed(
+    raw: bytes, size: int, *, types: Collection[str], own_metadata: bool, source: str
+) -> dict[str, TensorSpec]:
+    """Parse a header of tensors whose data has `size` bytes."""
     if not raw.startswith(b"{"):
         message = f"'{source}' is no readable safetensors file: its header begins with no brace."
         raise ArtifactError(message)
-    _refuse_padding(raw, source)
     values = parse_json(raw, source=f"{source} (header)")
-    metadata = values.pop(_METADATA, {"format": "pt"})
-    if metadata != {"format": "pt"}:
+    _refuse_padding(raw, source)
+    metadata = values.pop(_METADATA, _OWN_METADATA)
+    if not (metadata == _OWN_METADATA if own_metadata else _is_metadata(metadata)):
         message = f"'{source}' holds metadata beside its tensors, which is not read. Save it again with safetensors.torch."
         raise ArtifactError(message)
-    places = {name: _place(name, value, source) for name, value in values.items()}
-    _refuse_gaps(places.values(), len(content) - start, source)
+    places = {name: _place(name, value, types, source) for name, value in values.items()}
+    _refuse_gaps(places.values(), size, source)
+    _refuse_other_text(raw, source)
     return {name: spec for name, (spec, _, _) in places.items()}
+
+
+def _is_metadata(values: object) -> bool:
+    """Say whether metadata is what the format has it: a few texts by name."""
+    if not isinstance(values, dict) or not all(isinstance(one, str) for one in values.values()):
+        return False
+    return sum(len(key) + len(value) for key, value in values.items()) <= _LONGEST_METADATA
 
 
 def check_header(
@@ -107,13 +180,18 @@ def check_header(
             raise ArtifactError(message)
 
 
-def _place(name: str, value: Any, source: str) -> tuple[TensorSpec, int, int]:  # noqa: ANN401 - any JSON
+def _place(
+    name: str,
+    value: Any,  # noqa: ANN401 - any JSON
+    types: Collection[str],
+    source: str,
+) -> tuple[TensorSpec, int, int]:
     """Read one entry of the header: what the tensor is, and where its data begins and ends."""
     if isinstance(value, dict) and set(value) == _FIELDS:
         dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
         if (
             isinstance(dtype, str)
-            and dtype in BYTES_OF
+            and dtype in types
             and _are_counts(shape)
             and _are_counts(offsets)
             and len(offsets) == 2  # noqa: PLR2004 - begin and end
@@ -122,7 +200,7 @@ def _place(name: str, value: Any, source: str) -> tuple[TensorSpec, int, int]:  
             begin, end = offsets
             if end - begin == spec.nbytes:
                 return spec, begin, end
-    message = f"'{source}': the header's entry of tensor '{name[:200]}' is not a type of {', '.join(BYTES_OF)}, a shape and the offsets that follow from them."
+    message = f"'{source}': the header's entry of tensor '{name[:200]}' is not a type of {', '.join(types)}, a shape and the offsets that follow from them."
     raise ArtifactError(message)
 
 
@@ -136,6 +214,20 @@ def _refuse_padding(header: bytes, source: str) -> None:
         message = (
             f"'{source}' is no sound safetensors file: its header is padded beyond eight bytes."
         )
+        raise ArtifactError(message)
+
+
+def _refuse_other_text(header: bytes, source: str) -> None:
+    """Refuse what JSON allows and no tool writes: blank space that pads, and numbers such as `1e0`.
+
+    Readers differ in what they make of such numbers, and a header can be padded to any length.
+
+    Args:
+        header: valid JSON.
+        source: what messages call the file.
+    """
+    if not _BARE.match(_STRING.sub(b'""', header)):
+        message = f"'{source}' is no sound safetensors file: its header holds blank space or numbers that safetensors does not write. Save it again with safetensors."
         raise ArtifactError(message)
 
 

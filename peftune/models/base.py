@@ -242,7 +242,7 @@ def load_weights(
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         message = f"The base '{source.name}' cannot be loaded: {first_line(error)}."
         raise BaseModelError(message) from error
     model: Model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import GPT2Config, GPT2Model
 
-from peftune.errors import BaseModelError, first_line
+from peftune.errors import ArtifactError, BaseModelError
+from peftune.files.tensor_header import read_header_of
 
 LANGUAGE_MODEL_HEAD = "lm_head.weight"
 CLASSIFICATION_HEAD = "score.weight"
@@ -25,6 +27,10 @@ LARGEST_WEIGHT = 1e6
 _PREFIX = f"{GPT2Model.base_model_prefix}."
 _BUFFER = re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)\Z")
 """Causal masks, which GPT-2's own files hold as tensors, and which transformers makes itself."""
+
+_MOST_LABELS = 100_000
+_USUAL = 1024
+"""Positions that GPT-2 has; a base that was cut to fewer keeps its masks."""
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _MEND = "Mend config.json if it is the one that is wrong, or save the whole model again with save_pretrained."
@@ -76,16 +82,11 @@ def stored_tensors(files: Sequence[Path], *, name: str) -> dict[str, StoredTenso
 
 def _listed(path: Path, name: str) -> list[StoredTensor]:
     try:
-        with safe_open(path, framework="pt") as file:
-            keys = sorted(file.keys())
-            slices = {key: file.get_slice(key) for key in keys}
-            return [
-                StoredTensor(path, key, tuple(one.get_shape()), one.get_dtype())
-                for key, one in slices.items()
-            ]
-    except (OSError, SafetensorError) as error:
-        message = f"The file {path.name} of the base '{name}' cannot be read as safetensors ({first_line(error)}). It is damaged or cut short: fetch or save it again."
+        header = read_header_of(path, source=path.name, follow=True)
+    except ArtifactError as error:
+        message = f"The weights of the base '{name}' cannot be read: {error} They are damaged or cut short: fetch or save them again."
         raise BaseModelError(message) from error
+    return [StoredTensor(path, key, one.shape, one.dtype) for key, one in sorted(header.items())]
 
 
 def refuse_other_tensors(values: Mapping[str, Any], files: Sequence[Path], *, name: str) -> None:
@@ -109,7 +110,9 @@ def refuse_other_tensors(values: Mapping[str, Any], files: Sequence[Path], *, na
     if missing := [key for key in expected if key not in stored]:
         message = f"The base '{name}' lacks the tensor '{missing[0]}'{_more(missing)}, which its config.json asks for. {_MEND}"
         raise BaseModelError(message)
-    others = [key for key in stored if not (key in expected or _is_replaced(key))]
+    others = [
+        key for key, one in stored.items() if not (key in expected or _has_place(one, key, shapes))
+    ]
     if others:
         message = f"The base '{name}' holds the tensor '{stored[others[0]].key}'{_more(others)}, for which its config.json has no place. {_MEND}"
         raise BaseModelError(message)
@@ -216,6 +219,13 @@ def _shapes(config: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 def _is_replaced(key: str) -> bool:
     return key == CLASSIFICATION_HEAD or _BUFFER.match(key) is not None
+
+
+def _has_place(tensor: StoredTensor, key: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Say whether a tensor that is not read may be there: a mask or a head, and no larger than one."""
+    (positions, width), size = shapes["wpe.weight"], math.prod(tensor.shape)
+    most = _MOST_LABELS * width if key == CLASSIFICATION_HEAD else max(positions, _USUAL) ** 2
+    return _is_replaced(key) and size <= most
 
 
 def _more(names: Sequence[str]) -> str:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import GPT2Config
+
 from peftune.bundled import MODELS, bundled_folder, is_bundled
-from peftune.errors import BaseModelError, UsageError
+from peftune.errors import ArtifactError, BaseModelError, UsageError
+from peftune.files.folder import local_folder
 from peftune.files.paths import given_name
+from peftune.files.plain import open_plain, read_plain
+from peftune.files.strict_json import parse_json
+from peftune.models.base_config import (
+    refuse_aliases,
+    refuse_steering,
+    refuse_unknown,
+    refuse_values,
+)
 from peftune.models.checkpoint import refuse_other_tensors
+from peftune.models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, refuse_other_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +43,22 @@ _FILES = [
 _NOT_WRITTEN = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 _ADAPTER_CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?\Z")
-_STEERING = frozenset(
-    {"attn_implementation", "auto_map", "custom_pipelines", "quantization_config"}
-    | {"transformers_weights"}
-)
-_HARMLESS = frozenset({"_name_or_path", "_num_labels", "_commit_hash"})
-"""Keys that older checkpoints have, among them GPT-2's own."""
+_CONFIG = "config.json"
+_GENERATION_CONFIG = "generation_config.json"
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"[A-Za-z0-9_][\w.-]{0,120}\.safetensors\Z")
+_BESIDE = frozenset({_CONFIG, _GENERATION_CONFIG, _WEIGHTS, _INDEX, TOKENIZER, TOKENIZER_CONFIG})
+"""All that a base beside an artifact may hold, but for the shards of its weights."""
+
+_CONFIG_BYTES = 1 << 20
+_INDEX_BYTES = 1 << 22
+_MOST_SHARDS = 1000
+_LARGE = 64 << 20
+_HOLLOW = 8
+"""A file that takes less than an eighth of its size on the disk is mostly holes."""
+
+_SAVE = "Name a folder written by save_pretrained."
 
 
 class MissingBaseError(BaseModelError):
@@ -85,6 +108,39 @@ def find_base(name_or_path: str, revision: str | None = None) -> BaseSource:
         source = _from_hub(name_or_path, revision)
     _check_files(source)
     return source
+
+
+def find_base_beside(folder: Path) -> BaseSource:
+    """Open a base that lies beside an artifact, and that whoever made the artifact can have made.
+
+    Nobody vouches for it, so it is read as an artifact is: files of a closed list, each of them
+    plain and none a link, and settings that peftune knows.
+
+    Raises:
+        ArtifactError: a file does not belong there, or is no plain file.
+        BaseModelError: it is no GPT-2, or its files are incomplete.
+    """
+    files = local_folder(folder)
+    files.refuse_others(_BESIDE | set(filter(_SHARD.match, files.entries)))
+    for name, path in files.entries.items():
+        _refuse_hollow(path, shown=f"{files.name}/{name}")
+    source = BaseSource(folder.name, None, folder, "beside")
+    config = check_config(source)
+    refuse_unknown(config, name=source.name)
+    _check_files(source)
+    refuse_other_tokenizer(folder, rows=rows_of(config), closed=True)
+    return source
+
+
+def _refuse_hollow(path: Path, *, shown: str) -> None:
+    """Refuse a file that is not plain, or is large and mostly holes: it costs its sender nothing."""
+    with open_plain(path, shown=shown) as (handle, size):
+        blocks = getattr(os.fstat(handle), "st_blocks", 0)
+    if size > _LARGE and 0 < blocks * 512 * _HOLLOW < size:
+        message = (
+            f"'{shown}' has {size} bytes, and {blocks * 512} of them on the disk; it is not read."
+        )
+        raise ArtifactError(message)
 
 
 def find_local_base(name: str, revision: str | None = None) -> BaseSource:
@@ -147,16 +203,28 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         BaseModelError: it is missing or no JSON object.
     """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    if not (folder / _CONFIG).exists():
         message = f"'{folder}' holds no readable config.json, so it is no model folder; name a folder written by save_pretrained."
-        raise BaseModelError(message) from error
-    if not isinstance(config, dict):
-        message = f"'{path}' is no JSON object; name a folder written by save_pretrained."
         raise BaseModelError(message)
-    return config
+    return _read_object(folder / _CONFIG, limit=_CONFIG_BYTES)
+
+
+def _read_object(path: Path, *, limit: int) -> dict[str, Any]:
+    """Read a JSON object of a base; a link to a plain file is followed, as the hub's cache has them."""
+    try:
+        values = parse_json(read_plain(path, limit=limit, follow=True), source=str(path))
+    except ArtifactError as error:
+        message = f"{error} {_SAVE}"
+        raise BaseModelError(message) from error
+    if not isinstance(values, dict):
+        message = f"'{path}' is no JSON object. {_SAVE}"
+        raise BaseModelError(message)
+    return values
+
+
+def rows_of(config: Mapping[str, Any]) -> int:
+    """Return how many rows the embedding of a configuration has."""
+    return int(config.get("vocab_size", GPT2Config().vocab_size))
 
 
 def check_length(source: BaseSource, max_length: int) -> None:
@@ -171,21 +239,16 @@ def check_length(source: BaseSource, max_length: int) -> None:
         raise UsageError(message)
 
 
-def steers_loading(key: str) -> bool:
-    """Say whether a key of a model's configuration changes what is loaded, instead of what it is."""
-    return key in _STEERING or (key.startswith("_") and key not in _HARMLESS)
-
-
 def weight_files(folder: Path) -> list[Path]:
     """List the safetensors files of a model folder, sharded or not.
 
     Raises:
         BaseModelError: there are none; pickled weights are never read.
     """
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
+    index = folder / _INDEX
+    names = [_WEIGHTS]
     # Where both are there, transformers reads the one file.
-    if index.is_file() and not (folder / names[0]).is_file():
+    if index.exists() and not (folder / names[0]).exists():
         names = _shards(index)
     paths = [folder / name for name in names]
     missing = [path.name for path in paths if not path.is_file()]
@@ -199,13 +262,14 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[str]:
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if names and all(Path(name).name == name for name in names):
-            return sorted(names)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    message = f"'{index}' names no files of weights, so it is damaged; save the model again with save_pretrained."
+    """List the files that an index names, each of them in its own folder."""
+    places = _read_object(index, limit=_INDEX_BYTES).get("weight_map")
+    names = list(places.values()) if isinstance(places, dict) else []
+    if names and all(isinstance(name, str) and _SHARD.match(name) for name in names):
+        shards = sorted(set(names))
+        if len(shards) <= _MOST_SHARDS:
+            return shards
+    message = f"'{index}' names no files of weights in its own folder, so it is damaged; save the model again with save_pretrained."
     raise BaseModelError(message)
 
 
@@ -214,6 +278,8 @@ def _check_files(source: BaseSource) -> None:
     if (source.folder / _ADAPTER_CONFIG).exists():
         message = f"'{source.name}' holds an {_ADAPTER_CONFIG}, which transformers would put on it unasked. Name the base's own folder, without an adapter in it."
         raise BaseModelError(message)
+    if (source.folder / _GENERATION_CONFIG).exists():
+        _read_object(source.folder / _GENERATION_CONFIG, limit=_CONFIG_BYTES)
     refuse_other_tensors(config, weight_files(source.folder), name=source.name)
 
 
@@ -228,7 +294,7 @@ def check_config(source: BaseSource) -> dict[str, Any]:
     if model_type != "gpt2":
         message = f"'{source.name}' is a '{model_type}' model; peftune fine-tunes GPT-2 (model_type 'gpt2')."
         raise BaseModelError(message)
-    if steering := [key for key in config if steers_loading(key)]:
-        message = f"The config.json of '{source.name}' has the key '{steering[0]}', which makes transformers load other code or other weights than its files. Remove it, or save the model again with save_pretrained."
-        raise BaseModelError(message)
+    refuse_steering(config, name=source.name)
+    refuse_values(config, name=source.name)
+    refuse_aliases(config, name=source.name)
     return config

@@ -10,11 +10,17 @@ from typing import Any
 
 import tokenizers
 import transformers
-from transformers import AutoTokenizer, GPT2Config, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from peftune.errors import BaseModelError, first_line
 from peftune.files.remembered import remembered
-from peftune.models.source import read_config
+from peftune.models.source import read_config, rows_of
+from peftune.models.tokenizer_files import (
+    TOKENIZER,
+    VOCABULARY,
+    refuse_ids_beyond,
+    refuse_other_tokenizer,
+)
 
 _FILES = (
     "added_tokens.json",
@@ -25,7 +31,7 @@ _FILES = (
     "tokenizer_config.json",
     "vocab.json",
 )
-_VOCABULARIES = ("tokenizer.json", "vocab.json")
+_VOCABULARIES = (TOKENIZER, VOCABULARY)
 
 _KNOWN_TEXT = "The quick brown fox jumps over the lazy dog, 123 times."
 _SAMPLED = 256
@@ -45,29 +51,22 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         message = f"'{folder}' holds no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. Save the base's tokenizer there with save_pretrained."
         raise BaseModelError(message)
+    rows = rows_of(read_config(folder))
+    refuse_other_tokenizer(folder, rows=rows)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
+    except BaseException as error:
+        # A panic of the tokenizers library is no Exception.
+        if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+            raise
         message = f"'{folder}' holds no usable tokenizer ({type(error).__name__}: {first_line(error)}). Save the base's tokenizer there with save_pretrained."
         raise BaseModelError(message) from error
     if tokenizer.eos_token_id is None:
         message = f"The tokenizer in '{folder}' has no end token, which GPT-2 needs; save the base's own tokenizer there."
         raise BaseModelError(message)
-    _refuse_ids_beyond(tokenizer, folder)
+    refuse_ids_beyond(tokenizer.get_vocab(), rows, folder)
     _refuse_unreadable(padded_right(tokenizer), folder)
     return tokenizer
-
-
-def _refuse_ids_beyond(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Refuse a token that the embedding has no row for; more rows than tokens are harmless padding."""
-    rows = int(read_config(folder).get("vocab_size", GPT2Config().vocab_size))
-    ids: dict[str, int] = tokenizer.get_vocab()
-    beyond = sorted((index, token) for token, index in ids.items() if not 0 <= index < rows)
-    if beyond:
-        index, token = beyond[0]
-        more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
-        message = f"The tokenizer in '{folder}' has the token {token[:80]!r} with id {index}{more}, and the base's embedding has {rows} rows, for ids 0 to {rows - 1}. If tokens were added, call model.resize_token_embeddings(len(tokenizer)) and save the model again; otherwise save the base's own tokenizer there."
-        raise BaseModelError(message)
 
 
 def _refuse_unreadable(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from peftune.artifacts.foreign import load_foreign_adapter
 from peftune.artifacts.load import load_prepared
 from peftune.artifacts.opened import Opened
-from peftune.artifacts.own_base import base_of
+from peftune.artifacts.own_base import base_of, folder_beside
 from peftune.errors import ArtifactError, BaseModelError, GuardError, UsageError
 from peftune.models.base import choose_device
 from peftune.models.effective import effective_trunk
@@ -39,7 +39,7 @@ def weight_norms(raw: RawArtifact, *, base: str | None, use_cpu: bool) -> Norms:
     try:
         base_of(raw.opened, base)
     except BaseModelError:
-        if base is not None:
+        if base is not None or folder_beside(raw.opened) is not None:
             raise
         return None, f"the base '{raw.opened.manifest.base.name}' is not on this machine"
     return _of_artifact(raw.opened, base=base, use_cpu=use_cpu)
