@@ -175,7 +175,7 @@ def test_the_command_line_prints_through_one_function() -> None:
     assert others == [
         "console.py: typer.echo(visible_lines(text))",
         'main.py: typer.echo(f"peftune {__version__}")',
-        'main.py: print(f"peftune: {line}", file=sys.stderr)  # noqa: T201 - the command line talks to people',
+        'signals.py: print(f"peftune: {line}", file=sys.stderr)  # noqa: T201 - the command line talks to people',
     ]
 
 
