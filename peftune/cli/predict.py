@@ -135,12 +135,13 @@ def _partial(output: Path) -> Path:
 
 def _slices(texts: Sequence[str], begun: int) -> Iterator[Sequence[str]]:
     """Go through texts in pieces, behind those that are answered already."""
-    with stage("classifying", unit="texts", total=len(texts)) as entry:
-        entry.advance(begun)
-        for start in range(begun, len(texts), _AT_ONCE):
-            piece = texts[start : start + _AT_ONCE]
+    for start in range(begun, len(texts), _AT_ONCE):
+        piece = texts[start : start + _AT_ONCE]
+        if len(texts) <= _AT_ONCE:
             yield piece
-            entry.advance(len(piece))
+            continue
+        with stage(f"texts {start + 1:,} to {start + len(piece):,} of {len(texts):,}"):
+            yield piece
 
 
 def _begun(output: Path, texts: Sequence[str], classifier: Classifier) -> int:
