@@ -254,13 +254,10 @@ def test_what_only_looks_at_an_artifact_comes_to_no_harm(
 # Bases that an attacker wrote
 
 _BESIDE = {**DAMAGES, **BESIDE_DAMAGES}
+_ON_BASES = ("load", *_DOORS, "inspect", "predict", "evaluate", "diff_on_rows")
 _DOORS_OF_BASES = {
-    **{
-        f"{door}, beside": (door, False)
-        for door in ("load", *_DOORS, "inspect")
-        if door != "init_from"
-    },
-    **{f"{door}, named": (door, True) for door in ("load", *_DOORS, "inspect")},
+    **{f"{door}, beside": (door, False) for door in _ON_BASES if door != "init_from"},
+    **{f"{door}, named": (door, True) for door in _ON_BASES},
 }
 _BASE_SAMPLE = (
     "n_layer 100000",
@@ -289,10 +286,11 @@ def _attacked(
         assert put_beside(draft) == base
     if damage is not None:
         damage(base)
+    rows = draft.folder.parent / "rows.csv"
+    rows.write_text("text,label\na day of rain,bad\n", encoding="utf-8")
     # A device is opened without waiting, to see that it is one.
-    return loader.ask(
-        draft.folder, base=base if named else None, door=door, allowed=(base, Path("/dev/zero"))
-    )
+    allowed = (base, Path("/dev/zero"), rows)
+    return loader.ask(draft.folder, base=base if named else None, door=door, allowed=allowed)
 
 
 def _faults_of_base(verdict: Verdict) -> list[str]:

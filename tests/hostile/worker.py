@@ -88,6 +88,29 @@ def _diff(request: dict[str, Any]) -> str:
     return str(peftune.diff(request["folder"], request["folder"]))
 
 
+def _diff_on_rows(request: dict[str, Any]) -> str:
+    folder = request["folder"]
+    return str(
+        peftune.diff(folder, folder, file=_rows(folder), base=request["base"], use_cpu=True)
+    )
+
+
+def _rows(folder: str) -> Path:
+    return Path(folder).parent / "rows.csv"
+
+
+def _predict(request: dict[str, Any]) -> str:
+    from peftune.cli.predict import predict
+
+    predict(request["folder"], ["a day of rain"], base=request["base"])
+    return "predicted"
+
+
+def _evaluate(request: dict[str, Any]) -> str:
+    folder = request["folder"]
+    return str(peftune.evaluate(folder, file=_rows(folder), base=request["base"]))
+
+
 _REMEMBERED: dict[str, Classifier] = {}
 
 
@@ -116,6 +139,9 @@ DOORS: dict[str, Callable[[dict[str, Any]], str]] = {
     "load_many": _load_many,
     "inspect": _inspect,
     "diff": _diff,
+    "diff_on_rows": _diff_on_rows,
+    "predict": _predict,
+    "evaluate": _evaluate,
     "remembered": _remembered,
     "misbehave": _misbehave,
 }
@@ -189,6 +215,8 @@ def _import_heavily() -> None:
     from transformers import AutoTokenizer, GPT2ForSequenceClassification  # noqa: F401
 
     import peftune.artifacts.start
+    import peftune.cli.predict
+    import peftune.runs.evaluate
     import peftune.runs.forget
     import peftune.runs.rescale
     import peftune.serving
