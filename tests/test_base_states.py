@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -269,6 +270,19 @@ def _merges_cut(draft: Draft) -> None:
     del draft.files["tokenizer.json"]
 
 
+def _tokenizer_of_years_ago(draft: Draft) -> None:
+    """No `model.type` and no `use_regex`, merges as strings, an added token that is normalized."""
+    parts = json.loads(draft.files["tokenizer.json"])
+    parts["model"].pop("type", None)
+    merges = parts["model"]["merges"]
+    parts["model"]["merges"] = [one if isinstance(one, str) else " ".join(one) for one in merges]
+    for part in ("pre_tokenizer", "decoder", "post_processor"):
+        (parts[part] or {}).pop("use_regex", None)
+    for token in parts["added_tokens"]:
+        token["normalized"] = True
+    draft.files["tokenizer.json"] = json.dumps(parts)
+
+
 SOUND: dict[str, State] = {
     "as published": lambda _: None,
     "float16": _stored_as(torch.float16),
@@ -308,6 +322,30 @@ SOUND: dict[str, State] = {
         "model.safetensors.index.json", '{"weight_map": {"wte.weight": "gone.safetensors"}}'
     ),
     "n_inner that is four times n_embd": _configured(n_inner=64),
+    "keys of years ago": _configured(
+        _num_labels=2,
+        num_labels=2,
+        pruned_heads={},
+        torchscript=False,
+        task_specific_params={"text-generation": {"do_sample": True, "max_length": 50}},
+        output_past=True,
+        finetuning_task=None,
+        gradient_checkpointing=False,
+        id2label={"0": "LABEL_0", "1": "LABEL_1"},
+        label2id={"LABEL_0": 0, "LABEL_1": 1},
+    ),
+    "an unknown key that is only data": _configured(run={"epochs": 3, "notes": ["a", None]}),
+    "tokenizer.json of years ago": _tokenizer_of_years_ago,
+    "chat settings": _tokenizer_config(
+        chat_template="{% for message in messages %}{{ message.content }}{% endfor %}",
+        tokenizer_class="GPT2Tokenizer",
+        name_or_path="gpt2",
+        model_max_length=1024,
+    ),
+    "special tokens in a file of their own": _both(
+        _file("special_tokens_map.json", '{"eos_token": "<|endoftext|>"}'),
+        _file("added_tokens.json", '{"<|endoftext|>": 0}'),
+    ),
 }
 
 _LACKS = "The base 'base' lacks the tensor "
@@ -510,6 +548,25 @@ def test_a_sound_base_computes_what_plain_transformers_computes(
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
         assert found == pytest.approx(float(loss), rel=1e-5)
     assert (tokenizer.padding_side, tokenizer.pad_token_id) == ("right", 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need no permission there")
+def test_a_base_of_links_is_read_where_the_user_names_it(published: Draft, tmp_path: Path) -> None:
+    """As the cache of the hub holds it: every file a link to one that lies elsewhere."""
+    folder = published.write(tmp_path / "base")
+    linked = tmp_path / "snapshots" / "commit"
+    linked.mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        blob = tmp_path / f"blob-{number}"
+        path.rename(blob)
+        (linked / path.name).symlink_to(f"../../{blob.name}")
+
+    model, tokenizer = peftune.prepare(
+        str(linked), strategy=peftune.Full(), labels=LABELS, use_cpu=True, max_length=32
+    )
+
+    assert model.num_labels == len(LABELS)
+    assert len(tokenizer) == TOKENS
 
 
 @pytest.mark.parametrize(("state", "message"), UNSOUND.values(), ids=UNSOUND)
