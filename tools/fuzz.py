@@ -10,6 +10,7 @@ that do nothing to a terminal, and raise nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
@@ -17,16 +18,25 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from peftune.artifacts.manifest_file import read_manifest
-from peftune.data.files import read_file
-from peftune.errors import PeftuneError, visible_lines
-from peftune.files.folder import SharedFolder
-from peftune.files.tensor_header import read_header
-from peftune.models.base_config import refuse_aliases, refuse_steering, refuse_values
-from peftune.recipe import read_recipe
-from peftune.recipe.overrides import read_overrides
-from peftune.runs.evidence import read_evidence
-from peftune.runs.folder import read_run
+if __name__ == "__main__":
+    import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    # What guides the fuzzer is the coverage of the package alone.
+    watched = atheris.instrument_imports(include=["peftune"])
+else:
+    watched = contextlib.nullcontext()
+
+with watched:
+    from peftune.artifacts.manifest_file import read_manifest
+    from peftune.data.files import read_file
+    from peftune.errors import PeftuneError, visible_lines
+    from peftune.files.folder import SharedFolder
+    from peftune.files.tensor_header import read_header
+    from peftune.models.base_config import refuse_aliases, refuse_steering, refuse_values
+    from peftune.recipe import read_recipe
+    from peftune.recipe.overrides import read_overrides
+    from peftune.runs.evidence import read_evidence
+    from peftune.runs.folder import read_run
 
 Target = Callable[[bytes, Path], object]
 """Reads bytes, by way of a folder where it needs a file."""
@@ -94,12 +104,9 @@ def refusal(target: Target, content: bytes, folder: Path) -> str | None:
 
 def main() -> None:
     """Fuzz the reader that the command line names."""
-    import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]
-
     name, *options = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         one = functools.partial(refusal, TARGETS[name], folder=Path(folder))
-        atheris.instrument_all()
         atheris.Setup([sys.argv[0], *options], one)
         atheris.Fuzz()
 
