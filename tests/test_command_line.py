@@ -801,7 +801,7 @@ def test_a_predict_that_was_interrupted_goes_on(  # noqa: PLR0917 - fixtures
 
     again = call(*PREDICT)
     assert again.code == 3
-    assert again.err.endswith("Go on from there with --resume, or remove it.\n")
+    assert again.err.endswith("--resume goes on from there; otherwise remove it.\n")
 
     with partial.open("ab") as file:
         file.write(whole[partial.stat().st_size :][:30])  # a line that a kill has cut
@@ -835,6 +835,36 @@ def test_what_another_predict_has_begun_is_not_gone_on_with(
     assert ended.code == 3
     assert ended.err.startswith(f"peftune: Line {number} of '{partial.name}' is not what this ")
     assert partial.read_bytes() == b"".join(lines)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and permissions of POSIX")
+def test_predict_writes_where_the_output_leads(call: Call, many: Path) -> None:
+    """To the reader of a pipe, to what a link names, and with the permissions that a file had."""
+    os.mkfifo(many / "pipe")
+    with subprocess.Popen(["cat", str(many / "pipe")], stdout=subprocess.PIPE) as reader:  # noqa: S607
+        assert call(*PREDICT[:-1], "pipe").code == 0
+        told, _ = reader.communicate(timeout=60)
+    (many / "real.jsonl").touch(mode=0o600)
+    (many / "labels.jsonl").symlink_to("real.jsonl")
+
+    assert call(*PREDICT).code == 0
+
+    assert (many / "labels.jsonl").is_symlink()
+    assert (many / "real.jsonl").read_bytes() == told
+    assert (many / "real.jsonl").stat().st_mode & 0o777 == 0o600
+    assert told.count(b"\n") == 30
+
+
+def test_two_predicts_do_not_write_one_file(call: Call, many: Path) -> None:
+    """The second is refused as long as the first writes, also with --resume."""
+    from peftune.files.lock import hold
+
+    with (many / "labels.jsonl.partial").open("a+b") as live:
+        assert hold(live.fileno())
+        for more in ((), ("--resume",)):
+            ended = call(*PREDICT, *more)
+            assert ended.code == 3
+            assert "is being written by another predict" in ended.err
 
 
 def test_resume_needs_a_file_to_go_on_with(call: Call, many: Path) -> None:  # noqa: ARG001 - its folder

@@ -6,13 +6,15 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Annotated
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -93,22 +95,29 @@ def predict(
         message = "predict needs texts: on the command line, in a --file, or one a line from standard input."
         raise UsageError(message)
     if output is not None:
-        _refuse_unfit(output, resume=resume)
+        output = _fit(output, resume=resume)
     quiet_libraries()
     from peftune.artifacts import load
 
     classifier = load(artifact, base=base)
-    if first is not None:
-        batches: Iterator[Sequence[str]] = _batches(first, lines)
-        _write(_answers(classifier, batches), output)
-        return
-    known = given or _texts_of(file, classifier, text_column)
-    begun = _begun(output, known, classifier) if resume and output is not None else 0
-    _write(_answers(classifier, _slices(known, begun)), output, begun=begun)
+    known = [] if first is not None else given or _texts_of(file, classifier, text_column)
+
+    def answers(begun: int = 0) -> Iterator[dict[str, object]]:
+        pieces = _slices(known, begun) if first is None else _batches(first, lines)
+        return _answers(classifier, pieces)
+
+    if output is None:
+        _print(answers())
+    elif output.exists() and not output.is_file():  # a pipe or a device, which has a reader
+        with output.open("wb") as device:
+            device.writelines(map(_line, answers()))
+    else:
+        with _partial_of(output, resume=resume) as partial:
+            partial.writelines(map(_line, answers(_begun(partial, known, classifier))))
 
 
-def _refuse_unfit(output: Path, *, resume: bool) -> None:
-    """Refuse a place that cannot be written, or where an earlier predict has left its answers.
+def _fit(output: Path, *, resume: bool) -> Path:
+    """Return the file that a name leads to, if it can be written and no answers wait beside it.
 
     Raises:
         UsageError: saying what to do.
@@ -116,21 +125,69 @@ def _refuse_unfit(output: Path, *, resume: bool) -> None:
     from peftune.files.paths import given_path
     from peftune.files.publish import make_writable
 
-    partial = _partial(given_path(output, "--output"))
+    output = given_path(output, "--output")
     if not output.parent.is_dir():
         message = f"There is no folder '{output.parent}' to write '{output.name}' into."
         raise UsageError(message)
     if output.is_dir():
         message = f"'{output}' is a folder. Name a file with --output."
         raise UsageError(message)
+    if output.exists() and not output.is_file():
+        return output
+    output = output.resolve() if output.is_symlink() else output
     make_writable(output.parent)
+    partial = _partial(output)
     if not resume and partial.exists() and partial.stat().st_size:
-        message = f"'{partial}' holds the answers of a predict that did not end, or that is running. Go on from there with --resume, or remove it."
-        raise UsageError(message)
+        raise _left_over(partial)
+    return output
 
 
 def _partial(output: Path) -> Path:
     return output.with_name(f"{output.name}.partial")
+
+
+def _left_over(partial: Path) -> UsageError:
+    return UsageError(
+        f"'{partial}' holds the answers of a predict that did not end. With a --file, --resume goes on from there; otherwise remove it."
+    )
+
+
+@contextlib.contextmanager
+def _partial_of(output: Path, *, resume: bool) -> Iterator[BinaryIO]:
+    """Give the file that the answers are written to until the last one: what is kept of an interrupt.
+
+    Raises:
+        UsageError: another predict writes it, or has left answers that nobody wants to resume.
+        StorageError: it cannot be written.
+    """
+    from peftune.files.lock import hold
+    from peftune.files.publish import writing
+
+    partial = _partial(output)
+    with writing(partial), partial.open("a+b") as file:
+        if not hold(file.fileno()):
+            message = f"'{partial}' is being written by another predict. Wait for it, or choose another --output."
+            raise UsageError(message)
+        if file.seek(0, os.SEEK_END) and not resume:
+            raise _left_over(partial)
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                partial.chmod(stat.S_IMODE(output.stat().st_mode))
+            os.replace(partial, output)  # noqa: PTH105 - says that it is atomic
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                file.flush()
+            if type(error) is UsageError:
+                pass  # it is about the answers that lie there
+            elif file.seek(0, os.SEEK_END):
+                message = "'%s' keeps the answers so far; of a --file, --resume goes on from there"
+                logger.warning(message, partial)
+            else:
+                partial.unlink(missing_ok=True)
+            raise
 
 
 def _slices(texts: Sequence[str], begun: int) -> Iterator[Sequence[str]]:
@@ -144,7 +201,7 @@ def _slices(texts: Sequence[str], begun: int) -> Iterator[Sequence[str]]:
             yield piece
 
 
-def _begun(output: Path, texts: Sequence[str], classifier: Classifier) -> int:
+def _begun(partial: BinaryIO, texts: Sequence[str], classifier: Classifier) -> int:
     """Cut what an interrupted predict had written to whole pieces, and count their answers.
 
     The first piece is classified again: only the same artifact says the same of it.
@@ -152,39 +209,48 @@ def _begun(output: Path, texts: Sequence[str], classifier: Classifier) -> int:
     Raises:
         UsageError: its lines are not what this artifact says of these texts.
     """
-    partial = _partial(output)
-    if not partial.exists():
-        return 0
     first: list[bytes] = []
     count = size = kept = kept_size = 0
-    with partial.open("rb") as file:
-        for line in itertools.takewhile(lambda one: one.endswith(b"\n"), file):
-            if count >= len(texts) or _text_of(line) != texts[count]:
-                raise _other_answers(partial, count)
-            if count < _AT_ONCE:
-                first.append(line)
-            count, size = count + 1, size + len(line)
-            if count % _AT_ONCE == 0 or count == len(texts):
-                kept, kept_size = count, size
-    expected = map(_line, _answers(classifier, iter([texts[:_AT_ONCE]]))) if first else iter(())
-    for number, (line, own) in enumerate(zip(first, expected, strict=False)):
-        if line != own:
-            raise _other_answers(partial, number)
-    os.truncate(partial, kept_size)
+    partial.seek(0)
+    for line in itertools.takewhile(lambda one: one.endswith(b"\n"), partial):
+        if count >= len(texts) or _read(line).get("text") != texts[count]:
+            raise _other_answers(partial.name, count)
+        if count < _AT_ONCE:
+            first.append(line)
+        count, size = count + 1, size + len(line)
+        if count % _AT_ONCE == 0 or count == len(texts):
+            kept, kept_size = count, size
+    again = _answers(classifier, iter([texts[:_AT_ONCE]])) if first else iter(())
+    for number, (line, own) in enumerate(zip(first, again, strict=False)):
+        if not _alike(_read(line), own):
+            raise _other_answers(partial.name, number)
+    partial.truncate(kept_size)
     return kept
 
 
-def _other_answers(partial: Path, number: int) -> UsageError:
+def _alike(written: dict[str, object], own: dict[str, object]) -> bool:
+    """Compare answers, but for what another machine rounds otherwise."""
+    score, again = written.get("score"), own["score"]
+    return (
+        written.get("label") == own.get("label")
+        and isinstance(score, int | float)
+        and isinstance(again, int | float)
+        and math.isclose(score, again, rel_tol=1e-3, abs_tol=1e-3)
+    )
+
+
+def _other_answers(partial: str, number: int) -> UsageError:
     return UsageError(
         f"Line {number + 1} of '{partial}' is not what this artifact says of text {number + 1} of the file. Name the artifact and the file that it was begun with, or remove it."
     )
 
 
-def _text_of(line: bytes) -> object:
+def _read(line: bytes) -> dict[str, object]:
     try:
-        return json.loads(line)["text"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _texts_of(file: Path | None, classifier: Classifier, text_column: str | None) -> Sequence[str]:
@@ -204,36 +270,6 @@ def _texts_of(file: Path | None, classifier: Classifier, text_column: str | None
             consequence="their labels do not show what it makes of other texts",
         )
     return texts
-
-
-def _write(answers: Iterator[dict[str, object]], output: Path | None, *, begun: int = 0) -> None:
-    """Print or write each answer as soon as it is there.
-
-    A file has another name until its last answer is written: what was interrupted is never taken
-    for the whole, and is kept.
-    """
-    if output is None:
-        _print(answers)
-        return
-    from peftune.files.publish import writing
-
-    partial = _partial(output)
-    with contextlib.suppress(OSError):
-        if not begun:
-            partial.unlink()  # without an answer in it
-    try:
-        with writing(partial):
-            with partial.open("ab" if begun else "xb") as file:
-                for answer in answers:
-                    file.write(_line(answer))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, output)  # noqa: PTH105 - says that it is atomic
-    except BaseException:
-        if partial.exists() and partial.stat().st_size:
-            message = "'%s' keeps the answers so far; of a --file, the same command with --resume goes on from there"
-            logger.warning(message, partial)
-        raise
 
 
 def _line(answer: dict[str, object]) -> bytes:
@@ -308,7 +344,7 @@ def _batches(first: str, lines: Iterator[str]) -> Iterator[list[str]]:
     Raises:
         DataError: a line is not UTF-8; the lines before it are answered.
     """
-    arrived: SimpleQueue[str | BaseException | None] = SimpleQueue()
+    arrived: Queue[str | BaseException | None] = Queue(4 * _MOST_WAITING)
 
     def read() -> None:
         try:

@@ -142,6 +142,21 @@ def _locked(path: Path) -> Callable[[], None] | None:
     return release
 
 
+def hold(handle: int) -> bool:
+    """Lock an open file until it is closed, and say whether nobody else holds it.
+
+    A file system without locks cannot tell, and gives it to everybody.
+    """
+    try:
+        _lock(handle)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        if error.errno not in _UNSUPPORTED:
+            raise
+    return True
+
+
 def _lock(handle: int) -> None:
     if sys.platform == "win32":
         import msvcrt
