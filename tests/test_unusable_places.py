@@ -179,6 +179,10 @@ def test_a_cache_of_the_hub_that_cannot_be_written_is_not_taken_for_a_hub_that_i
             RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0"),
             "[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0",
         ),
+        (
+            RuntimeError("basic_ios::clear: iostream error"),
+            "basic_ios::clear: iostream error",
+        ),
     ],
     ids=str,
 )

@@ -50,7 +50,8 @@ def names_of_labels(
             be told by reading it.
     """
     names = _names(kind, table, label_column, given)
-    if unclear := why_unclear(names):
+    # A row with an empty one has no label: it is told by its number, or left out.
+    if unclear := why_unclear([name for name in names if name]):
         message = f"{table.name}: {unclear}, so no artifact could be saved with it. Rename it in the file."
         raise DataError(message)
     return names

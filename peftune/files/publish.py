@@ -29,7 +29,7 @@ _OF_WRITING = (*_NO_ROOM, errno.EROFS, errno.EIO, 0)
 """What no read ends in but on a broken disk."""
 _NUMBER = re.compile(r"\(os error (\d+)\)")
 """How safetensors, which is written in Rust, names a fault of the system."""
-_TORCH_WRITES = ("PytorchStreamWriter failed", "inline_container.cc")
+_TORCH_WRITES = ("PytorchStreamWriter failed", "inline_container.cc", "iostream error")
 _LITTLE = 1 << 20
 
 
