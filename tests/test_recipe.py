@@ -792,8 +792,14 @@ def test_a_folder_of_nobody_is_left_for_the_data_to_refuse(read: Callable[..., R
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("x" * 400, "a part of it has 400 bytes, and may have 255"),
-        ("a\\0b", "it has a NUL character"),
+        (
+            "x" * 400,
+            "data.dataset_name: .* cannot be a path: a part of it has 400 bytes, and may have 255",
+        ),
+        (
+            "a\\0b",
+            "recipe.yaml:4:3: data.dataset_name: holds the control character U.0000; write it without",
+        ),
     ],
     ids=["long", "NUL"],
 )
@@ -801,7 +807,7 @@ def test_a_name_that_can_be_no_path_is_refused_by_its_key(
     read: Callable[..., Recipe], name: str, reason: str
 ) -> None:
     """Before anything is looked for under it."""
-    with pytest.raises(UsageError, match=rf"^data\.dataset_name: .* cannot be a path: {reason}\."):
+    with pytest.raises(UsageError, match=rf"^{reason}\."):
         read(changed("bundled:posts", f'"{name}"'))
 
 

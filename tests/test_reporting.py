@@ -520,7 +520,7 @@ def test_a_damaged_comparison_is_refused(tmp_path: Path) -> None:
         rebuild.report(tmp_path)
 
     assert str(caught.value) == (
-        f"'{tmp_path / 'comparison.json'}' is damaged (KeyError: 'folder'). "
+        f"'{tmp_path / 'comparison.json'}' is damaged (runs.0.folder: Field required). "
         "Run 'peftune compare' again; finished runs are kept."
     )
 
