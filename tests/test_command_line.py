@@ -867,6 +867,16 @@ def test_two_predicts_do_not_write_one_file(call: Call, many: Path) -> None:
             assert "is being written by another predict" in ended.err
 
 
+def test_answers_without_a_label_are_alike_too() -> None:
+    """Of several labels none may be said, and then there is no score."""
+    none: dict[str, object] = {"label": None, "labels": [], "score": None}
+
+    assert predict._alike(none, dict(none))
+    assert predict._alike({"score": 0.5}, {"score": 0.5004})
+    assert not predict._alike({"score": 0.5}, {"score": 0.51})
+    assert not predict._alike(none, {**none, "labels": ["a"]})
+
+
 def test_resume_needs_a_file_to_go_on_with(call: Call, many: Path) -> None:  # noqa: ARG001 - its folder
     """Texts of the command line are not read again."""
     ended = call("predict", "run", "--text", "x", "--resume")

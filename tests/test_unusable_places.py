@@ -535,3 +535,18 @@ def test_a_path_that_is_too_long_is_a_fault_of_usage(
     shown = capsys.readouterr().err.splitlines()
     assert len([line for line in shown if "cannot be a path" in line]) == 1
     assert len(shown) == 1
+
+
+def test_memory_that_runs_out_while_a_base_is_loaded_is_no_fault_of_the_base(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that is full would otherwise read as a damaged model."""
+
+    def exhausted(*_: object, **__: object) -> None:
+        message = "CUDA out of memory. Tried to allocate 20.00 MiB."
+        raise torch.OutOfMemoryError(message)
+
+    monkeypatch.setattr("transformers.GPT2ForSequenceClassification.from_pretrained", exhausted)
+
+    with pytest.raises(OutOfMemoryError, match="MiB more could not be had"):
+        peftune.prepare(str(tiny_base), strategy=peftune.LoRA(), labels=["a", "b"])

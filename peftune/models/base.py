@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from peftune.errors import BaseModelError, UsageError, first_line
+from peftune.errors import BaseModelError, UsageError, first_line, out_of_memory
 from peftune.files.strict_json import refuse_hidden
 from peftune.kernels.vector_functions import settle_vector_functions
 from peftune.models.checkpoint import refuse_made_up
@@ -244,7 +244,7 @@ def load_weights(
             )
     except Exception as error:
         message = f"The base '{source.name}' cannot be loaded: {first_line(error)}."
-        raise BaseModelError(message) from error
+        raise (out_of_memory(error) or BaseModelError(message)) from error
     model: Model
     model, report = loaded
     refuse_made_up(report, name=source.name)

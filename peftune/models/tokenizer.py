@@ -12,7 +12,7 @@ import tokenizers
 import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from peftune.errors import BaseModelError, first_line
+from peftune.errors import BaseModelError, first_line, out_of_memory
 from peftune.files.remembered import remembered
 from peftune.models.source import read_config, rows_of
 from peftune.models.tokenizer_files import (
@@ -60,7 +60,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
         message = f"'{folder}' holds no usable tokenizer ({type(error).__name__}: {first_line(error)}). Save the base's tokenizer there with save_pretrained."
-        raise BaseModelError(message) from error
+        raise (out_of_memory(error) or BaseModelError(message)) from error
     if tokenizer.eos_token_id is None:
         message = f"The tokenizer in '{folder}' has no end token, which GPT-2 needs; save the base's own tokenizer there."
         raise BaseModelError(message)

@@ -16,7 +16,7 @@ from peft import PeftModel
 from torch import nn
 
 from peftune.errors import StorageError
-from peftune.files.publish import free_bytes, writing
+from peftune.files.publish import free_bytes, replace_file, writing
 from peftune.models.parts import trainable_parameters
 
 logger = logging.getLogger(__name__)
@@ -146,9 +146,7 @@ def write_digest(checkpoint: Path, run_identity: str) -> None:
         "run": run_identity,
         "files": {path.name: _sha256(path) for path in _files(checkpoint)},
     }
-    staged = checkpoint / f"{_DIGEST}.partial"
-    staged.write_text(json.dumps(facts), encoding="utf-8")
-    staged.rename(checkpoint / _DIGEST)
+    replace_file(checkpoint / _DIGEST, json.dumps(facts))
 
 
 def remove_unneeded(folder: Path) -> None:
