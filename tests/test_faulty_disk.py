@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -117,6 +118,24 @@ def _after(bench: Undisturbed, fault: Fault) -> Iterator[str]:
         yield from bench.lost(fault)
     command = fault.at > bench.written or ended.code == 0
     yield from bench.faults_of_repetition(fault, command=command)
+
+
+def test_a_whole_checkpoint_stays_where_its_folder_cannot_be_synced(
+    runs: WarmRuns, work: Path
+) -> None:
+    """After its digest has its name nothing of it is missing, whatever the disk says of the folder."""
+    bench = Undisturbed(runs, work, "head-only", "epochs")
+    synced = re.compile(r".*/checkpoint-[0-9]+").fullmatch
+    chosen = [
+        Fault(number, FAIL, errno.EIO)
+        for number, (operation, _, path) in enumerate(bench.operations)
+        if operation == "fsync" and synced(path)
+    ]
+
+    faults = [f"{bench.named(one)}: {fault}" for one in chosen for fault in _after(bench, one)]
+
+    assert not faults, "\n".join(faults)
+    assert len(chosen) == 2
 
 
 @contextmanager

@@ -120,6 +120,8 @@ def refuse_little_room(folder: Path, model: nn.Module, optim: str, *, to_come: i
 def partial_removed(checkpoint: Path, *, needed: int) -> Iterator[None]:
     """Remove a checkpoint that could not be written to its end: it would take the room of the next.
 
+    One that is whole stays, where only its folder could not be synced after its digest was written.
+
     Args:
         checkpoint: its folder, which is not there yet.
         needed: its bytes.
@@ -131,7 +133,8 @@ def partial_removed(checkpoint: Path, *, needed: int) -> Iterator[None]:
         with writing(checkpoint, needed=needed):
             yield
     except BaseException:
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        if not (checkpoint / _DIGEST).exists():
+            shutil.rmtree(checkpoint, ignore_errors=True)
         raise
 
 
