@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.processes import ROOT
-from peftune.runs.environment import environment
+from peftune.experiments.environment import environment
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 

@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING
 from peftune._version import __version__
 
 if TYPE_CHECKING:
-    from peftune.artifacts import Classifier, load, prepare, save
-    from peftune.baselines.prompted import FewShot, fewshot
-    from peftune.checks import CheckReport, check
+    from peftune.adapters import Classifier, load, prepare, save
+    from peftune.adapters.classifier_set import ClassifierSet, load_many
+    from peftune.adapters.difference import ArtifactDifference, diff
+    from peftune.adapters.hub.push import push
+    from peftune.adapters.inspection import Contents, inspect
+    from peftune.adapters.merged_checkpoint import Merged, merge
+    from peftune.adapters.verification import Verification, verify
+    from peftune.baselines.measure import FewShot, fewshot
     from peftune.errors import PeftuneError
+    from peftune.experiments import Run, forget, read_run, run
+    from peftune.experiments.evaluate import evaluate
+    from peftune.experiments.learning_curve import learning_curve
+    from peftune.experiments.learning_curve_results import LearningCurve
+    from peftune.experiments.rescale import rescale
+    from peftune.experiments.tune import Tuning, tune
+    from peftune.findings import CheckReport, check
+    from peftune.forgetting.callback import ForgettingCallback
     from peftune.planning import Plan, plan
     from peftune.probes import (
         Cloze,
@@ -27,35 +40,21 @@ if TYPE_CHECKING:
     )
     from peftune.recipe import Recipe, read_recipe
     from peftune.regularizers import EWC, L2SP, KLToBase, Regularizer, Replay
-    from peftune.reporting.rebuild import report
-    from peftune.runs import Run, forget, read_run, run
-    from peftune.runs.evaluate import evaluate
-    from peftune.runs.rescale import rescale
-    from peftune.scaling import LearningCurve, learning_curve
-    from peftune.serving import ClassifierSet, load_many
-    from peftune.sharing.contents import Contents, inspect
-    from peftune.sharing.difference import ArtifactDifference, diff
-    from peftune.sharing.merge import merge
-    from peftune.sharing.merged import Merged
-    from peftune.sharing.push import push
-    from peftune.sharing.verification import Verification
-    from peftune.sharing.verify import verify
+    from peftune.reporting.report_writer import report
     from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
     from peftune.tasks.predictions import Prediction
-    from peftune.training.forgetting_callback import ForgettingCallback
-    from peftune.training.regularized import RegularizedTrainer
-    from peftune.tuning import Tuning, tune
+    from peftune.training.regularization import RegularizedTrainer
 
 _HOMES = {
-    "ArtifactDifference": "peftune.sharing.difference",
-    "CheckReport": "peftune.checks",
-    "Classifier": "peftune.artifacts",
+    "ArtifactDifference": "peftune.adapters.difference",
+    "CheckReport": "peftune.findings",
+    "Classifier": "peftune.adapters",
     "ClassifierSet": "peftune.serving",
     "Cloze": "peftune.probes",
-    "Contents": "peftune.sharing.contents",
+    "Contents": "peftune.adapters.inspection",
     "EWC": "peftune.regularizers",
-    "FewShot": "peftune.baselines.prompted",
-    "ForgettingCallback": "peftune.training.forgetting_callback",
+    "FewShot": "peftune.baselines.measure",
+    "ForgettingCallback": "peftune.forgetting.callback",
     "Full": "peftune.strategies",
     "HeadOnly": "peftune.strategies",
     "KLDivergence": "peftune.probes",
@@ -66,7 +65,7 @@ _HOMES = {
     "LinearProbe": "peftune.probes",
     "LoRA": "peftune.strategies",
     "LoRA8bit": "peftune.strategies",
-    "Merged": "peftune.sharing.merged",
+    "Merged": "peftune.adapters.merged_checkpoint",
     "MinimalPairs": "peftune.probes",
     "MultipleChoice": "peftune.probes",
     "PeftuneError": "peftune.errors",
@@ -74,34 +73,34 @@ _HOMES = {
     "Prediction": "peftune.tasks.predictions",
     "Probe": "peftune.probes",
     "Recipe": "peftune.recipe",
-    "RegularizedTrainer": "peftune.training.regularized",
+    "RegularizedTrainer": "peftune.training.regularization",
     "Regularizer": "peftune.regularizers",
     "Replay": "peftune.regularizers",
-    "Run": "peftune.runs",
+    "Run": "peftune.experiments",
     "Strategy": "peftune.strategies",
-    "Tuning": "peftune.tuning",
-    "Verification": "peftune.sharing.verification",
-    "check": "peftune.checks",
-    "diff": "peftune.sharing.difference",
-    "evaluate": "peftune.runs.evaluate",
-    "fewshot": "peftune.baselines.prompted",
-    "forget": "peftune.runs",
-    "inspect": "peftune.sharing.contents",
+    "Tuning": "peftune.experiments.tune",
+    "Verification": "peftune.adapters.verification",
+    "check": "peftune.findings",
+    "diff": "peftune.adapters.difference",
+    "evaluate": "peftune.experiments.evaluate",
+    "fewshot": "peftune.baselines.measure",
+    "forget": "peftune.experiments",
+    "inspect": "peftune.adapters.inspection",
     "learning_curve": "peftune.scaling",
-    "load": "peftune.artifacts",
+    "load": "peftune.adapters",
     "load_many": "peftune.serving",
     "plan": "peftune.planning",
-    "merge": "peftune.sharing.merge",
-    "prepare": "peftune.artifacts",
-    "push": "peftune.sharing.push",
+    "merge": "peftune.adapters.merged_checkpoint",
+    "prepare": "peftune.adapters",
+    "push": "peftune.adapters.hub.push",
     "read_recipe": "peftune.recipe",
-    "read_run": "peftune.runs",
-    "report": "peftune.reporting.rebuild",
-    "rescale": "peftune.runs.rescale",
-    "run": "peftune.runs",
-    "save": "peftune.artifacts",
-    "tune": "peftune.tuning",
-    "verify": "peftune.sharing.verify",
+    "read_run": "peftune.experiments",
+    "report": "peftune.reporting.report_writer",
+    "rescale": "peftune.experiments.rescale",
+    "run": "peftune.experiments",
+    "save": "peftune.adapters",
+    "tune": "peftune.experiments.tune",
+    "verify": "peftune.adapters.verification",
 }
 
 __all__ = [

@@ -177,3 +177,21 @@ def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
     amount = f": {asked['amount']} more could not be had" if asked else ""
     message = f"There is not enough memory{amount}. 'peftune plan RECIPE' says what a run needs; lower training.per_device_train_batch_size (with more gradient_accumulation_steps), or set training.activation_checkpointing: true. What had finished is kept."
     return OutOfMemoryError(message)
+
+
+_MARKS = re.compile(r"([\\`*_\[\]|#~$])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_HTML = re.compile("[&<>]")
+_PLAIN = re.compile(r"[\w./:@+,() -]+")
+
+
+def markdown_text(text: str) -> str:
+    """Keep a text from being read as Markdown or HTML, on one line."""
+    shown = visible(" ".join(text.split()))
+    marked = _MARKS.sub(r"\\\1", shown)
+    return _HTML.sub(lambda found: _ENTITIES[found[0]], marked)
+
+
+def markdown_code(text: str) -> str:
+    """Set a name as code, or, where it could end the code, as text."""
+    return f"`{text}`" if _PLAIN.fullmatch(text) and visible(text) == text else markdown_text(text)

@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from peftune.bundled import MODELS, bundled_folder
-from peftune.testing.tiny_base import save_as_published, unlike_new
+from peftune.testing.tuned import save_as_published, unlike_new
 
 END = "<|endoftext|>"
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.baselines.scores import Baseline, judged_baseline
-from peftune.checks import CheckReport
+from peftune.baselines.baseline_scores import Baseline, judged_baseline
 from peftune.data.rows import Rows
+from peftune.experiments.report import Cost, Forgetting, Identity, PathPoint, Run
+from peftune.experiments.run_evidence import DocumentScores, Evidence, ScoredRows
+from peftune.findings import CheckReport
 from peftune.forgetting.results import ProbeResult
-from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
-from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
-from peftune.tasks.learning import Learning
+from peftune.tasks.scores import Learning
 
 MAJORITY = 0.4
 

@@ -15,11 +15,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Trainer, TrainerCallback
 
-from peftune.data.task import Task, load_task
-from peftune.kernels import products
-from peftune.lean import maps
-from peftune.models import reading
-from peftune.models.parts import trunk_of
+from peftune.data.task_data import Task, load_task
+from peftune.fastpath import linear_maps, products, scoring
+from peftune.models.architecture import trunk_of
 from peftune.models.prepare import prepare_model
 from peftune.recipe.schema import DataSection
 from peftune.recipe.training import TrainingSection
@@ -60,7 +58,7 @@ class Counts:
 def products_of(library: Library) -> Iterator[None]:
     """Take products as a processor with a library does, whatever processor this is."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (products, maps, reading):
+        for module in (products, linear_maps, scoring):
             patch.setattr(module, "mkl_is_fast", lambda: library == "mkl", raising=False)
             patch.setattr(module, "has_onednn", lambda: library != "torch", raising=False)
         yield

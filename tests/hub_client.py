@@ -102,9 +102,9 @@ class _Kept(logging.Handler):
 
 
 def _done(command: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    from peftune.hub.fetch import fetch
-    from peftune.hub.names import parse_hub_name
-    from peftune.hub.push import push_files
+    from peftune.adapters.hub.client import parse_hub_name
+    from peftune.adapters.hub.fetch import fetch
+    from peftune.adapters.hub.push import push_files
 
     name = parse_hub_name(command["name"])
     assert name is not None

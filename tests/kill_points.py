@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 import peftune
-from peftune.files import publish
-from peftune.models.parts import trainable_parameters
+from peftune.files import publishing
+from peftune.models.architecture import trainable_parameters
 from peftune.models.prepare import prepare_model
 from peftune.strategies import STRATEGIES
 
@@ -77,7 +77,7 @@ def watch(reaper: Reaper) -> None:
     """Put the reaper before every operation that Python has no event for."""
     sys.addaudithook(reaper.audit)
     real_fsync, real_write = os.fsync, os.write
-    real_exchange = vars(publish)["exchange"]
+    real_exchange = vars(publishing)["exchange"]
 
     def fsync(handle: int) -> None:
         reaper.step("fsync")
@@ -94,7 +94,7 @@ def watch(reaper: Reaper) -> None:
         return done
 
     vars(os).update(fsync=fsync, write=write)
-    vars(publish).update(exchange=exchange)
+    vars(publishing).update(exchange=exchange)
 
 
 def in_child(model: nn.Module, target: Path, at: int | None) -> tuple[list[str], bool]:

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 import peftune
-from peftune.models.parts import evaluating, trainable_parameters, trunk_of
-from peftune.recipe.schema import DataSection, ForgettingSection, ModelSection, TaskName
-from peftune.recipe.stage import Stage
+from peftune.models.architecture import evaluating, trainable_parameters, trunk_of
+from peftune.recipe.schema import DataSection, ForgettingSection, ModelSection, Stage, TaskName
 from peftune.recipe.training import TrainingSection
 from peftune.strategies import Strategy
 

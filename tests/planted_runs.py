@@ -12,24 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from peftune.baselines.majority import majority_predictions
-from peftune.baselines.scores import Baseline, against, judged_baseline
-from peftune.checks import CheckReport
-from peftune.compare.jobs import Failure
-from peftune.compare.summary import HeldEqual
+from peftune.baselines.baseline_scores import Baseline, against, judged_baseline
+from peftune.baselines.simple import majority_predictions
 from peftune.data.rows import Rows
-from peftune.data.task import Task
-from peftune.diagnosis import Facts, find_pitfalls
-from peftune.forgetting.measure import ProbeText
+from peftune.data.task_data import Task
+from peftune.experiments.compare.executors import Failure
+from peftune.experiments.compare.summary import HeldEqual
+from peftune.experiments.report import (
+    CONTROL,
+    Cost,
+    Forgetting,
+    Identity,
+    PathPoint,
+    Run,
+    summarised,
+)
+from peftune.experiments.run_evidence import DocumentScores, Evidence, ScoredRows
+from peftune.experiments.run_scores import leaked_rows, leaked_score
+from peftune.findings import CheckReport
+from peftune.findings.check import find_pitfalls
+from peftune.findings.finding import Facts
+from peftune.forgetting.before_and_after import Before, Measured
+from peftune.forgetting.measurement import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement
 from peftune.recipe import Recipe, read_recipe
-from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
-from peftune.runs.forgetting import CONTROL, summarised
-from peftune.runs.leaked_score import leaked_rows, leaked_score
-from peftune.runs.measured import Before, Measured
-from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
-from peftune.tasks.judge import judge
-from peftune.tasks.learning import Learning, learned_something
+from peftune.tasks.evaluation import judge
+from peftune.tasks.scores import Learning, learned_something
 from peftune.training.train import TrainingResult
 
 Array = NDArray[np.float64]

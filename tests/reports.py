@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.checks import CheckReport, CheckResult
-from peftune.checks.length_counts import Lengths
-from peftune.compare.summary import (
+from peftune.experiments.compare.summary import (
     Difference,
     Estimate,
     Front,
@@ -22,14 +20,15 @@ from peftune.compare.summary import (
     Standing,
     Summary,
 )
-from peftune.diagnosis import Finding
+from peftune.experiments.report import Cost, Forgetting, Identity, PathPoint, Run
+from peftune.experiments.run_evidence import DocumentScores, Evidence, ScoredRows
+from peftune.experiments.run_folder import write_json
+from peftune.findings import CheckReport, CheckResult
+from peftune.findings.finding import Finding, Lengths
 from peftune.forgetting.results import ProbeResult
-from peftune.runs.evidence import DocumentScores, Evidence, ScoredRows
-from peftune.runs.folder import write_json
-from peftune.runs.report import Cost, Forgetting, Identity, PathPoint, Run
 from peftune.stats.tests import McNemar
-from peftune.tasks.judge import judge
-from peftune.tasks.learning import Learning
+from peftune.tasks.evaluation import judge
+from peftune.tasks.scores import Learning
 
 STRATEGIES = ("full", "lora", "head-only")
 SEEDS = (0, 1)

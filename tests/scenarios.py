@@ -20,9 +20,9 @@ from planted_runs import (
 )
 from verdicts import FORGETTING, Said
 
-from peftune.compare.jobs import Failure
-from peftune.compare.summary import Estimate
-from peftune.forgetting.verdict import Verdict
+from peftune.experiments.compare.executors import Failure
+from peftune.experiments.compare.summary import Estimate
+from peftune.forgetting.results import Verdict
 
 _FULL_BYTES = 2**29
 _FIVE = (0, 1, 2, 3, 4)

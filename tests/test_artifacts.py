@@ -28,9 +28,9 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 import peftune
-from peftune.artifacts import Classifier, load, save
-from peftune.artifacts.opened import open_artifact
-from peftune.artifacts.save import artifact_bytes
+from peftune.adapters import Classifier, load, save
+from peftune.adapters.artifact import open_artifact
+from peftune.adapters.saving import artifact_bytes
 from peftune.errors import (
     ArtifactError,
     OutputFolderError,
@@ -38,11 +38,10 @@ from peftune.errors import (
     TrainingError,
     UsageError,
 )
+from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits
-from peftune.models.parts import trainable_parameters
 from peftune.models.prepare import preparation_of, prepare_model
-from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
+from peftune.models.tokenizer import REFERENCE_TEXTS, load_tokenizer, tokenizer_sha256
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")
@@ -272,7 +271,7 @@ def test_a_refused_load_leaves_the_base_as_it_was(saved: Saved) -> None:
 
 def test_tensors_that_do_not_fit_leave_the_model_untouched(saved: Saved) -> None:
     """Every tensor is checked before the first one is copied."""
-    from peftune.artifacts.tensors import insert_tensors
+    from peftune.adapters.tensors import insert_tensors
 
     model = _tuned(saved.base, LoRA(r=4))
     before = _logits(model)

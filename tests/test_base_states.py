@@ -19,9 +19,9 @@ from peftune.bundled import MODELS, bundled_folder
 from peftune.cli.main import _exit_code
 from peftune.errors import BaseModelError
 from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.models.base import load_trunk
-from peftune.models.parts import trunk_of
-from peftune.models.source import find_base
+from peftune.models.architecture import trunk_of
+from peftune.models.base_files import find_base
+from peftune.models.loading import load_trunk
 
 LABELS = ("bad", "so-so", "good")
 TEXTS = ["What a lovely day it was.", "no", "The soup was cold, and the waiter colder."]

@@ -20,26 +20,45 @@ from sklearn.linear_model import LogisticRegression
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
 from tuned import prepared
 
-from peftune.baselines.asking import Answers, NoRoom, Questions, ask
-from peftune.baselines.calibration import CONTENT_FREE, calibrated, log_prior
-from peftune.baselines.few_shot import few_shot
-from peftune.baselines.kept import kept_ladder, ladder_identity, read_ladder, write_ladder
-from peftune.baselines.ladder import Prompting, few_shot_ladder, ladder
-from peftune.baselines.linear_probe import linear_probe_predictions
-from peftune.baselines.majority import majority_predictions
-from peftune.baselines.prompt import draw_examples, fit_prompts, token_count, write_prompt
-from peftune.baselines.scores import Baseline, judged_baseline
-from peftune.baselines.without_model import baseline_scores
+from peftune.baselines.baseline_scores import Baseline, judged_baseline
+from peftune.baselines.measure import (
+    Prompting,
+    few_shot_ladder,
+    kept_ladder,
+    ladder,
+    ladder_identity,
+    read_ladder,
+    write_ladder,
+)
+from peftune.baselines.prompting import (
+    CONTENT_FREE,
+    Answers,
+    NoRoom,
+    Questions,
+    ask,
+    calibrated,
+    draw_examples,
+    few_shot,
+    fit_prompts,
+    log_prior,
+    token_count,
+    write_prompt,
+)
+from peftune.baselines.simple import (
+    baseline_scores,
+    linear_probe_predictions,
+    majority_predictions,
+)
 from peftune.data.rows import Rows
-from peftune.data.task import Task, load_task
+from peftune.data.task_data import Task, load_task
 from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.models.parts import head_of
+from peftune.models.architecture import head_of
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.probes import ContinuationScores, TextScores
 from peftune.recipe import Recipe, resolve, with_strategy
 from peftune.recipe.schema import DataSection, ModelSection
 from peftune.strategies import HeadOnly, LoRA
-from peftune.tasks.judge import judge
+from peftune.tasks.evaluation import judge
 
 NAMES = ("bad", "good")
 SMALL = Prompting(shots=(0, 2), seeds=(0, 1), most_rows=6)

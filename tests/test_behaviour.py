@@ -13,7 +13,9 @@ from bases import write_base
 from pydantic import ValidationError
 from torch import nn
 
-from peftune.artifacts.behaviour import (
+from peftune.adapters.loading import load, load_prepared
+from peftune.adapters.manifest import Behaviour, Manifest
+from peftune.adapters.reference_logits import (
     check_behaviour,
     largest_difference,
     precision_of,
@@ -21,16 +23,13 @@ from peftune.artifacts.behaviour import (
     replay,
     scale_of,
 )
-from peftune.artifacts.load import load, load_prepared
-from peftune.artifacts.manifest import Behaviour, Manifest
-from peftune.artifacts.save import save
+from peftune.adapters.saving import save
 from peftune.errors import ArtifactError
+from peftune.models.architecture import trainable_parameters, unwrapped
 from peftune.models.guards import logits_of
-from peftune.models.parts import trainable_parameters, unwrapped
 from peftune.models.prepare import preparation_of, prepare_model
-from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.tokenizer import encode_texts
-from peftune.recipe.task import TaskName
+from peftune.models.tokenizer import REFERENCE_TEXTS, encode_texts
+from peftune.recipe.task_type import TaskName
 from peftune.strategies import LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")

@@ -22,17 +22,16 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from loopback_hub import card_errors, running_hub
 
 import peftune
-from peftune.artifacts.behaviour import precision_of
-from peftune.artifacts.card import model_card
-from peftune.artifacts.card_results import eval_results
-from peftune.artifacts.card_usage import load_line
-from peftune.artifacts.save import save
+from peftune.adapters.card import eval_results, model_card
+from peftune.adapters.card_usage import load_line
+from peftune.adapters.reference_logits import precision_of
+from peftune.adapters.saving import save
 from peftune.cli.main import _exit_code
 from peftune.errors import printable
-from peftune.models.parts import is_whole_model
+from peftune.models.architecture import is_whole_model
+from peftune.models.base_files import BaseSource
 from peftune.models.prepare import Preparation, preparation_of, prepare_model
-from peftune.models.source import BaseSource
-from peftune.recipe.task import TaskName
+from peftune.recipe.task_type import TaskName
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 LABELS: dict[TaskName, tuple[str, ...]] = {

@@ -16,13 +16,13 @@ from planted_faults import FAULTS
 from typer.testing import CliRunner
 
 import peftune
-from peftune.checks import CHECKS, CheckReport
-from peftune.checks.giveaways import _sample
-from peftune.checks.near import Words, _candidates, _edited, differing, is_typo, near_pairs
 from peftune.cli.main import app, main
-from peftune.data.keys import text_keys
+from peftune.data.similarity import Words, _candidates, _edited, differing, is_typo, near_pairs
+from peftune.data.text_hashes import text_keys
 from peftune.errors import DataError
-from peftune.runs.evidence import read_evidence
+from peftune.experiments.run_evidence import read_evidence
+from peftune.findings import CHECKS, CheckReport
+from peftune.findings.giveaways import _sample
 
 CASES = [(fault, kind) for fault in FAULTS for kind in fault.kinds]
 

@@ -13,25 +13,25 @@ from planted import GENERAL, Splits, sound_splits, write_recipe, write_splits
 from typer.testing import CliRunner
 
 import peftune
-from peftune.artifacts.opened import open_artifact
+from peftune.adapters.artifact import open_artifact
+from peftune.adapters.verification import _read_rows
 from peftune.cli.main import app
-from peftune.data.clean import (
+from peftune.data.cells import Strings
+from peftune.data.cleaning import (
     CleaningCount,
     clean,
     clean_tables,
     cleaned_text,
     with_normal_unicode,
+    without_html,
 )
-from peftune.data.html_text import without_html
 from peftune.data.split_tables import read_split_tables
-from peftune.data.strings import Strings
-from peftune.data.task import Task, load_task
+from peftune.data.task_data import Task, load_task
 from peftune.errors import UsageError
+from peftune.experiments import Run
+from peftune.experiments.evaluate import evaluate
 from peftune.recipe import read_recipe
 from peftune.recipe.data import TextStep
-from peftune.runs import Run
-from peftune.runs.evaluate import evaluate
-from peftune.sharing.verify import _read_rows
 
 
 def strings(*texts: str) -> Strings:

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 
 import peftune
-from peftune.artifacts import Classifier
+from peftune.adapters import Classifier
 from peftune.cli import predict
 from peftune.cli.main import _exit_code
 from peftune.cli.run import seeded
 from peftune.recipe import read_recipe
-from peftune.recipe.locate import shipped_recipes
+from peftune.recipe.recipe_files import shipped_recipes
 from peftune.tasks.predictions import Prediction
 
 RECIPE = """\

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from peftune.cli.main import _exit_code
-from peftune.compare import Comparison, compare
-from peftune.compare.grid import few_seeds
-from peftune.compare.table import ladder_rows, standing_rows
 from peftune.errors import GateError, OutputFolderError, UsageError
-from peftune.runs.budget import check_budget
+from peftune.experiments.compare import Comparison, compare
+from peftune.experiments.compare.comparison import few_seeds
+from peftune.experiments.compare.table import ladder_rows, standing_rows
+from peftune.experiments.report import check_budget
 
 RECIPE = """\
 version: 1
@@ -219,7 +219,7 @@ def test_a_second_call_runs_nothing(
     """
     before = _times(comparison.folder)
 
-    with caplog.at_level(logging.INFO, logger="peftune.compare"):
+    with caplog.at_level(logging.INFO, logger="peftune.experiments.compare"):
         again = grid()
 
     assert caplog.messages[0] == few_seeds(2)

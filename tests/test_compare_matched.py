@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from peftune.compare.matched import forgetting_at_matched_accuracy
-from peftune.compare.summary import Matched
-from peftune.runs.report import PathPoint
+from peftune.experiments.compare.matched_accuracy import forgetting_at_matched_accuracy
+from peftune.experiments.compare.summary import Matched
+from peftune.experiments.report import PathPoint
 from peftune.stats.crossed import seed_mean
 
 Paths = dict[int, list[PathPoint]]

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from peftune.compare.pairs import adjusted, difference, differences
+from peftune.experiments.compare.pairs import adjusted, difference, differences
+from peftune.experiments.compare.summarize import front
 from peftune.stats.crossed import crossed_mean, crossed_share, seed_mean
 from peftune.stats.intervals import contributions, mean_interval
-from peftune.stats.multiple import holm, letters
-from peftune.stats.pareto import front
+from peftune.stats.tests import holm, letters
 
 REPETITIONS = 2000
 

@@ -11,22 +11,20 @@ from comparisons import baseline, evidence, labels_of
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from peftune.baselines.scores import Baseline
-from peftune.checks import CheckReport
-from peftune.checks.result import LeakedScore
-from peftune.compare.clean_rows import clean_rows
-from peftune.compare.figures import against_baseline
-from peftune.compare.grid import few_seeds
-from peftune.compare.pairs import differences
-from peftune.compare.pitfalls import pitfalls_ahead, pitfalls_found
-from peftune.compare.summarise import summarise
-from peftune.compare.summary import LeakedRows, Summary
-from peftune.compare.table import LEGEND, legend, standing_rows
-from peftune.diagnosis import Finding
+from peftune.baselines.baseline_scores import Baseline
 from peftune.errors import UsageError
+from peftune.experiments.compare.clean_rows import clean_rows
+from peftune.experiments.compare.comparison import few_seeds
+from peftune.experiments.compare.figures import against_baseline, pitfalls_ahead, pitfalls_found
+from peftune.experiments.compare.pairs import differences
+from peftune.experiments.compare.summarize import summarise
+from peftune.experiments.compare.summary import LeakedRows, Summary
+from peftune.experiments.compare.table import LEGEND, legend, standing_rows
+from peftune.experiments.run_evidence import Evidence
+from peftune.findings import CheckReport
+from peftune.findings.finding import Finding, LeakedScore
 from peftune.recipe import read_recipe, resolve, with_strategy
 from peftune.reporting.numbers import estimate
-from peftune.runs.evidence import Evidence
 from peftune.stats.intervals import share_change_interval
 
 ROWS, DOCUMENTS = 400, 30

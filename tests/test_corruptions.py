@@ -16,7 +16,7 @@ from hostile.good import Good, write_good
 
 import peftune
 from peftune import plugins
-from peftune.artifacts.opened import open_artifact
+from peftune.adapters.artifact import open_artifact
 from peftune.errors import PeftuneError
 
 CORRUPTIONS = 10_000

@@ -18,10 +18,10 @@ from kinds import STRATEGIES, recipe
 from torch import nn
 
 import peftune
-from peftune.forgetting import cache
+from peftune.experiments import run
+from peftune.experiments.run_scores import TIMED_TEXTS
+from peftune.forgetting import before_and_after
 from peftune.models.tokenizer import encode_texts, load_tokenizer
-from peftune.runs import execute
-from peftune.runs.cost import TIMED_TEXTS
 
 IN_A_ROW = ("full", "lora", "lora-8bit")
 
@@ -80,7 +80,7 @@ def _count(
 ) -> None:
     now = ["elsewhere"]
     for name in ("measure_before", "measure_tuned"):
-        patch.setattr(execute, name, _noted(getattr(execute, name), name, now))
+        patch.setattr(run, name, _noted(getattr(run, name), name, now))
     call, embed = tokenizer.__call__, nn.Embedding.forward
 
     def tokenized(self: Any, text: list[str], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - transformers' signature
@@ -146,7 +146,7 @@ def test_a_cache_that_forgets_is_noticed(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slip: scores of the base that are never found again."""
-    monkeypatch.setattr(cache, "_read", lambda *_: None)
+    monkeypatch.setattr(before_and_after, "_read", lambda *_: None)
 
     compared = _compare(tiny_base, tmp_path)
 

@@ -26,11 +26,10 @@ from counting import (
 from torch import nn
 
 import peftune
-from peftune.data.token_rows import RightPadding
-from peftune.data.tokens import tokenize_rows
+from peftune.data.tokens import RightPadding, tokenize_rows
 from peftune.models.tokenizer import load_tokenizer
 from peftune.strategies import Strategy
-from peftune.training import regularized, train
+from peftune.training import regularization, train
 
 STRATEGIES: dict[str, Strategy] = {
     "full": peftune.Full(),
@@ -178,7 +177,7 @@ def test_the_walks_of_transformers_trainer_are_noticed(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slip: every step of a model without its answers at hand goes through all modules."""
-    monkeypatch.setattr(regularized, "walked_once", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(regularization, "walked_once", lambda _: contextlib.nullcontext())
 
     counts = counted_steps(tiny_base, peftune.LoRA(), tmp_path, steps=2)
 

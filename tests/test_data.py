@@ -15,14 +15,12 @@ import pyarrow.parquet
 import pytest
 
 from peftune.data.documents import documents_sha256, load_documents
-from peftune.data.label_cells import class_ids
-from peftune.data.labelled import read_labelled
-from peftune.data.labels import label_names
+from peftune.data.labels import class_ids, label_names
 from peftune.data.rows import Rows
 from peftune.data.splits import hold_out, limit
 from peftune.data.tables import read_file
-from peftune.data.task import Task, load_task
-from peftune.data.texts import read_texts
+from peftune.data.task_data import Task, load_task, read_labelled
+from peftune.data.text_column import read_texts
 from peftune.errors import DataError
 from peftune.probes import LanguageModelLoss
 from peftune.recipe.schema import DataSection

@@ -14,29 +14,29 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import peftune
-from peftune.artifacts.rounding import Rounding
-from peftune.diagnosis import (
-    PITFALLS,
+from peftune.adapters.rounding import Rounding
+from peftune.errors import UsageError
+from peftune.experiments import Run
+from peftune.findings.check import PITFALLS, find_pitfalls
+from peftune.findings.evidence import (
     Collapse,
-    Facts,
-    Finding,
-    below_linear_probe,
     collapsed_seeds,
     find_collapsed_seeds,
-    find_pitfalls,
-    learning_rate_at_edge,
-    shared_learning_rate,
+    rows_needed,
     unstable_across_seeds,
+)
+from peftune.findings.finding import Facts, Finding
+from peftune.findings.learning import (
+    below_linear_probe,
+    frequency_loss,
+    learning_rate_at_edge,
+    planned_steps,
+    shared_learning_rate,
     warmup_ahead,
 )
-from peftune.diagnosis.small_test_set import rows_needed
-from peftune.diagnosis.underfitting import frequency_loss
-from peftune.diagnosis.warmup import planned_steps
-from peftune.errors import UsageError
 from peftune.recipe import read_recipe
-from peftune.runs import Run
-from peftune.tasks.judge import judge
-from peftune.tasks.learning import Significance
+from peftune.tasks.evaluation import judge
+from peftune.tasks.scores import Significance
 from peftune.training.train import TrainingResult
 
 IntArray = NDArray[np.int64]

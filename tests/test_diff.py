@@ -15,16 +15,20 @@ from scipy.stats import beta
 from torch import nn
 
 import peftune
-from peftune.artifacts import load, save
-from peftune.artifacts.tensors import adapter_tensors
+from peftune.adapters import load, save
+from peftune.adapters.difference import (
+    BehaviourDifference,
+    FieldDifference,
+    GroupDifference,
+    compare_tensors,
+    diff,
+)
+from peftune.adapters.tensors import adapter_tensors
 from peftune.cli.main import main
 from peftune.errors import UsageError
-from peftune.models.parts import trainable_parameters
+from peftune.models.architecture import trainable_parameters
 from peftune.models.prepare import prepare_model
-from peftune.recipe.task import TaskName
-from peftune.sharing.behaviour_differences import BehaviourDifference
-from peftune.sharing.difference import FieldDifference, diff
-from peftune.sharing.tensor_differences import GroupDifference, compare_tensors
+from peftune.recipe.task_type import TaskName
 from peftune.strategies import HeadOnly, LoRA, Strategy
 
 ROWS = ("what a lovely day", "no", "so-so", "the soup was cold", "rain again", "splendid")

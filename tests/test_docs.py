@@ -21,23 +21,22 @@ from typer.main import get_command
 
 import peftune
 from peftune import errors
-from peftune.checks import CHECKS, CheckReport, CheckResult
-from peftune.checks.length_counts import Lengths
-from peftune.checks.result import LeakedScore
 from peftune.cli.main import app
 from peftune.cli.signals import WORDS
-from peftune.diagnosis import PITFALLS
+from peftune.experiments import environment, report
+from peftune.experiments.folds import TEST_PREDICTIONS
+from peftune.experiments.run_evidence import DOCUMENTS, TEXTS
+from peftune.experiments.run_folder import PREDICTIONS
+from peftune.findings import CHECKS, CheckReport, CheckResult
+from peftune.findings.check import PITFALLS
+from peftune.findings.finding import LeakedScore, Lengths
 from peftune.forgetting.results import ProbeResult
 from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe
 from peftune.recipe.data import CleaningStep
-from peftune.recipe.locate import shipped_recipes
-from peftune.runs import environment, report
-from peftune.runs.evidence import DOCUMENTS, TEXTS
-from peftune.runs.folder import PREDICTIONS
-from peftune.runs.folds import TEST_PREDICTIONS
+from peftune.recipe.recipe_files import shipped_recipes
 from peftune.strategies import STRATEGIES
-from peftune.tasks.learning import Learning
+from peftune.tasks.scores import Learning
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -239,8 +238,7 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
 
 def test_the_adapter_page_lists_exactly_the_keys_of_the_manifest() -> None:
     """Every key of `peftune.json` is explained, and no other."""
-    from peftune.artifacts.manifest import CARD, MANIFEST, PEFT_CONFIG, WEIGHTS, Manifest
-    from peftune.artifacts.manifest_file import SEAL
+    from peftune.adapters.manifest import CARD, MANIFEST, PEFT_CONFIG, SEAL, WEIGHTS, Manifest
 
     files = [WEIGHTS, PEFT_CONFIG, MANIFEST, CARD]
     checkpoint = ["config.json", "model.safetensors", "tokenizer*.json"]

@@ -14,12 +14,12 @@ from sklearn.metrics import log_loss
 
 import peftune
 from peftune import FewShot
-from peftune.baselines.asking import Answers, Questions, ask
-from peftune.baselines.ladder import Prompting, few_shot_ladder
+from peftune.baselines.measure import Prompting, few_shot_ladder
+from peftune.baselines.prompting import Answers, Questions, ask
 from peftune.cli.main import _exit_code
 from peftune.data.rows import Rows
 from peftune.data.splits import per_label
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
 from peftune.errors import DataError, OutputFolderError, UsageError
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.prepare import preparation_of, prepare_model

@@ -16,14 +16,12 @@ import pytest
 from kill_points import Reaper, watch
 
 from peftune.errors import ArtifactError, StorageError, printable
-from peftune.files import publish
-from peftune.files.exchange import exchange
-from peftune.files.folder import MAX_ENTRIES, local_folder
-from peftune.files.plain import read_plain
-from peftune.files.publish import published, replace_file, replaced, write_file
-from peftune.files.remembered import read_entry, remembered, write_entry
+from peftune.files import publishing
+from peftune.files.hash_cache import read_entry, remembered, write_entry
+from peftune.files.publishing import exchange, published, replace_file, replaced, write_file
+from peftune.files.reading import MAX_ENTRIES, local_folder, read_plain
+from peftune.files.safetensors_header import TensorSpec, check_header, read_header
 from peftune.files.strict_json import parse_json, refuse_hidden
-from peftune.files.tensor_header import TensorSpec, check_header, read_header
 
 
 def _refusal(function: Callable[[], object]) -> str:
@@ -262,7 +260,7 @@ def test_where_folders_cannot_change_places_two_renames_do(
 
 def test_only_what_a_dead_process_left_is_swept(tmp_path: Path) -> None:
     """Another save to the same place may be under way; one of another machine cannot be asked."""
-    prefix = publish._prefix(tmp_path / "folder")
+    prefix = publishing._prefix(tmp_path / "folder")
     dead, alive, elsewhere = (
         tmp_path / f"{prefix}999999999-x.partial",
         tmp_path / f"{prefix}{os.getpid()}-x.partial",
@@ -327,7 +325,7 @@ def test_a_hash_is_worked_out_again_when_its_file_has_changed(
 ) -> None:
     """Path, size and time are the key; in memory, and on disk for the next process."""
     monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("peftune.files.remembered._SETTLED_NS", 0)
+    monkeypatch.setattr("peftune.files.hash_cache._SETTLED_NS", 0)
     path = tmp_path / "file"
     path.write_bytes(b"content")
     calls = []
@@ -340,14 +338,14 @@ def test_a_hash_is_worked_out_again_when_its_file_has_changed(
         return remembered("kind", [path], compute, facts=facts)
 
     assert [ask(), ask()] == [f"{1:064x}"] * 2
-    monkeypatch.setattr("peftune.files.remembered._known", {})  # another process
+    monkeypatch.setattr("peftune.files.hash_cache._known", {})  # another process
     assert ask() == f"{1:064x}"
     assert ask("other facts") == f"{2:064x}"
     path.write_bytes(b"CONTENT")
     assert ask() == f"{3:064x}"
     for place in (tmp_path / "cache" / "kind").iterdir():
         place.write_text("garbage")
-    monkeypatch.setattr("peftune.files.remembered._known", {})
+    monkeypatch.setattr("peftune.files.hash_cache._known", {})
     assert ask() == f"{4:064x}"
 
 
@@ -387,13 +385,13 @@ def test_a_damaged_entry_is_worked_out_again_and_replaced(
 ) -> None:
     """An entry carries a checksum of its key and its content, so 64 digits alone prove nothing."""
     monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("peftune.files.remembered._SETTLED_NS", 0)
+    monkeypatch.setattr("peftune.files.hash_cache._SETTLED_NS", 0)
     path = tmp_path / "file"
     path.write_bytes(b"content")
     calls: list[str] = []
 
     def ask(facts: str = "") -> str:
-        monkeypatch.setattr("peftune.files.remembered._known", {})  # another process
+        monkeypatch.setattr("peftune.files.hash_cache._known", {})  # another process
 
         def compute() -> str:
             calls.append(facts)

@@ -14,12 +14,12 @@ from test_report_schema import faults
 import peftune
 from peftune.data.rows import Rows
 from peftune.data.splits import fold_of
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
 from peftune.errors import DataError, RecipeError, UsageError
+from peftune.experiments import Run, read_run
+from peftune.experiments.run_evidence import read_evidence, read_lines
 from peftune.recipe import read_recipe
 from peftune.reporting import write_reports
-from peftune.runs import Run, read_run
-from peftune.runs.evidence import read_evidence, read_lines
 
 RECIPE = """\
 version: 1
@@ -280,7 +280,7 @@ def test_what_has_one_split_of_its_own_takes_no_folds(tmp_path: Path) -> None:
     """A comparison and a learning curve would score other rows than the folds."""
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.format(base="bundled:tiny-gpt2"))
-    from peftune.compare import compare
+    from peftune.experiments.compare import compare
 
     with pytest.raises(UsageError) as of_comparison:
         compare(path, strategies=["lora"], seeds=[0], output=tmp_path / "compared")

@@ -20,17 +20,16 @@ from torch import nn
 from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 from tuned import DOCUMENTS, forgetting, prepared, train
 
-from peftune.artifacts import save
+from peftune.adapters import save
 from peftune.cli.forget import probe_facts
 from peftune.errors import ArtifactError, BaseModelError, PeftuneError, UsageError
-from peftune.files.remembered import write_entry
-from peftune.forgetting.measure import measure, measure_base, measure_with, read_probe_texts
+from peftune.experiments.forget import MeasuredForgetting, forget
+from peftune.experiments.report import Forgetting, summarised
+from peftune.files.hash_cache import write_entry
+from peftune.forgetting.before_and_after import measure_before, measure_tuned
+from peftune.forgetting.measurement import measure, measure_base, measure_with, read_probe_texts
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss
-from peftune.runs.forget import MeasuredForgetting, forget
-from peftune.runs.forgetting import summarised
-from peftune.runs.measured import measure_before, measure_tuned
-from peftune.runs.report import Forgetting
 from peftune.strategies import Full, LoRA
 
 

@@ -25,35 +25,34 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 from tuned import DOCUMENTS, LABELS, PROBE, TEXTS, prepared, train
 
+from peftune.experiments.report import summarised
+from peftune.forgetting import before_and_after as runs_measured
 from peftune.forgetting import results, scorer
-from peftune.forgetting.measure import (
+from peftune.forgetting.before_and_after import Before, Measured, measure_before
+from peftune.forgetting.measurement import (
     ProbeText,
     measure,
     measure_base,
     measure_with,
     read_probe_texts,
 )
-from peftune.forgetting.read_out import Output, TokenScores, read_out
 from peftune.forgetting.results import Quantization, forgetting_of
-from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.forgetting.windows import Piece, windows
-from peftune.models import prepare as prepare_module
-from peftune.models.base import load_classifier, load_trunk
-from peftune.models.parts import trunk_of
-from peftune.models.prepare import acting_as_base, preparation_of
-from peftune.models.reference import at_strength
-from peftune.models.source import find_base
-from peftune.models.tokenizer import encode_texts, load_tokenizer
-from peftune.probes import (
-    KLDivergence,
-    LanguageModel,
-    LanguageModelLoss,
-    Measurement,
-    Probe,
+from peftune.forgetting.scorer import (
+    LanguageModelScorer,
+    Output,
+    Piece,
+    TokenScores,
+    read_out,
+    windows,
 )
-from peftune.runs import measured as runs_measured
-from peftune.runs.forgetting import summarised
-from peftune.runs.measured import Before, Measured, measure_before
+from peftune.models import prepare as prepare_module
+from peftune.models.architecture import trunk_of
+from peftune.models.base_files import find_base
+from peftune.models.interpolation import at_strength
+from peftune.models.loading import load_classifier, load_trunk
+from peftune.models.prepare import acting_as_base, preparation_of
+from peftune.models.tokenizer import encode_texts, load_tokenizer
+from peftune.probes import KLDivergence, LanguageModel, LanguageModelLoss, Measurement, Probe
 from peftune.strategies import STRATEGIES, Full, HeadOnly, LoRA, LoRA8bit
 
 Fault = Callable[[pytest.MonkeyPatch], None]

@@ -13,8 +13,8 @@ from bases import teach, write_base
 import peftune
 from peftune.cli.main import _exit_code
 from peftune.errors import LeakageError, RecipeError
+from peftune.experiments.run_inputs import read_inputs
 from peftune.recipe import read_recipe, resolve
-from peftune.runs.inputs import read_inputs
 
 WATCHED = ("Rain again. The river stood high.", "Half a page about bread, and a long wait.")
 REPORTED = ("Snow at last, and the roads were shut.", "Nobody knew why the committee met.")

@@ -30,8 +30,8 @@ from tuned import LABELS
 
 import peftune
 from peftune.errors import GuardError, UsageError
-from peftune.forgetting.measure import measure, measure_base, read_probe_texts
-from peftune.models.parts import trainable_parameters
+from peftune.forgetting.measurement import measure, measure_base, read_probe_texts
+from peftune.models.architecture import trainable_parameters
 from peftune.probes import LanguageModel, Measurement, Probe
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 

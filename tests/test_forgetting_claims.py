@@ -30,24 +30,23 @@ from tuned import DOCUMENTS, PROBE, TEXTS, batch, forgetting, measurement, prepa
 
 import peftune
 from peftune.bundled import bundled_folder
-from peftune.data import task as data_task
+from peftune.data import task_data as data_task
 from peftune.data.rows import Rows
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
 from peftune.errors import DataError, GuardError, PeftuneError, UsageError
-from peftune.forgetting import measure as measuring
+from peftune.experiments import Run
+from peftune.experiments.report import Forgetting
+from peftune.forgetting import measurement as measuring
 from peftune.forgetting import results, scorer
-from peftune.forgetting.measure import ProbeText, measure, measure_base, measure_with
-from peftune.forgetting.read_out import Output, TokenScores, read_out
-from peftune.forgetting.results import forgetting_of
-from peftune.forgetting.verdict import Verdict, judge_probe, verdict
+from peftune.forgetting.measurement import ProbeText, measure, measure_base, measure_with
+from peftune.forgetting.results import Verdict, forgetting_of, judge_probe, verdict
+from peftune.forgetting.scorer import Output, TokenScores, read_out
 from peftune.models import prepare as preparing
-from peftune.models.parts import trunk_of
+from peftune.models.architecture import trunk_of
+from peftune.models.interpolation import at_strength
 from peftune.models.prepare import acting_as_base, preparation_of
-from peftune.models.reference import at_strength
 from peftune.models.tokenizer import encode_texts
 from peftune.recipe.schema import DataSection
-from peftune.runs import Run
-from peftune.runs.report import Forgetting
 from peftune.stats.intervals import Interval, ratio_interval
 from peftune.stats.tests import McNemar, mcnemar
 from peftune.strategies import Full, LoRA, Strategy, TrainingDefaults

@@ -16,8 +16,8 @@ from transformers import GPT2LMHeadModel
 from tuned import DOCUMENTS, PROBE, TEXTS, prepared, train
 
 from peftune.errors import DataError
-from peftune.forgetting import read_out
-from peftune.forgetting.measure import ProbeText, measure, measure_with
+from peftune.forgetting import scorer as scorer_module
+from peftune.forgetting.measurement import ProbeText, measure, measure_with
 from peftune.forgetting.results import sealed_protocol
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.tokenizer import encode_texts, load_tokenizer
@@ -296,7 +296,7 @@ def test_the_head_is_applied_in_parts_without_a_trace(
     train(model, rate=0.1)
     [whole] = measure(model, TEXTS)
 
-    monkeypatch.setattr(read_out, "POSITIONS", 7)
+    monkeypatch.setattr(scorer_module, "POSITIONS", 7)
     [parts] = measure(model, TEXTS)
 
     assert {"kl", "off", "base_entropy", "agreement", "base_head"} <= set(whole.extra)

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from tuned import PROBE, measurement
 
-from peftune.forgetting.measure import ProbeText
+from peftune.forgetting.measurement import ProbeText
 from peftune.forgetting.results import ProbeResult, forgetting_of
 from peftune.probes import KLDivergence, Measurement
 from peftune.stats.intervals import cannot_exclude, ratio_interval, share_change_interval

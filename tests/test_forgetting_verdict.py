@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from peftune.forgetting.verdict import judge_probe, verdict
+from peftune.forgetting.results import judge_probe, verdict
 
 Word = Literal["improved", "retained", "forgot", "inconclusive", "nothing learned"]
 

@@ -13,12 +13,12 @@ from transformers import GPT2LMHeadModel, PreTrainedModel
 from tuned import TEXTS, batch, forgetting, prepared, train
 
 import peftune
-from peftune.artifacts import save
+from peftune.adapters import save
 from peftune.cli.main import _exit_code
 from peftune.errors import RecipeError, UsageError
-from peftune.forgetting.measure import adapter_off_forgetting, measure, measure_base
+from peftune.forgetting.measurement import adapter_off_forgetting, measure, measure_base
+from peftune.models.architecture import evaluating, trainable_parameters, trunk_of, unwrapped
 from peftune.models.guards import logits_of
-from peftune.models.parts import evaluating, trainable_parameters, trunk_of, unwrapped
 from peftune.recipe import read_recipe
 from peftune.strategies import Full, LoRA, LoRA8bit, Strategy
 from peftune.testing import StrategyContract

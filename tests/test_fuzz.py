@@ -22,8 +22,8 @@ from torch import zeros
 import peftune
 from peftune import plugins
 from peftune.recipe import read_recipe
-from peftune.recipe.locate import shipped_recipes
-from peftune.recipe.writer import recipe_values
+from peftune.recipe.recipe_files import shipped_recipes
+from peftune.recipe.resolve import recipe_values
 from tools.fuzz import TARGETS, refusal
 
 pytestmark = pytest.mark.slow

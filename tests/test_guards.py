@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from peftune import prepare
 from peftune.errors import GuardError
-from peftune.models.parts import head_of
+from peftune.models.architecture import head_of
 from peftune.strategies import Strategy, TrainingDefaults
 
 LABELS = ("no", "yes")

@@ -345,17 +345,17 @@ def test_every_public_door_refuses_a_hostile_base(
 # What comes through where a guard is off
 
 _GUARDS = {
-    "peftune.artifacts.load:check_behaviour": "lora: LoRA twice as strong",
-    "peftune.artifacts.load:check_peft_config": "lora: r of a billion in the configuration",
-    "peftune.artifacts.load:check_length": "lora: max_length 100",
-    "peftune.artifacts.load:_check_tokenizer": "lora: a tokenizer hash of another",
-    "peftune.artifacts.load:_refuse_other_precision": "lora: a precision of int8, throughout",
-    "peftune.artifacts.manifest_file:_refuse_other_layout": "lora: a manifest on one line",
-    "peftune.artifacts.manifest:refuse_hidden": "lora: a base name with a line separator",
-    "peftune.artifacts.model_config:_refuse_unknown": "full: custom pipelines in config.json",
-    "peftune.artifacts.whole_model:_refuse_other_strategy": "full: strategy lora",
-    "peftune.artifacts.tensors:check_header": "lora: extra tensor transformer.ln_f.weight",
-    "peftune.files.tensor_header:_refuse_padding": "lora: a megabyte of spaces behind the header",
+    "peftune.adapters.loading:check_behaviour": "lora: LoRA twice as strong",
+    "peftune.adapters.loading:check_peft_config": "lora: r of a billion in the configuration",
+    "peftune.adapters.loading:check_length": "lora: max_length 100",
+    "peftune.adapters.loading:_check_tokenizer": "lora: a tokenizer hash of another",
+    "peftune.adapters.loading:_refuse_other_precision": "lora: a precision of int8, throughout",
+    "peftune.adapters.manifest:_refuse_other_layout": "lora: a manifest on one line",
+    "peftune.adapters.manifest:refuse_hidden": "lora: a base name with a line separator",
+    "peftune.adapters.full_model:_refuse_unknown": "full: custom pipelines in config.json",
+    "peftune.adapters.full_model:_refuse_other_strategy": "full: strategy lora",
+    "peftune.adapters.tensors:check_header": "lora: extra tensor transformer.ln_f.weight",
+    "peftune.files.safetensors_header:_refuse_padding": "lora: a megabyte of spaces behind the header",
     "peftune.files.strict_json:_refuse_depth": "lora: rather deep brackets in a value",
 }
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from peftune.artifacts.manifest import ADAPTER_FILES, MODEL_FILES
-from peftune.hub.closed_list import ADAPTER_LIMITS, MODEL_LIMITS
-from peftune.hub.names import HubName, hub_name, parse_hub_name
+from peftune.adapters.hub.client import HubName, hub_name, parse_hub_name
+from peftune.adapters.hub.fetch import ADAPTER_LIMITS, MODEL_LIMITS
+from peftune.adapters.manifest import ADAPTER_FILES, MODEL_FILES
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -13,12 +13,12 @@ from kinds import STRATEGIES, move, recipe, states
 from torch import nn
 
 import peftune
-from peftune.artifacts.load import load_prepared
+from peftune.adapters.loading import load_prepared
 from peftune.errors import ArtifactError, OutputFolderError, UsageError
-from peftune.models.base import choose_device, load_trunk
-from peftune.models.parts import head_of
+from peftune.models.architecture import head_of
+from peftune.models.base_files import find_base
+from peftune.models.loading import choose_device, load_trunk
 from peftune.models.prepare import acting_as_base, preparation_of
-from peftune.models.source import find_base
 
 LABELS = ["no", "yes", "perhaps"]
 

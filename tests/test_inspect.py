@@ -16,15 +16,14 @@ from torch import nn
 from transformers import GPT2ForSequenceClassification
 
 import peftune
-from peftune.artifacts import save
-from peftune.artifacts.tensors import adapter_tensors
+from peftune.adapters import save
+from peftune.adapters.inspection import Place, TensorGroup, inspect, place_of
+from peftune.adapters.tensors import adapter_tensors
 from peftune.cli.main import main
 from peftune.errors import ArtifactError, BaseModelError
-from peftune.models.parts import trainable_parameters
+from peftune.models.architecture import trainable_parameters
 from peftune.models.prepare import prepare_model
-from peftune.models.weight_changes import WeightChange, with_outliers
-from peftune.sharing.contents import TensorGroup, inspect
-from peftune.sharing.raw import Place, place_of
+from peftune.models.weight_statistics import WeightChange, with_outliers
 from peftune.strategies import Full, HeadOnly, LoRA, Strategy
 
 TRUNK = "base_model.model.transformer"

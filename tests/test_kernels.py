@@ -13,12 +13,11 @@ from torch.autograd import gradcheck
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.activations import NewGELUActivation
 
-from peftune.kernels import products
-from peftune.kernels.activation import gelu
-from peftune.kernels.attention import causal_attention
-from peftune.kernels.linear import LowRank, adapted_linear, frozen_linear, learning_linear
-from peftune.kernels.noise import Noise, dropped_sum
-from peftune.kernels.products import (
+from peftune.fastpath import products
+from peftune.fastpath.attention import causal_attention, gelu
+from peftune.fastpath.dropout import Noise, dropped_sum
+from peftune.fastpath.linear import LowRank, Rooms, adapted_linear, frozen_linear, learning_linear
+from peftune.fastpath.products import (
     Int8,
     Packed,
     Plain,
@@ -29,7 +28,6 @@ from peftune.kernels.products import (
     lays_out,
     onednn_gains,
 )
-from peftune.kernels.rooms import Rooms
 
 CPU = torch.device("cpu")
 

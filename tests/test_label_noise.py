@@ -19,14 +19,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 import peftune
-from peftune.checks import label_noise as module
-from peftune.checks.cross_validated import confident_learning, folds_of, probe_rows
-from peftune.checks.label_noise import LabelNoise, label_noise_of, result_of
-from peftune.checks.noise_rate import even_noise, one_way_noise
 from peftune.cli.main import _exit_code
 from peftune.data.rows import Rows
-from peftune.data.task import Task
+from peftune.data.task_data import Task
 from peftune.errors import UsageError
+from peftune.findings import label_noise as module
+from peftune.findings.cross_validation import (
+    confident_learning,
+    even_noise,
+    folds_of,
+    one_way_noise,
+    probe_rows,
+)
+from peftune.findings.label_noise import LabelNoise, label_noise_of, result_of
 from peftune.stats.tests import mcnemar
 
 NAMES = ("a", "b", "c")

@@ -20,17 +20,17 @@ from torch import nn
 from transformers import GPT2LMHeadModel, GPT2Model
 
 import peftune
-from peftune.artifacts.load import load_prepared
-from peftune.data.packing import pack_rows
+from peftune.adapters.loading import load_prepared
 from peftune.data.rows import Rows
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
+from peftune.data.tokens import pack_rows
 from peftune.errors import ArtifactError, DataError, RecipeError, UsageError
-from peftune.models.parts import head_of, trainable_parameters, trunk_of
+from peftune.experiments import Run
+from peftune.models.architecture import head_of, trainable_parameters, trunk_of
+from peftune.models.base_files import find_base
 from peftune.models.prepare import preparation_of, prepare_model
-from peftune.models.source import find_base
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.recipe.schema import DataSection
-from peftune.runs import Run
 from peftune.testing.tuned import GradientsBeforeTheStep
 from peftune.training.train import train
 

@@ -18,17 +18,17 @@ from transformers import GPT2LMHeadModel
 from tuned import prepared
 
 from peftune.errors import UsageError
-from peftune.models import language
-from peftune.models.drift import squared_drift
-from peftune.models.language import (
+from peftune.models import lm_head
+from peftune.models.architecture import head_of, trainable_parameters, trunk_of
+from peftune.models.base_files import find_base
+from peftune.models.lm_head import (
     divergence_from_base,
     fisher_information,
     language_model_loss,
     written_by_base,
 )
-from peftune.models.parts import head_of, trainable_parameters, trunk_of
 from peftune.models.prepare import preparation_of
-from peftune.models.source import find_base
+from peftune.models.weight_statistics import squared_drift
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 SEQUENCES = ([50, 60, 70, 80], [9], [30, 40, 50, 60, 70, 80, 90])
@@ -223,9 +223,9 @@ def test_logits_that_cannot_be_held_give_the_same_term(
         calls.append(args)
         return checkpoint(*args, **kwargs)
 
-    monkeypatch.setattr(language, "_HELD_LOGITS", 0)
-    monkeypatch.setattr(language, "_POSITIONS", 5)
-    monkeypatch.setattr(language, "checkpoint", counted)
+    monkeypatch.setattr(lm_head, "_HELD_LOGITS", 0)
+    monkeypatch.setattr(lm_head, "_POSITIONS", 5)
+    monkeypatch.setattr(lm_head, "checkpoint", counted)
     value = term(chunked, SEQUENCES, prefix=PREFIX)
     value.backward()
 

@@ -14,10 +14,10 @@ import pytest
 from planted import sound_splits, write_recipe, write_splits
 
 import peftune
-from peftune.data.clean import CleaningCount
-from peftune.data.leakage import refuse_overlap, refuse_same_splits, shared_share
+from peftune.data.cleaning import CleaningCount
+from peftune.data.similarity import refuse_overlap, refuse_same_splits, shared_share
 from peftune.data.split_tables import read_split_tables
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
 from peftune.errors import LeakageError
 from peftune.probes.linear_probe import LabelledText
 from peftune.probes.minimal_pairs import MinimalPair

@@ -18,16 +18,21 @@ from transformers import PreTrainedModel
 
 import peftune
 from peftune.errors import GuardError
-from peftune.kernels.products import Packed, lays_out
-from peftune.lean import maps
-from peftune.lean import trunk as trunks
-from peftune.lean.held import held_in_bfloat16
-from peftune.lean.maps import Computing, InType, LinearMap
-from peftune.lean.training import lean_training
-from peftune.models.parts import head_of, label_count, trainable_parameters, trunk_of, unwrapped
+from peftune.fastpath import forward as trunks
+from peftune.fastpath import linear_maps
+from peftune.fastpath.linear_maps import Computing, InType, LinearMap
+from peftune.fastpath.products import Packed, lays_out
+from peftune.models.architecture import (
+    head_of,
+    label_count,
+    trainable_parameters,
+    trunk_of,
+    unwrapped,
+)
 from peftune.models.prepare import prepare_model, refuse_changed_base
-from peftune.recipe.task import TaskName
+from peftune.recipe.task_type import TaskName
 from peftune.strategies import Strategy
+from peftune.training.fast_path import held_in_bfloat16, lean_training
 
 CPU = torch.device("cpu")
 FLOAT = Computing(torch.float32, CPU)
@@ -144,22 +149,22 @@ def test_loss_logits_and_gradients_are_the_models_own(base: str, name: str, pack
 def test_weights_are_laid_out_where_that_gains(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for a few tokens, not for many where MKL is as fast, and not without the memory."""
     model = prepared(base, STRATEGIES["lora"])
-    monkeypatch.setattr(maps, "has_onednn", lambda: True)
-    monkeypatch.setattr(maps, "lays_out", lambda _: True)
+    monkeypatch.setattr(linear_maps, "has_onednn", lambda: True)
+    monkeypatch.setattr(linear_maps, "lays_out", lambda _: True)
 
     def packs(tokens: float, *, bf16: bool = False) -> bool:
-        return Computing.of(model, bf16=bf16, tokens=tokens).pack
+        return Computing.of(trunk_of(model).h, bf16=bf16, tokens=tokens).pack
 
     for mkl in (True, False):
-        monkeypatch.setattr(maps, "mkl_is_fast", lambda found=mkl: found)
+        monkeypatch.setattr(linear_maps, "mkl_is_fast", lambda found=mkl: found)
         assert [packs(47), packs(48), packs(399)] == [False, True, True]
         assert [packs(400), packs(400, bf16=True)] == [not mkl, True]
-        assert Computing.of(model, bf16=False, tokens=400).pack_codes
+        assert Computing.of(trunk_of(model).h, bf16=False, tokens=400).pack_codes
     little = SimpleNamespace(available=2**20)
     with monkeypatch.context() as patch:
-        patch.setattr(maps, "psutil", SimpleNamespace(virtual_memory=lambda: little))
+        patch.setattr(linear_maps, "psutil", SimpleNamespace(virtual_memory=lambda: little))
         assert not packs(48)
-    monkeypatch.setattr(maps, "lays_out", lambda dtype: dtype != torch.bfloat16)
+    monkeypatch.setattr(linear_maps, "lays_out", lambda dtype: dtype != torch.bfloat16)
     assert [packs(48), packs(48, bf16=True)] == [True, False]
 
 
@@ -395,7 +400,7 @@ def test_a_frozen_base_leaves_memory_where_copies_of_it_are_computed_with(
 ) -> None:
     """Its weights are read once for the copies, and not held twice."""
     released: list[torch.Tensor] = []
-    monkeypatch.setattr(maps, "release_mapped", released.extend)
+    monkeypatch.setattr(linear_maps, "release_mapped", released.extend)
     model = prepared(base, STRATEGIES["lora"])
     frozen = {
         weight.data_ptr()

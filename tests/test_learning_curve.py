@@ -16,11 +16,9 @@ from peftune import LearningCurve
 from peftune.cli.main import _exit_code
 from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError, UsageError
-from peftune.scaling import PowerLaw
-from peftune.scaling.power_law import fit_power_law, gain_interval
-from peftune.scaling.results import answer_of
-from peftune.scaling.subsets import nested_order, sizes_of
-from peftune.scaling.table import curve_rows
+from peftune.experiments.learning_curve import nested_order, sizes_of
+from peftune.experiments.learning_curve_results import answer_of, curve_rows
+from peftune.stats.power_law import PowerLaw, fit_power_law, gain_interval
 
 SIZES = (100, 200, 400, 800)
 ROWS = 500

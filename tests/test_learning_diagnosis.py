@@ -17,16 +17,17 @@ from transformers import TrainerCallback
 
 import peftune
 from peftune.data.rows import Rows
-from peftune.data.task import Task
-from peftune.diagnosis import Facts, Finding, find_pitfalls
+from peftune.data.task_data import Task
+from peftune.experiments import Run
+from peftune.findings.check import find_pitfalls
+from peftune.findings.finding import Facts, Finding
+from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits
-from peftune.models.parts import trainable_parameters
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import read_recipe
 from peftune.recipe.training import TrainingSection
-from peftune.runs import Run
 from peftune.strategies import LoRA
-from peftune.tasks.judge import judge, task_metrics
+from peftune.tasks.evaluation import judge, task_metrics
 from peftune.training.train import TrainingResult, train
 
 NAMES = ("bad", "good")

@@ -101,7 +101,7 @@ _UNPICKLERS = frozenset(
     | {"pickletools", "jsonpickle", "skops", "msgpack"}
 )
 _CALLS = frozenset({"eval", "exec", "compile", "__import__"})
-_STARTS = {"peftune.compare.jobs"}
+_STARTS = {"peftune.experiments.compare.executors"}
 """Each run of a comparison is a process of its own."""
 _IMPORTS = {"peftune"}
 """The facade imports what it lists, when it is first used."""

@@ -20,17 +20,15 @@ from transformers import AutoTokenizer, GPT2ForSequenceClassification, GPT2LMHea
 from tuned import moved
 
 import peftune
-from peftune.artifacts.load import load_prepared
-from peftune.artifacts.manifest import Manifest
-from peftune.artifacts.manifest_file import write_manifest
-from peftune.artifacts.save import save
+from peftune.adapters.loading import load_prepared
+from peftune.adapters.manifest import Manifest, write_manifest
+from peftune.adapters.saving import save
 from peftune.cli.main import _exit_code
 from peftune.errors import OutputFolderError, PeftuneError, UsageError, VerificationError
-from peftune.models.merged import UNMERGEABLE, merged_into_base, write_classifier
+from peftune.models.merging import UNMERGEABLE, merged_into_base, write_classifier
 from peftune.models.prepare import preparation_of
-from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.tokenizer import encode_texts
-from peftune.recipe.task import TaskName
+from peftune.models.tokenizer import REFERENCE_TEXTS, encode_texts
+from peftune.recipe.task_type import TaskName
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")
@@ -371,7 +369,7 @@ def test_a_checkpoint_that_is_off_its_artifact_is_not_written(
             model.transformer.h[0].attn.c_attn.weight.zero_()
         write_classifier(model, tokenizer, folder, dtype=dtype)
 
-    monkeypatch.setattr("peftune.sharing.merge.write_classifier", forgetful)
+    monkeypatch.setattr("peftune.adapters.merged_checkpoint.write_classifier", forgetful)
     output = tmp_path / "merged"
 
     message = _refusal(VerificationError, adapter, output, base=str(base), dtype="bfloat16")

@@ -14,12 +14,12 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import EvalPrediction
 
 from peftune.errors import TrainingError
-from peftune.recipe.task import METRICS
+from peftune.recipe.task_type import METRICS
 from peftune.stats import tests
 from peftune.stats.scores import roc_auc_interval
-from peftune.tasks.judge import judge, metrics_for_trainer, task_metrics
-from peftune.tasks.learning import learned_something
+from peftune.tasks.evaluation import judge, metrics_for_trainer, task_metrics
 from peftune.tasks.metrics import SequenceClassificationMetrics
+from peftune.tasks.scores import learned_something
 from peftune.tasks.significance import significance_of_classes
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])

@@ -27,26 +27,26 @@ from transformers import (
 from tuned import DOCUMENTS, TEXTS, moved, prepared, train
 
 import peftune
-from peftune.artifacts.classifier import Classifier
+from peftune.adapters.classifier import Classifier
 from peftune.errors import GuardError
-from peftune.forgetting.measure import (
+from peftune.fastpath.int8_layers import keep_weights
+from peftune.fastpath.linear_maps import Computing
+from peftune.forgetting.measurement import (
     adapter_off_forgetting,
     measure,
     measure_base,
     measure_off,
     measure_plainly,
 )
-from peftune.lean.maps import Computing
-from peftune.lean.training import lean_training
-from peftune.models.drift import squared_drift
-from peftune.models.effective import trunk_states
+from peftune.models.architecture import head_of, trainable_parameters, trunk_of, unwrapped
 from peftune.models.inference import pooled_states, predict_logits
-from peftune.models.language import token_log_probabilities
-from peftune.models.parts import head_of, trainable_parameters, trunk_of, unwrapped
+from peftune.models.interpolation import at_strength, frozen_sha256
+from peftune.models.lm_head import token_log_probabilities
+from peftune.models.merging import trunk_states
 from peftune.models.prepare import acting_as_base, preparation_of, refuse_changed_base
-from peftune.models.quantized import keep_weights
-from peftune.models.reference import at_strength, frozen_sha256
+from peftune.models.weight_statistics import squared_drift
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
+from peftune.training.fast_path import lean_training
 
 STRATEGIES: dict[str, Strategy] = {
     one.name: one for one in (Full(), LoRA(r=4), LoRA8bit(r=4), HeadOnly())

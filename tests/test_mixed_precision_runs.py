@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn import functional
 
 import peftune
-from peftune.artifacts.start import Beginning, begin
-from peftune.compare import compare
-from peftune.data.task import Task, load_task
+from peftune.adapters.initialization import Beginning, begin
+from peftune.data.task_data import Task, load_task
+from peftune.experiments.compare import compare
+from peftune.models.architecture import trunk_of
 from peftune.models.inference import predict_logits
-from peftune.models.parts import trunk_of
 from peftune.models.prepare import preparation_of, refuse_changed_base
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.training.train import TrainingResult, train
@@ -152,8 +152,8 @@ def learning_curve(recipe: Path, folder: Path, strategy: str, bf16: str) -> obje
 
 
 ENTRIES: dict[str, tuple[Callable[[Path, Path, str, str], object], str, int]] = {
-    "tune": (tuned, "peftune.tuning.trial", 2),
-    "learning curve": (learning_curve, "peftune.scaling.training", 4),
+    "tune": (tuned, "peftune.experiments.tune.trial", 2),
+    "learning curve": (learning_curve, "peftune.experiments.learning_curve", 4),
 }
 FIRST = [(entry, "lora-8bit", "true") for entry in ENTRIES]
 OTHERS = [

@@ -9,10 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from peftune.models import memory
-from peftune.models.mapped import OwnFiles, mapped_files
-from peftune.models.memory import release_mapped
-from peftune.models.parts import trainable_parameters
+from peftune.fastpath import mapped_memory
+from peftune.fastpath.mapped_memory import OwnFiles, mapped_files, release_mapped
+from peftune.models.architecture import trainable_parameters
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.strategies.full import Full
 
@@ -77,7 +76,7 @@ def test_nothing_is_released_where_what_was_written_is_not_told(
     mapped: torch.Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Such as in a container that hides it: memory stays, and values stay."""
-    monkeypatch.setattr(memory, "_PAGES", tmp_path / "hidden")
+    monkeypatch.setattr(mapped_memory, "_PAGES", tmp_path / "hidden")
     mapped[5] = -1.0
     mapped.sum()
     read = resident()
@@ -156,7 +155,7 @@ def test_what_is_not_in_a_file_any_more_is_not_read_from_it(
     written[7] = -1.0
     assert OwnFiles().unchanged(written) is None
     assert OwnFiles().unchanged(written[8:]) is not None
-    monkeypatch.setattr("peftune.models.mapped._MAPS", tmp_path / "hidden")
+    monkeypatch.setattr("peftune.fastpath.mapped_memory._MAPS", tmp_path / "hidden")
     assert OwnFiles().unchanged(written[8:]) is None
 
 

@@ -22,9 +22,8 @@ from transformers import (
 
 import peftune
 from peftune.data.tokens import padding_collator
-from peftune.models.parts import trainable_parameters, unwrapped
-from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.tokenizer import encode_texts, load_tokenizer
+from peftune.models.architecture import trainable_parameters, unwrapped
+from peftune.models.tokenizer import REFERENCE_TEXTS, encode_texts, load_tokenizer
 
 ROWS = 8
 

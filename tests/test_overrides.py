@@ -13,8 +13,8 @@ import pytest
 
 import peftune
 from peftune.cli.main import _exit_code
-from peftune.compare import compare
 from peftune.errors import PeftuneError, RecipeError, UsageError
+from peftune.experiments.compare import compare
 from peftune.recipe import Recipe, read_for_each, read_recipe
 from peftune.recipe.overrides import Overrides
 from peftune.recipe.training import TrainingSection

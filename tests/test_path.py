@@ -12,10 +12,10 @@ import pytest
 
 import peftune
 from peftune.errors import OutputFolderError, RecipeError
-from peftune.files.remembered import read_entry, write_entry
+from peftune.experiments import Run
+from peftune.experiments.run_evidence import Evidence, read_evidence
+from peftune.files.hash_cache import read_entry, write_entry
 from peftune.recipe import read_recipe
-from peftune.runs import Run
-from peftune.runs.evidence import Evidence, read_evidence
 
 RECIPE = """\
 version: 1

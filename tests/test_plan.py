@@ -22,34 +22,40 @@ from peftune import Plan
 from peftune.bundled import MODELS, bundled_folder
 from peftune.cli.main import _exit_code
 from peftune.cli.plan import _print
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
 from peftune.errors import BaseModelError, PluginError, UsageError
-from peftune.models.parts import trainable_parameters, trunk_of
+from peftune.models.architecture import trainable_parameters, trunk_of
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
-from peftune.planning import activations, planner
+from peftune.planning import activations, plan
 from peftune.planning.activations import (
+    Conditions,
+    conditions_of,
     few_tokens,
     loss_of,
     measure_passes,
     step,
+    training_forward,
 )
-from peftune.planning.advice import advise
 from peftune.planning.batches import Batch, read_batches
-from peftune.planning.forward import Conditions, conditions_of, training_forward
-from peftune.planning.hollow import Hollow, one_block, prepare_hollow
-from peftune.planning.live import LiveBytes
-from peftune.planning.memory import Memory
-from peftune.planning.passes import Passes
-from peftune.planning.results import StrategyPlan
-from peftune.planning.sample import sample_of
-from peftune.planning.shapes import OWN, SIZES, Shape, describe_base, shapes_of
-from peftune.planning.weights import trunk_parameters
+from peftune.planning.memory import Memory, trunk_parameters
+from peftune.planning.passes import LiveBytes, Passes
+from peftune.planning.plan_results import StrategyPlan, advise
+from peftune.planning.shapes import (
+    OWN,
+    SIZES,
+    Hollow,
+    Shape,
+    describe_base,
+    one_block,
+    prepare_hollow,
+    sample_of,
+    shapes_of,
+)
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.reporting.numbers import size
 from peftune.strategies import STRATEGIES, Full, LoRA, LoRA8bit, Strategy
-from peftune.training.arguments import training_arguments
-from peftune.training.ways import way_of
+from peftune.training.train import training_arguments, way_of
 
 RECIPE = """\
 version: 1
@@ -276,10 +282,10 @@ def test_all_published_sizes_are_planned_from_the_same_few_passes(
         passes.append(batch)
         return loss_of(model, batch)
 
-    monkeypatch.setattr(planner, "measure_passes", measured)
+    monkeypatch.setattr(plan, "measure_passes", measured)
     plenty = SimpleNamespace(available=2**40)  # no size needs checkpointing, all are laid out anew
     monkeypatch.setattr(psutil, "virtual_memory", lambda: plenty)
-    monkeypatch.setattr(planner, "available_bytes", lambda _: plenty.available)
+    monkeypatch.setattr(plan, "available_bytes", lambda _: plenty.available)
 
     found = peftune.plan(recipe, strategies=["lora"])
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from peftune.cli.listings import plugin_rows
 from peftune.cli.main import _exit_code
-from peftune.cli.plugins import plugin_rows
 from peftune.errors import PluginError, RecipeError
 from peftune.probes import (
     PROBES,

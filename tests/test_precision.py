@@ -12,12 +12,12 @@ from bases import write_base
 from torch import nn
 
 from peftune import read_recipe, run
-from peftune.kernels.processor import is_intels, multiplies_bfloat16
+from peftune.fastpath.products import is_intels, multiplies_bfloat16
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, with_strategy
 from peftune.strategies.lora import LoRA
-from peftune.training import precision
-from peftune.training.precision import forward_restored, uses_bfloat16
+from peftune.training import fast_path
+from peftune.training.fast_path import forward_restored, uses_bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,10 @@ def test_auto_asks_the_processor_and_the_size(base: str, monkeypatch: pytest.Mon
     """A small trunk stays in float32 everywhere; a large one too, where bfloat16 is not multiplied."""
     model = prepare_model(base, LoRA(), labels=["a", "b"], max_length=64)
     for multiplies in (True, False):
-        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda found=multiplies: found)
-        monkeypatch.setattr(precision, "_WORTH", 64_000_000)
+        monkeypatch.setattr(fast_path, "multiplies_bfloat16", lambda found=multiplies: found)
+        monkeypatch.setattr(fast_path, "_WORTH_BFLOAT16", 64_000_000)
         assert not uses_bfloat16("auto", model)
-        monkeypatch.setattr(precision, "_WORTH", 1000)
+        monkeypatch.setattr(fast_path, "_WORTH_BFLOAT16", 1000)
         assert uses_bfloat16("auto", model) == multiplies
     assert uses_bfloat16(True, model)
     assert not uses_bfloat16(False, model)

@@ -21,7 +21,8 @@ from peftune.bundled import bundled_folder
 from peftune.cli.main import _exit_code
 from peftune.data.documents import load_documents
 from peftune.errors import DataError, UsageError
-from peftune.forgetting.measure import ProbeText, measure_with
+from peftune.experiments import forget
+from peftune.forgetting.measurement import ProbeText, measure_with
 from peftune.forgetting.results import forgetting_of
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import (
@@ -41,7 +42,6 @@ from peftune.probes.linear_probe import LabelledText
 from peftune.probes.minimal_pairs import MinimalPair
 from peftune.probes.multiple_choice import Question
 from peftune.recipe import read_probe
-from peftune.runs import forget
 
 BASE = "bundled:tiny-gpt2"
 LONG = "The old man went to the sea and the boats came home in the evening. " * 40

@@ -76,7 +76,7 @@ def test_the_limit_is_one_of_silence(
 
     with working("running"):
         for _ in range(6):
-            logging.getLogger("peftune.runs").info("of itself")
+            logging.getLogger("peftune.experiments").info("of itself")
             time.sleep(0.5)
 
     assert {record.getMessage() for record in caplog.records} == {"of itself"}

@@ -17,7 +17,7 @@ from hub_client import client_environment
 from loopback_hub import TOKEN, LoopbackHub, running_hub
 
 import peftune
-from peftune.models.parts import trainable_parameters
+from peftune.models.architecture import trainable_parameters
 from peftune.models.prepare import prepare_model
 
 LABELS = ("bad", "so-so", "good")

@@ -22,12 +22,12 @@ import torch
 
 import peftune
 from peftune.bundled import MODELS, bundled_folder
-from peftune.data import growing_table
+from peftune.data import arrow
 from peftune.data.in_memory import kept_rows
 from peftune.data.rows import Rows
 from peftune.data.split_tables import SplitTable, read_split_tables
 from peftune.data.tables import read_file, read_hub_dataset, read_saved_dataset
-from peftune.data.task import Task, load_task
+from peftune.data.task_data import Task, load_task
 from peftune.data.text_column import TextColumns, texts_of
 from peftune.data.tokens import tokenize_rows
 from peftune.errors import DataError, OutputFolderError, PeftuneError, UsageError
@@ -235,7 +235,7 @@ def test_a_cell_beyond_the_limit_is_taken_for_an_open_quote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quote that is never closed cannot fill the memory with the rest of a large file."""
-    monkeypatch.setattr("peftune.data.delimited._LONGEST_CELL", 1000)
+    monkeypatch.setattr("peftune.data.text_rows._LONGEST_CELL", 1000)
     path = written(tmp_path / "rows.csv", 'text,label\nx,a\n"y,b\n' + "z,c\n" * 1000)
 
     assert fault(lambda: read_file(path), tmp_path).startswith("'rows.csv' line 3: a cell has")
@@ -411,7 +411,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let every table go to a file, and give the folder in which it lies."""
     folder = tmp_path / "temporary"
     folder.mkdir()
-    monkeypatch.setattr(growing_table, "MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(arrow, "MOST_IN_MEMORY", 1000)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
 
@@ -450,7 +450,7 @@ def test_a_temporary_folder_without_room_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message names the folder and the variable that chooses another."""
-    monkeypatch.setattr(growing_table, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(arrow, "MOST_IN_MEMORY", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     path = write_records(tmp_path / "rows.csv", RECORDS)
 
@@ -480,7 +480,7 @@ def test_tokens_carry_labels_of_any_kind(
     )
     tokenizer = load_tokenizer(bundled_folder("bundled:tiny-gpt2", among=MODELS))
     small = tokenize_rows(rows, tokenizer, max_length=8).dataset
-    monkeypatch.setattr(growing_table, "MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(arrow, "MOST_IN_MEMORY", 1000)
 
     before = pa.total_allocated_bytes()
     large = tokenize_rows(rows, tokenizer, max_length=8).dataset
@@ -497,7 +497,7 @@ from pathlib import Path
 
 from peftune.bundled import MODELS, bundled_folder
 from peftune.data import growing_table
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
 from peftune.data.tokens import tokenize_rows
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe.schema import DataSection

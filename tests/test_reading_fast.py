@@ -12,10 +12,9 @@ import torch
 from transformers import GPT2Model
 from transformers.pytorch_utils import Conv1D
 
-from peftune.kernels import products
-from peftune.kernels.products import Plain
-from peftune.kernels.reading import product
-from peftune.models.reading import reading_fast
+from peftune.fastpath import products
+from peftune.fastpath.products import Plain
+from peftune.fastpath.scoring import product, reading_fast
 
 
 @pytest.fixture

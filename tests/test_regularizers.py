@@ -16,15 +16,16 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from tuned import TEXTS, prepared
 
 import peftune
+from peftune.configuration import TextSource
 from peftune.data.tokens import padding_collator
 from peftune.errors import DataError, PeftuneError, RecipeError, UsageError
-from peftune.forgetting.measure import adapter_off_forgetting, measure, measure_base
-from peftune.models.parts import trainable_parameters, trunk_of
+from peftune.forgetting.measurement import adapter_off_forgetting, measure, measure_base
+from peftune.models.architecture import trainable_parameters, trunk_of
 from peftune.models.prepare import preparation_of
 from peftune.models.tokenizer import encode_texts
 from peftune.recipe import read_recipe
 from peftune.recipe.json_schema import recipe_json_schema
-from peftune.recipe.writer import recipe_sha256, write_recipe
+from peftune.recipe.resolve import recipe_sha256, write_recipe
 from peftune.regularizers import (
     EWC,
     L2SP,
@@ -35,10 +36,8 @@ from peftune.regularizers import (
     Replay,
     TrainedModel,
 )
-from peftune.sources import TextSource
 from peftune.strategies import STRATEGIES, Full, HeadOnly, LoRA, LoRA8bit, Strategy
-from peftune.training.regularized import RegularizedTrainer
-from peftune.training.trained_model import TrainedClassifier
+from peftune.training.regularization import RegularizedTrainer, TrainedClassifier
 
 ROWS = [
     ("so good", 1), ("so bad, so very bad", 0), ("fine", 1), ("never again, I say", 0),

@@ -14,18 +14,18 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 import peftune
-from peftune.artifacts.save import artifact_bytes
-from peftune.compare.table import facts_of
+from peftune.adapters.saving import artifact_bytes
 from peftune.errors import GateError, UsageError
+from peftune.experiments import Run, read_run
+from peftune.experiments.compare.table import facts_of
+from peftune.experiments.forget import forget
+from peftune.experiments.report import check_budget
+from peftune.experiments.report_file import run_from_json
 from peftune.forgetting.results import Heads, Quantization
 from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.reporting.contents import Cell, Table
-from peftune.reporting.heading import runs_table
 from peftune.reporting.numbers import milliseconds
-from peftune.runs import Run, read_run
-from peftune.runs.budget import check_budget
-from peftune.runs.forget import forget
-from peftune.runs.report_reader import run_from_json
+from peftune.reporting.overview import runs_table
 from peftune.stats.tests import McNemar
 
 RECIPE = """\

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import peftune
 from peftune.cli.main import _exit_code, app
 from peftune.errors import PeftuneError
-from peftune.runs.report_schema import report_json_schema
+from peftune.experiments.report_file import report_json_schema
 from peftune.strategies import STRATEGIES
 
 SHIPPED = Path(peftune.__file__).parent / "runs" / "report.schema.json"

@@ -18,26 +18,24 @@ from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
 import peftune
-from peftune.baselines.kept import write_ladder
-from peftune.baselines.scores import Baseline
-from peftune.checks import CheckReport
-from peftune.checks.leakage import EQUAL
-from peftune.checks.result import LeakedScore
+from peftune.baselines.baseline_scores import Baseline
+from peftune.baselines.measure import write_ladder
 from peftune.cli.main import app
-from peftune.compare.clean_rows import baselines_of
-from peftune.compare.jobs import Failure
-from peftune.compare.summarise import summarise
-from peftune.compare.summary import Summary
 from peftune.errors import OutputFolderError, UsageError
-from peftune.reporting import rebuild, write_reports
+from peftune.experiments.compare.clean_rows import baselines_of
+from peftune.experiments.compare.executors import Failure
+from peftune.experiments.compare.summarize import summarise
+from peftune.experiments.compare.summary import Summary
+from peftune.experiments.run_evidence import Evidence, read_evidence
+from peftune.findings import CheckReport
+from peftune.findings.duplicates import LEAKED
+from peftune.findings.finding import LeakedScore
+from peftune.reporting import report_writer, write_reports
 from peftune.reporting.numbers import estimate, signed, size
 from peftune.reporting.page import styles
-from peftune.reporting.plot_labels import _pushed_apart
-from peftune.reporting.plot_style import SERIES
-from peftune.reporting.plots import curves, trade_off
-from peftune.reporting.plotted import Line, Mark
-from peftune.runs.evidence import Evidence, read_evidence
-from peftune.training.calibration import expected_calibration_error, reliability_bins
+from peftune.reporting.plot_style import SERIES, _pushed_apart
+from peftune.reporting.plots import Line, Mark, curves, trade_off
+from peftune.stats.calibration import expected_calibration_error, reliability_bins
 
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input", "circle", "rect", "path", "use", "line"}
 FAILURE = Failure("lora", 2, f"Out of memory {reports.ATTACK}")
@@ -517,7 +515,7 @@ def test_a_damaged_comparison_is_refused(tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text(json.dumps({"runs": [{}]}))
 
     with pytest.raises(UsageError) as caught:
-        rebuild.report(tmp_path)
+        report_writer.report(tmp_path)
 
     assert str(caught.value) == (
         f"'{tmp_path / 'comparison.json'}' is damaged (runs.0.folder: Field required). "
@@ -528,7 +526,7 @@ def test_a_damaged_comparison_is_refused(tmp_path: Path) -> None:
 def test_several_folders_need_a_place_for_the_report(tmp_path: Path) -> None:
     """None of them is the natural one."""
     with pytest.raises(UsageError) as caught:
-        rebuild.report(tmp_path / "a", tmp_path / "b")
+        report_writer.report(tmp_path / "a", tmp_path / "b")
 
     assert str(caught.value) == (
         "The report of several folders needs a place of its own: output=… in Python, --output on the command line."
@@ -543,12 +541,12 @@ def test_runs_that_do_not_fit_together_are_refused() -> None:
     changed = dataclasses.replace(other, run=dataclasses.replace(other.run, run=rows))
 
     with pytest.raises(UsageError) as caught:
-        rebuild._refuse_what_does_not_fit([first, changed])
+        report_writer._refuse_what_does_not_fit([first, changed])
     assert str(caught.value) == (
         "These runs did not see the same rows, so their numbers cannot be set side by side. Report on each by itself."
     )
     with pytest.raises(UsageError) as caught:
-        rebuild._refuse_what_does_not_fit([first, first])
+        report_writer._refuse_what_does_not_fit([first, first])
     assert (
         str(caught.value) == "Two of these runs are of strategy 'lora' with seed 0. Leave one out."
     )
@@ -653,7 +651,7 @@ def test_an_older_folder_names_its_leaked_rows_by_its_check(
     """The rows that the check of leakage lists are those that the score without them leaves out."""
     item = reports.evidence("lora", 0)
     score = LeakedScore("test", len(item.rows.ids), 12, {}, {})
-    result = EQUAL.found("", {"train": [1], "test": list(range(5, 5 + listed))}, status="warn")
+    result = LEAKED.found("", {"train": [1], "test": list(range(5, 5 + listed))}, status="warn")
     run = dataclasses.replace(
         item.run, checks=CheckReport("warn", {}, (result,), leaked_score=score)
     )

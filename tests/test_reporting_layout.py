@@ -13,18 +13,16 @@ import pytest
 import reports
 from sklearn.metrics import precision_recall_fscore_support
 
-from peftune.compare.jobs import Failure
-from peftune.diagnosis import Finding
+from peftune.experiments.compare.executors import Failure
+from peftune.experiments.run_evidence import Evidence
+from peftune.findings.finding import Finding
 from peftune.reporting import write_reports
-from peftune.reporting.advice import alerts_of
 from peftune.reporting.answers import confusion_section
-from peftune.reporting.contents import Figures, Fold, Paragraph, Section, Table, Tables
-from peftune.reporting.ladder import ladder_section
+from peftune.reporting.contents import Figures, Fold, Paragraph, Section, Subject, Table, Tables
+from peftune.reporting.overview import alerts_of
 from peftune.reporting.page import breakable, styles
-from peftune.reporting.plots import levels
-from peftune.reporting.plotted import Level
-from peftune.reporting.subject import Subject
-from peftune.runs.evidence import Evidence
+from peftune.reporting.plots import Level, levels
+from peftune.reporting.standings import ladder_section
 
 LONG = "lora-r64-all-layers-with-kl-to-base"
 

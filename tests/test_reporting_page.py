@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import reports
 
-from peftune.compare.jobs import Failure
+from peftune.experiments.compare.executors import Failure
 from peftune.reporting import write_reports
 
 if TYPE_CHECKING:

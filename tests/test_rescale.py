@@ -18,20 +18,19 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 import peftune
-from peftune.artifacts import load, save
-from peftune.artifacts.load import load_prepared
-from peftune.artifacts.opened import open_artifact
+from peftune.adapters import load, save
+from peftune.adapters.artifact import open_artifact
+from peftune.adapters.loading import load_prepared
 from peftune.errors import ArtifactError, DataError, OutputFolderError, UsageError
+from peftune.experiments.evaluate import evaluate
+from peftune.experiments.forget import forget
+from peftune.experiments.rescale import sweep
+from peftune.models.architecture import head_of, trainable_parameters, trunk_of
 from peftune.models.inference import pooled_states, predict_logits
-from peftune.models.parts import head_of, trainable_parameters, trunk_of
+from peftune.models.interpolation import Strength, at_strength, weights_at
+from peftune.models.merging import fit_head, rescale_model, set_head
 from peftune.models.prepare import preparation_of, prepare_model
-from peftune.models.reference import at_strength
-from peftune.models.rescale import fit_head, rescale_model, set_head
-from peftune.models.strength import Strength, weights_at
 from peftune.probes import LanguageModelLoss
-from peftune.runs.evaluate import evaluate
-from peftune.runs.forget import forget
-from peftune.runs.rescale import sweep
 from peftune.strategies import STRATEGIES, HeadOnly, LoRA, LoRA8bit, Strategy
 from peftune.testing.tuned import hidden_states_of
 

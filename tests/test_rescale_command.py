@@ -11,15 +11,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from peftune.artifacts import save
-from peftune.artifacts.opened import open_artifact
+from peftune.adapters import save
+from peftune.adapters.artifact import open_artifact
 from peftune.cli.main import _exit_code
-from peftune.models.parts import trainable_parameters
+from peftune.experiments.rescale import _draw, plot_points, sweep
+from peftune.experiments.strength_sweep import Point
+from peftune.models.architecture import trainable_parameters
 from peftune.models.prepare import prepare_model
 from peftune.probes import LanguageModelLoss
-from peftune.runs.rescale import sweep
-from peftune.runs.strength_plot import _draw, plot_points
-from peftune.runs.strengths import Point
 from peftune.strategies import LoRA
 
 LABELS = ("bad", "good")

@@ -20,13 +20,13 @@ from datasets import Dataset
 import peftune
 from peftune.data.in_memory import kept_rows
 from peftune.errors import OutputFolderError
+from peftune.experiments.run_folder import claim_folder
+from peftune.experiments.run_inputs import Inputs
 from peftune.files import lock as lock_module
 from peftune.files.lock import owned
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.recipe.schema import DataSection, ForgettingSection, ModelSection
 from peftune.recipe.training import TrainingSection
-from peftune.runs.folder import claim_folder
-from peftune.runs.inputs import Inputs
 from peftune.training.checkpoints import write_digest
 
 INPUTS = Inputs("recipe", "data", "base", (), "texts", "start")

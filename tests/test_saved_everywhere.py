@@ -23,13 +23,12 @@ from transformers import (
 )
 
 from peftune import merge
-from peftune.artifacts.save import save
+from peftune.adapters.saving import save
+from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits
-from peftune.models.language import language_model_loss
-from peftune.models.parts import trainable_parameters
+from peftune.models.lm_head import language_model_loss
 from peftune.models.prepare import preparation_of, prepare_model
-from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.tokenizer import encode_texts
+from peftune.models.tokenizer import REFERENCE_TEXTS, encode_texts
 from peftune.strategies import STRATEGIES
 from peftune.testing.tuned import run_python
 

@@ -20,7 +20,7 @@ from peftune.stats.scores import (
     mean_share_interval,
     roc_auc_interval,
 )
-from peftune.tasks.judge import judge
+from peftune.tasks.evaluation import judge
 
 DRAWS = 400
 

@@ -11,16 +11,17 @@ from bases import write_base
 from typer.testing import CliRunner
 
 import peftune
-from peftune.artifacts.manifest_file import read_manifest
+from peftune.adapters.manifest import read_manifest
 from peftune.cli.main import app
-from peftune.data.row_sketch import SIZE, RowSketch
-from peftune.diagnosis import Finding, seen_rows
+from peftune.data.text_hashes import SIZE, RowSketch
 from peftune.errors import ArtifactError
-from peftune.files.folder import local_folder
+from peftune.experiments import Run
+from peftune.experiments.evaluate import seen_by
+from peftune.files.reading import local_folder
+from peftune.findings.evidence import seen_rows
+from peftune.findings.finding import Finding
 from peftune.recipe.schema import DataSection, ModelSection
 from peftune.recipe.training import TrainingSection
-from peftune.runs import Run
-from peftune.runs.seen import seen_by
 from peftune.strategies import HeadOnly
 
 
@@ -129,7 +130,7 @@ def test_scoring_the_training_file_is_said_and_scored(
 ) -> None:
     """In a finding, and in one line of the log; the test file has neither."""
     folder = run.folder.parent
-    with caplog.at_level(logging.WARNING, logger="peftune.runs.seen"):
+    with caplog.at_level(logging.WARNING, logger="peftune.experiments.evaluate"):
         learning = peftune.evaluate(run.artifact, folder / "train.csv", base=str(base))
         unseen = peftune.evaluate(run.artifact, folder / "test.csv", base=str(base))
 

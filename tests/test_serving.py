@@ -15,15 +15,15 @@ from bases import write_base
 from torch import nn
 
 import peftune
-from peftune.artifacts import Classifier, load, save
-from peftune.artifacts.opened import open_artifact
+from peftune.adapters import Classifier, load, save
+from peftune.adapters.artifact import open_artifact
+from peftune.adapters.classifier_set import ClassifierSet, load_many
 from peftune.errors import ArtifactError, UsageError
-from peftune.models.batches import plan_batches
-from peftune.models.parts import trainable_parameters
+from peftune.models.architecture import trainable_parameters
+from peftune.models.inference import plan_batches
 from peftune.models.prepare import prepare_model
-from peftune.recipe.save import StoredType
-from peftune.recipe.task import TaskName
-from peftune.serving import ClassifierSet, load_many
+from peftune.recipe.schema import StoredType
+from peftune.recipe.task_type import TaskName
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 TEXTS = ("what a lovely day", "no", "", "the soup was cold and nobody said sorry " * 3, "é")

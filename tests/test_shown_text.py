@@ -156,7 +156,7 @@ def test_a_line_of_the_log_stays_one_line(capsys: pytest.CaptureFixture[str]) ->
 
     _forget_log()
     speak()
-    logging.getLogger("peftune.runs").warning("%s: failed", "a\npeftune: done\x1b[2J")
+    logging.getLogger("peftune.experiments").warning("%s: failed", "a\npeftune: done\x1b[2J")
     _forget_log()
 
     assert capsys.readouterr().err == "peftune: a\\npeftune: done\\x1b[2J: failed\n"

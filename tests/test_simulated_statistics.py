@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from peftune.compare.pairs import differences
+from peftune.experiments.compare.pairs import differences
 from peftune.stats.crossed import Mean, Unit, crossed_mean
 from peftune.stats.intervals import Interval
 

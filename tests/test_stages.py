@@ -11,15 +11,15 @@ from bases import write_base
 from kinds import STRATEGIES, recipe, stage, write_documents, write_probe, write_rows
 
 import peftune
-from peftune.compare.grid import _cell
 from peftune.errors import LeakageError, OutputFolderError, UsageError
-from peftune.forgetting.measure import ProbeText
+from peftune.experiments import Run
+from peftune.experiments.compare.comparison import _cell
+from peftune.experiments.stages import Reached, blamed
+from peftune.forgetting.before_and_after import Before, Measured
+from peftune.forgetting.measurement import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement, MultipleChoice
 from peftune.recipe import resolve, with_strategy
-from peftune.reporting.rebuild import report
-from peftune.runs import Run
-from peftune.runs.measured import Before, Measured
-from peftune.runs.stages import Reached, blamed
+from peftune.reporting.report_writer import report
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,16 @@ from transformers import GPT2ForSequenceClassification
 from tuned import moved
 
 import peftune
-from peftune.artifacts.load import load
-from peftune.artifacts.rounding import round_weights
-from peftune.artifacts.save import artifact_bytes, save
+from peftune.adapters.loading import load
+from peftune.adapters.rounding import round_weights
+from peftune.adapters.saving import artifact_bytes, save
 from peftune.errors import ArtifactError, RecipeError, UsageError
+from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits
-from peftune.models.parts import trainable_parameters
 from peftune.models.prepare import preparation_of
-from peftune.models.reference_texts import REFERENCE_TEXTS
+from peftune.models.tokenizer import REFERENCE_TEXTS
 from peftune.recipe import read_recipe
-from peftune.recipe.task import TaskName
+from peftune.recipe.task_type import TaskName
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")
@@ -225,8 +225,7 @@ def test_a_file_of_another_type_than_the_manifest_says_is_refused(
     says: str, base: Path, tmp_path: Path
 ) -> None:
     """The type is part of what every tensor must be."""
-    from peftune.artifacts.manifest import Manifest
-    from peftune.artifacts.manifest_file import write_manifest
+    from peftune.adapters.manifest import Manifest, write_manifest
 
     model = moved(base, HeadOnly())
     options: dict[str, Any] = (
@@ -320,7 +319,7 @@ def test_a_run_that_cannot_round_says_so(
             head[1:] = head[0] + 1e-6 * torch.randn(head[1:].shape)
         return result
 
-    monkeypatch.setattr("peftune.runs.execute.train", then_tie)
+    monkeypatch.setattr("peftune.experiments.run.train", then_tie)
     with caplog.at_level(logging.INFO, logger="peftune"):
         run = peftune.run(
             "quickstart",

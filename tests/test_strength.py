@@ -12,10 +12,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from peftune import prepare
+from peftune.models.architecture import trainable_parameters
 from peftune.models.guards import logits_of
-from peftune.models.parts import trainable_parameters
+from peftune.models.interpolation import at_strength
 from peftune.models.prepare import preparation_of, reference_batch
-from peftune.models.reference import at_strength
 from peftune.strategies import Strategy, TrainingDefaults
 
 

@@ -26,26 +26,25 @@ from transformers.trainer_pt_utils import LabelSmoother
 from typer.testing import CliRunner
 
 import peftune
-from peftune.baselines.without_model import baseline_scores
+from peftune.baselines.simple import baseline_scores
 from peftune.cli.main import app
-from peftune.data.label_texts import label_texts
-from peftune.data.labelled import read_labelled
+from peftune.data.labels import label_texts
 from peftune.data.rows import Rows
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import read_file
-from peftune.data.task import Task, load_task
+from peftune.data.task_data import Task, load_task, read_labelled
 from peftune.data.text_column import TextColumns, texts_of
 from peftune.errors import DataError, TrainingError, UsageError
-from peftune.models.parts import head_of, unwrapped
+from peftune.experiments import Run
+from peftune.models.architecture import head_of, unwrapped
 from peftune.models.prepare import prepare_model
 from peftune.recipe.schema import DataSection, ModelSection, TaskName
-from peftune.recipe.task import METRICS
+from peftune.recipe.task_type import METRICS
 from peftune.recipe.training import TrainingSection
-from peftune.runs import Run
-from peftune.tasks.judge import judge, task_metrics
-from peftune.tasks.learning import learned_something
+from peftune.tasks.evaluation import judge, task_metrics
 from peftune.tasks.loss import ClassLoss, class_weights, given_weights, loss_of, scaled
 from peftune.tasks.multi_label import best_thresholds
+from peftune.tasks.scores import learned_something
 from peftune.testing.tuned import GradientsBeforeTheStep
 from peftune.training.train import train
 
@@ -563,8 +562,8 @@ def test_thresholds_that_validation_rows_chose_are_saved_and_used(
 
 def test_every_kind_has_a_report_of_its_own(runs: dict[tuple[str, str], Run]) -> None:
     """The page and the table name the scores of the kind, and no accuracy that is none."""
+    from peftune.experiments.run_evidence import read_evidence
     from peftune.reporting import write_reports
-    from peftune.runs.evidence import read_evidence
 
     for kind, told in (("multi-label", "Label by label"), ("regression", "Mean squared error")):
         folder = runs[kind, "lora"].folder
@@ -871,7 +870,7 @@ def test_a_key_that_says_nothing_in_the_task_is_refused(base: Path, tmp_path: Pa
 
 def test_a_comparison_reads_single_label_tasks_alone(base: Path, tmp_path: Path) -> None:
     """It is told before anything runs."""
-    from peftune.compare import compare
+    from peftune.experiments.compare import compare
 
     rows = _write_tickets(tmp_path / "tickets.csv")
     path = tmp_path / "recipe.yaml"
@@ -889,7 +888,7 @@ def test_a_comparison_reads_single_label_tasks_alone(base: Path, tmp_path: Path)
 
 def test_a_search_proposes_no_comparison_that_would_be_refused(base: Path, tmp_path: Path) -> None:
     """The winners of a regression are run one by one, and the reason says so."""
-    from peftune.tuning.winner import write_comparison
+    from peftune.experiments.tune.tuning_results import write_comparison
 
     recipe = _recipe(tmp_path, base, "regression", "lora")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import datasets
 import pytest
 
+from peftune.configuration import TextSource
 from peftune.data.documents import load_documents
-from peftune.sources import TextSource
 
 BREAD = [
     " = Bread = ",

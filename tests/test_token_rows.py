@@ -13,19 +13,16 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from peftune.bundled import MODELS, bundled_folder
-from peftune.data import growing_table
-from peftune.data.packing import pack_rows
+from peftune.data import arrow
 from peftune.data.rows import Labels, Rows
-from peftune.data.task import load_task
-from peftune.data.token_rows import TokenRows
-from peftune.data.tokens import Tokens, padding_collator, tokenize_rows
+from peftune.data.task_data import load_task
+from peftune.data.tokens import TokenRows, Tokens, pack_rows, padding_collator, tokenize_rows
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe.schema import DataSection, TrainingSection
 from peftune.strategies import HeadOnly
-from peftune.training.arguments import training_arguments
-from peftune.training.language import LanguageTrainer
-from peftune.training.trainer import ClassifierTrainer
+from peftune.training.train import training_arguments
+from peftune.training.trainer import ClassifierTrainer, LanguageTrainer
 
 COUNT = 1203
 """Rows of more than one piece: a thousand are tokenized at once."""
@@ -54,7 +51,7 @@ def test_batches_are_those_of_transformers_own_collator(
     kind: str, most: int, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids, mask and labels have the same names, types and values for every kind of task."""
-    monkeypatch.setattr(growing_table, "MOST_IN_MEMORY", most)
+    monkeypatch.setattr(arrow, "MOST_IN_MEMORY", most)
     if kind == "windows":
         dataset = pack_rows(_rows(LABELS["ids"]), tokenizer, max_length=12).dataset
     else:
@@ -76,7 +73,7 @@ def test_rows_are_read_where_they_lie(
     most: int, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No cell is copied, so that rows larger than the memory can be trained on."""
-    monkeypatch.setattr(growing_table, "MOST_IN_MEMORY", most)
+    monkeypatch.setattr(arrow, "MOST_IN_MEMORY", most)
     dataset = tokenize_rows(_rows(LABELS["ids"]), tokenizer, max_length=16).dataset
     before = pa.total_allocated_bytes()
 

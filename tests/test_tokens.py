@@ -9,16 +9,15 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from peftune.bundled import MODELS, bundled_folder
-from peftune.data import growing_table
-from peftune.data.packing import pack_rows
+from peftune.data import arrow
 from peftune.data.rows import Rows
-from peftune.data.task import load_task
-from peftune.data.tokens import padding_collator, tokenize_rows
+from peftune.data.task_data import load_task
+from peftune.data.tokens import pack_rows, padding_collator, tokenize_rows
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.recipe.schema import DataSection, TrainingSection
 from peftune.strategies import HeadOnly
-from peftune.training.arguments import training_arguments
+from peftune.training.train import training_arguments
 from peftune.training.trainer import ClassifierTrainer
 
 MOST_PADDING = 1.15
@@ -95,7 +94,7 @@ def test_windows_of_documents_are_one_stream_cut(
     most: int, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many documents are packed at once, in memory or in a file: no token is lost or doubled."""
-    monkeypatch.setattr(growing_table, "MOST_IN_MEMORY", most)
+    monkeypatch.setattr(arrow, "MOST_IN_MEMORY", most)
     texts = [f"document {index} of a thousand words " * (index % 5) for index in range(1503)]
     end = tokenizer.eos_token_id
     stream = [end]

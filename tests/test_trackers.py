@@ -11,9 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import peftune
 from peftune.errors import RecipeError, UsageError
+from peftune.experiments import Run
 from peftune.recipe import read_recipe
-from peftune.runs import Run
-from peftune.training.trackers import refuse_missing_trackers
+from peftune.training.callbacks import refuse_missing_trackers
 
 WATCH = '{probe: {type: lm-loss, name: watched, dataset_name: "bundled:general-text", split: validation, max_documents: 4}}'
 

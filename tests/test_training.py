@@ -15,17 +15,16 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune import Run, read_recipe, run
-from peftune.artifacts.tensors import adapter_tensors
+from peftune.adapters.tensors import adapter_tensors
 from peftune.bundled import TASKS, bundled_folder
 from peftune.data.rows import Rows
-from peftune.data.task import Task, load_task
+from peftune.data.task_data import Task, load_task
 from peftune.errors import TrainingError
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
-from peftune.tasks.judge import task_metrics
+from peftune.tasks.evaluation import task_metrics
 from peftune.training.checkpoints import latest_whole, write_digest
-from peftune.training.memory import PeakMemory
-from peftune.training.train import TrainingResult, train
+from peftune.training.train import PeakMemory, TrainingResult, train
 from peftune.training.trainer import ClassifierTrainer
 
 WEIGHTS = "adapter_model.safetensors"
@@ -368,7 +367,7 @@ def test_a_training_that_had_ended_is_not_trained_on(
     chosen = recipe("training.lr_scheduler_type=constant", *overrides)
     whole = run(chosen, output=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("peftune.runs.execute.save_artifact", _cut_power)
+        patch.setattr("peftune.experiments.run.save_artifact", _cut_power)
         with pytest.raises(PowerCutError):
             run(chosen, output=tmp_path / "cut")
 

@@ -17,19 +17,18 @@ import pytest
 from bases import write_base
 
 import peftune
-import peftune.tuning.study as study_module
+import peftune.experiments.tune.study as study_module
 from peftune.cli.main import _exit_code
 from peftune.cli.signals import INTERRUPTED
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
 from peftune.errors import OutputFolderError, RecipeError, TrainingError, UsageError
+from peftune.experiments.tune import Edge, Tuning, tune
+from peftune.experiments.tune.study import Search, open_storage
+from peftune.experiments.tune.trial import Interrupts
+from peftune.experiments.tune.tuning_results import edges_of, write_comparison
 from peftune.recipe import read_recipe, resolve, with_strategy
-from peftune.recipe.space import space_of, with_parameters
-from peftune.recipe.tune import Dimension
-from peftune.tuning import Edge, Tuning, tune
-from peftune.tuning.interrupts import Interrupts
-from peftune.tuning.results import edges_of
-from peftune.tuning.study import Search, open_storage
-from peftune.tuning.winner import write_comparison
+from peftune.recipe.schema import Dimension
+from peftune.recipe.search_space import space_of, with_parameters
 
 RECIPE = """\
 version: 1

@@ -21,7 +21,6 @@ import torch
 
 import peftune
 from peftune.cli.main import _exit_code
-from peftune.compare import compare
 from peftune.errors import (
     BaseModelError,
     OutOfMemoryError,
@@ -30,10 +29,11 @@ from peftune.errors import (
     UsageError,
     out_of_memory,
 )
-from peftune.files.publish import replace_file, write_file
-from peftune.files.remembered import cache_folder
-from peftune.models.source import find_base
-from peftune.runs.folder import failure_reported
+from peftune.experiments.compare import compare
+from peftune.experiments.run_folder import failure_reported
+from peftune.files.hash_cache import cache_folder
+from peftune.files.publishing import replace_file, write_file
+from peftune.models.base_files import find_base
 from peftune.tasks.metrics import class_metrics
 from peftune.training.trainer import ClassifierTrainer
 
@@ -190,7 +190,7 @@ def test_a_failed_write_is_one_line_whichever_library_wrote(
     error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What had finished stays, and the report says why there is no more, in the same words."""
-    monkeypatch.setattr("peftune.files.publish.free_bytes", lambda _: 1 << 30)
+    monkeypatch.setattr("peftune.files.publishing.free_bytes", lambda _: 1 << 30)
     with pytest.raises(StorageError) as caught, failure_reported(tmp_path):
         raise error
 

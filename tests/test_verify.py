@@ -15,16 +15,15 @@ from torch import nn
 from tuned import moved
 
 import peftune
-from peftune.artifacts.load import load, load_prepared
-from peftune.artifacts.manifest import Manifest
-from peftune.artifacts.manifest_file import write_manifest
-from peftune.artifacts.save import save
+from peftune.adapters.loading import load, load_prepared
+from peftune.adapters.manifest import Manifest, write_manifest
+from peftune.adapters.saving import save
+from peftune.adapters.verification import On, Verification
 from peftune.cli.main import _exit_code
 from peftune.errors import ArtifactError, PeftuneError, UsageError
+from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits
-from peftune.models.parts import trainable_parameters
 from peftune.models.prepare import preparation_of
-from peftune.sharing.verification import On, Verification
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")
@@ -289,7 +288,7 @@ def test_logits_that_overflow_are_refused_by_load_and_verify(base: Path, tmp_pat
         next(iter(trainable_parameters(model).values())).fill_(3e38)
     from safetensors.torch import save_file
 
-    from peftune.artifacts.manifest import sha256_of
+    from peftune.adapters.manifest import sha256_of
 
     save_file(
         {name: weight.detach() for name, weight in trainable_parameters(model).items()},

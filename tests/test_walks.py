@@ -13,8 +13,8 @@ from counting import walks
 from torch import nn
 
 import peftune
-from peftune.models.parts import trunk_of
-from peftune.training.walks import walked_once
+from peftune.models.architecture import trunk_of
+from peftune.training.regularization import walked_once
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ from comparisons import baseline, evidence
 from numpy.typing import NDArray
 from scipy import stats
 
-from peftune.compare.pairs import NO_SPREAD, differences
-from peftune.compare.pitfalls import pitfalls_found
-from peftune.compare.summarise import summarise
-from peftune.compare.summary import Difference
+from peftune.experiments.compare.figures import pitfalls_found
+from peftune.experiments.compare.pairs import NO_SPREAD, differences
+from peftune.experiments.compare.summarize import summarise
+from peftune.experiments.compare.summary import Difference
+from peftune.experiments.run_evidence import Evidence
+from peftune.reporting.contents import Subject
 from peftune.reporting.standings import strategies_section
-from peftune.reporting.subject import Subject
-from peftune.runs.evidence import Evidence
 from peftune.stats.crossed import MOST_SEEDS, CrossedError, crossed_error, crossed_mean
-from peftune.stats.multiple import LEVEL, holm
+from peftune.stats.tests import LEVEL, holm
 
 Values = NDArray[np.float64]
 

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from peftune.forgetting.measure import ProbeText
-from peftune.models.parts import trainable_parameters
+from peftune.forgetting.measurement import ProbeText
+from peftune.models.architecture import trainable_parameters
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import LanguageModelLoss, Measurement
-from peftune.recipe.task import TaskName
+from peftune.recipe.task_type import TaskName
 from peftune.strategies import Strategy
 
 LABELS = ("bad", "good")

@@ -10,17 +10,16 @@ from pathlib import Path
 
 from planted_runs import Scenario, Strategy
 
-from peftune.compare.clean_rows import clean_rows
-from peftune.compare.figures import ACCURACY, forgetting_key
-from peftune.compare.pitfalls import pitfalls_found
-from peftune.compare.summarise import summarise
-from peftune.compare.summary import Difference, Standing, Summary
-from peftune.compare.table import ladder_rows, standing_rows
-from peftune.diagnosis import Finding
-from peftune.reporting.advice import _found, _named
-from peftune.reporting.subject import Subject, listed
-from peftune.runs.evidence import Evidence
-from peftune.runs.report import Run
+from peftune.experiments.compare.clean_rows import clean_rows
+from peftune.experiments.compare.figures import ACCURACY, forgetting_key, pitfalls_found
+from peftune.experiments.compare.summarize import summarise
+from peftune.experiments.compare.summary import Difference, Standing, Summary
+from peftune.experiments.compare.table import ladder_rows, standing_rows
+from peftune.experiments.report import Run
+from peftune.experiments.run_evidence import Evidence
+from peftune.findings.finding import Finding
+from peftune.reporting.contents import Subject, listed
+from peftune.reporting.overview import _found, _named
 
 PAGE = Path(__file__).parent / "golden" / "verdicts.md"
 WRITE_ANEW = "python tools/write_verdicts.py"

@@ -20,9 +20,9 @@ import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from peftune.data.documents import load_documents
-from peftune.forgetting.measure import ProbeText, measure_with
+from peftune.forgetting.measurement import ProbeText, measure_with
 from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.models.source import find_base
+from peftune.models.base_files import find_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import Cloze, LanguageModelLoss, Measurement, MinimalPairs, Probe
 

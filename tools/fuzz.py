@@ -27,16 +27,16 @@ else:
     watched = contextlib.nullcontext()
 
 with watched:
-    from peftune.artifacts.manifest_file import read_manifest
-    from peftune.data.files import read_file
+    from peftune.adapters.manifest import read_manifest
+    from peftune.data.hub_datasets import read_file
     from peftune.errors import PeftuneError, visible_lines
-    from peftune.files.folder import SharedFolder
-    from peftune.files.tensor_header import read_header
-    from peftune.models.base_config import refuse_aliases, refuse_steering, refuse_values
+    from peftune.experiments.run_evidence import read_evidence
+    from peftune.experiments.run_folder import read_run
+    from peftune.files.reading import SharedFolder
+    from peftune.files.safetensors_header import read_header
+    from peftune.models.base_contents import refuse_aliases, refuse_steering, refuse_values
     from peftune.recipe import read_recipe
     from peftune.recipe.overrides import read_overrides
-    from peftune.runs.evidence import read_evidence
-    from peftune.runs.folder import read_run
 
 Target = Callable[[bytes, Path], object]
 """Reads bytes, by way of a folder where it needs a file."""

@@ -22,13 +22,13 @@ from typing import Any
 from scipy import stats
 
 import peftune
+from peftune.experiments import Run
+from peftune.experiments.rescale import sweep
+from peftune.experiments.run_evidence import probe_records
+from peftune.experiments.run_inputs import read_inputs
+from peftune.experiments.strength_sweep import Head
 from peftune.probes import Probe
 from peftune.recipe import read_probe, read_recipe
-from peftune.runs import Run
-from peftune.runs.inputs import read_inputs
-from peftune.runs.records import probe_records
-from peftune.runs.rescale import sweep
-from peftune.runs.strengths import Head
 
 STRATEGIES = ("full", "lora", "lora-8bit")
 REGULARIZERS = {

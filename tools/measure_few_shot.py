@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 import peftune
 from peftune.data.rows import Rows
-from peftune.data.task import Task, load_task
+from peftune.data.task_data import Task, load_task
+from peftune.experiments.run_evidence import read_evidence
 from peftune.recipe import Recipe, read_recipe, resolve
-from peftune.runs.evidence import read_evidence
 from peftune.stats.crossed import Mean, crossed_mean
 
 STEPS = 60

@@ -34,14 +34,14 @@ from torch import nn
 from transformers import GPT2LMHeadModel
 
 import peftune
-from peftune.forgetting import read_out
-from peftune.forgetting.measure import ProbeText, measure_plainly, read_probe_texts
-from peftune.forgetting.windows import Piece, text_pieces
-from peftune.models.parts import evaluating, trainable_parameters, trunk_of
+from peftune.forgetting import scorer
+from peftune.forgetting.before_and_after import measure_before, measure_tuned
+from peftune.forgetting.measurement import ProbeText, measure_plainly, read_probe_texts
+from peftune.forgetting.scorer import Piece, text_pieces
+from peftune.models.architecture import evaluating, trainable_parameters, trunk_of
 from peftune.models.prepare import acting_as_base, preparation_of, prepare_model
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import Measurement
-from peftune.runs.measured import measure_before, measure_tuned
 from peftune.strategies import STRATEGIES
 
 AGREE = 1e-4
@@ -165,7 +165,7 @@ def counting(model: nn.Module, work: Work) -> Iterator[None]:
             work.trunk += tokens.numel()
         return embed(module, tokens)
 
-    apply = read_out._log_probabilities  # noqa: SLF001 - there is no other place to count at
+    apply = scorer._log_probabilities  # noqa: SLF001 - there is no other place to count at
 
     def applied(states: torch.Tensor, *others: Any) -> torch.Tensor:  # noqa: ANN401 - as they are
         work.head += len(states)
@@ -173,7 +173,7 @@ def counting(model: nn.Module, work: Work) -> Iterator[None]:
 
     with (
         mock.patch.object(nn.Embedding, "forward", embedded),
-        mock.patch.object(read_out, "_log_probabilities", applied),
+        mock.patch.object(scorer, "_log_probabilities", applied),
     ):
         yield
 

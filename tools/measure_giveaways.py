@@ -13,9 +13,9 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from peftune.checks.giveaways import giveaways
 from peftune.data.cells import cell_text
 from peftune.data.tables import chunked_column, read_file
+from peftune.findings.giveaways import giveaways
 
 Plant = Callable[[list[str], random.Random], list[str]]
 Rows = list[tuple[str, str]]

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.baselines.linear_probe import frozen_base
-from peftune.checks.label_noise import LabelNoise, label_noise_of
-from peftune.data.task import Task, load_task
+from peftune.baselines.simple import frozen_base
+from peftune.data.task_data import Task, load_task
+from peftune.findings.label_noise import LabelNoise, label_noise_of
 from peftune.models.inference import pooled_states
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe, read_recipe, resolve

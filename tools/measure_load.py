@@ -24,9 +24,9 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import peftune
-from peftune.files.remembered import cache_folder
+from peftune.files.hash_cache import cache_folder
+from peftune.models.architecture import trainable_parameters
 from peftune.models.fingerprint import base_fingerprint
-from peftune.models.parts import trainable_parameters
 
 LABELS = ["negative", "neutral", "positive"]
 TEXT = "what a lovely day"
@@ -113,8 +113,8 @@ def main() -> None:
 
 
 def _hashing(base: str) -> float:
+    from peftune.models.base_files import find_base
     from peftune.models.fingerprint import _hash_trunk
-    from peftune.models.source import find_base
 
     folder = find_base(base).folder
     base_fingerprint(folder)

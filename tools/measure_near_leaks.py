@@ -15,10 +15,9 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from peftune.checks.near import LEAST_LIKENESS, SHORTEST, NearPair, near_pairs
-from peftune.data.keys import text_keys
-from peftune.data.normalised import normalised
-from peftune.data.texts import read_texts
+from peftune.data.similarity import LEAST_LIKENESS, SHORTEST, NearPair, near_pairs
+from peftune.data.text_column import read_texts
+from peftune.data.text_hashes import normalised, text_keys
 
 Edit = Callable[[list[str], Sequence[str], random.Random], list[str]]
 """Changes the words of a text; the second argument is all words of all texts, as often as they come."""

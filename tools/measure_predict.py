@@ -21,9 +21,9 @@ import torch
 import transformers
 
 import peftune
-from peftune.artifacts.save import save
-from peftune.data.texts import read_texts
-from peftune.models.parts import trainable_parameters, unwrapped
+from peftune.adapters.saving import save
+from peftune.data.text_column import read_texts
+from peftune.models.architecture import trainable_parameters, unwrapped
 from peftune.models.prepare import prepare_model
 from peftune.strategies import HeadOnly, LoRA, Strategy
 

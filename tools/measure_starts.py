@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import peftune
+from peftune.experiments.run_evidence import Evidence, read_evidence
 from peftune.recipe import Recipe, read_recipe
-from peftune.runs.evidence import Evidence, read_evidence
 from peftune.stats.crossed import Mean, crossed_mean
 from peftune.stats.intervals import contributions
 

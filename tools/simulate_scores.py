@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit, logit
 
-from peftune.diagnosis.small_test_set import rows_needed
+from peftune.findings.evidence import rows_needed
 from peftune.stats.intervals import Interval, mean_interval, share_interval
 from peftune.stats.scores import (
     ONE_SIDED,

@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.diagnosis import collapsed_seeds, unstable_across_seeds
+from peftune.findings.evidence import collapsed_seeds, unstable_across_seeds
 from peftune.stats.crossed import CrossedError, crossed_error
 
 Values = NDArray[np.float64]

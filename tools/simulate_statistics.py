@@ -38,9 +38,9 @@ from simulated_runs import (
 )
 from tqdm import tqdm
 
-from peftune.compare.matched import forgetting_at_matched_accuracy
-from peftune.compare.pairs import adjusted, difference, ties
-from peftune.compare.summary import Difference
+from peftune.experiments.compare.matched_accuracy import forgetting_at_matched_accuracy
+from peftune.experiments.compare.pairs import adjusted, difference, ties
+from peftune.experiments.compare.summary import Difference
 from peftune.forgetting.results import judged_change
 from peftune.stats.crossed import (
     FEWEST_SEEDS,
@@ -51,12 +51,8 @@ from peftune.stats.crossed import (
     crossed_share,
     seed_mean,
 )
-from peftune.stats.intervals import (
-    Interval,
-    ratio_interval,
-    share_change_interval,
-)
-from peftune.stats.multiple import LEVEL
+from peftune.stats.intervals import Interval, ratio_interval, share_change_interval
+from peftune.stats.tests import LEVEL
 
 SEED = 0
 Events = Mapping[str, bool]

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from peftune.runs.report import PathPoint
+from peftune.experiments.report import PathPoint
 from peftune.stats.intervals import contributions
 
 MARGIN = 0.1

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from peftune.runs import report_schema
+from peftune.experiments import report_file
 
-target = Path(report_schema.__file__).with_name("report.schema.json")
-target.write_text(
-    json.dumps(report_schema.report_json_schema(), indent=1) + "\n", encoding="utf-8"
-)
+target = Path(report_file.__file__).with_name("report.schema.json")
+target.write_text(json.dumps(report_file.report_json_schema(), indent=1) + "\n", encoding="utf-8")
 print(f"Written: {target}")

@@ -13,7 +13,7 @@ from benchmarks.contenders.int8 import no_int8
 from benchmarks.contenders.setup import ALPHA, RANK, TARGET, Classify, Contender, Session, Setup
 from benchmarks.rows import LABELS, MAX_LENGTH, Row, read_rows
 from peftune.data.rows import Rows
-from peftune.data.task import Task
+from peftune.data.task_data import Task
 from peftune.recipe.training import TrainingSection
 from peftune.training.train import train
 

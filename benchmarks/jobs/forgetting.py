@@ -23,9 +23,9 @@ from benchmarks.contenders.setup import ALPHA, RANK, TARGET
 from benchmarks.contenders.stock import tokenizer_of
 from benchmarks.rows import LABELS
 from peftune.data.documents import load_documents
-from peftune.forgetting.measure import ProbeText, measure_plainly
-from peftune.models.parts import trainable_parameters, trunk_of
-from peftune.runs.measured import measure_before, measure_tuned
+from peftune.forgetting.before_and_after import measure_before, measure_tuned
+from peftune.forgetting.measurement import ProbeText, measure_plainly
+from peftune.models.architecture import trainable_parameters, trunk_of
 
 _BATCH = 16
 """Documents in one plain pass, as in the metric `perplexity` of the library `evaluate`."""

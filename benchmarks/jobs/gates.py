@@ -20,7 +20,7 @@ from benchmarks.contenders.int8 import int8_kwargs
 from benchmarks.contenders.setup import Setup
 from benchmarks.contenders.stock import load_classifier, tokenizer_of
 from benchmarks.rows import MAX_LENGTH
-from peftune.kernels.vector_functions import settle_vector_functions
+from peftune.fastpath.attention import settle_vector_functions
 
 _UNCLIPPED = 1.0e9
 _SCALE = 0.02

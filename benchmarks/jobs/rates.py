@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from peftune.kernels.products import lays_out
+from peftune.fastpath.products import lays_out
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PHASES = ("forward", "input_gradient", "weight_gradient")

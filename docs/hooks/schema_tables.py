@@ -13,9 +13,9 @@ from typing import Any
 
 from typer.main import get_command
 
-from peftune.checks import CHECKS
 from peftune.cli.main import app
-from peftune.diagnosis import PITFALLS
+from peftune.findings import CHECKS
+from peftune.findings.check import PITFALLS
 from peftune.probes import PROBES
 from peftune.recipe import Recipe
 from peftune.recipe.json_schema import recipe_json_schema

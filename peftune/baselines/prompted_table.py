@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from peftune.baselines.prompted import FewShot
-from peftune.baselines.scores import Baseline
+from peftune.baselines.baseline_scores import Baseline
+from peftune.baselines.measure import FewShot
 
 LEGEND = (
     "Brackets: 95% intervals over rows. Figures are means over the choices of examples, after contextual calibration; "

@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from peftune.errors import UsageError, suggestion
+from peftune.errors import UsageError
+from peftune.errors import suggestion
 
 PREFIX = "bundled:"
 MODELS = ("tiny-gpt2",)

@@ -12,8 +12,8 @@ from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_librarie
 from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
 
 if TYPE_CHECKING:
-    from peftune.checks.result import CheckReport, Status
-    from peftune.scaling import LearningCurve
+    from peftune.experiments.learning_curve_results import LearningCurve
+    from peftune.findings.finding import CheckReport, Status
 
 _WORDS: dict[Status, str] = {"pass": "PASS", "warn": "WARN", "fail": "FAIL"}
 
@@ -53,12 +53,12 @@ def check(
 ) -> None:
     """Look for faults in the data of a recipe, with row numbers; train only for --learning-curve."""
     quiet_libraries()
-    from peftune.checks import check as check_recipe
+    from peftune.findings import check as check_recipe
 
     report = check_recipe(recipe, overrides=overrides or (), label_noise=label_noise)
     curve = None
     if learning_curve and not report.exit_code:
-        from peftune.scaling import learning_curve as train_on_subsets
+        from peftune.experiments.learning_curve import learning_curve as train_on_subsets
 
         curve = train_on_subsets(recipe, overrides=overrides or (), output=output)
     if json:
@@ -93,8 +93,8 @@ def _print_suspects(report: CheckReport) -> None:
 
 
 def _print_curve(curve: LearningCurve) -> None:
-    from peftune.scaling.curve import PLOT
-    from peftune.scaling.table import LEGEND, curve_rows
+    from peftune.experiments.learning_curve import PLOT
+    from peftune.experiments.learning_curve_results import LEGEND, curve_rows
 
     say("")
     print_rows(curve_rows(curve), as_json=False)

@@ -37,10 +37,10 @@ def compare(
 ) -> None:
     """Run what is missing of strategies x seeds, and say which strategy to use."""
     quiet_libraries()
-    from peftune.compare import compare as compare_strategies
-    from peftune.compare.table import ladder_rows, legend, standing_rows
+    from peftune.experiments.compare import compare as compare_strategies
+    from peftune.experiments.compare.table import ladder_rows, legend, standing_rows
+    from peftune.experiments.report import check_budget
     from peftune.reporting import write_reports
-    from peftune.runs.budget import check_budget
 
     comparison = compare_strategies(
         recipe,

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftune.alarms import ignore_alarming_warnings
 from peftune.errors import visible, visible_lines
-from peftune.progress import speak
+from peftune.progress import ignore_alarming_warnings, speak
 
 if TYPE_CHECKING:
     from rich.console import Console

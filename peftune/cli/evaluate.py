@@ -38,7 +38,7 @@ def evaluate(
 ) -> None:
     """Score an artifact on labelled rows."""
     quiet_libraries()
-    from peftune.runs.evaluate import evaluate as evaluate_artifact
+    from peftune.experiments.evaluate import evaluate as evaluate_artifact
 
     learning = evaluate_artifact(
         artifact,

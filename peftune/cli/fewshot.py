@@ -32,7 +32,7 @@ def fewshot(
 ) -> None:
     """Prompt the untuned base with labelled examples, without any training, and score its answers."""
     quiet_libraries()
-    from peftune.baselines.prompted import fewshot as prompt_base
+    from peftune.baselines.measure import fewshot as prompt_base
     from peftune.baselines.prompted_table import LEGEND, few_shot_rows, notes_of
 
     found = prompt_base(

@@ -12,9 +12,9 @@ from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_librari
 from peftune.errors import GateError
 
 if TYPE_CHECKING:
+    from peftune.experiments import Forgetting
     from peftune.forgetting.results import ProbeResult
     from peftune.forgetting.self_test import Check
-    from peftune.runs import Forgetting
 
 DEFAULT_PROBE = "bundled:general-text"
 ONE_MODEL = "95% interval over documents, of this one model"
@@ -57,8 +57,8 @@ def forget(
     from peftune.recipe import read_probe
 
     probes = [read_probe(text) for text in probe or [DEFAULT_PROBE]]
-    from peftune.runs.forget import forget as forget_artifact
-    from peftune.runs.forget import self_test_of
+    from peftune.experiments.forget import forget as forget_artifact
+    from peftune.experiments.forget import self_test_of
 
     result = forget_artifact(artifact, probes, base=base)
     checks = self_test_of(artifact, result, base=base) if self_test else []

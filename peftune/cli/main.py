@@ -15,18 +15,14 @@ from peftune.cli import (
     adapter,
     check,
     compare,
-    env,
     evaluate,
     fewshot,
     forget,
+    listings,
     plan,
     predict,
-    probes,
-    recipes,
     report,
     run,
-    schema,
-    strategies,
     tune,
     validate,
 )
@@ -60,11 +56,7 @@ for verb in (
     check,
     plan,
     validate,
-    strategies,
-    probes,
-    recipes,
-    schema,
-    env,
+    listings,
 ):
     verb.register(app)
 

@@ -23,7 +23,7 @@ from peftune.errors import DataError, UsageError
 from peftune.progress import stage, working
 
 if TYPE_CHECKING:
-    from peftune.artifacts import Classifier
+    from peftune.adapters import Classifier
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def predict(
     if output is not None:
         output = _fit(output, resume=resume)
     quiet_libraries()
-    from peftune.artifacts import load
+    from peftune.adapters import load
 
     classifier = load(artifact, base=base)
     known = [] if first is not None else given or _texts_of(file, classifier, text_column)
@@ -122,8 +122,8 @@ def _fit(output: Path, *, resume: bool) -> Path:
     Raises:
         UsageError: saying what to do.
     """
-    from peftune.files.paths import given_path
-    from peftune.files.publish import make_writable
+    from peftune.files.publishing import make_writable
+    from peftune.files.reading import given_path
 
     output = given_path(output, "--output")
     if not output.parent.is_dir():
@@ -161,7 +161,7 @@ def _partial_of(output: Path, *, resume: bool) -> Iterator[BinaryIO]:
         StorageError: it cannot be written.
     """
     from peftune.files.lock import hold
-    from peftune.files.publish import writing
+    from peftune.files.publishing import writing
 
     partial = _partial(output)
     with writing(partial), partial.open("a+b") as file:
@@ -254,9 +254,9 @@ def _read(line: bytes) -> dict[str, object]:
 
 def _texts_of(file: Path | None, classifier: Classifier, text_column: str | None) -> Sequence[str]:
     """Read the texts of a file, and say where they were trained on."""
-    from peftune.artifacts.columns import columns_of
-    from peftune.data.texts import read_texts
-    from peftune.runs.seen import seen_by
+    from peftune.adapters.classifier import columns_of
+    from peftune.data.text_column import read_texts
+    from peftune.experiments.evaluate import seen_by
 
     if file is None:
         return []

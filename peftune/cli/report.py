@@ -37,7 +37,7 @@ def report(
 ) -> None:
     """Make report.html, report.md and report.csv again from run folders alone."""
     quiet_libraries()
-    from peftune.reporting.rebuild import report as rebuild
+    from peftune.reporting.report_writer import report as rebuild
 
     made = rebuild(*folders, output=output, row_texts=row_texts)
     if json:

@@ -12,9 +12,9 @@ from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_librarie
 from peftune.errors import UsageError
 
 if TYPE_CHECKING:
-    from peftune.checks import CheckReport
+    from peftune.experiments import Finding, Run
+    from peftune.findings import CheckReport
     from peftune.recipe.overrides import Assignment
-    from peftune.runs import Finding, Run
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")
@@ -38,7 +38,7 @@ def seeded(overrides: Sequence[str] | None, seed: int | None) -> Sequence[str | 
     if seed is None:
         return overrides or ()
     from peftune.recipe.overrides import Assignment, read_overrides
-    from peftune.recipe.positions import Place
+    from peftune.recipe.yaml_document import Place
 
     path = ("training", "seed")
     for one in read_overrides(overrides or ()):
@@ -69,12 +69,12 @@ def run(
 ) -> None:
     """Train, evaluate and measure forgetting: one recipe, one strategy, one seed."""
     quiet_libraries()
-    from peftune.compare.table import facts_of, legend_of
+    from peftune.experiments import run as run_recipe
+    from peftune.experiments.compare.table import facts_of, legend_of
+    from peftune.experiments.report import check_budget
+    from peftune.experiments.run_evidence import read_evidence
     from peftune.recipe import read_recipe
     from peftune.reporting import write_reports
-    from peftune.runs import run as run_recipe
-    from peftune.runs.budget import check_budget
-    from peftune.runs.evidence import read_evidence
 
     chosen = read_recipe(recipe, seeded(overrides, seed), strategy=strategy)
     result = run_recipe(chosen, output=output)
@@ -112,7 +112,7 @@ def _print_checks(checks: CheckReport) -> None:
 def print_cleaning(checks: CheckReport) -> None:
     """Print what each step of `data.clean` did, so that no row leaves in silence."""
     from peftune.data.cells import counted
-    from peftune.data.clean import LEAVES_OUT
+    from peftune.data.cleaning import LEAVES_OUT
 
     if checks.cleaned:
         say("")

@@ -38,8 +38,8 @@ def tune(
 ) -> None:
     """Search hyper-parameters on the validation rows, with equal effort for each strategy."""
     quiet_libraries()
-    from peftune.tuning import tune as tune_strategies
-    from peftune.tuning.table import LEGEND, notes_of, tuning_rows
+    from peftune.experiments.tune import tune as tune_strategies
+    from peftune.experiments.tune.tuning_results import LEGEND, notes_of, tuning_rows
 
     tuning = tune_strategies(
         recipe,

@@ -18,7 +18,7 @@ def validate(
 ) -> None:
     """Check a recipe against the schema, without loading a model or reading data."""
     from peftune.recipe import read_recipe, recipe_sha256, resolve
-    from peftune.recipe.writer import recipe_values
+    from peftune.recipe.resolve import recipe_values
 
     resolved = resolve(read_recipe(recipe, overrides or ()))
     if json:

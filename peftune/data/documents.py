@@ -12,18 +12,18 @@ from typing import Any
 import pyarrow as pa
 
 from peftune.bundled import TEXTS, bundled_folder, is_bundled
-from peftune.data.plain_text import split_documents
+from peftune.configuration import TextSource, quoted
 from peftune.data.tables import (
     chunked_column,
     read_file,
     read_hub_dataset,
     read_saved_dataset,
     read_utf8,
+    split_documents,
     text_column,
 )
 from peftune.errors import DataError, suggestion
-from peftune.files.paths import given_path
-from peftune.sources import TextSource, quoted
+from peftune.files.reading import given_path
 
 _SPLITS = ("train", "validation", "test")
 _TITLE = re.compile(r"= [^=].*[^=] =|= [^=] =")

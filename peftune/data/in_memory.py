@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import pyarrow as pa
 import pyarrow.compute
 
+from peftune.data.arrow import plain
 from peftune.data.cells import is_missing
-from peftune.data.columnar import plain
-from peftune.data.saved_datasets import as_dataset, read_saved_dataset
+from peftune.data.hub_datasets import as_dataset, read_saved_dataset
 from peftune.errors import DataError, OutputFolderError, UsageError, first_line
 from peftune.files.lock import LOCK
-from peftune.files.publish import is_staged, published
+from peftune.files.publishing import is_staged, published
 from peftune.recipe.schema import DataSection
 
 if TYPE_CHECKING:

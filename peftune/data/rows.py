@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peftune.data.cells import counted, numbered
-from peftune.data.strings import row_numbers, taken
+from peftune.data.cells import counted, numbered, row_numbers, taken
 from peftune.errors import DataError
 
 Labels = tuple[Any, ...]

@@ -12,8 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from peftune.bundled import TASKS, bundled_folder, is_bundled
-from peftune.data.plain_text import read_documents
-from peftune.data.tables import class_names_of, read_file, read_hub_dataset, read_saved_dataset
+from peftune.data.tables import (
+    class_names_of,
+    read_documents,
+    read_file,
+    read_hub_dataset,
+    read_saved_dataset,
+)
 from peftune.errors import DataError, suggestion
 from peftune.recipe.schema import DataSection, SplitName
 

@@ -3,24 +3,203 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from peftune.forgetting.read_out import Output, TokenScores, read_out
-from peftune.forgetting.shared_prefix import SharedPrefix, shared_tokens, without_first
-from peftune.forgetting.windows import Piece, continuation_piece, text_pieces
-from peftune.models.parts import evaluating, trunk_of
-from peftune.models.reading import reading_fast
+from peftune.fastpath.scoring import product, reading_fast
+from peftune.models.architecture import evaluating, trunk_of
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import BaseScores, ContinuationScores, TextScores
 from peftune.progress import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One forward pass of one document: what is fed, and which tokens its end predicts.
+
+    Args:
+        document: index of the document.
+        inputs: token ids that are fed.
+        targets: token ids that the last `len(targets)` positions predict.
+    """
+
+    document: int
+    inputs: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
+def windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """Cover the targets `0 … length - 1` exactly once with overlapping windows.
+
+    Yields:
+        `(begin, done, end)`: feed `([prefix] + tokens)[begin:end]`, score `tokens[done:end]`.
+    """
+    done = 0
+    while done < length:
+        end = min(length, window) if done == 0 else min(length, done + stride)
+        yield max(0, end - window), done, end
+        done = end
+
+
+def text_pieces(
+    encoded: Sequence[Sequence[int]], *, prefix: int, window: int, stride: int
+) -> Iterator[Piece]:
+    """Cut documents into windows, each document after a prefix token."""
+    for document, ids in enumerate(encoded):
+        fed = (prefix, *ids)
+        for begin, done, end in windows(len(ids), window, stride):
+            yield Piece(document, tuple(fed[begin:end]), tuple(ids[done:end]))
+
+
+def continuation_piece(
+    document: int, context: Sequence[int], continuation: Sequence[int], *, window: int
+) -> Piece:
+    """Feed a context and its continuation; a context that is too long loses its beginning.
+
+    Raises:
+        ValueError: the continuation alone is longer than the window.
+    """
+    if len(continuation) > window:
+        message = f"a continuation of {len(continuation)} tokens is longer than the window of {window}; shorten it"
+        raise ValueError(message)
+    fed = (*context, *continuation)[:-1]
+    return Piece(document, tuple(fed[-window:]), tuple(continuation))
+
+
+POSITIONS = 128
+"""Positions to which the vocabulary-sized head is applied at a time; bounds memory, not results."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """Last hidden states and the head that reads them.
+
+    Args:
+        states: (tokens, hidden).
+        head: the output embedding, (vocabulary, hidden).
+    """
+
+    states: torch.Tensor
+    head: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenScores:
+    """What was read out at every target, (tokens,) each, on the model's device.
+
+    Args:
+        nats: negative log-likelihood, float32.
+        greedy: whether the target is the likeliest token, bool; None where it was not asked for.
+        kl: KL(base || model) in nats, float32; None without a base.
+        base_entropy: of the base's prediction in nats, float32; None without a base.
+        agreement: whether model and base find the same token likeliest; None without a base.
+        base_nats: `nats` of the base; None without a base.
+        base_head_nats: `nats` under the base's head; None where that is the model's own head.
+    """
+
+    nats: torch.Tensor
+    greedy: torch.Tensor | None = None
+    kl: torch.Tensor | None = None
+    base_entropy: torch.Tensor | None = None
+    agreement: torch.Tensor | None = None
+    base_nats: torch.Tensor | None = None
+    base_head_nats: torch.Tensor | None = None
+
+
+def read_out(
+    tuned: Output, targets: torch.Tensor, *, base: Output | None = None, greedy: bool = False
+) -> TokenScores:
+    """Score targets under the model's head, and against the base where it is given.
+
+    Args:
+        tuned: the model's states and head.
+        targets: token ids, (tokens,), int64.
+        base: the base's states at the same positions, and its head.
+        greedy: whether to say which targets are the likeliest tokens.
+    """
+    other_head = base is not None and not torch.equal(base.head, tuned.head)
+    parts: dict[str, list[torch.Tensor]] = {}
+    for start in range(0, len(targets), POSITIONS):
+        chosen = slice(start, start + POSITIONS)
+        wanted = targets[chosen, None]
+        own = _log_probabilities(tuned.states[chosen], tuned.head)  # (positions, vocabulary)
+        found = {"nats": -own.gather(-1, wanted)[:, 0]}
+        if greedy:
+            found["greedy"] = own.argmax(-1) == targets[chosen]
+        if base is not None:
+            reference = _log_probabilities(base.states[chosen], base.head)
+            shares = reference.exp()
+            found["base_nats"] = -reference.gather(-1, wanted)[:, 0]
+            found["kl"] = (shares * (reference - own)).sum(-1)
+            found["base_entropy"] = -(shares * reference).sum(-1)
+            found["agreement"] = own.argmax(-1) == reference.argmax(-1)
+        if base is not None and other_head:
+            under_base = _log_probabilities(tuned.states[chosen], base.head)
+            found["base_head_nats"] = -under_base.gather(-1, wanted)[:, 0]
+        for name, values in found.items():
+            parts.setdefault(name, []).append(values)
+    return TokenScores(**{name: torch.cat(values) for name, values in parts.items()})
+
+
+def _log_probabilities(states: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Apply the head: (positions, hidden) -> (positions, vocabulary), float32."""
+    return torch.log_softmax(product(states, head.T).float(), dim=-1)
+
+
+_SHORTEST = 16
+"""Fewer tokens are read again with every piece: there is little to save."""
+
+
+class SharedPrefix:
+    """The keys and values of tokens that all pieces begin with.
+
+    Args:
+        model: any model around a GPT-2 trunk.
+        tokens: token ids.
+    """
+
+    def __init__(self, model: nn.Module, tokens: Sequence[int]) -> None:
+        self.length = len(tokens)
+        trunk = trunk_of(model)
+        inputs = torch.tensor([list(tokens)], device=trunk.wte.weight.device)
+        with evaluating(model):
+            self._cache = trunk(
+                input_ids=inputs,
+                attention_mask=torch.ones_like(inputs),
+                past_key_values=DynamicCache(),
+                use_cache=True,
+            ).past_key_values
+
+    def repeated(self, rows: int) -> DynamicCache:
+        """Return a copy for a batch of that many rows, which the forward pass adds to."""
+        cache: DynamicCache = copy.deepcopy(self._cache)
+        cache.batch_repeat_interleave(rows)
+        return cache
+
+
+def shared_tokens(pieces: Sequence[Piece]) -> tuple[int, ...]:
+    """Return the tokens that every piece begins with, before any position that predicts a target."""
+    inputs = [piece.inputs for piece in pieces]
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(min(inputs), max(inputs), strict=False))
+    unread = min(len(piece.inputs) - len(piece.targets) for piece in pieces)
+    shared = tuple(token for token, _ in alike)[: max(0, unread)]
+    return shared if len(shared) >= _SHORTEST else ()
+
+
+def without_first(pieces: Sequence[Piece], count: int) -> list[Piece]:
+    """Take the first tokens off the inputs of every piece."""
+    return [dataclasses.replace(piece, inputs=piece.inputs[count:]) for piece in pieces]
+
 
 Reference = Callable[[], contextlib.AbstractContextManager[nn.Module]]
 """Gives, inside a context, the model that is the base; the tuned model is itself again after it."""

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from transformers import GPT2Model, PreTrainedTokenizerBase
 
-from peftune.forgetting.measure import ProbeText, adapter_off_forgetting, measure_with
+from peftune.forgetting.measurement import ProbeText, adapter_off_forgetting, measure_with
 from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.models.base import load_trunk
-from peftune.models.language import language_model
-from peftune.models.source import BaseSource
+from peftune.models.base_files import BaseSource
+from peftune.models.lm_head import language_model
+from peftune.models.loading import load_trunk
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.probes import LanguageModelLoss
 

@@ -12,14 +12,14 @@ import torch
 from transformers import GPT2Config
 
 from peftune.errors import BaseModelError
-from peftune.files.remembered import remembered
-from peftune.models.checkpoint import (
+from peftune.files.hash_cache import remembered
+from peftune.models.base_contents import (
     expected_shapes,
     refuse_own_head,
     refuse_unsound,
     stored_tensors,
 )
-from peftune.models.source import (
+from peftune.models.base_files import (
     BaseSource,
     check_length,
     find_base,

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from peftune.errors import GuardError
-from peftune.models.parts import (
+from peftune.models.architecture import (
     evaluating,
     head_of,
     label_count,
     trainable_parameters,
     unwrapped,
 )
-from peftune.models.reference import at_strength
+from peftune.models.interpolation import at_strength
 from peftune.strategies import Strategy
 
 IDENTITY_TOLERANCE = 1e-5

@@ -13,18 +13,22 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from peftune.errors import GuardError, UsageError
-from peftune.files.remembered import remember_place
-from peftune.models.base import choose_device, load_classifier
+from peftune.fastpath.lora_layers import keep_weights
+from peftune.fastpath.mapped_memory import release_mapped
+from peftune.files.hash_cache import remember_place
+from peftune.models.architecture import head_of, trainable_parameters
+from peftune.models.base_files import BaseSource, check_length, find_base
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
-from peftune.models.low_rank import keep_weights
-from peftune.models.memory import release_mapped
-from peftune.models.parts import head_of, trainable_parameters
-from peftune.models.reference import at_strength, beside, frozen_sha256, snapshot
-from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.source import BaseSource, check_length, find_base
-from peftune.models.tokenizer import encode_texts, load_tokenizer, remembered_sha256
-from peftune.recipe.task import TaskName, has_head
+from peftune.models.interpolation import at_strength, beside, frozen_sha256, snapshot
+from peftune.models.loading import choose_device, load_classifier
+from peftune.models.tokenizer import (
+    REFERENCE_TEXTS,
+    encode_texts,
+    load_tokenizer,
+    remembered_sha256,
+)
+from peftune.recipe.task_type import TaskName, has_head
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 
@@ -240,3 +244,35 @@ def reference_batch(
         "input_ids": padded["input_ids"].to(device),
         "attention_mask": padded["attention_mask"].to(device),
     }
+
+
+def stands_on_its_start(model: nn.Module) -> bool:
+    """Say whether a prepared model with its adapter off is its start, and not the user's base."""
+    start = preparation_of(model).start
+    return start is not None and start.kind == "base"
+
+
+def compared_with(model: nn.Module) -> nn.Module:
+    """Return a model whose untouched base is the one that forgetting is measured against.
+
+    Returns:
+        The model itself; or, where it stands on its start, the user's base, loaded by itself and
+        prepared in the same precision.
+    """
+    start = preparation_of(model).start
+    if start is None or start.kind != "base":
+        return model
+    return prepared_again(model, start.origin)
+
+
+def prepared_again(model: nn.Module, source: BaseSource | None = None) -> nn.Module:
+    """Prepare the base of a model again from its files, or another one in its place."""
+    preparation = preparation_of(model)
+    return prepare_model(
+        str((source or preparation.base).folder),
+        preparation.strategy,
+        labels=preparation.labels,
+        task=preparation.task,
+        max_length=preparation.max_length,
+        use_cpu=next(model.parameters()).device.type == "cpu",
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftune.errors import ArtifactError, BaseModelError, printable
-from peftune.files.plain import read_plain
+from peftune.files.reading import read_plain
 from peftune.files.strict_json import parse_json
 
 TOKENIZER = "tokenizer.json"

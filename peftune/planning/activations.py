@@ -4,17 +4,125 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from peftune.models.parts import head_of, trunk_of
+from peftune.fastpath.linear_maps import Computing
+from peftune.models.architecture import head_of, trainable_parameters, trunk_of
 from peftune.planning.batches import Batch
-from peftune.planning.forward import Conditions, calls_of_trunk, held, training_forward
-from peftune.planning.live import LiveBytes
-from peftune.planning.passes import Evaluation, Formula, Sampled, Training
-from peftune.planning.sample import Sample, only_blocks
+from peftune.planning.passes import Evaluation, Formula, LiveBytes, Sampled, Training
+from peftune.planning.shapes import Sample, only_blocks
+from peftune.recipe import Recipe
+from peftune.training.fast_path import kept_gradients, lean_training, uses_bfloat16, worth_holding
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How a training computes.
+
+    Args:
+        computing: products and their type.
+        dropout: whether the trunk drops what its configuration says.
+        bf16: whether it is computed in bfloat16.
+        holds_bfloat16: whether the frozen trunk is held in bfloat16 as well.
+        keeps_gradients: whether gradients keep their memory from step to step.
+        looks_back: whether weights as they were before are read while training.
+    """
+
+    computing: Computing
+    dropout: bool
+    bf16: bool
+    holds_bfloat16: bool
+    keeps_gradients: bool
+    looks_back: bool
+
+
+def conditions_of(model: nn.Module, recipe: Recipe, *, tokens: float) -> Conditions:
+    """Decide as `peftune.training.train` does.
+
+    Args:
+        model: a prepared model of the full shape.
+        recipe: a resolved recipe.
+        tokens: of a training batch, in the mean.
+    """
+    section = recipe.training
+    bf16 = uses_bfloat16(section.bf16, model)
+    terms = any(term.weight > 0 for term in recipe.forgetting.regularizers)
+    path = recipe.forgetting.path
+    watched = recipe.forgetting.during_training or (path is not None and path.checkpoints)
+    looked_at = bool(terms or watched)
+    with kept_gradients(model):
+        keeps = _keeps_gradients(model)
+    return Conditions(
+        computing=Computing.of(trunk_of(model).h, bf16=bf16, tokens=tokens),
+        dropout=section.trunk_dropout,
+        bf16=bf16,
+        holds_bfloat16=bf16 and worth_holding(model, looked_at=looked_at),
+        keeps_gradients=keeps,
+        looks_back=looked_at,
+    )
+
+
+def _keeps_gradients(model: nn.Module) -> bool:
+    """Give the smallest learning weight a gradient, and see whether `zero_grad` leaves it."""
+    smallest = min(trainable_parameters(model).values(), key=lambda weight: weight.numel())
+    smallest.grad = torch.zeros_like(smallest)
+    model.zero_grad()
+    kept = smallest.grad is not None
+    smallest.grad = None
+    return kept
+
+
+def held(model: nn.Module, conditions: Conditions) -> dict[str, nn.Parameter]:
+    """Return the weights that are held in bfloat16 while training, by name."""
+    if not conditions.holds_bfloat16:
+        return {}
+    return {
+        name: weight
+        for name, weight in trunk_of(model).named_parameters()
+        if not weight.requires_grad and weight.is_floating_point()
+    }
+
+
+@contextlib.contextmanager
+def training_forward(model: nn.Module, conditions: Conditions) -> Iterator[nn.Module]:
+    """Let a model compute inside as it does in a training."""
+    device = trunk_of(model).wte.weight.device.type
+    with (
+        _without_notes(),
+        lean_training(model, conditions.computing, dropout=conditions.dropout),
+        torch.autocast(device, torch.bfloat16, enabled=conditions.bf16),
+    ):
+        yield model
+
+
+@contextlib.contextmanager
+def calls_of_trunk(model: nn.Module) -> Iterator[list[object]]:
+    """Collect the calls of a trunk's own forward inside: the lean one, where it is used, makes none."""
+    calls: list[object] = []
+    trunk = trunk_of(model)
+    handle = trunk.register_forward_hook(lambda *_: calls.append(None))
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Leave out what is said of a training that begins: none does."""
+    logger = logging.getLogger("peftune.lean")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
 
 _FEW = 256
 """Tokens of the vocabulary that are read; the table is cut to them while passes are measured."""

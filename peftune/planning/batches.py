@@ -13,12 +13,12 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from peftune.bundled import is_bundled
-from peftune.data.task import load_task
+from peftune.data.task_data import load_task
 from peftune.recipe import Recipe
 from peftune.recipe.data import DataSection
 from peftune.recipe.training import TrainingSection
 from peftune.seeds import stream_seed
-from peftune.training.ways import way_of
+from peftune.training.train import way_of
 
 _CHEAP = 64 * 2**20
 """Bytes of data up to which they are read: that takes some seconds."""

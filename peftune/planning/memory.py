@@ -4,20 +4,190 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import psutil
+import torch
+from peft import PeftModel
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from peftune.models.parts import is_whole_model, trainable_parameters, trunk_of
+from peftune.models.architecture import is_whole_model, trainable_parameters, trunk_of
+from peftune.planning.activations import (
+    Conditions,
+    conditions_of,
+    few_tokens,
+    held,
+    step,
+    training_forward,
+)
 from peftune.planning.batches import Batch, Batches
-from peftune.planning.forward import Conditions
-from peftune.planning.heap import code_bytes, holes, holes_of_evaluation
-from peftune.planning.hollow import Hollow
 from peftune.planning.passes import Passes
-from peftune.planning.shapes import Shape
-from peftune.planning.weights import copied_before, integer_weights, weight_bytes
+from peftune.planning.shapes import Hollow, Shape, mapped_weights, one_block, prepare_hollow
 from peftune.recipe import Recipe
-from peftune.recipe.task import has_head
+from peftune.recipe.task_type import has_head
+from peftune.strategies import Full
+from peftune.tasks.evaluation import task_metrics
 from peftune.training.checkpoints import OPTIMIZER_BYTES, saved_bytes
+
+_HOLES, _OF_LENGTH, _MOST_HOLES = 1.2, 0.05, 2.2
+_HOLES_OF_MODEL = 2.0
+_HOLES_OF_INTEGERS = 3.0
+"""Memory that passes take from the system for each byte that their tensors need at once.
+
+The C library cannot always reuse what a tensor left, the less so the more machine code of other
+lengths lies between. Found as peaks of runs less what else was there, for four strategies on bases
+of 5, 45 and 124 million weights: 1.1 to 1.4 with three lengths, 1.8 to 2.6 with 19 and more. Where
+the model's own forward is used, 1.7 to 2.1 while training; bitsandbytes, which evaluates a model of
+integers, makes tensors that are not seen here: 2 to 6."""
+
+_CODE = 575_000
+"""Bytes of machine code that oneDNN makes for a product of sizes that it has not met, and keeps.
+
+Measured as the growth of the heap's allocations: 540,000 to 595,000 at widths of 256 to 3,072, in
+float32 and bfloat16."""
+
+_MOST_PRODUCTS = 1024
+"""Products whose machine code oneDNN keeps."""
+
+
+def holes(*, lean: bool, lengths: int) -> float:
+    """Return the memory that training takes for each byte of a pass's tensors.
+
+    Args:
+        lean: whether peftune computes, and not the model's own forward.
+        lengths: different sizes of a batch so far.
+    """
+    return min(_MOST_HOLES, _HOLES + _OF_LENGTH * lengths) if lean else _HOLES_OF_MODEL
+
+
+def holes_of_evaluation(*, lean: bool, integers: bool) -> float:
+    """Return the memory that an evaluation takes for each byte of a pass's tensors.
+
+    Args:
+        lean: whether peftune computes, and not the model's own forward.
+        integers: whether the base is held in 8-bit integers.
+    """
+    own = _HOLES_OF_INTEGERS if integers else _HOLES_OF_MODEL
+    return _HOLES + _OF_LENGTH if lean else own
+
+
+def code_bytes(products: int) -> int:
+    """Return the bytes of machine code for so many products of different sizes."""
+    return _CODE * min(products, _MOST_PRODUCTS)
+
+
+def weight_bytes(hollow: Hollow, conditions: Conditions, *, lean: bool) -> int:
+    """Count the weights as they are held: of a mapped file the pages that stay after they were read.
+
+    Args:
+        hollow: the prepared model.
+        conditions: how it computes.
+        lean: whether peftune computes, and not the model's own forward.
+    """
+    model, trunk = hollow.model, trunk_of(hollow.model)
+    halved = {id(weight) for weight in held(model, conditions).values()}
+    codes, in_file = integer_weights(model), mapped_weights(trunk, hollow.folder)
+    released = _released(model, conditions, in_file) if lean else set()
+    found = sum(buffer.nbytes for buffer in trunk.buffers())
+    for weight in model.parameters():
+        if id(weight) in halved:
+            found += 2 * weight.numel()
+        elif id(weight) not in released:
+            found += weight.nbytes
+    return found + sum(4 * len(weight) for weight in codes)  # a scale for each output
+
+
+def _released(model: nn.Module, conditions: Conditions, in_file: set[int]) -> set[int]:
+    """Find the mapped weights that are computed with from copies; their own pages are given back.
+
+    Where checkpoints hold all weights, reading the best one back writes to them, so that they stay.
+    """
+    if not isinstance(model, PeftModel):
+        return set()
+    return {
+        id(weight)
+        for weight in trunk_of(model).h.parameters()
+        if id(weight) in in_file and weight.dim() > 1 and conditions.computing.copies(weight)
+    }
+
+
+def copied_before(hollow: Hollow, conditions: Conditions) -> int:
+    """Count what learns and is copied before the training: all but what a mapped file holds.
+
+    Args:
+        hollow: the prepared model.
+        conditions: how it computes; who looks back while it trains has the file's pages in memory.
+    """
+    trunk = trunk_of(hollow.model)
+    in_file = set() if conditions.looks_back else mapped_weights(trunk, hollow.folder)
+    if in_file:
+        in_file.add(id(trunk.wte.weight))  # the hollow model's own stands for one that lies there
+    learning = trainable_parameters(hollow.model).values()
+    return sum(weight.nbytes for weight in learning if id(weight) not in in_file)
+
+
+def integer_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights that bitsandbytes holds as integers."""
+    return [weight for weight in model.parameters() if weight.dtype == torch.int8]
+
+
+def trunk_parameters(shape: Shape) -> int:
+    """Count the weights of a plain GPT-2 without a head."""
+    width, inner = shape.width, shape.inner
+    block = 4 * width * width + 4 * width + 2 * width * inner + inner + width + 4 * width
+    return (shape.vocabulary + shape.positions) * width + shape.blocks * block + 2 * width
+
+
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def resident_bytes() -> int:
+    """Return the resident set of this process: its libraries, and what it has read so far."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Return how much memory a run that is started now can have.
+
+    Args:
+        device: where it would train. On a CPU that is what the system can give, within the limit of
+            a container, and what this process will have given back by then.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available) + resident_bytes()
+    try:
+        return min(free, int(_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return free
+
+
+def page_in(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+    """Train and score a tiny model once, so that the libraries' code is in memory when it is measured.
+
+    Args:
+        recipe: resolved.
+        tokenizer: of the base.
+        device: where a run would train.
+    """
+    shape = Shape("tiny", "tiny", {"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 256})
+    with one_block(shape) as block:
+        hollow = prepare_hollow(
+            shape,
+            block,
+            Full(),
+            tokenizer=tokenizer,
+            labels=("0", "1"),
+            task="single-label",
+            device=device,
+        )
+        conditions = conditions_of(hollow.model, recipe, tokens=64)
+        with few_tokens(hollow.model), training_forward(hollow.model, conditions):
+            step(hollow.model, Batch(2, 16))
+    task_metrics(np.eye(2), np.arange(2))
+
 
 _RETURNED = 32 * 2**20
 """Bytes of a tensor from which its memory goes back to the system at once."""

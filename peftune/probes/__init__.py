@@ -1,6 +1,7 @@
 """Probes: general abilities measured before and after. Light: importing them loads no torch."""
 
 from peftune.probes.base import (
+    PROBES,
     BaseScores,
     ContinuationScores,
     LanguageModel,
@@ -14,7 +15,6 @@ from peftune.probes.linear_probe import LinearProbe
 from peftune.probes.lm_loss import LanguageModelLoss
 from peftune.probes.minimal_pairs import MinimalPairs
 from peftune.probes.multiple_choice import MultipleChoice
-from peftune.probes.registry import PROBES
 
 __all__ = [
     "PROBES",

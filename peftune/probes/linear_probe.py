@@ -8,8 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field, model_validator
 
-from peftune.probes.base import LanguageModel, Measurement, Probe
-from peftune.probes.chance import above_chance
+from peftune.probes.base import LanguageModel, Measurement, Probe, above_chance
 
 _MOST_ITERATIONS = 10_000
 

@@ -7,8 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from peftune.probes.base import LanguageModel, Measurement, Probe
-from peftune.probes.chance import above_chance
+from peftune.probes.base import LanguageModel, Measurement, Probe, above_chance
 
 
 class MinimalPair(NamedTuple):

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from peftune.probes.base import LanguageModel, Measurement, Probe
-from peftune.probes.chance import above_chance
+from peftune.probes.base import LanguageModel, Measurement, Probe, above_chance
 
 
 class Question(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from peftune.configuration import Section
 from peftune.errors import visible
-from peftune.recipe.section import Section
 from peftune.seeds import MAX_SEED
 
 SplitName = Literal["train", "validation", "test"]

@@ -13,10 +13,9 @@ from typing import Any
 
 from peftune.configuration import why_no_field
 from peftune.errors import RecipeError, UsageError, printable, suggestion
-from peftune.files.paths import given_name
-from peftune.recipe.document import Document, parse_scalar
-from peftune.recipe.positions import Fault, KeyPath, Place
+from peftune.files.reading import given_name
 from peftune.recipe.schema import SECTIONS
+from peftune.recipe.yaml_document import Document, Fault, KeyPath, Place, parse_scalar
 from peftune.strategies import Strategy
 
 logger = logging.getLogger(__name__)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from peftune.errors import RecipeError, UsageError, suggestion
+from peftune.errors import PluginError, RecipeError, UsageError, suggestion
 from peftune.plugins import PluginGroup
-from peftune.probes import PROBES
-from peftune.recipe.document import Document, control_faults, parse_document
-from peftune.recipe.explain import explain
-from peftune.recipe.locate import anchor_paths, find_recipe
+from peftune.probes import PROBES, LanguageModelLoss, Probe
 from peftune.recipe.overrides import (
     Assignment,
     Overrides,
@@ -21,16 +18,64 @@ from peftune.recipe.overrides import (
     assignments_for_each,
     read_overrides,
 )
-from peftune.recipe.plugin import build_plugin
-from peftune.recipe.positions import Fault, KeyPath, Positions, raise_faults
-from peftune.recipe.resolve import with_strategy
+from peftune.recipe.recipe_files import anchor_paths, find_recipe
+from peftune.recipe.resolve import recipe_values, with_strategy
 from peftune.recipe.schema import Recipe
-from peftune.recipe.space import tune_faults
+from peftune.recipe.search_space import tune_faults
 from peftune.recipe.training import TrainingSection
-from peftune.recipe.writer import recipe_values
+from peftune.recipe.yaml_document import (
+    Document,
+    Fault,
+    KeyPath,
+    Positions,
+    control_faults,
+    explain,
+    parse_document,
+    raise_faults,
+)
 from peftune.regularizers import REGULARIZERS
 from peftune.strategies import STRATEGIES, Full, Strategy, StrategyChoice, chosen_strategy
-from peftune.strategies.registry import class_of, name_of
+from peftune.strategies.base import class_of, name_of
+
+Plugin = TypeVar("Plugin", bound=BaseModel)
+
+
+def build_plugin(
+    group: PluginGroup[Plugin],
+    values: object,
+    path: KeyPath,
+    positions: Positions,
+    faults: list[Fault],
+) -> Plugin | None:
+    """Build the plug-in that a mapping names, or tell what is wrong with it.
+
+    Args:
+        group: where the plug-in is registered.
+        values: what was written.
+        path: where the mapping stands.
+        positions: where each of its keys was written.
+        faults: grows by what is wrong.
+    """
+    key = group.name_field
+    if not isinstance(values, Mapping):
+        message = f"must be a mapping with the key '{key}' (got {values!r})."
+        faults.append(Fault(positions.of(path), path, message))
+        return None
+    name = values.get(key)
+    if not isinstance(name, str):
+        message = f"must name a {group.kind}. {suggestion(str(name), group.names())}"
+        faults.append(Fault(positions.of((*path, key)), (*path, key), message))
+        return None
+    try:
+        plugin = group.get(name)
+        return plugin.model_validate(
+            {field: value for field, value in values.items() if field != key}
+        )
+    except PluginError as error:
+        faults.append(Fault(positions.of((*path, key)), (*path, key), str(error)))
+    except ValidationError as error:
+        faults += explain(error, plugin, path, positions)
+    return None
 
 
 def read_recipe(
@@ -231,3 +276,65 @@ def _comparison_faults(values: Mapping[str, Any], positions: Positions) -> list[
             # What is wrong with the shared keys is told where they stand.
             faults += [fault for fault in found if fault.path == path or fault.path[3] in keys]
     return faults
+
+
+_FILES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_BUNDLED = "bundled"
+
+
+def read_probe(text: str) -> Probe:
+    """Build the probe that a command line names.
+
+    Args:
+        text: a file, a bundled text, a saved data set or a hub id, which `lm-loss` reads; one of
+            them behind a type, such as `cloze:lambada.jsonl`; or what a recipe would say, such as
+            `{type: cloze, file: lambada.jsonl, max_documents: 500}`.
+
+    Raises:
+        UsageError: the text names no probe or no file, or a field is wrong; each with its place.
+    """
+    if text.lstrip().startswith("{"):
+        document = parse_document(text, source="--probe")
+        return _built(document.values, document.positions, document.faults)
+    kind, colon, source = text.partition(":")
+    if not colon or kind == _BUNDLED or _exists(text):
+        kind, source = LanguageModelLoss.type, text
+    values = {PROBES.name_field: kind}
+    if kind in PROBES.names():
+        values["file" if _names_file(source.strip()) else "dataset_name"] = source.strip()
+    return _built(values, Positions(f"--probe '{text}'"))
+
+
+def _built(
+    values: Mapping[str, object], positions: Positions, known: Sequence[Fault] = ()
+) -> Probe:
+    faults = [*known, *control_faults(values, (), positions)]
+    probe = build_plugin(PROBES, values, (), positions, faults)
+    raise_faults(faults)
+    if probe is None:
+        message = f"{positions.source}: the probe cannot be used."
+        raise UsageError(message)
+    return probe
+
+
+def _names_file(source: str) -> bool:
+    """Say whether a text is read from a file, which must be there if the name ends as one does.
+
+    Raises:
+        UsageError: there is no such file, or no name.
+    """
+    if not source:
+        message = "The probe names no text. Write TYPE:TEXT, such as cloze:lambada.jsonl."
+        raise UsageError(message)
+    if not _exists(source) and source.lower().endswith(_FILES):
+        message = f"There is no file '{source}'."
+        raise UsageError(message)
+    return _exists(source) and Path(source).is_file()
+
+
+def _exists(name: str) -> bool:
+    """Say whether there is such a file or folder; a name that cannot be one is none."""
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False

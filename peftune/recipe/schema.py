@@ -2,21 +2,164 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, InstanceOf, model_validator
+from typing_extensions import Self
 
+from peftune.configuration import Section
 from peftune.probes import Probe
 from peftune.recipe.data import DataSection, SplitName
-from peftune.recipe.save import SaveSection, refuse_unlabelled
-from peftune.recipe.section import Section
-from peftune.recipe.stage import Stage
-from peftune.recipe.task import TaskName, refuse_task_mismatch
-from peftune.recipe.training import TrainingSection
-from peftune.recipe.tune import TuneSection
+from peftune.recipe.task_type import CLASSIFICATION, TaskName, refuse_task_mismatch
+from peftune.recipe.training import Metric, TrainingSection
 from peftune.regularizers import Regularizer
+from peftune.seeds import MAX_SEED
 from peftune.strategies import Strategy
+
+StoredType = Literal["float32", "bfloat16"]
+"""What a file holds the learned weights as; in memory they are float32."""
+
+
+class SaveSection(Section):
+    """What is written at the end of a run."""
+
+    dtype: StoredType = Field(
+        "float32",
+        description="Type of the stored weights. bfloat16 halves the file; it is kept only if no predicted label of the validation rows changes.",
+    )
+
+
+def refuse_unlabelled(dtype: StoredType, task: TaskName) -> None:
+    """Refuse to round where no label could show that it does no harm.
+
+    Raises:
+        ValueError: with what the task has to be.
+    """
+    if dtype != "float32" and task not in CLASSIFICATION:
+        message = f"'save.dtype: {dtype}' is kept only where no predicted label changes, and a task of the kind {task} has none; it belongs to {' and '.join(CLASSIFICATION)}"
+        raise ValueError(message)
+
+
+Number = Annotated[int | float, Field(allow_inf_nan=False)]
+
+
+class Dimension(Section):
+    """The values that one key may take: a range, or a list."""
+
+    low: Number | None = Field(None, description="Smallest value, included.")
+    high: Number | None = Field(None, description="Largest value, included.")
+    log: bool = Field(False, description="Search orders of magnitude rather than values.")
+    step: Number | None = Field(
+        None, gt=0, description="Distance of neighbouring values, counted from `low`."
+    )
+    choices: tuple[Any, ...] | None = Field(
+        None, min_length=2, strict=False, description="The values themselves, instead of a range."
+    )
+
+    @model_validator(mode="after")
+    def _is_a_range_or_a_list(self) -> Self:
+        fault = _fault_of_list(self) if self.choices is not None else _fault_of_range(self)
+        if fault:
+            raise ValueError(fault)
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether the range holds whole numbers only: those that it is given are."""
+        numbers = (self.low, self.high, self.step)
+        return all(isinstance(number, int) for number in numbers if number is not None)
+
+
+class StrategyTuneSection(Section):
+    """What one strategy has for itself in a search."""
+
+    space: dict[str, Dimension] = Field(
+        default_factory=dict, description="Ranges in the place of the shared ones, by key."
+    )
+
+
+class TuneSection(Section):
+    """How hyper-parameters are searched; the test rows take no part."""
+
+    trials: int = Field(
+        20, gt=0, description="Trials of each strategy; pruned and failed ones count."
+    )
+    metric: Metric | None = Field(
+        None,
+        description="Validation metric to improve; training.metric_for_best_model where it is null.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=MAX_SEED,
+        description="Seed of the search; every trial trains with training.seed.",
+    )
+    pruner: Literal["median", "none"] = Field(
+        "median",
+        description="median: give a trial up whose validation curve lies below the median of the trials before.",
+    )
+    space: dict[str, Dimension] = Field(
+        default_factory=dict,
+        description="What is searched: keys such as training.learning_rate or strategy.r, each with {low, high}, {low, high, log: true}, {low, high, step} or {choices}; empty: learning rate, batch size and rank around the recipe's own.",
+    )
+    strategies: dict[str, StrategyTuneSection] = Field(
+        default_factory=dict,
+        description="What a strategy has for itself: `{full: {space: {…}}}`.",
+    )
+
+
+def _fault_of_list(dimension: Dimension) -> str:
+    if {"low", "high", "log", "step"} & dimension.model_fields_set:
+        return "needs either 'choices', or 'low' and 'high', and not both"
+    written = [json.dumps(choice) for choice in dimension.choices or ()]
+    return "'choices' names a value twice" if len(set(written)) < len(written) else ""
+
+
+def _fault_of_range(dimension: Dimension) -> str:
+    low, high = dimension.low, dimension.high
+    if low is None or high is None:
+        return "needs 'low' and 'high', or 'choices'"
+    if low >= high:
+        return f"'low' must be below 'high' (got {low} and {high})"
+    if dimension.log and low <= 0:
+        return f"'log' needs 'low' above 0 (got {low})"
+    return _fault_of_step(dimension, high - low)
+
+
+def _fault_of_step(dimension: Dimension, width: float) -> str:
+    step = dimension.step
+    if step is None:
+        return ""
+    if dimension.log:
+        return "'log' and 'step' exclude each other"
+    steps = width / step
+    if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
+        return f"'high' must be whole steps above 'low' (got {dimension.low}, {dimension.high} and a step of {step})"
+    return ""
+
+
+class Stage(Section):
+    """One stage: its rows, its task and its training; strategy, base and seed are the recipe's."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the stage in reports."
+    )
+    task: TaskName = Field("language-modeling", description="What is learned from the rows.")
+    data: DataSection = Field(description="The rows, or the raw text.")
+    training: TrainingSection = Field(
+        default_factory=TrainingSection, description="The training; its seed is the recipe's."
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> Stage:
+        refuse_task_mismatch(self.task, self.data, self.training)
+        if self.data.cross_validation is not None:
+            message = "'data.cross_validation' is for the recipe's own task, not for a stage"
+            raise ValueError(message)
+        return self
+
 
 __all__ = [
     "CompareSection",

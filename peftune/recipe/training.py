@@ -7,9 +7,196 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from peftune.recipe.section import Section
-from peftune.recipe.training_arguments import NOT_IN_TRAINING
+from peftune.configuration import Section
 from peftune.seeds import MAX_SEED
+
+_CHECKPOINTS = "A checkpoint is kept at every evaluation (eval_strategy), the best and the last of them; remove it."
+_BEST = (
+    "The checkpoint with the best metric_for_best_model is always loaded at the end; remove it."
+)
+_WARMUP = "Use warmup_steps: a number below 1 is a share of all steps, such as warmup_steps: 0.1."
+_FLOAT16 = "peftune computes in float32 or bfloat16 and never in float16, whose range is too small to train small updates in; use bf16: auto, true or false."
+_EVALUATION_DTYPE = "Scores are always those of the float32 artifact; remove it."
+_CHECKPOINTING = "Use activation_checkpointing, which is what it is called in transformers 5.23."
+_PROCESSES = "A recipe trains in one process; for several, call peftune.prepare in a script with transformers' Trainer and start it with torchrun."
+_HUB = "Nothing is pushed in training; share the artifact afterwards with 'peftune adapter push'."
+_ADAM = "The moments are those of torch (0.9, 0.999, 1e-8); choose the optimizer with optim."
+_COMPILE = "peftune has a forward of its own for GPT-2 and does not compile; remove it."
+_LOGGING = "Points of the training curve come every logging_steps; remove it."
+_EVALUATION = "The validation rows are scored whole at every evaluation (eval_strategy, eval_steps), and the test rows once at the end; remove it."
+_COLUMNS = "Columns of the rows are named in data (text_column, label_column); remove it."
+_LOADER = "Batches come from texts that lie tokenized in memory; dataloader_num_workers is what can be set."
+_ORDER = "One seed decides the order of rows, so that strategies can be compared; set seed."
+_RESUME = "The same command goes on from the last whole checkpoint by itself; remove it."
+_DEVICE = "The device is chosen by itself: a GPU where there is one; set use_cpu: true to stay on the CPU."
+_QUANTIZED = "Choose strategy: {name: lora-8bit}, which holds the base in int8."
+
+NOT_IN_TRAINING: Mapping[str, str] = {
+    **dict.fromkeys(("load_best_model_at_end",), _BEST),
+    "greater_is_better": "It follows from metric_for_best_model; remove it.",
+    **dict.fromkeys(
+        (
+            "save_strategy",
+            "save_steps",
+            "save_total_limit",
+            "save_only_model",
+            "save_on_each_node",
+            "enable_jit_checkpoint",
+            "save_safetensors",
+            "overwrite_output_dir",
+        ),
+        _CHECKPOINTS,
+    ),
+    "warmup_ratio": _WARMUP,
+    "evaluation_strategy": "Did you mean 'eval_strategy'? It was renamed in transformers 4.41.",
+    **dict.fromkeys(
+        ("fp16", "fp16_opt_level", "fp16_backend", "half_precision_backend"), _FLOAT16
+    ),
+    **dict.fromkeys(("bf16_full_eval", "fp16_full_eval"), _EVALUATION_DTYPE),
+    "tf32": "Products of float32 keep all their digits, so that figures can be compared; remove it.",
+    **dict.fromkeys(
+        (
+            "gradient_checkpointing",
+            "gradient_checkpointing_kwargs",
+            "activation_checkpointing_kwargs",
+        ),
+        _CHECKPOINTING,
+    ),
+    "group_by_length": "Use train_sampling_strategy: group_by_length, which is the default; random switches it off.",
+    "length_column_name": "Lengths are counted from the tokens; remove it.",
+    "output_dir": "It stands at the top level of the recipe, beside training: output_dir, or --output.",
+    "run_name": "The name of a run is the recipe's 'name', its strategy and its seed.",
+    "logging_dir": "Curves go to the programs of report_to, and lie in the run folder; remove it.",
+    "project": "Set the environment variable of the program that report_to names, such as WANDB_PROJECT.",
+    **dict.fromkeys(
+        ("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+        "Set trackio's own environment variables; remove it.",
+    ),
+    **dict.fromkeys(
+        (
+            "push_to_hub",
+            "hub_token",
+            "hub_private_repo",
+            "hub_model_id",
+            "hub_strategy",
+            "hub_always_push",
+            "hub_revision",
+            "push_to_hub_model_id",
+            "push_to_hub_organization",
+            "push_to_hub_token",
+        ),
+        _HUB,
+    ),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), _ADAM),
+    **dict.fromkeys(
+        ("optim_args", "optim_target_modules"),
+        "The optimizers of optim take no further arguments; remove it.",
+    ),
+    "adafactor": "Use optim: adafactor.",
+    "lr_scheduler_kwargs": "The schedules of lr_scheduler_type take no further arguments; remove it.",
+    "neftune_noise_alpha": "Noise on the embeddings is not offered; remove it.",
+    "average_tokens_across_devices": _PROCESSES,
+    **dict.fromkeys(
+        ("torch_compile", "torch_compile_backend", "torch_compile_mode", "jit_mode_eval"), _COMPILE
+    ),
+    **dict.fromkeys(
+        ("use_liger_kernel", "liger_kernel_config"),
+        "peftune has kernels of its own for GPT-2; remove it.",
+    ),
+    "use_cache": "A classifier generates nothing, so nothing is cached; remove it.",
+    "auto_find_batch_size": "'peftune plan' says what fits; use a smaller per_device_train_batch_size with more gradient_accumulation_steps.",
+    "torch_empty_cache_steps": "Memory is given back by itself; remove it.",
+    **dict.fromkeys(
+        (
+            "logging_strategy",
+            "logging_first_step",
+            "logging_nan_inf_filter",
+            "log_level",
+            "log_level_replica",
+            "log_on_each_node",
+            "disable_tqdm",
+            "include_num_input_tokens_seen",
+            "include_tokens_per_second",
+        ),
+        _LOGGING,
+    ),
+    **dict.fromkeys(
+        (
+            "do_train",
+            "do_eval",
+            "do_predict",
+            "eval_delay",
+            "eval_on_start",
+            "eval_do_concat_batches",
+            "eval_use_gather_object",
+            "eval_accumulation_steps",
+            "prediction_loss_only",
+            "batch_eval_metrics",
+            "include_for_metrics",
+            "include_inputs_for_metrics",
+        ),
+        _EVALUATION,
+    ),
+    **dict.fromkeys(("remove_unused_columns", "label_names"), _COLUMNS),
+    **dict.fromkeys(
+        (
+            "dataloader_drop_last",
+            "dataloader_pin_memory",
+            "dataloader_persistent_workers",
+            "dataloader_prefetch_factor",
+            "dataloader_multiprocessing_context",
+            "dataloader_in_order",
+        ),
+        _LOADER,
+    ),
+    **dict.fromkeys(("data_seed", "full_determinism", "accelerator_config"), _ORDER),
+    **dict.fromkeys(
+        (
+            "resume_from_checkpoint",
+            "ignore_data_skip",
+            "restore_callback_states_from_checkpoint",
+        ),
+        _RESUME,
+    ),
+    **dict.fromkeys(
+        (
+            "local_rank",
+            "parallelism_config",
+            "ddp_find_unused_parameters",
+            "ddp_bucket_cap_mb",
+            "ddp_broadcast_buffers",
+            "ddp_static_graph",
+            "ddp_backend",
+            "ddp_timeout",
+            "fsdp",
+            "fsdp_config",
+            "deepspeed",
+            "tpu_num_cores",
+        ),
+        _PROCESSES,
+    ),
+    **dict.fromkeys(("no_cuda", "device", "device_map", "use_mps_device", "use_ipex"), _DEVICE),
+    **dict.fromkeys(
+        ("debug", "skip_memory_metrics"),
+        "The report holds time and peak memory of every run; remove it.",
+    ),
+    **dict.fromkeys(("load_in_8bit", "load_in_4bit", "quantization_config"), _QUANTIZED),
+    "epochs": "Did you mean 'num_train_epochs'?",
+    "num_epochs": "Did you mean 'num_train_epochs'?",
+    "batch_size": "Did you mean 'per_device_train_batch_size'?",
+    "train_batch_size": "Did you mean 'per_device_train_batch_size'?",
+    "per_gpu_train_batch_size": "Did you mean 'per_device_train_batch_size'?",
+    "eval_batch_size": "Did you mean 'per_device_eval_batch_size'?",
+    "per_gpu_eval_batch_size": "Did you mean 'per_device_eval_batch_size'?",
+    "lr": "Did you mean 'learning_rate'?",
+    "lr_scheduler": "Did you mean 'lr_scheduler_type'?",
+    "optimizer": "Did you mean 'optim'?",
+    "patience": "Did you mean 'early_stopping_patience'?",
+    "max_seq_length": "The longest text in tokens is model.max_length.",
+    "max_length": "The longest text in tokens is model.max_length.",
+}
+"""The sentence for each name: what peftune does instead, or which key to use."""
+
 
 Metric = Literal[
     "loss",

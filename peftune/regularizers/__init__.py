@@ -1,10 +1,9 @@
 """Regularisers: terms added to the task's loss that hold forgetting down. Light: no torch."""
 
-from peftune.regularizers.base import Penalty, Regularizer, TrainedModel
+from peftune.regularizers.base import REGULARIZERS, Penalty, Regularizer, TrainedModel
 from peftune.regularizers.ewc import EWC
 from peftune.regularizers.kl_to_base import KLToBase
 from peftune.regularizers.l2_sp import L2SP
-from peftune.regularizers.registry import REGULARIZERS
 from peftune.regularizers.replay import Replay
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import Field
 
-from peftune.configuration import Configuration
-from peftune.sources import TextSource
+from peftune.configuration import Configuration, TextSource
+from peftune.plugins import PluginGroup
 
 if TYPE_CHECKING:
     import torch
@@ -109,3 +109,11 @@ class Regularizer(Configuration, ABC):
     def fields(self) -> dict[str, Any]:
         """Return the type and every field, ready for a recipe."""
         return {"type": self.type, **self.model_dump(mode="json")}
+
+
+REGULARIZERS: PluginGroup[Regularizer] = PluginGroup(
+    "peftune.regularizers",
+    "regularizer",
+    Regularizer,  # type: ignore[type-abstract]
+    name_field="type",
+)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from peftune.configuration import TextSource
 from peftune.regularizers.base import Penalty, Regularizer, TrainedModel
-from peftune.sources import TextSource
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from peftune.compare.summary import Estimate, each_of_two
+from peftune.experiments.compare.summary import Estimate, each_of_two
 
 NOT_MEASURED = "–"
 _KIB = 1024

@@ -3,25 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from peftune.reporting.plot_labels import beside, end_labels, in_lines
 from peftune.reporting.plot_style import (
     DASHES,
     GRID,
     INK,
     MUTED,
     PAPER,
+    beside,
     color,
     drawing,
+    end_labels,
+    in_lines,
     marker,
     svg_of,
 )
-from peftune.reporting.plotted import Level, Line, Mark, Onset
-from peftune.training.calibration import Bin
+from peftune.stats.calibration import Bin
+from peftune.stats.intervals import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A strategy in a plane of two figures.
+
+    Args:
+        label: its name.
+        series: its number.
+        x: where it lies.
+        y: where it lies.
+        x_interval: 95% interval.
+        y_interval: 95% interval.
+        on_front: whether no other is better in both.
+    """
+
+    label: str
+    series: int
+    x: float
+    y: float
+    x_interval: Interval | None = None
+    y_interval: Interval | None = None
+    on_front: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A curve; those of one label are named once.
+
+    Args:
+        label: what it is.
+        series: number of its strategy.
+        xs: from left to right.
+        ys: as many.
+        dash: 0 for a full line, 1 to 3 for kinds of broken ones.
+        dotted: whether each value has a marker.
+    """
+
+    label: str
+    series: int
+    xs: Sequence[float]
+    ys: Sequence[float]
+    dash: int = 0
+    dotted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """A place from which on something is seen.
+
+    Args:
+        label: what.
+        x: from where on.
+        series: number of the strategy.
+    """
+
+    label: str
+    x: float
+    series: int
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A score on a common scale.
+
+    Args:
+        label: whose.
+        value: the score.
+        interval: 95% interval.
+        series: number of the strategy; None for a baseline.
+    """
+
+    label: str
+    value: float
+    interval: Interval | None
+    series: int | None
 
 
 def trade_off(
@@ -179,7 +258,7 @@ def reliability(bins: Sequence[Bin], series: int, *, name: str) -> str:
     """Draw the accuracy of rows of like confidence, over the number of such rows.
 
     Args:
-        bins: from `peftune.training.calibration`.
+        bins: from `peftune.stats.calibration`.
         series: number of the strategy.
         name: unlike that of every other plot of the page.
     """

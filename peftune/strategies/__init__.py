@@ -1,11 +1,16 @@
 """Strategies: how the base is loaded and which weights learn. Light: importing them loads no torch."""
 
-from peftune.strategies.base import Strategy, TrainingDefaults
+from peftune.strategies.base import (
+    STRATEGIES,
+    Strategy,
+    StrategyChoice,
+    TrainingDefaults,
+    chosen_strategy,
+)
 from peftune.strategies.full import Full
 from peftune.strategies.head_only import HeadOnly
 from peftune.strategies.lora import LoRA
 from peftune.strategies.lora_8bit import LoRA8bit
-from peftune.strategies.registry import STRATEGIES, StrategyChoice, chosen_strategy
 
 __all__ = [
     "STRATEGIES",

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from peftune.data.rows import Labels
 from peftune.data.tokens import NOT_KNOWN
-from peftune.recipe.task import TaskName
+from peftune.recipe.task_type import TaskName
 
 LossFunction = Callable[..., torch.Tensor]
 """What `transformers.Trainer` takes as `compute_loss_func`."""

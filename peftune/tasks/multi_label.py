@@ -13,11 +13,11 @@ from sklearn.metrics import precision_recall_curve, precision_recall_fscore_supp
 from peftune.data.rows import Labels
 from peftune.stats.intervals import contributions, mean_interval
 from peftune.stats.scores import macro_f1_interval, roc_auc_interval
-from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import refuse_not_finite
+from peftune.tasks.predictions import DEFAULT_THRESHOLD
+from peftune.tasks.scores import Learning
 from peftune.tasks.significance import significance_of_label_sets
 from peftune.tasks.single_label import accuracy_interval, reasons_without_interval
-from peftune.tasks.thresholds import DEFAULT_THRESHOLD
 
 Floats = NDArray[np.float64]
 

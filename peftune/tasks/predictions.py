@@ -10,8 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from peftune.recipe.task import TaskName
-from peftune.tasks.thresholds import DEFAULT_THRESHOLD
+from peftune.errors import DataError
+from peftune.recipe.task_type import CLASSIFICATION, TaskName
+
+DEFAULT_THRESHOLD = 0.5
+
+
+def fixed_thresholds(
+    given: float | Sequence[float] | str, labels: int
+) -> tuple[float, ...] | None:
+    """Return one threshold a label, as a recipe fixes them; None where validation rows decide.
+
+    Raises:
+        DataError: there are not as many as labels.
+    """
+    if isinstance(given, str):
+        return None
+    limits = (given,) * labels if isinstance(given, float) else tuple(given)
+    if len(limits) != labels:
+        message = f"training.label_threshold has {len(limits)} numbers for {labels} labels. Give one for all, or one a label."
+        raise DataError(message)
+    return limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +117,48 @@ def _likeliest(
             name for name, value, limit in zip(names, row, limits, strict=True) if value >= limit
         )
     return Prediction(names[int(row.argmax())], float(row.max()), named, said)
+
+
+Logits = NDArray[np.floating[Any]]
+
+
+def decisions(
+    logits: Logits, *, kind: TaskName, thresholds: Sequence[float] | None = None
+) -> NDArray[np.bool_]:
+    """Say which labels a classifier says of each text.
+
+    Args:
+        logits: (texts, labels).
+        kind: `single-label` or `multi-label`; other tasks have no labels to decide on.
+        thresholds: multi-label: probability from which each label is said; 0.5 without.
+
+    Returns:
+        (texts, labels), bool.
+    """
+    outputs = np.asarray(logits, np.float64)
+    if kind == "multi-label":
+        limits = thresholds or (DEFAULT_THRESHOLD,) * outputs.shape[-1]
+        said: NDArray[np.bool_] = np.greater_equal(expit(outputs), np.asarray(limits))
+        return said
+    likeliest: NDArray[np.bool_] = np.arange(outputs.shape[-1]) == outputs.argmax(-1)[:, None]
+    return likeliest
+
+
+def count_flips(
+    expected: Logits,
+    actual: Logits,
+    *,
+    kind: TaskName,
+    thresholds: Sequence[float] | None = None,
+) -> int | None:
+    """Count the texts of which two classifiers do not say the same labels.
+
+    Returns:
+        How many texts; None where a task has no labels.
+    """
+    if kind not in CLASSIFICATION:
+        return None
+    first, second = (
+        decisions(logits, kind=kind, thresholds=thresholds) for logits in (expected, actual)
+    )
+    return int((first != second).any(axis=-1).sum())

@@ -11,8 +11,8 @@ from scipy.stats import pearsonr, spearmanr
 from peftune.data.rows import Labels
 from peftune.stats.intervals import mean_interval
 from peftune.stats.scores import FEWEST_PAIRS, correlation_interval
-from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import refuse_not_finite
+from peftune.tasks.scores import Learning
 from peftune.tasks.significance import significance_of_numbers
 
 Floats = NDArray[np.float64]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import log_softmax
 
-from peftune.recipe.task import METRICS
+from peftune.recipe.task_type import METRICS
 from peftune.stats.crossed import crossed_error
 from peftune.stats.intervals import FEWEST_DOCUMENTS, contributions
 from peftune.stats.tests import permutation_p_value
-from peftune.tasks.learning import Significance
+from peftune.tasks.scores import Significance
 
 Floats = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from peftune.data.rows import Labels
 from peftune.stats.intervals import Interval, share_interval
 from peftune.stats.scores import FEWEST_ROWS_PER_LABEL, macro_f1_interval, roc_auc_interval
-from peftune.tasks.learning import Learning
 from peftune.tasks.metrics import class_metrics
+from peftune.tasks.scores import Learning
 from peftune.tasks.significance import significance_of_logits
 
 _SHOWN = 3

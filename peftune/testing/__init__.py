@@ -4,6 +4,6 @@ The only package of peftune that imports pytest, which is no dependency of peftu
 """
 
 from peftune.testing.contract import StrategyContract
-from peftune.testing.tiny_base import write_tiny_base
+from peftune.testing.tuned import write_tiny_base
 
 __all__ = ["StrategyContract", "write_tiny_base"]

@@ -11,39 +11,37 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from peftune.artifacts import prepare, save
-from peftune.artifacts.manifest import WEIGHTS
+from peftune.adapters import prepare, save
+from peftune.adapters.manifest import WEIGHTS
 from peftune.errors import UsageError
+from peftune.models.architecture import head_of, is_whole_model, trainable_parameters
 from peftune.models.guards import logits_of
 from peftune.models.inference import predict_logits
-from peftune.models.parts import (
-    head_of,
-    is_whole_model,
-    trainable_parameters,
-)
+from peftune.models.interpolation import at_strength
 from peftune.models.prepare import preparation_of, reference_batch
-from peftune.models.reference import at_strength
-from peftune.models.reference_texts import REFERENCE_TEXTS
-from peftune.models.tokenizer import encode_texts, load_tokenizer
+from peftune.models.tokenizer import REFERENCE_TEXTS, encode_texts, load_tokenizer
 from peftune.recipe import Recipe, read_recipe, write_recipe
 from peftune.recipe.schema import DataSection
 from peftune.strategies import STRATEGIES, Strategy
-from peftune.testing.checks import TOLERANCE, largest_difference, require, require_close
-from peftune.testing.tiny_base import write_tiny_base
 from peftune.testing.tuned import (
     LABELS,
     MAX_LENGTH,
+    TOLERANCE,
     Tuned,
     copy_state,
     equal_values,
     expected_tensors,
     hidden_states_of,
+    largest_difference,
     load_base,
     pad_to,
     predict_texts,
+    require,
+    require_close,
     run_python,
     step_gradients,
     stock_trainer,
+    write_tiny_base,
 )
 
 HEAVY = ("bitsandbytes", "datasets", "peft", "torch", "transformers")
@@ -52,7 +50,7 @@ PRINT_HEAVY_IMPORTS = (
 )
 PRINT_LOGITS = """
 import json, sys, peftune
-from peftune.models.reference_texts import REFERENCE_TEXTS
+from peftune.models.tokenizer import REFERENCE_TEXTS
 classifier = peftune.load(sys.argv[1], base=sys.argv[2], use_cpu=True)
 print(json.dumps(classifier.logits(REFERENCE_TEXTS).tolist()))
 """

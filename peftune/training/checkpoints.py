@@ -16,8 +16,8 @@ from peft import PeftModel
 from torch import nn
 
 from peftune.errors import StorageError
-from peftune.files.publish import free_bytes, replace_file, writing
-from peftune.models.parts import trainable_parameters
+from peftune.files.publishing import free_bytes, replace_file, writing
+from peftune.models.architecture import trainable_parameters
 
 logger = logging.getLogger(__name__)
 

@@ -3,39 +3,198 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
+from typing_extensions import Self
 
-from peftune.data.task import Task
-from peftune.data.tokens import Tokens
-from peftune.lean.gradients import kept_gradients
-from peftune.lean.held import held_in_bfloat16, worth_holding
-from peftune.lean.maps import Computing
-from peftune.lean.training import lean_training
-from peftune.models.memory import release_mapped
+from peftune.data.task_data import Task
+from peftune.data.tokens import Tokens, pack_rows, tokenize_rows
+from peftune.fastpath.linear_maps import Computing
+from peftune.fastpath.mapped_memory import release_freed, release_mapped
+from peftune.models.architecture import trunk_of
 from peftune.models.prepare import preparation_of
-from peftune.recipe.task import refuse_label_mismatch
+from peftune.progress import shows_bars
+from peftune.recipe.task_type import TaskName, refuse_label_mismatch
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import stream_seed
+from peftune.tasks.evaluation import LOWER_IS_BETTER
 from peftune.tasks.loss import ClassLoss, given_weights, loss_of
-from peftune.tasks.thresholds import fixed_thresholds
-from peftune.training.arguments import training_arguments
+from peftune.tasks.predictions import fixed_thresholds
 from peftune.training.checkpoints import Checkpoint, latest_whole, remove_unneeded
-from peftune.training.memory import PeakMemory
-from peftune.training.precision import forward_restored, uses_bfloat16
-from peftune.training.trainer import ClassifierTrainer, Objective, rows_read
-from peftune.training.ways import way_of
+from peftune.training.fast_path import (
+    forward_restored,
+    held_in_bfloat16,
+    kept_gradients,
+    lean_training,
+    uses_bfloat16,
+    worth_holding,
+)
+from peftune.training.trainer import ClassifierTrainer, LanguageTrainer, Objective, rows_read
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+
+
+class PeakMemory:
+    """Measure peak memory inside a `with` block.
+
+    On a CPU: the peak resident set of the process, libraries included, in bytes; None where the
+    system does not tell (it is Linux that does). On CUDA: the peak of allocated device memory.
+
+    Args:
+        device: where the work happens.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.peak_bytes: int | None = None
+        self._resettable = False
+
+    def __enter__(self) -> Self:
+        """Forget earlier peaks, and give back what earlier work has freed."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            release_freed()
+            with contextlib.suppress(OSError):
+                _CLEAR.write_text(_RESET_PEAK)
+                self._resettable = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Read the peak."""
+        if self.device.type == "cuda":
+            self.peak_bytes = int(torch.cuda.max_memory_allocated(self.device))
+        elif self._resettable:
+            self.peak_bytes = _peak_resident_bytes()
+
+
+def _peak_resident_bytes() -> int | None:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a kind of task is trained.
+
+    Args:
+        tokens: turns rows into what the model reads.
+        trainer: gives the loss.
+    """
+
+    tokens: Callable[..., Tokens]
+    trainer: type[ClassifierTrainer]
+
+
+_CLASSIFYING = Way(tokenize_rows, ClassifierTrainer)
+_WAYS: dict[TaskName, Way] = {"language-modeling": Way(pack_rows, LanguageTrainer)}
+
+
+def way_of(task: TaskName) -> Way:
+    """Return how a kind of task is trained."""
+    return _WAYS.get(task, _CLASSIFYING)
+
+
+def training_arguments(
+    section: TrainingSection,
+    *,
+    device: torch.device,
+    checkpoints: Path,
+    bf16: bool = False,
+    run_name: str = "peftune",
+) -> TrainingArguments:
+    """Translate a resolved `training` section.
+
+    Args:
+        section: with learning rate and weight decay filled in.
+        device: where the model lives.
+        checkpoints: folder for the training state.
+        bf16: compute in bfloat16, as `uses_bfloat16` decides.
+        run_name: what the programs of `report_to` call the run.
+    """
+    seed = stream_seed(section.seed, "training")
+    warmup = section.warmup_steps
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=section.num_train_epochs,
+        max_steps=section.max_steps,
+        per_device_train_batch_size=section.per_device_train_batch_size,
+        per_device_eval_batch_size=section.per_device_eval_batch_size,
+        gradient_accumulation_steps=section.gradient_accumulation_steps,
+        learning_rate=_filled(section.learning_rate, "learning_rate"),
+        weight_decay=_filled(section.weight_decay, "weight_decay"),
+        lr_scheduler_type=section.lr_scheduler_type,
+        warmup_steps=int(warmup) if warmup >= 1 else warmup,
+        max_grad_norm=section.max_grad_norm,
+        optim=section.optim,
+        train_sampling_strategy=section.train_sampling_strategy,
+        length_column_name="length",
+        eval_strategy=section.eval_strategy,
+        save_strategy=section.eval_strategy,
+        eval_steps=section.eval_steps,
+        save_steps=section.eval_steps or 500,
+        logging_steps=section.logging_steps,
+        logging_nan_inf_filter=False,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{section.metric_for_best_model}",
+        greater_is_better=section.metric_for_best_model not in LOWER_IS_BETTER,
+        label_names=["labels"],
+        bf16=bf16,
+        use_cpu=device.type == "cpu",
+        dataloader_num_workers=section.dataloader_num_workers,
+        ddp_find_unused_parameters=False,
+        disable_tqdm=not shows_bars(),
+        report_to=_listed(section.report_to),
+        run_name=run_name,
+        seed=seed,
+        data_seed=seed,
+        **_checkpointing(section),
+    )
+
+
+def _checkpointing(section: TrainingSection) -> dict[str, Any]:
+    """Transformers 5.23 renamed gradient checkpointing to activation checkpointing."""
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    key = (
+        "activation_checkpointing"
+        if "activation_checkpointing" in names
+        else "gradient_checkpointing"
+    )
+    return {key: True} if section.activation_checkpointing else {}
+
+
+def _listed(report_to: str | Sequence[str]) -> list[str]:
+    return [report_to] if isinstance(report_to, str) else list(report_to)
+
+
+def _filled(value: float | None, key: str) -> float:
+    if value is None:
+        message = f"training.{key} is not resolved"
+        raise ValueError(message)
+    return value
+
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +302,7 @@ def train(
         trainer.add_callback(callback)
     resume = _resumed_from(checkpoints, run_identity)
     tokens = learned.mean_length * section.per_device_train_batch_size
-    computing = Computing.of(model, bf16=bf16, tokens=tokens)
+    computing = Computing.of(trunk_of(model).h, bf16=bf16, tokens=tokens)
     holds = bf16 and worth_holding(model, looked_at=bool(trainer.regularizers or callbacks))
     release_mapped([*model.parameters(), *preparation.before.values()], whole_files=True)
     started = time.perf_counter()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
@@ -24,20 +26,21 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from peftune.data.token_rows import TokenRows
-from peftune.data.tokens import padding_collator
+from peftune.data.tokens import TokenRows, padding_collator
 from peftune.errors import TrainingError
-from peftune.models.parts import in_float32
+from peftune.models.architecture import computes_in_float32, in_float32
+from peftune.models.lm_head import summed_nats
 from peftune.progress import stage
-from peftune.recipe.task import TaskName
+from peftune.recipe.task_type import TaskName
 from peftune.regularizers import Regularizer
-from peftune.tasks.judge import metrics_for_trainer
+from peftune.tasks.evaluation import metrics_for_trainer
 from peftune.tasks.loss import LossFunction
 from peftune.training.callbacks import (
     CountedSteps,
     QuietProgress,
     RoomForCheckpoints,
     StopWhenDiverged,
+    report_forgetting,
 )
 from peftune.training.checkpoints import (
     Checkpoint,
@@ -46,9 +49,67 @@ from peftune.training.checkpoints import (
     remove_unneeded,
     write_digest,
 )
-from peftune.training.order import HashedOrder, SeededOrder
-from peftune.training.regularized import RegularizedTrainer
-from peftune.training.trackers import report_forgetting
+from peftune.training.regularization import RegularizedTrainer
+
+Row = Mapping[str, Any]
+
+
+class HashedOrder:
+    """Put batches together as another collator does, and hash what passes.
+
+    Args:
+        collate: what makes a batch of tokenized rows.
+    """
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self._collate = collate
+        self._digest = hashlib.sha256()
+
+    def __call__(self, rows: list[Row]) -> Any:  # noqa: ANN401 - a batch of the inner collator
+        """Hash each row's tokens and label, and where the batch ends."""
+        for row in rows:
+            labels = row.get("labels", row.get("label"))
+            written = labels.tolist() if isinstance(labels, np.ndarray) else labels
+            self._digest.update(np.asarray(row["input_ids"], dtype=np.int64).tobytes())
+            self._digest.update(f"={written};".encode())
+        self._digest.update(b"|")
+        return self._collate(rows)
+
+    @property
+    def sha256(self) -> str:
+        """Name the batches so far by one hash."""
+        return self._digest.hexdigest()
+
+
+class SeededOrder(Sampler[int]):
+    """Group rows of like length as Trainer's own sampler does, each epoch by a seed of its own.
+
+    Trainer's draws from the global random state, which dropout and the initialisation of an adapter
+    use as well: two strategies of one seed would read the same rows in different batches.
+
+    Args:
+        grouped: Trainer's sampler.
+        seed: the run's seed.
+    """
+
+    def __init__(self, grouped: LengthGroupedSampler, seed: int) -> None:
+        self._grouped = grouped
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of an epoch; accelerate says which one it is, after a resume too."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self._grouped)
+
+    def __iter__(self) -> Iterator[int]:
+        """Go through the rows' numbers."""
+        self._grouped.generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        return iter(self._grouped)
+
 
 TRAIN_SAMPLE = "train_sample"
 """What stands before the name of a score of training rows that was taken at an evaluation."""
@@ -334,3 +395,65 @@ def _refuse_undefined(metric: str | None, metrics: Mapping[str, float]) -> None:
     if metric is not None and metric not in metrics:
         message = f"training.metric_for_best_model: {metric.removeprefix('eval_')} is not defined on the validation rows: a label has no rows there, or all predictions are equal. Choose another metric, or hold out more rows."
         raise TrainingError(message)
+
+
+_STATES = "output_hidden_states"
+"""The argument of a model's forward that asks for its states."""
+
+
+class LanguageTrainer(ClassifierTrainer):
+    """Train a prepared trunk on full windows of tokens; the classification head takes no part.
+
+    GPT-2 ties its output head to the token embedding, so a classifier's trunk is a language model
+    too. The loss of a step is the sum over its tokens by their number, however the step is split
+    into batches.
+
+    Args:
+        arguments: what `ClassifierTrainer` takes, by keyword.
+    """
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - what ClassifierTrainer takes
+        super().__init__(**arguments)
+        self.compute_loss_func = self._nats_per_token
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401 - Trainer's signature
+        """Ask the model for its states, which the tied head reads."""
+        return super().compute_loss(
+            model,
+            {**inputs, _STATES: True},
+            return_outputs=return_outputs,
+            num_items_in_batch=num_items_in_batch,
+        )
+
+    def _terms(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Give regularisers the tokens of the batch, and nothing else."""
+        return super()._terms({name: value for name, value in batch.items() if name != _STATES})
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,  # noqa: ARG002 - Trainer's signature
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Evaluate the loss alone: there is nothing else to gather."""
+        return super().prediction_step(model, inputs, True, ignore_keys)
+
+    def _nats_per_token(
+        self,
+        outputs: Any,  # noqa: ANN401 - what a model returns
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        states = outputs["hidden_states"][-1].flatten(0, 1)  # (windows, time, hidden)
+        # The model's forward has its own autocast; the head is applied after it.
+        off = computes_in_float32()
+        with contextlib.nullcontext() if off else self.accelerator.autocast():
+            nats = summed_nats(self._trained, states, labels.flatten())
+        return nats / (labels.numel() if num_items_in_batch is None else num_items_in_batch)

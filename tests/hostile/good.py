@@ -12,7 +12,7 @@ from bases import write_base
 
 import peftune
 from hostile.case import CARD, CONFIG, MANIFEST, Artifact
-from peftune.models.parts import trainable_parameters
+from peftune.models.architecture import trainable_parameters
 from peftune.strategies import Strategy
 
 LABELS = ("bad", "so-so", "good")

@@ -20,7 +20,7 @@ import numpy as np
 import peftune
 from hostile.audit import Audit
 from hostile.misbehaviour import misbehave
-from peftune.artifacts import Classifier
+from peftune.adapters import Classifier
 from peftune.errors import PeftuneError
 
 TRIES = 3
@@ -214,16 +214,16 @@ def _import_heavily() -> None:
     import torch
     from transformers import AutoTokenizer, GPT2ForSequenceClassification  # noqa: F401
 
-    import peftune.artifacts.start
+    import peftune.adapters.classifier_set
+    import peftune.adapters.difference
+    import peftune.adapters.initialization
+    import peftune.adapters.inspection
+    import peftune.adapters.merged_checkpoint
+    import peftune.adapters.verification
     import peftune.cli.predict
-    import peftune.runs.evaluate
-    import peftune.runs.forget
-    import peftune.runs.rescale
-    import peftune.serving
-    import peftune.sharing.contents
-    import peftune.sharing.difference
-    import peftune.sharing.merge
-    import peftune.sharing.verify  # noqa: F401
+    import peftune.experiments.evaluate
+    import peftune.experiments.forget
+    import peftune.experiments.rescale  # noqa: F401
 
     torch.set_num_threads(1)
 

@@ -13,9 +13,11 @@ from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, q
 from peftune.cli.predict import ArtifactArgument, BaseOption
 
 if TYPE_CHECKING:
-    from peftune.sharing.behaviour_differences import BehaviourDifference
-    from peftune.sharing.difference import ArtifactDifference
-    from peftune.sharing.tensor_differences import TensorDifference
+    from peftune.adapters.difference import (
+        ArtifactDifference,
+        BehaviourDifference,
+        TensorDifference,
+    )
 
 _LONGEST = 60
 
@@ -41,7 +43,7 @@ def diff(
 ) -> None:
     """Set two artifacts side by side: manifests, tensors, and what they make of the same texts."""
     quiet_libraries()
-    from peftune.sharing.difference import diff as diff_artifacts
+    from peftune.adapters.difference import diff as diff_artifacts
 
     found = diff_artifacts(a, b, file=file, text_column=text_column, base=base)
     if json:

@@ -11,8 +11,8 @@ from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, q
 from peftune.cli.predict import ArtifactArgument, BaseOption
 
 if TYPE_CHECKING:
-    from peftune.models.weight_changes import WeightChange
-    from peftune.sharing.contents import Contents
+    from peftune.adapters.inspection import Contents
+    from peftune.models.weight_statistics import WeightChange
 
 _SHOWN = 10
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def inspect(artifact: ArtifactArgument, base: BaseOption = None, json: JsonFlag = False) -> None:
     """Say what is inside an artifact: tensors, origin, scores, and how far each weight was moved."""
     quiet_libraries()
-    from peftune.sharing.contents import inspect as inspect_artifact
+    from peftune.adapters.inspection import inspect as inspect_artifact
 
     found = inspect_artifact(artifact, base=base)
     if json:

@@ -34,7 +34,7 @@ def merge(
 ) -> None:
     """Merge an artifact into its base: a plain transformers checkpoint, checked against the artifact."""
     quiet_libraries()
-    from peftune.sharing.merge import merge as merge_artifact
+    from peftune.adapters.merged_checkpoint import merge as merge_artifact
 
     merged = merge_artifact(artifact, output, base=base, dtype=dtype, lm=lm)
     if json:

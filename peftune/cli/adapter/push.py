@@ -31,9 +31,9 @@ def push(
 ) -> None:
     """Share an artifact on the hub: checked, then pushed as one commit of exactly its files."""
     quiet_libraries()
-    from peftune.artifacts.card_usage import load_line
-    from peftune.artifacts.opened import open_artifact
-    from peftune.sharing.push import push as push_artifact
+    from peftune.adapters.artifact import open_artifact
+    from peftune.adapters.card_usage import load_line
+    from peftune.adapters.hub.push import push as push_artifact
 
     pushed = push_artifact(artifact, repository, private=private, message=message, base=base)
     identity = open_artifact(artifact).manifest.base

@@ -15,7 +15,7 @@ from peftune.cli.predict import ArtifactArgument, BaseOption
 from peftune.errors import UsageError
 
 if TYPE_CHECKING:
-    from peftune.runs.strengths import Head, Point
+    from peftune.experiments.strength_sweep import Head, Point
 
 _GRID = "0,0.25,0.5,0.75,1"
 _LEGEND = "Brackets: 95% intervals over rows or documents, of this one model; another seed makes another."
@@ -97,10 +97,9 @@ def rescale(
     """Measure an artifact between its base and itself, and save it at the strength of your choice."""
     alphas = _alphas(grid, alpha, output, file, plot)
     quiet_libraries()
+    from peftune.experiments.rescale import check_plot_path, plot_points, sweep
+    from peftune.experiments.rescale import rescale as save_rescaled
     from peftune.recipe import read_probe
-    from peftune.runs.rescale import rescale as save_rescaled
-    from peftune.runs.rescale import sweep
-    from peftune.runs.strength_plot import check_plot_path, plot_points
 
     if plot is not None:
         check_plot_path(plot)
@@ -177,7 +176,7 @@ def _row(point: Point) -> dict[str, str]:
 
 
 def _print_saved(folder: Path) -> None:
-    from peftune.artifacts.opened import open_artifact
+    from peftune.adapters.artifact import open_artifact
 
     manifest = open_artifact(folder).manifest
     facts = []

@@ -12,7 +12,7 @@ from peftune.cli.predict import ArtifactArgument, BaseOption
 from peftune.errors import VerificationError
 
 if TYPE_CHECKING:
-    from peftune.sharing.verification import Difference, On, Verification
+    from peftune.adapters.verification import Difference, On, Verification
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def verify(
 ) -> None:
     """Replay the texts that an artifact's behaviour is recorded on; 2 if one is beyond its tolerance."""
     quiet_libraries()
-    from peftune.sharing.verify import verify as verify_artifact
+    from peftune.adapters.verification import verify as verify_artifact
 
     found = verify_artifact(
         artifact,

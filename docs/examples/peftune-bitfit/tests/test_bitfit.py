@@ -7,7 +7,7 @@ from pathlib import Path
 from peftune_bitfit import BitFit
 
 import peftune
-from peftune.models.parts import trainable_parameters
+from peftune.models.architecture import trainable_parameters
 from peftune.testing import StrategyContract, write_tiny_base
 
 

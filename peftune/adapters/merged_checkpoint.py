@@ -1,0 +1,316 @@
+"""Merge an artifact into its base: one plain transformers checkpoint, checked before it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import torch
+from huggingface_hub import ModelCardData
+from torch import nn
+from transformers import (
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from peftune.adapters.artifact import Opened, open_artifact
+from peftune.adapters.card_usage import how_to_clean
+from peftune.adapters.manifest import CARD, Manifest
+from peftune.adapters.reference_logits import Rows, largest_difference, replay, scale_of
+from peftune.adapters.verification import (
+    TOLERANCES,
+    Difference,
+    arrays,
+    difference_of,
+    held_model,
+    merged_model,
+)
+from peftune.errors import (
+    OutputFolderError,
+    UsageError,
+    VerificationError,
+    markdown_code,
+    markdown_text,
+    printable,
+    suggestion,
+)
+from peftune.files.publishing import make_writable, published, write_file
+from peftune.files.reading import given_path
+from peftune.models.architecture import trunk_of
+from peftune.models.loading import loading
+from peftune.models.merging import write_classifier, write_trunk
+from peftune.models.tokenizer import load_tokenizer
+from peftune.progress import working
+from peftune.recipe.task_type import TaskName, has_head
+
+MergedType = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A checkpoint that was merged, and how far it is from its artifact.
+
+    Args:
+        folder: where it lies.
+        dtype: type of its weights.
+        lm: whether it is the tuned trunk with its language-model head, rather than the classifier.
+        difference: from what the artifact makes of its recorded texts in float32; with `lm`, of
+            their tokens' log-probabilities, in nats.
+        allowed: largest difference that passes.
+    """
+
+    folder: Path
+    dtype: MergedType
+    lm: bool
+    difference: Difference
+    allowed: float
+
+
+_CLASSIFY = """```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", "PATH/TO/THIS/FOLDER")
+classify(["what a lovely day"], truncation=True, max_length={max_length})
+```"""
+
+_CONTINUE = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("PATH/TO/THIS/FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("PATH/TO/THIS/FOLDER")
+```"""
+
+
+def merged_card(opened: Opened, merged: Merged) -> str:
+    """Write the card.
+
+    Args:
+        opened: the artifact that was merged.
+        merged: the checkpoint.
+    """
+    manifest, name = opened.manifest, opened.manifest.base.name
+    strategy = str(manifest.strategy["name"])
+    front = ModelCardData(
+        base_model=printable(name) if manifest.base.revision is not None else None,
+        library_name="transformers",
+        pipeline_tag="text-generation" if merged.lm else "text-classification",
+        tags=["peftune", strategy, "merged"],
+    )
+    use = _CONTINUE if merged.lm else _CLASSIFY.format(max_length=manifest.max_length)
+    if manifest.clean and not merged.lm:
+        use = f"{how_to_clean(manifest.clean)}\n\n{use}"
+    return "\n".join(
+        [
+            "---",
+            str(front.to_yaml()).strip(),
+            "---",
+            "",
+            f"# {markdown_text(f'{strategy} on {name}')}, merged",
+            "",
+            f"{_what(manifest, lm=merged.lm)}. A plain transformers checkpoint in {merged.dtype}, merged with [peftune](https://pypi.org/project/peftune/)",
+            f"out of the base {markdown_code(name)} and the artifact whose `peftune.json` has the `sha256`",
+            f"`{opened.seal}`. What that scored and what it forgot stands in its own card.",
+            "",
+            "## Checked",
+            "",
+            *_checked(merged, len(manifest.behaviour.texts)),
+            "",
+            "## Use",
+            "",
+            use,
+            "",
+        ]
+    )
+
+
+def _what(manifest: Manifest, *, lm: bool) -> str:
+    if lm:
+        return "A language model: the trunk of a fine-tuned GPT-2 with its own, tied output head, so that any language-model evaluation can measure it"
+    noun = "regression" if manifest.task_name == "regression" else "classifier"
+    labels = list(map(markdown_text, manifest.labels))
+    what = f"A {noun} of {', '.join(labels)}"
+    if manifest.label_thresholds is None:
+        return what
+    limits = zip(labels, manifest.label_thresholds, strict=True)
+    return f"{what}, where a label is said from a probability on: {', '.join(f'{label} {limit:.3g}' for label, limit in limits)}"
+
+
+def _checked(merged: Merged, texts: int) -> list[str]:
+    unit = "of a token's log-probability, in nats" if merged.lm else "of a logit"
+    lines = [
+        f"Over {texts} texts the largest difference {unit} from the artifact in float32 is {merged.difference.largest:.2e}",
+        f"(allowed: {merged.allowed:.2e}).",
+    ]
+    if merged.difference.label_flips is not None:
+        flips = round(merged.difference.label_flips * texts)
+        lines.append(f"Of these texts {flips} have another label than there.")
+    return lines
+
+
+MERGE_TOLERANCES: Mapping[MergedType, float] = {"float32": 1e-4, "bfloat16": 0.1}
+"""Largest difference from the adapter in float32, relative to its largest number (or to 1).
+
+A text whose label changes within it was a tie that bfloat16 cannot tell; beyond it the checkpoint
+is not the adapter, and is refused.
+"""
+
+_REFUSED = {
+    "int8": "Merging into a base held in 8-bit integers rounds base and update together anew, and logits change by 0.05 to 0.13. Merge in float32, and quantise what comes of it if you must."
+}
+
+_VIEW: TaskName = "language-modeling"
+
+
+@working("merging")
+def merge(
+    artifact: str | Path,
+    output: str | Path,
+    *,
+    base: str | None = None,
+    dtype: str = "float32",
+    lm: bool = False,
+    use_cpu: bool = False,
+) -> Merged:
+    """Merge an artifact into its base, and write a plain transformers checkpoint.
+
+    The base is loaded in float32 whatever the artifact was trained on. The checkpoint is opened
+    again and compared with the artifact before it takes its place; a model card beside it says
+    what it was merged from.
+
+    Args:
+        artifact: an adapter folder, or the `model/` folder of full fine-tuning.
+        output: the new folder; it must be empty, or not there.
+        base: where the base lies, as for `peftune.load`.
+        dtype: `float32` or `bfloat16`.
+        lm: write the tuned trunk with its language-model head in the place of the classifier;
+            always so for an artifact of language modeling.
+        use_cpu: stay on the CPU even where there is a GPU.
+
+    Raises:
+        ArtifactError: the artifact is refused.
+        BaseModelError: the base cannot be found.
+        OutputFolderError: the output folder holds something, or lies in the artifact.
+        UsageError: no such type, or what was learned cannot be written as weights of a GPT-2.
+        VerificationError: the artifact does not reproduce its record, or the checkpoint does not
+            reproduce the artifact; nothing is written.
+    """
+    kind = _merged_type(dtype)
+    opened, target = open_artifact(artifact), given_path(output, "output")
+    _refuse_other_content(target, opened)
+    manifest = opened.manifest
+    view = _VIEW if lm else manifest.task_name
+    model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
+    _refuse_other_behaviour(model, tokenizer, opened)
+    make_writable(target.parent)  # not before the artifact has been checked
+    expected = _read(model, tokenizer, manifest, view)
+    device = trunk_of(model).wte.weight.device
+    plain = merged_model(model)
+    with published(target) as staging:
+        _write(plain, tokenizer, staging, view=view, dtype=getattr(torch, kind))
+        del model, plain
+        again = _open(staging, view=view, dtype=getattr(torch, kind), device=device)
+        actual = _read(again, load_tokenizer(staging), manifest, view)
+        result = Merged(
+            target,
+            kind,
+            not has_head(view),
+            _difference(expected, actual, manifest, view),
+            MERGE_TOLERANCES[kind] * scale_of(expected),
+        )
+        if not result.difference.largest <= result.allowed:
+            message = f"The checkpoint merged from '{opened.name}' is off by {result.difference.largest:.3g}, and {result.allowed:.3g} is allowed in {kind}. Nothing is written; use the adapter on its base."
+            raise VerificationError(message)
+        write_file(staging / CARD, merged_card(opened, result).encode())
+    return result
+
+
+def _merged_type(dtype: str) -> MergedType:
+    known = get_args(MergedType)
+    if dtype not in known:
+        reason = _REFUSED.get(dtype, f"A merged checkpoint is not written as '{dtype}'.")
+        message = f"{reason} {suggestion(dtype, known)}"
+        raise UsageError(message)
+    return cast("MergedType", dtype)
+
+
+def _refuse_other_content(target: Path, opened: Opened) -> None:
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        message = f"'{target}' exists and is not empty. Choose another folder, or remove it."
+        raise OutputFolderError(message)
+    source = opened.folder.path
+    if source is not None and source.resolve() in (target.resolve(), *target.resolve().parents):
+        message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."
+        raise OutputFolderError(message)
+
+
+def _refuse_other_behaviour(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, opened: Opened
+) -> None:
+    """Refuse to merge what does not reproduce its own record."""
+    manifest = opened.manifest
+    recorded = arrays(manifest.behaviour.logits["float32"])
+    found = largest_difference(recorded, _read(model, tokenizer, manifest, manifest.task_name))
+    allowed = TOLERANCES["fp32"] * scale_of(recorded)
+    if not found <= allowed:
+        message = f"'{opened.name}' is off its own record by {found:.3g}, and {allowed:.3g} is allowed in float32. Nothing is merged; see peftune adapter verify."
+        raise VerificationError(message)
+
+
+def _read(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest, view: TaskName
+) -> Rows:
+    try:
+        return replay(
+            model,
+            tokenizer,
+            manifest.behaviour.texts,
+            max_length=manifest.max_length,
+            task=view,
+        )
+    except FloatingPointError as error:
+        message = f"Nothing is merged: {error}."
+        raise VerificationError(message) from error
+
+
+def _difference(expected: Rows, actual: Rows, manifest: Manifest, view: TaskName) -> Difference:
+    if has_head(view):
+        return difference_of(expected, actual, manifest)
+    return Difference(largest_difference(expected, actual), None)
+
+
+def _write(
+    plain: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    view: TaskName,
+    dtype: torch.dtype,
+) -> None:
+    if has_head(view):
+        rounded: PreTrainedModel = plain.to(dtype)  # type: ignore[arg-type]
+        write_classifier(rounded, tokenizer, folder, dtype=dtype)
+        return
+    trunk = trunk_of(plain)
+    weights = {name: weight.detach().to("cpu", dtype) for name, weight in trunk.named_parameters()}
+    write_trunk(plain, weights, tokenizer, folder)
+
+
+def _open(
+    folder: Path, *, view: TaskName, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
+    """Open a checkpoint as anyone will, who has no peftune."""
+    kind = GPT2ForSequenceClassification if has_head(view) else GPT2LMHeadModel
+    with loading():
+        model: PreTrainedModel = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            device_map={"": device},
+        )
+    model.eval()
+    return model

@@ -1,0 +1,323 @@
+"""Save what was learned: an adapter folder, or a plain checkpoint where every weight learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import safetensors.torch
+import torch
+from peft import PeftModel
+from torch import nn
+
+from peftune._version import __version__
+from peftune.adapters.card import model_card
+from peftune.adapters.full_model import KNOWN_KEYS, wanted_instead
+from peftune.adapters.manifest import (
+    CARD,
+    LONGEST_NAME,
+    MANIFEST,
+    MODEL_CONFIG,
+    MODEL_FILES,
+    PEFT_CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    WEIGHTS,
+    BaseIdentity,
+    Kind,
+    Manifest,
+    Rescaled,
+    StartedFrom,
+    sha256_of,
+    write_manifest,
+)
+from peftune.adapters.reference_logits import precision_of, record_behaviour, reproduces
+from peftune.adapters.rounding import weights_as_stored
+from peftune.adapters.tensors import adapter_tensors, check_against_peft, peft_config, written
+from peftune.errors import (
+    GuardError,
+    OutputFolderError,
+    TrainingError,
+    UsageError,
+    suggestion,
+    visible,
+)
+from peftune.files.publishing import published, write_file
+from peftune.files.reading import given_path
+from peftune.files.strict_json import refuse_hidden
+from peftune.models.architecture import (
+    is_whole_model,
+    trainable_parameters,
+    trunk_of,
+    unwrapped,
+    without_container,
+)
+from peftune.models.base_files import BaseSource
+from peftune.models.merging import write_classifier, write_trunk
+from peftune.models.prepare import Preparation, Start, preparation_of, refuse_changed_base
+from peftune.models.tokenizer import tokenizer_sha256
+from peftune.models.tokenizer_files import CONFIG_KEYS
+from peftune.progress import working
+from peftune.recipe.data import TextStep
+from peftune.recipe.schema import StoredType
+from peftune.recipe.task_type import has_head
+
+_STATE = ("truncation", "padding")
+"""What a tokenizer was last asked for; it is asked anew each time."""
+
+
+def keep_plain(folder: Path) -> None:
+    """Drop what a checkpoint's files say beyond what a load reads: it computes nothing.
+
+    GPT-2's own files carry keys of years ago and settings for generating text, other bases chat
+    templates; transformers writes all of it on.
+
+    Args:
+        folder: a checkpoint of a classifier, just written by `save_pretrained`.
+    """
+    for path in folder.iterdir():
+        if path.name not in MODEL_FILES:
+            path.unlink()
+    for name, known in ((MODEL_CONFIG, KNOWN_KEYS), (TOKENIZER_CONFIG, CONFIG_KEYS)):
+        values = json.loads((folder / name).read_bytes())
+        kept = {
+            key: value
+            for key, value in values.items()
+            if key in known and not (name == MODEL_CONFIG and wanted_instead(key, value))
+        }
+        text = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / name).write_text(f"{text}\n", encoding="utf-8")
+    parts = json.loads((folder / TOKENIZER).read_bytes())
+    parts |= dict.fromkeys(_STATE)
+    text = json.dumps(parts, indent=2, ensure_ascii=False)
+    (folder / TOKENIZER).write_text(text, encoding="utf-8")
+
+
+@working("saving")
+def save(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    task: Mapping[str, Any] | None = None,
+    forgetting: Sequence[Mapping[str, Any]] | None = None,
+    rescaled: Rescaled | None = None,
+    label_thresholds: Sequence[float] | None = None,
+    dtype: StoredType = "float32",
+    validation_texts: Sequence[str] = (),
+    clean: Sequence[TextStep] = (),
+) -> Path:
+    """Save the weights that learned, with all that it takes to use them.
+
+    An adapter folder holds `adapter_model.safetensors`, `adapter_config.json` (for PEFT
+    strategies), `peftune.json` and `README.md`, and plain PEFT can read it. Where every weight
+    learned, the folder is a plain transformers checkpoint with the same manifest and card.
+
+    Args:
+        model: from `peftune.prepare`, trained by anyone, in any precision. What is recorded of it is
+            what it computes in float32.
+        folder: where to; an older artifact there is replaced, anything else is refused.
+        task: scores to record, with the keys of the report's `learning`.
+        forgetting: probe results to record.
+        rescaled: how it was made out of another artifact, to record.
+        label_thresholds: multi-label: probability from which each label is said; 0.5 without.
+        dtype: `bfloat16` halves the file. It is taken only if rounding the learned weights changes
+            no predicted label of the validation texts; otherwise float32 is, and the log says so.
+        validation_texts: read for `bfloat16`, where the weights are not rounded to it already.
+        clean: how the texts were cleaned that it was trained on, in this order; whoever classifies
+            with the artifact cleans texts so too.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the model was not made by `peftune.prepare`, bfloat16 is asked for without
+            labels or texts to see its effect on, or there is no such step of cleaning.
+        TrainingError: a weight is not finite.
+        GuardError: no load would give what the model gives: a frozen weight has changed, a weight
+            is of another type than it was prepared in, or its logits depend on the batch.
+        OutputFolderError: the folder holds something else.
+    """
+    target = given_path(folder, "folder")
+    model = without_container(model)
+    preparation = preparation_of(model)
+    _refuse_other_steps(clean)
+    _refuse_other_content(target)
+    _refuse_not_finite(adapter_tensors(model))
+    _refuse_other_weights(model, preparation)
+    as_stored = weights_as_stored(model, dtype, validation_texts, thresholds=label_thresholds)
+    with as_stored as stored, published(target) as staging:
+        kind: Kind = "model" if is_whole_model(model) else "adapter"
+        write = _write_model if kind == "model" else _write_adapter
+        write(model, preparation, staging, dtype=getattr(torch, stored))
+        card = model_card(
+            preparation,
+            kind=kind,
+            is_peft=isinstance(model, PeftModel),
+            precision=precision_of(model),
+            task=task,
+            forgetting=forgetting,
+            rescaled=rescaled,
+            clean=clean,
+        )
+        write_file(staging / CARD, card.encode())
+        manifest = _manifest(
+            model,
+            preparation,
+            staging,
+            kind=kind,
+            dtype=stored,
+            task=task,
+            forgetting=forgetting,
+            rescaled=rescaled,
+            label_thresholds=label_thresholds,
+            clean=clean,
+        )
+        _refuse_not_reproduced(model, preparation, manifest)
+        write_manifest(manifest, staging)
+    return target
+
+
+def artifact_bytes(folder: Path) -> int:
+    """Count the bytes of a saved artifact, all files together."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _write_adapter(
+    model: nn.Module, preparation: Preparation, folder: Path, *, dtype: torch.dtype
+) -> None:
+    weights = adapter_tensors(model)
+    if isinstance(model, PeftModel):
+        check_against_peft(model, weights)
+        values = peft_config(model, task=preparation.task, hub_id=preparation.base.hub_id)
+        write_file(folder / PEFT_CONFIG, written(values))
+    tensors = {
+        name: weight.detach().to("cpu", dtype).contiguous() for name, weight in weights.items()
+    }
+    write_file(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+
+
+def _write_model(
+    model: nn.Module, preparation: Preparation, folder: Path, *, dtype: torch.dtype
+) -> None:
+    if has_head(preparation.task):
+        write_classifier(unwrapped(model), preparation.tokenizer, folder, dtype=dtype)
+        keep_plain(folder)
+        return
+    weights = {name: weight.detach() for name, weight in trunk_of(model).named_parameters()}
+    write_trunk(model, weights, preparation.tokenizer, folder)
+
+
+def _manifest(
+    model: nn.Module,
+    preparation: Preparation,
+    folder: Path,
+    *,
+    kind: Kind,
+    dtype: StoredType,
+    task: Mapping[str, Any] | None,
+    forgetting: Sequence[Mapping[str, Any]] | None,
+    rescaled: Rescaled | None,
+    label_thresholds: Sequence[float] | None,
+    clean: Sequence[TextStep],
+) -> Manifest:
+    base = preparation.base
+    return Manifest(
+        peftune_version=__version__,
+        kind=kind,
+        strategy=preparation.strategy.fields(),
+        base=_identity(base, preparation.base_fingerprint),
+        task_name=preparation.task,
+        labels=list(preparation.labels),
+        label_thresholds=None if label_thresholds is None else list(label_thresholds),
+        max_length=preparation.max_length,
+        tokenizer_sha256=tokenizer_sha256(preparation.tokenizer),
+        pad_token_id=preparation.tokenizer.pad_token_id,
+        precision=precision_of(model),
+        dtype=dtype,
+        files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
+        behaviour=record_behaviour(model),
+        task=_seen(task),
+        forgetting=None if forgetting is None else [_seen(result) for result in forgetting],
+        rescaled=rescaled,
+        started_from=_started_from(preparation.start),
+        clean=list(clean) or None,
+    )
+
+
+def _identity(base: BaseSource, fingerprint: str) -> BaseIdentity:
+    return BaseIdentity(
+        name=visible(base.name)[:LONGEST_NAME], revision=base.revision, fingerprint=fingerprint
+    )
+
+
+def _seen(values: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Spell out the names that no load would take as they are; others find their columns again."""
+    if isinstance(values, str):
+        try:
+            refuse_hidden(values)
+        except ValueError:
+            return visible(values)
+        return values
+    if isinstance(values, Mapping):
+        return {_seen(key): _seen(value) for key, value in values.items()}
+    return [_seen(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def _started_from(start: Start | None) -> StartedFrom | None:
+    if start is None:
+        return None
+    origin = start.origin
+    return StartedFrom(
+        kind=start.kind,
+        sha256=start.sha256,
+        task_name=start.task,
+        origin=_identity(origin, start.origin_fingerprint),
+    )
+
+
+def _refuse_other_steps(clean: Sequence[str]) -> None:
+    for step in clean:
+        if step not in get_args(TextStep) or list(clean).count(step) > 1:
+            message = f"clean= takes steps that change texts, each once (got '{step}'). {suggestion(step, get_args(TextStep))}"
+            raise UsageError(message)
+
+
+def _refuse_other_content(target: Path) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / MANIFEST).is_file():
+        message = f"'{target}' exists and is no artifact of peftune. Choose another folder, or remove it."
+        raise OutputFolderError(message)
+
+
+def _refuse_not_finite(tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            message = f"The weight '{name}' holds values that are not finite: training has diverged, and nothing is saved. Lower the learning rate."
+            raise TrainingError(message)
+
+
+def _refuse_other_weights(model: nn.Module, preparation: Preparation) -> None:
+    """Refuse a model that no load makes again: from its base, and what learned in the type it had."""
+    for name, weight in trainable_parameters(model).items():
+        prepared = preparation.before[name].dtype if name in preparation.before else weight.dtype
+        if weight.dtype != prepared:
+            was, now = (str(dtype).removeprefix("torch.") for dtype in (prepared, weight.dtype))
+            message = f"The weight '{name}' is {now} and was prepared in {was}, so no load would give what this model gives; nothing is saved. Train with bf16=True or fp16=True, which leave the weights as they are, and without bf16_full_eval, fp16_full_eval, half() or to(dtype)."
+            raise GuardError(message)
+    refuse_changed_base(model, "no load would give what this model gives, and nothing is saved")
+
+
+def _refuse_not_reproduced(model: nn.Module, preparation: Preparation, manifest: Manifest) -> None:
+    """Ask the model first what every load asks."""
+    if not reproduces(
+        model,
+        preparation.tokenizer,
+        manifest.behaviour,
+        max_length=preparation.max_length,
+        task=preparation.task,
+    ):
+        message = f"What the strategy '{preparation.strategy.name}' made gives two texts other logits in one padded batch than alone, so every load would refuse it; nothing is saved. Choose a strategy whose logits do not depend on padding."
+        raise GuardError(message)

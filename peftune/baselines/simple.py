@@ -1,0 +1,194 @@
+"""The baseline `majority`: the same label for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
+from torch import nn
+
+from peftune.baselines.baseline_scores import Scores, against, scores_of
+from peftune.data.rows import Rows
+from peftune.data.task_data import Task
+from peftune.models.inference import predict_logits
+from peftune.models.merging import fit_head, with_head
+from peftune.models.prepare import preparation_of, prepare_model
+from peftune.recipe import Recipe
+from peftune.strategies import HeadOnly
+from peftune.tasks.multi_label import labels_metrics
+from peftune.tasks.regression import number_metrics
+
+
+def majority_predictions(train: Rows, judged: Rows) -> list[int]:
+    """Say the most frequent label of train for every row; of equally frequent ones the first id."""
+    return [int(np.bincount(train.labels).argmax())] * len(judged)
+
+
+def tfidf_predictions(train: Rows, judged: Rows) -> list[int]:
+    """Fit words and word pairs of train with scikit-learn's defaults, and classify the rows."""
+    model = words_with(train, list(train.labels))
+    return [int(label) for label in model.predict(list(judged.texts))]
+
+
+def words_with(train: Rows, labels: Any, estimator: Any = None) -> Pipeline:  # noqa: ANN401 - scikit-learn's
+    """Fit an estimator to words and word pairs of train.
+
+    Args:
+        train: the texts.
+        labels: one a text.
+        estimator: of scikit-learn; a logistic regression without.
+    """
+    # Tokens of one character count too, so that no text set leaves an empty vocabulary.
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\S+")  # noqa: S106 - a pattern, no password
+    model = make_pipeline(vectorizer, estimator or LogisticRegression(max_iter=1000))
+    return model.fit(list(train.texts), labels)
+
+
+def linear_probe_predictions(model: nn.Module, train: Rows, judged: Rows) -> list[int]:
+    """Fit a logistic regression to what the head reads of train, and classify the rows.
+
+    The head reads the last token's state after the last layer norm. What `head-only` reaches in
+    many steps is found here at its optimum, so it is what the pre-trained features alone are worth.
+
+    Args:
+        model: a prepared model whose trunk is the base; it is as it was afterwards.
+        train: the only rows that are fitted.
+        judged: rows to classify.
+
+    Raises:
+        UsageError: a label has no rows in train.
+
+    References:
+        Alain and Bengio 2016, Understanding intermediate layers using linear classifier probes,
+        arXiv:1610.01644.
+    """
+    preparation = preparation_of(model)
+    head = fit_head(model, train.texts, train.labels)
+    with with_head(model, head):
+        logits = predict_logits(
+            model, preparation.tokenizer, judged.texts, max_length=preparation.max_length
+        )
+    return [int(label) for label in logits.argmax(-1)]
+
+
+def frozen_base(recipe: Recipe, task: Task) -> nn.Module:
+    """Load the base in float32 with a head to fit; its trunk is frozen, so it stays the base."""
+    return prepare_model(
+        recipe.model.name_or_path,
+        HeadOnly(),
+        labels=task.labels,
+        revision=recipe.model.revision,
+        max_length=recipe.model.max_length,
+        use_cpu=recipe.training.use_cpu,
+    )
+
+
+EVERY_LABEL = "every_label"
+
+_LEAST_SHARE = 1e-3
+"""A label that no row of train has is said with this probability, and not with none."""
+
+
+def baseline_predictions(task: Task, judged: Rows) -> dict[str, list[int]]:
+    """Give the label id that each baseline says of each row, by name; of single-label tasks alone."""
+    if task.kind != "single-label":
+        return {}
+    return {
+        "majority": majority_predictions(task.train, judged),
+        "tfidf_logistic_regression": tfidf_predictions(task.train, judged),
+    }
+
+
+def baseline_scores(
+    task: Task,
+    judged: Rows,
+    *,
+    predictions: Mapping[str, Sequence[int]] | None = None,
+    logits: NDArray[np.floating[Any]] | None = None,
+    seed: int = 0,
+) -> dict[str, Scores]:
+    """Score the baselines on the rows of the final score.
+
+    Args:
+        task: its rows of train are fitted.
+        judged: the rows.
+        predictions: from `baseline_predictions`, where they are known already.
+        logits: what the model says of them, (rows, labels), to compare it with a baseline row by row;
+            None where there is no model yet.
+        seed: seed of the test of that comparison.
+
+    Returns:
+        By name. Single-label: accuracy and macro F1 of `majority` (the most frequent class of
+        train) and of `tfidf_logistic_regression` (words and word pairs, scikit-learn's defaults),
+        and with logits what `against` says of each.
+        Multi-label: the same two, for each label apart, with the loss, and the macro F1 of
+        `every_label` (every label for every row), which no guess exceeds. Regression: squared error
+        and correlation of `mean` (of train) and of `tfidf_ridge`.
+    """
+    if task.kind == "multi-label":
+        return _of_labels(task.train, judged, len(task.labels))
+    if task.kind == "regression":
+        return _of_numbers(task.train, judged)
+    classes = sorted({*task.train.labels, *judged.labels})
+    said_by = predictions or baseline_predictions(task, judged)
+    scores = {
+        name: scores_of(judged.labels, predicted, classes=classes)
+        for name, predicted in said_by.items()
+    }
+    if logits is None:
+        return scores
+    said, labels = logits.argmax(-1).tolist(), logits.shape[-1]
+    return {
+        name: scores[name] | against(judged.labels, predicted, said, labels=labels, seed=seed)
+        for name, predicted in said_by.items()
+    }
+
+
+def _of_labels(train: Rows, judged: Rows, labels: int) -> dict[str, Scores]:
+    """Score two baselines that take each label for itself, on the rows where it is known."""
+    truth, rows = np.asarray(judged.labels, np.float64), np.asarray(train.labels, np.float64)
+    rates, counted = np.empty((len(judged), labels)), np.empty((len(judged), labels))
+    for column in range(labels):
+        known = np.flatnonzero(~np.isnan(rows[:, column])).tolist()
+        cells = rows[known, column].astype(np.int64)
+        share = float(cells.mean()) if len(cells) else 0.5
+        rates[:, column] = share
+        counted[:, column] = (
+            words_with(train.take(known), cells).predict_proba(list(judged.texts))[:, 1]
+            if len(set(cells.tolist())) > 1
+            else share
+        )
+    least = np.array([_LEAST_SHARE, 1 - _LEAST_SHARE])
+    scores = {
+        name: _named(labels_metrics(logit(np.clip(probabilities, *least)), truth))
+        for name, probabilities in (("majority", rates), ("tfidf_logistic_regression", counted))
+    }
+    every = labels_metrics(np.ones_like(rates), truth)
+    # It says nothing of probabilities, so it has no loss.
+    return {**scores, EVERY_LABEL: {"macro_f1": float(every["macro_f1"] or 0.0)}}
+
+
+def _of_numbers(train: Rows, judged: Rows) -> dict[str, Scores]:
+    truth, numbers = np.asarray(judged.labels), np.asarray(train.labels)
+    counted = words_with(train, numbers, Ridge()).predict(list(judged.texts))
+    return {
+        "mean": _named(number_metrics(np.full((len(judged), 1), numbers.mean()), truth)),
+        "tfidf_ridge": _named(number_metrics(counted.reshape(-1, 1), truth)),
+    }
+
+
+def _named(metrics: dict[str, float | None]) -> Scores:
+    """Keep the metrics that a baseline is shown with, and its loss under the name of a model's."""
+    kept = {
+        name: value
+        for name in ("accuracy", "macro_f1", "mse", "pearson", "spearman")
+        if (value := metrics.get(name)) is not None
+    }
+    loss = metrics.get("log_loss", metrics.get("mse"))
+    return kept if loss is None else {**kept, "loss": loss}

@@ -1,0 +1,184 @@
+"""What a learning curve over data size says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from peftune.experiments.rescale import write_as_text
+from peftune.files.publishing import replaced
+from peftune.stats.crossed import FEWEST_SEEDS
+from peftune.stats.intervals import Interval
+from peftune.stats.power_law import PowerLaw
+
+Worth = Literal["yes", "no", "cannot tell"]
+
+WORTHWHILE = 0.005
+"""Half a point of accuracy: a doubling that surely gives less is called not worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What was learned from so many rows.
+
+    Args:
+        rows: training rows.
+        errors: share of wrong validation rows, one a seed.
+        error: their mean.
+        ci95: 95% interval of the error, over rows, and over seeds where there are three or more;
+            None with two.
+        gain: by how much the error is lower than with the rows of the size before; None for the
+            first.
+        gain_ci95: 95% interval of the gain, paired by row.
+        seconds: training time of all seeds; None where a training was resumed.
+    """
+
+    rows: int
+    errors: Sequence[float]
+    error: float
+    ci95: Interval | None
+    gain: float | None
+    gain_ci95: Interval | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """The error by the number of training rows.
+
+    Args:
+        folder: where everything lies.
+        name: the recipe's name.
+        strategy: name of the strategy.
+        validation_rows: rows that were scored; no test row was read.
+        seeds: seeds of the trainings.
+        sizes: ascending, the last with all rows.
+        law: fitted to the errors; None where no fit was found.
+        gain_ci95: 95% interval of what doubling the rows would give, by the law.
+        worth: whether more data is worth it.
+        answer: the same in one sentence, with numbers.
+    """
+
+    folder: Path
+    name: str
+    strategy: str
+    validation_rows: int
+    seeds: Sequence[int]
+    sizes: Sequence[Size]
+    law: PowerLaw | None
+    gain_ci95: Interval | None
+    worth: Worth
+    answer: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of `learning-curve.json`."""
+        values = dataclasses.asdict(self)
+        del values["folder"]
+        return values
+
+
+def answer_of(
+    law: PowerLaw | None, interval: Interval | None, *, rows: int, seeds: int
+) -> tuple[Worth, str]:
+    """Say whether more data is worth it.
+
+    Args:
+        law: fitted to the errors.
+        interval: of the gain of doubling.
+        rows: all training rows.
+        seeds: how many trainings there were of each size.
+    """
+    question = "Is more data worth it?"
+    if law is None or interval is None:
+        return (
+            "cannot tell",
+            f"{question} Cannot tell: no power law fits the errors. Take more sizes or seeds.",
+        )
+    low, high = interval
+    gain = f"by the fitted law, doubling the {rows} rows lowers the error from {law.error_with(rows):.3f} to {law.error_with(2 * rows):.3f}, a gain of {law.gain_of_doubling:.3f} [{low:.3f}, {high:.3f}]"
+    alone = " The interval is one over validation rows; another seed may give another." * (
+        seeds < FEWEST_SEEDS
+    )
+    if low >= WORTHWHILE:
+        return "yes", f"{question} Yes: {gain}.{alone}"
+    if high < WORTHWHILE:
+        return "no", f"{question} No: {gain}, less than half a point of accuracy.{alone}"
+    return (
+        "cannot tell",
+        f"{question} Cannot tell: {gain}. More validation rows or more seeds would tell.{alone}",
+    )
+
+
+_GREY = "0.45"
+
+
+def plot_learning_curve(curve: LearningCurve, path: Path) -> None:
+    """Write an SVG: the errors with 95% intervals, the fitted law, and where twice the rows would lead.
+
+    Args:
+        curve: what was measured.
+        path: the file.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    rows = [size.rows for size in curve.sizes]
+    for size in curve.sizes:
+        if size.ci95 is not None:
+            axes.vlines(size.rows, *size.ci95, color=_GREY, linewidth=1)
+    axes.plot(rows, [size.error for size in curve.sizes], "o", label="measured, 95% intervals")
+    if curve.law is not None:
+        reach = np.geomspace(rows[0], 2 * rows[-1], 100)
+        known = reach <= rows[-1]
+        errors = np.array([curve.law.error_with(count) for count in reach])
+        axes.plot(reach[known], errors[known], color="C0", linewidth=1, label="power law")
+        axes.plot(reach[~known], errors[~known], color="C0", linewidth=1, linestyle="--")
+        if curve.gain_ci95 is not None:
+            last = curve.law.error_with(rows[-1])
+            low, high = curve.gain_ci95
+            axes.vlines(2 * rows[-1], last - high, last - low, color="C0", linewidth=1)
+    axes.set_xscale("log", base=2)
+    ticks = [*rows, 2 * rows[-1]]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlabel("training rows")
+    axes.set_ylabel(f"error on {curve.validation_rows} validation rows")
+    axes.set_title(f"{curve.name}, {curve.strategy}: more data worth it? {curve.worth}")
+    axes.legend(frameon=False)
+    write_as_text(figure)
+    with replaced(path) as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})
+
+
+LEGEND = "Error: share of wrong validation rows; no test row is read. Brackets: 95% intervals; in parentheses each of two seeds, which have none. Gain: less error than with the rows of the line above."
+
+
+def curve_rows(curve: LearningCurve) -> list[dict[str, str]]:
+    """One row a number of training rows."""
+    return [
+        {
+            "rows": str(size.rows),
+            "error": _shown(size.error, size.ci95, ".3f") + _each(size),
+            "gain": _shown(size.gain, size.gain_ci95, "+.3f"),
+            "seconds": "-" if size.seconds is None else f"{size.seconds:.0f}",
+        }
+        for size in curve.sizes
+    ]
+
+
+def _each(size: Size) -> str:
+    """Give the errors of two seeds, of which no interval is made."""
+    two = len(size.errors) > 1 and size.ci95 is None
+    return f" ({', '.join(f'{error:.3f}' for error in size.errors)})" if two else ""
+
+
+def _shown(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+    if value is None:
+        return "-"
+    around = f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""
+    return f"{value:{form}}{around}"

@@ -1,0 +1,249 @@
+"""What goes into a run: its recipe, its rows, its base and its probe texts, each by hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from peftune.adapters.artifact import open_artifact
+from peftune.adapters.rounding import Rounding
+from peftune.data.cleaning import clean_tables
+from peftune.data.documents import documents_sha256, load_documents
+from peftune.data.similarity import refuse_overlap, refuse_same_splits
+from peftune.data.split_tables import read_split_tables
+from peftune.data.task_data import Task, load_task, task_of
+from peftune.experiments.environment import RunEnvironment, environment
+from peftune.experiments.report import CONTROL, Forgetting, Identity, StartedAs
+from peftune.findings import CheckReport, check_tables, refuse_failed
+from peftune.findings.finding import Facts
+from peftune.forgetting.measurement import ProbeText, read_probe_texts
+from peftune.models.base_files import BaseSource
+from peftune.models.fingerprint import base_fingerprint, find_sound_base
+from peftune.models.prepare import preparation_of, refuse_nothing_to_learn
+from peftune.models.tokenizer import load_tokenizer
+from peftune.recipe import Recipe, recipe_sha256
+from peftune.recipe.schema import ForgettingSection
+from peftune.recipe.task_type import refuse_label_mismatch
+from peftune.seeds import seed_streams
+from peftune.tasks.scores import Learning
+from peftune.training.train import TrainingResult
+
+NamedText = tuple[str, Sequence[Any]]
+"""What a text is called in messages, and its documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a run reads; two runs with equal `sha256` compute the same.
+
+    Args:
+        recipe_sha256: hash of the resolved recipe, without the places of its files.
+        data_fingerprint: hash of the rows of every split, in order.
+        base_fingerprint: hash of the base's trunk.
+        probe_sha256: hash of each probe's documents.
+        texts_sha256: hash of the documents that regularisers learn from and that are measured
+            during training, in order; of nothing where there are none.
+        start_sha256: hash of what the run begins as: the artifact of `model.init_from` and the
+            rows of the stages; of nothing where it begins as the base.
+    """
+
+    recipe_sha256: str
+    data_fingerprint: str
+    base_fingerprint: str
+    probe_sha256: tuple[str, ...]
+    texts_sha256: str
+    start_sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Name all inputs by one hash."""
+        parts = (
+            self.recipe_sha256,
+            self.data_fingerprint,
+            self.base_fingerprint,
+            *self.probe_sha256,
+            self.texts_sha256,
+            self.start_sha256,
+        )
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckReport]:
+    """Read and check the rows, the texts and the base of a resolved recipe.
+
+    Returns:
+        The rows, the probes with their documents, the hashes of all, and what the checks say.
+
+    Raises:
+        DataError: rows or texts cannot be used.
+        BaseModelError: the base cannot be found.
+        UsageError: the base has fewer positions than the recipe asks for, or nothing would learn.
+        LeakageError: a probe's text is read in training too, rows of one split are in another, or
+            two splits are the same rows.
+    """
+    for kind in (recipe.task, *(stage.task for stage in recipe.stages)):
+        refuse_nothing_to_learn(recipe.strategy, kind)
+    model = recipe.model
+    source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
+    texts = read_probe_texts(recipe.forgetting.probes)
+    stages = {stage.name: load_task(stage.data, stage.task) for stage in recipe.stages}
+    task, checks = _checked_task(recipe, texts, stages, source)
+    learned, watched = _read_in_training(recipe.forgetting)
+    earlier: list[NamedText] = [
+        (f"the training rows of stage '{name}'", stage.train.texts)
+        for name, stage in stages.items()
+    ]
+    _refuse_leaks(task, texts, [*learned, *earlier], watched)
+    refuse_failed(checks)
+    hashes = [documents_sha256(text) for _, text in (*learned, *watched)]
+    begun = [_seal(recipe), *(stage.fingerprint() for stage in stages.values())]
+    inputs = inputs_of(
+        recipe,
+        task,
+        texts,
+        base_fingerprint=base_fingerprint(source.folder),
+        texts_sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
+        start_sha256=hashlib.sha256("\n".join(filter(None, begun)).encode()).hexdigest(),
+    )
+    return task, texts, inputs, checks
+
+
+def _checked_task(
+    recipe: Recipe, texts: Sequence[ProbeText], stages: Mapping[str, Task], source: BaseSource
+) -> tuple[Task, CheckReport]:
+    """Read the tables once, for the rows and for what the checks say of them."""
+    tables = read_split_tables(recipe.data)
+    refuse_same_splits(tables, recipe.data)
+    documents = [document for text in texts for document in text.documents]
+    cleaning = clean_tables(tables, recipe.data, recipe.task, general=documents)
+    task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
+    refuse_label_mismatch(recipe.task, task.labels, recipe.training)
+    checks = check_tables(
+        recipe,
+        tables,
+        cleaning,
+        general={text.label: text.documents for text in texts},
+        stages={name: stage.train.texts for name, stage in stages.items()},
+        tokenizer=load_tokenizer(source.folder),
+    )
+    return task, checks
+
+
+def inputs_of(
+    recipe: Recipe,
+    task: Task,
+    texts: Sequence[ProbeText],
+    *,
+    base_fingerprint: str,
+    texts_sha256: str,
+    start_sha256: str,
+) -> Inputs:
+    """Hash what was read."""
+    return Inputs(
+        recipe_sha256=recipe_sha256(recipe),
+        data_fingerprint=task.fingerprint(),
+        base_fingerprint=base_fingerprint,
+        probe_sha256=tuple(documents_sha256(text.documents) for text in texts),
+        texts_sha256=texts_sha256,
+        start_sha256=start_sha256,
+    )
+
+
+def _seal(recipe: Recipe) -> str | None:
+    """Name the artifact that a run begins as."""
+    init = recipe.model.init_from
+    return None if init is None else open_artifact(init).seal
+
+
+def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
+    """Read what regularisers learn from, and what is measured during training."""
+    learned: list[NamedText] = [
+        (f"the text of regularizer '{term.type}'", load_documents(source))
+        for term in section.regularizers
+        for source in term.sources().values()
+    ]
+    if section.during_training is None:
+        return learned, []
+    probe = section.during_training.probe
+    return learned, [(f"'{probe.label}', measured during training,", load_documents(probe))]
+
+
+def _refuse_leaks(
+    task: Task,
+    texts: Sequence[ProbeText],
+    learned: Sequence[NamedText],
+    watched: Sequence[NamedText],
+) -> None:
+    """Report on no text that training reads or decides by, and decide by none that it reads."""
+    learned = [("the task's training rows", task.train.texts), *learned]
+    for text in texts:
+        _refuse_shared(f"probe '{text.label}'", text.documents, [*learned, *watched])
+    for name, documents in watched:
+        _refuse_shared(name, documents, learned)
+
+
+def _refuse_shared(name: str, judged: Sequence[Any], read: Sequence[NamedText]) -> None:
+    for read_name, documents in read:
+        refuse_overlap(judged, documents, judged_name=name, read_name=read_name)
+
+
+def identity_of(
+    recipe: Recipe, model: nn.Module, inputs: Inputs, training: TrainingResult
+) -> Identity:
+    """Say what was run."""
+    preparation = preparation_of(model)
+    start = preparation.start
+    return Identity(
+        name=recipe.name,
+        strategy=recipe.strategy.name,
+        strategy_config=recipe.strategy.fields(),
+        seed=recipe.training.seed,
+        base_model=(preparation.base if start is None else start.origin).name,
+        base_fingerprint=inputs.base_fingerprint,
+        recipe_sha256=inputs.recipe_sha256,
+        data_fingerprint=inputs.data_fingerprint,
+        texts_sha256=inputs.texts_sha256,
+        order_sha256=training.order_sha256,
+        start_sha256=inputs.start_sha256,
+        start=None
+        if start is None
+        else StartedAs(start.kind, start.sha256, start.task, preparation.base_fingerprint),
+    )
+
+
+def environment_of(task: Task, seed: int, training: TrainingResult) -> RunEnvironment:
+    """Say with what a run was done."""
+    return {
+        **environment(),
+        "seed_streams": seed_streams(seed),
+        "dropped_rows": dict(task.dropped),
+        "dropped_tokens": training.dropped_tokens,
+    }
+
+
+def facts_of(
+    recipe: Recipe,
+    task: Task,
+    learning: Learning,
+    forgetting: Forgetting,
+    training: TrainingResult,
+    *,
+    rounding: Rounding | None = None,
+) -> Facts:
+    """Gather what the diagnosis looks at."""
+    counts = Counter(task.train.labels) if task.kind == "single-label" else Counter()
+    return Facts(
+        recipe=recipe,
+        learning=learning,
+        probes=forgetting.probes,
+        control=forgetting.controls.get(CONTROL),
+        training=training,
+        train_labels={name: counts[index] for index, name in enumerate(task.labels)},
+        validation_rows=len(task.validation),
+        rounding=rounding,
+    )

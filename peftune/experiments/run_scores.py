@@ -1,0 +1,270 @@
+"""The final score of a run, by kind of task, and what it leaves of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from peftune.adapters.saving import artifact_bytes
+from peftune.baselines.simple import baseline_predictions, baseline_scores
+from peftune.data.rows import Rows
+from peftune.data.task_data import Task
+from peftune.data.text_hashes import NO_TEXT, are_among, text_keys
+from peftune.experiments.report import Cost
+from peftune.experiments.strength_sweep import without_path
+from peftune.findings.finding import LeakedScore
+from peftune.models.architecture import head_of, trainable_parameters
+from peftune.models.inference import predict_logits, seconds_of_each
+from peftune.models.prepare import preparation_of
+from peftune.recipe.task_type import has_head
+from peftune.recipe.training import TrainingSection
+from peftune.seeds import stream_seed
+from peftune.tasks.evaluation import judge, task_metrics
+from peftune.tasks.language_modeling import domain_learning, domain_lines, read_domain
+from peftune.tasks.multi_label import best_thresholds
+from peftune.tasks.predictions import Prediction, fixed_thresholds, predictions_of, scored_row
+from peftune.tasks.scores import Learning
+from peftune.training.train import TrainingResult
+
+
+def leaked_score(
+    task: Task,
+    logits: NDArray[np.floating[Any]],
+    leaked: NDArray[np.bool_],
+    thresholds: Sequence[float] | None = None,
+) -> LeakedScore | None:
+    """Score with and without the leaked rows; None where none of the scored rows leaked.
+
+    Args:
+        task: the rows as they were learned and scored.
+        logits: of the scored rows, (rows, labels).
+        leaked: from `leaked_rows`, (rows,).
+        thresholds: multi-label: probability from which a label is said.
+    """
+    if not leaked.any():
+        return None
+    split, judged = task.judged
+    labels = np.asarray(judged.labels)
+    sound = ~leaked
+    return LeakedScore(
+        split=split,
+        n=len(judged),
+        leaked=int(leaked.sum()),
+        metrics=task_metrics(logits, labels, task.kind, thresholds),
+        metrics_without=task_metrics(logits[sound], labels[sound], task.kind, thresholds)
+        if sound.any()
+        else {},
+    )
+
+
+def leaked_rows(task: Task) -> NDArray[np.bool_]:
+    """Say of each scored row whether its text was read in training, or chose the checkpoint.
+
+    Of language modeling none is: what is scored there are documents and not rows.
+    """
+    split, judged = task.judged
+    if not has_head(task.kind):
+        return np.zeros(len(judged), dtype=np.bool_)
+    read = [task.train] if split == "validation" else [task.train, task.validation]
+    keys = text_keys(judged.texts)
+    seen = np.concatenate([text_keys(rows.texts) for rows in read])
+    found: NDArray[np.bool_] = are_among(keys, seen) & (keys != NO_TEXT)
+    return found
+
+
+TIMED_TEXTS = 32
+"""Texts whose latency is measured, at most."""
+TIMED_SECONDS = 5.0
+"""Seconds after which no further text is timed."""
+
+
+def cost_of(
+    model: nn.Module, training: TrainingResult, artifact: Path, *, texts: Sequence[str]
+) -> Cost:
+    """Sum up a finished run.
+
+    Args:
+        model: the trained model.
+        training: what training measured.
+        artifact: the saved artifact folder.
+        texts: the rows that were scored; of some of them the latency is measured. None of a task
+            without labels.
+    """
+    trainable = sum(weight.numel() for weight in trainable_parameters(model).values())
+    # PEFT keeps the untrained head beside the trained one, which is counted once; a head that
+    # takes no part is not counted at all.
+    frozen_head = sum(
+        weight.numel() for weight in head_of(model).parameters() if not weight.requires_grad
+    )
+    reasons = []
+    if training.seconds is None:
+        reasons.append("train_seconds: the run was resumed, and earlier time is not counted")
+    if training.peak_memory_bytes is None and training.resumed_from == training.steps:
+        reasons.append("peak_memory_bytes: the run was resumed after its last step")
+    elif training.peak_memory_bytes is None:
+        reasons.append("peak_memory_bytes: this system does not tell a process its peak memory")
+    if not texts:
+        keys = "latency_median_ms, latency_p95_ms, latency_texts, latency_device"
+        reasons.append(f"{keys}: a task without labels classifies no text")
+    return Cost(
+        train_seconds=training.seconds,
+        train_examples_per_second=training.examples / training.seconds
+        if training.seconds
+        else None,
+        peak_memory_bytes=training.peak_memory_bytes,
+        trainable_parameters=trainable,
+        total_parameters=sum(weight.numel() for weight in model.parameters()) - frozen_head,
+        artifact_bytes=artifact_bytes(artifact),
+        examples_seen=training.examples,
+        steps=training.steps,
+        train_dtype="bfloat16" if training.bf16 else "float32",
+        reason="; ".join(reasons) or None,
+        **(_latency(model, texts) if texts else {}),
+    )
+
+
+def _latency(model: nn.Module, texts: Sequence[str]) -> dict[str, Any]:
+    """Time texts one by one: at most 32, evenly over all rows, and for about five seconds."""
+    preparation = preparation_of(model)
+    places = np.unique(np.linspace(0, len(texts) - 1, TIMED_TEXTS).round().astype(int))
+    seconds = seconds_of_each(
+        model,
+        preparation.tokenizer,
+        [texts[place] for place in places],
+        max_length=preparation.max_length,
+        limit=TIMED_SECONDS,
+    )
+    median, late = (float(value) for value in np.percentile(seconds, [50, 95]) * 1000)
+    device = next(model.parameters()).device
+    on_cuda = device.type == "cuda"
+    return {
+        "latency_median_ms": median,
+        "latency_p95_ms": late,
+        "latency_texts": len(seconds),
+        "latency_device": torch.cuda.get_device_name(device) if on_cuda else device.type,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a trained model scored.
+
+    Args:
+        learning: the score.
+        clean: the same on the rows that did not leak, by which findings, the verdict and the model
+            card go; that on all rows where none leaked, or all did.
+        lines: what `predictions.jsonl` says of each row.
+        thresholds: multi-label: from which probability each label is said.
+        leaked: the score without the rows whose text was read in training, if there are any.
+        notes: what `texts.jsonl` says of each row beside its text: whether it leaked, and what the
+            baselines say of it.
+    """
+
+    learning: Learning
+    clean: Learning
+    lines: Iterable[Mapping[str, Any]]
+    thresholds: tuple[float, ...] | None = None
+    leaked: LeakedScore | None = None
+    notes: Sequence[Mapping[str, Any]] = ()
+
+
+def score(
+    model: nn.Module,
+    task: Task,
+    training: TrainingResult,
+    section: TrainingSection,
+    leaked: NDArray[np.bool_],
+) -> Scored:
+    """Score a trained model on the rows of the final score.
+
+    Args:
+        model: a prepared model, trained.
+        task: its rows.
+        training: how training went.
+        section: resolved `training` section.
+        leaked: from `leaked_rows`, (rows,).
+    """
+    split, judged = task.judged
+    curve, resampling = without_path(training.curve), stream_seed(section.seed, "bootstrap")
+    if not has_head(task.kind):
+        domain = read_domain(model, judged)
+        learning = domain_learning(domain, split=split, curve=curve)
+        return Scored(learning, learning, domain_lines(judged, domain))
+    logits, thresholds = _logits(model, judged), said_from(model, section, task)
+    simple = baseline_predictions(task, judged)
+
+    def scored_on(kept: Sequence[int]) -> Learning:
+        rows = judged.take(kept)
+        said = {name: [of[row] for row in kept] for name, of in simple.items()}
+        return judge(
+            logits[list(kept)],
+            rows.labels,
+            names=task.labels,
+            split=split,
+            kind=task.kind,
+            metric=section.metric_for_best_model,
+            thresholds=thresholds,
+            baselines=baseline_scores(
+                task, rows, predictions=said, logits=logits[list(kept)], seed=resampling
+            ),
+            curve=curve,
+        )
+
+    learning, clean = scored_on(range(len(judged))), np.flatnonzero(~leaked).tolist()
+    said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
+    lines = _prediction_lines(judged, said, task)
+    return Scored(
+        learning,
+        scored_on(clean) if 0 < len(clean) < len(judged) else learning,
+        lines,
+        thresholds,
+        leaked_score(task, logits, leaked, thresholds),
+        _notes(leaked, {name: [task.labels[one] for one in of] for name, of in simple.items()}),
+    )
+
+
+def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
+    preparation = preparation_of(model)
+    return predict_logits(
+        model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
+    )
+
+
+def said_from(model: nn.Module, section: TrainingSection, task: Task) -> tuple[float, ...] | None:
+    """Return from which probability each label is said; None where labels exclude each other."""
+    if task.kind != "multi-label":
+        return None
+    if section.label_threshold == "validation":
+        return best_thresholds(_logits(model, task.validation), task.validation.labels)
+    return fixed_thresholds(section.label_threshold, len(task.labels))
+
+
+def _notes(
+    leaked: NDArray[np.bool_], baselines: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Say of each row what is not the model's: `leaked` where it did, `baselines` by name."""
+    return [
+        {
+            **({"leaked": True} if one else {}),
+            **(
+                {"baselines": {name: of[row] for name, of in baselines.items()}}
+                if baselines
+                else {}
+            ),
+        }
+        for row, one in enumerate(leaked)
+    ]
+
+
+def _prediction_lines(
+    rows: Rows, predictions: Sequence[Prediction], task: Task
+) -> Iterator[Mapping[str, Any]]:
+    for row, label, prediction in zip(rows.ids, rows.labels, predictions, strict=True):
+        yield {"id": row, **scored_row(prediction, label, kind=task.kind, names=task.labels)}

@@ -1,0 +1,6 @@
+"""Hyper-parameters searched with equal effort for every strategy, by the validation rows alone."""
+
+from peftune.experiments.tune.search import tune
+from peftune.experiments.tune.tuning_results import Edge, TrialRecord, TunedStrategy, Tuning
+
+__all__ = ["Edge", "TrialRecord", "TunedStrategy", "Tuning", "tune"]

@@ -1,0 +1,270 @@
+"""What the checks look at: the rows of every split as they will be learned, with their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from peftune.data.cells import Strings, cell_text, counted, numbered
+from peftune.data.cleaning import Cleaning
+from peftune.data.labels import LabelTexts, label_finder, label_key, label_spellings, label_texts
+from peftune.data.similarity import NearPair, near_pairs
+from peftune.data.split_tables import SplitTable
+from peftune.data.tables import chunked_column
+from peftune.data.text_hashes import NO_TEXT, text_keys
+from peftune.findings.finding import token_counts
+from peftune.recipe import Recipe
+from peftune.recipe.data import DataSection, SplitName
+from peftune.recipe.task_type import TaskName
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFacts:
+    """The rows of one split; a row's place is its number.
+
+    Args:
+        name: what the rows serve as.
+        source: what the table is called in messages.
+        texts: the text of every row, cleaned where the recipe asks for it.
+        labels: the labels of every row, ids by name where the names are known; empty for language
+            modeling.
+        ids: the `id` column; None where there is none.
+        groups: the group column; None where the recipe names none.
+        keys: hash of every text as `normalised`, `NO_TEXT` for rows without text and for those that
+            are left out, (rows,), uint64.
+        left_out: numbers of the rows that cleaning, or `empty_text: drop`, leaves out.
+        tokens: how many tokens each text has, (rows,), int32; None for language modeling.
+        respelled: how the label of a row is written where that is not its name, by number: `1.0`
+            of the label `1`.
+    """
+
+    name: str
+    source: str
+    texts: Sequence[str]
+    labels: Sequence[LabelTexts]
+    ids: Sequence[str] | None
+    groups: Sequence[str] | None
+    keys: NDArray[np.uint64]
+    left_out: frozenset[int]
+    tokens: NDArray[np.int32] | None
+    respelled: Mapping[int, str] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[tuple[int, str]]:
+        """Go through the rows with text, with their numbers."""
+        for row, text in enumerate(self.texts):
+            if self.keys[row] != NO_TEXT:
+                yield row, text
+
+    def labelled(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Go through the rows that are used and have labels, with their numbers."""
+        for row, labels in enumerate(self.labels):
+            if labels is not None and row not in self.left_out:
+                yield row, labels
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """All that the checks look at.
+
+    Args:
+        kind: the task.
+        section: which rows.
+        splits: the given splits; the parts that are held out of train are not among them.
+        names: label names in the order of their ids, or the label columns; None where they are
+            the labels of train.
+        general: documents of each probe, by its name.
+        max_length: tokens kept of each text.
+        stages: the training texts of each stage, by its name.
+    """
+
+    kind: TaskName
+    section: DataSection
+    splits: Mapping[str, SplitFacts]
+    names: tuple[str, ...] | None
+    general: Mapping[str, Sequence[Any]]
+    max_length: int
+    stages: Mapping[str, Sequence[str]]
+
+    @property
+    def train(self) -> SplitFacts:
+        """The rows that are learned."""
+        return self.splits["train"]
+
+    @property
+    def pairs(self) -> list[tuple[SplitFacts, SplitFacts]]:
+        """Every two splits, in the order train, validation, test."""
+        return list(combinations(self.splits.values(), 2))
+
+    @cached_property
+    def near(self) -> Sequence[NearPair]:
+        """Pairs of texts that are nearly equal, inside and across splits."""
+        return near_pairs({name: (split.texts, split.keys) for name, split in self.splits.items()})
+
+    @cached_property
+    def label_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Rows by label, by split."""
+        counts: dict[str, dict[str, int]] = {}
+        for name, split in self.splits.items():
+            found = counts.setdefault(name, {})
+            for _, labels in split.labelled():
+                for label in labels:
+                    found[label] = found.get(label, 0) + 1
+        return counts
+
+
+def data_facts(
+    recipe: Recipe,
+    tables: Mapping[SplitName, SplitTable],
+    cleaning: Cleaning,
+    *,
+    general: Mapping[str, Sequence[Any]],
+    stages: Mapping[str, Sequence[str]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> DataFacts:
+    """Gather what the checks look at.
+
+    Args:
+        recipe: which rows, which task.
+        tables: the splits as they were read.
+        cleaning: their texts.
+        general: documents of each probe, by its name.
+        stages: training texts of each stage, by its name.
+        tokenizer: of the base; not used for language modeling, whose texts are never cut.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    names = _names(recipe, tables["train"])
+    written = {
+        split: label_texts(recipe.task, table, recipe.data.label_column, recipe.data.labels)
+        for split, table in tables.items()
+    }
+    name_of = _naming(names, written["train"])
+    splits: dict[str, SplitFacts] = {
+        split: _split(recipe, table, cleaning, tokenizer, written=written[split], name_of=name_of)
+        for split, table in tables.items()
+    }
+    return DataFacts(
+        kind=recipe.task,
+        section=recipe.data,
+        splits=splits,
+        names=names,
+        general=general,
+        max_length=recipe.model.max_length,
+        stages=stages,
+    )
+
+
+def _split(
+    recipe: Recipe,
+    table: SplitTable,
+    cleaning: Cleaning,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    written: Sequence[LabelTexts],
+    name_of: Callable[[str], str],
+) -> SplitFacts:
+    section, columns = recipe.data, table.table.column_names
+    texts = cleaning.texts[table.split]
+    labels = [None if found is None else tuple(map(name_of, found)) for found in written]
+    keys = text_keys(texts)
+    left_out = cleaning.dropped if table.split == "train" else frozenset()
+    if section.empty_text == "drop":
+        left_out |= set(np.flatnonzero(keys == NO_TEXT).tolist())
+    keys[list(left_out)] = NO_TEXT
+    known = recipe.task != "language-modeling"
+    return SplitFacts(
+        name=table.split,
+        source=table.name,
+        texts=texts,
+        labels=labels,
+        respelled=_respelled(written, labels),
+        ids=_cells(table, "id") if "id" in columns else None,
+        groups=None if section.group_column is None else _cells(table, section.group_column),
+        keys=keys,
+        left_out=left_out,
+        tokens=token_counts(texts, tokenizer) if known else None,
+    )
+
+
+def _names(recipe: Recipe, train: SplitTable) -> tuple[str, ...] | None:
+    """Return the names that do not come from the rows: the recipe's, the columns', the data set's."""
+    column = recipe.data.label_column
+    if recipe.data.labels is not None:
+        return recipe.data.labels
+    if not isinstance(column, str):
+        return column
+    return train.class_names.get(column)
+
+
+def _naming(names: tuple[str, ...] | None, train: Sequence[LabelTexts]) -> Callable[[str], str]:
+    """Return what names a label as training does: by its id, or however else it is written.
+
+    A label that is unknown stays as it is written. Where the names are the labels of train, an id
+    is unknown too.
+    """
+    spelled = names or tuple(
+        dict.fromkeys(
+            label_spellings([label for labels in train for label in labels or ()]).values()
+        )
+    )
+    find = label_finder(spelled, ids=names is not None)
+
+    def name_of(label: str) -> str:
+        index = find(label)
+        return label if index is None else spelled[index]
+
+    return name_of
+
+
+def _respelled(written: Sequence[LabelTexts], labels: Sequence[LabelTexts]) -> dict[int, str]:
+    """Find the rows whose one label is written in another way than its name, and not as its id."""
+    return {
+        row: said[0]
+        for row, (said, named) in enumerate(zip(written, labels, strict=True))
+        if said and named and said != named and label_key(said[0]) == label_key(named[0])
+    }
+
+
+def _cells(table: SplitTable, name: str) -> Strings:
+    cells = chunked_column(table.table, name, source=table.name)
+    return Strings(lambda row: cell_text(cells[row]), np.arange(len(cells)))
+
+
+_SHOWN = 60
+
+
+def placed(rows: Mapping[str, Sequence[int]]) -> str:
+    """Name rows with their split: `train rows 3, 5; test row 7`."""
+    return "; ".join(f"{split} {numbered(found)}" for split, found in rows.items() if found)
+
+
+def rows_in_words(rows: Mapping[str, Sequence[int]]) -> str:
+    """Count rows and name the first: `2 rows (train rows 3, 5)`."""
+    return f"{counted(sum(map(len, rows.values())), 'row')} ({placed(rows)})"
+
+
+def rows_where(facts: DataFacts, holds: Callable[[str], object]) -> dict[str, list[int]]:
+    """Find the rows whose text is so; rows without text are not asked."""
+    return {
+        name: [row for row, text in split.rows() if holds(text)]
+        for name, split in facts.splits.items()
+    }
+
+
+def some(rows: Mapping[str, Sequence[int]]) -> bool:
+    """Say whether there are any rows."""
+    return any(map(len, rows.values()))
+
+
+def quoted_start(text: str) -> str:
+    """Return the start of a text in quotes, on one line."""
+    line = " ".join(text.split())
+    return f"'{line if len(line) <= _SHOWN else line[: _SHOWN - 1] + '…'}'"

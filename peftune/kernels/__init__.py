@@ -1,1 +1,0 @@
-"""Products, attention and dropout on tensors, each with a backward pass of its own: torch only."""

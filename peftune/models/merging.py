@@ -1,0 +1,368 @@
+"""The trunk that a tuned model amounts to: plain GPT-2 weights, whatever adapter made them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTuner
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase
+
+from peftune.errors import GuardError, UsageError
+from peftune.models.architecture import (
+    evaluating,
+    head_of,
+    in_float32,
+    trainable_parameters,
+    trunk_of,
+    unwrapped,
+)
+from peftune.models.inference import pooled_states
+from peftune.models.interpolation import Strength, weights_at
+from peftune.models.loading import hidden_load_report
+from peftune.models.prepare import preparation_of, reference_batch
+from peftune.strategies import Strategy
+
+_IN_FRONT = "it learns virtual tokens in front of every text, which are no weights of a base"
+_GARBAGE = (
+    "it runs on an 8-bit base alone, where a merge is off by as much as the logits themselves"
+)
+
+UNMERGEABLE: Mapping[str, str] = {
+    "ADAPTION_PROMPT": "it learns prompts that attention reads through a gate, which are no weights of a base",
+    "CARTRIDGE": _IN_FRONT,
+    "CPT": _IN_FRONT,
+    "HRA": _GARBAGE,
+    "MULTITASK_PROMPT_TUNING": _IN_FRONT,
+    "PEANUT": _GARBAGE,
+    "POLY": "it mixes its updates anew for each task",
+    "PREFIX_TUNING": _IN_FRONT,
+    "PROMPT_TUNING": _IN_FRONT,
+    "P_TUNING": _IN_FRONT,
+    "SHADOW": "it is a second network beside the base",
+    "XLORA": "it mixes its updates anew for each text",
+}
+"""PEFT methods that no merge can be right of, by PEFT's own name, and why."""
+
+_RANDOM_START = "pissa_niter_"
+
+
+def merged_into_base(model: nn.Module) -> PreTrainedModel:
+    """Merge what a prepared model has learned into its base.
+
+    Args:
+        model: a prepared model whose base is held in float32; it is taken apart.
+
+    Returns:
+        The plain transformers model that is left; whether it computes the same is for the caller
+        to check. A model without adapters is returned as it is.
+
+    Raises:
+        UsageError: what was learned cannot be written as weights of a plain GPT-2, or the base is
+            held in integers, where merging rounds the sum anew.
+    """
+    strategy = preparation_of(model).strategy.name
+    if getattr(model, "is_quantized", False):
+        message = f"What the strategy '{strategy}' learned is not merged into a base held in integers: it would be rounded anew, and logits change by 0.05 to 0.13. Merge into the base held in float32."
+        raise UsageError(message)
+    plain = unwrapped(_merged_by_peft(model, strategy) if isinstance(model, PeftModel) else model)
+    with torch.device("meta"):
+        expected = {name for name, _ in type(plain)(plain.config).named_parameters()}
+    if set(dict(plain.named_parameters())) != expected:
+        raise UsageError(_not_mergeable(strategy, "it leaves weights of its own beside them"))
+    return plain
+
+
+def write_classifier(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a plain classifier with its tokenizer, as `pipeline("text-classification")` opens it.
+
+    Args:
+        model: the classifier.
+        tokenizer: its tokenizer.
+        folder: where to.
+        dtype: what the file holds the weights as; transformers opens them in the model's own type.
+    """
+    stored = {name: weight.to(dtype) for name, weight in model.state_dict().items()}
+    kept, model.config.use_cache = model.config.use_cache, True
+    try:
+        with hidden_load_report():
+            model.save_pretrained(folder, state_dict=stored)
+    finally:
+        model.config.use_cache = kept
+    tokenizer.save_pretrained(folder)
+
+
+def _merged_by_peft(model: PeftModel, strategy: str) -> nn.Module:
+    if reason := _reason_against(model):
+        raise UsageError(_not_mergeable(strategy, reason))
+    try:
+        with in_float32(model):
+            merged: nn.Module = model.merge_and_unload(safe_merge=True)
+    except (NotImplementedError, ValueError, AttributeError) as error:
+        reason = f"PEFT does not merge {_method(model)}"
+        raise UsageError(_not_mergeable(strategy, reason)) from error
+    return merged
+
+
+def _reason_against(model: PeftModel) -> str | None:
+    """Say why a merge would be wrong; None where nothing is known against it."""
+    method, config = _method(model), _config(model)
+    if method in UNMERGEABLE:
+        return f"its method is PEFT's {method}, and {UNMERGEABLE[method]}"
+    if not isinstance(model.base_model, BaseTuner):
+        return f"its method is PEFT's {method}, which changes no weight of the base"
+    if str(getattr(config, "init_lora_weights", "")).startswith(_RANDOM_START):
+        return f"its method is PEFT's {method} with init_lora_weights {config.init_lora_weights}, which changes the base by a random decomposition that no load repeats"
+    if getattr(config, "alora_invocation_tokens", None):
+        return f"its method is PEFT's {method} with alora_invocation_tokens, which acts on some tokens only"
+    return None
+
+
+def _config(model: PeftModel) -> Any:  # noqa: ANN401 - each method has a class of its own
+    return model.peft_config[model.active_adapter]
+
+
+def _method(model: PeftModel) -> str:
+    return str(getattr(_config(model).peft_type, "value", _config(model).peft_type))
+
+
+def _not_mergeable(strategy: str, reason: str) -> str:
+    return f"What the strategy '{strategy}' learned cannot be written as weights of a plain GPT-2: {reason}. It is of use as an adapter only: through peftune.load, or as the start of a run of the same strategy."
+
+
+def rescale_model(model: nn.Module, strength: Strength) -> None:
+    """Change a tuned model's trunk to a strength; its classification head stays as it is.
+
+    Args:
+        model: a prepared model, tuned; the weights that learned are changed in place.
+        strength: how far from the base.
+
+    Raises:
+        UsageError: nothing but the head learned, so every strength is the same model.
+    """
+    refuse_frozen_trunk(preparation_of(model).strategy)
+    values = weights_at(model, preparation_of(model).before, strength, keep_head=True)
+    weights = trainable_parameters(model)
+    with torch.no_grad():
+        for name, value in values.items():
+            weights[name].copy_(value)
+
+
+def refuse_frozen_trunk(strategy: Strategy) -> None:
+    """Refuse a strategy that trains no trunk.
+
+    Raises:
+        UsageError: nothing but the head learned, so every strength is the same model.
+    """
+    if not strategy.trains_trunk:
+        message = f"The strategy '{strategy.name}' leaves the trunk as it is, so every strength is the same model; there is nothing to rescale."
+        raise UsageError(message)
+
+
+def fit_head(model: nn.Module, texts: Sequence[str], labels: Sequence[int]) -> torch.Tensor:
+    """Fit a classification head to the trunk as it is: a logistic regression on what the head reads.
+
+    Every state is divided by its root mean square before the fit, and the head by the same after
+    it, so that one penalty suits all of them. GPT-2's head has no bias, so none is fitted.
+
+    Args:
+        model: a prepared model; it is not changed.
+        texts: texts of the task.
+        labels: their label ids.
+
+    Returns:
+        The head's weight, (labels, hidden), float32.
+
+    Raises:
+        UsageError: a label has no rows, or the head is no single matrix.
+    """
+    preparation = preparation_of(model)
+    shape = _head_weight(model).shape
+    counts = np.bincount(np.asarray(labels), minlength=len(preparation.labels))
+    if (counts == 0).any():
+        name = preparation.labels[int(counts.argmin())]
+        message = f"The head cannot be refitted: no row has the label '{name}'. Every label needs rows to fit on."
+        raise UsageError(message)
+    states = pooled_states(
+        model, preparation.tokenizer, texts, max_length=preparation.max_length
+    ).astype(np.float64)  # (texts, hidden)
+    fitted = _fit(states, np.asarray(labels)).astype(np.float32)
+    return torch.from_numpy(fitted).reshape(shape)
+
+
+def set_head(model: nn.Module, weight: torch.Tensor) -> None:
+    """Put a head's weight, (labels, hidden), into a prepared model."""
+    with torch.no_grad():
+        _head_weight(model).copy_(weight)
+
+
+@contextlib.contextmanager
+def with_head(model: nn.Module, weight: torch.Tensor) -> Iterator[None]:
+    """Let a prepared model have another head, (labels, hidden), inside the context."""
+    kept = _head_weight(model).detach().clone()
+    set_head(model, weight)
+    try:
+        yield
+    finally:
+        set_head(model, kept)
+
+
+def _fit(states: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    from sklearn.linear_model import LogisticRegression
+
+    scale = np.sqrt((states**2).mean(axis=0))
+    scale[scale == 0] = 1.0
+    fitted = LogisticRegression(fit_intercept=False, max_iter=10_000).fit(states / scale, labels)
+    weight = fitted.coef_ / scale  # (labels, hidden), or (1, hidden) of two labels
+    return np.concatenate([-weight / 2, weight / 2]) if len(weight) == 1 else weight
+
+
+def _head_weight(model: nn.Module) -> nn.Parameter:
+    learning = [weight for weight in head_of(model).parameters() if weight.requires_grad]
+    if len(learning) != 1 or learning[0].ndim != 2:  # noqa: PLR2004 - a matrix
+        message = f"The head cannot be refitted: the strategy '{preparation_of(model).strategy.name}' makes it more than one matrix."
+        raise UsageError(message)
+    return learning[0]
+
+
+MERGE_TOLERANCE = 1e-4
+"""Largest change of a hidden state by merging alone, relative to the largest one (or to 1)."""
+
+
+def trunk_states(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """Return the last hidden states of a few fixed texts: (rows, time, hidden), on the CPU."""
+    trunk = trunk_of(model)
+    length = min(64, int(trunk.config.n_positions))
+    batch = reference_batch(tokenizer, trunk.ln_f.weight.device, max_length=length)
+    with evaluating(model):
+        states: torch.Tensor = trunk(**batch, use_cache=False).last_hidden_state
+    return states.float().cpu()
+
+
+def same_states(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Say whether two trunks compute the same up to rounding."""
+    largest = max(1.0, float(first.abs().max()))
+    return bool((first - second).abs().max() <= MERGE_TOLERANCE * largest)
+
+
+def effective_trunk(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Merge what a model has learned into its trunk, and return the trunk's weights.
+
+    Args:
+        model: a prepared model whose base is held in float32; it is taken apart.
+
+    Returns:
+        Every weight by GPT-2's own name, on the CPU, float32.
+
+    Raises:
+        UsageError: what was learned cannot be written as weights of a plain GPT-2.
+    """
+    preparation = preparation_of(model)
+    name, tokenizer = preparation.strategy.name, preparation.tokenizer
+    states = trunk_states(model, tokenizer)
+    plain = merged_into_base(model)
+    weights = {key: weight.detach() for key, weight in trunk_of(plain).named_parameters()}
+    if not same_states(states, trunk_states(plain, tokenizer)):
+        message = f"Merging what the strategy '{name}' learned changes what the model computes; its weights cannot be the start of another model."
+        raise GuardError(message)
+    return {key: weight.cpu().clone() for key, weight in weights.items()}
+
+
+def copied_into(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Copy a trunk's weights into a prepared model, if all that differs is free to learn.
+
+    Args:
+        model: a prepared model.
+        weights: from `effective_trunk`.
+
+    Returns:
+        Whether they were copied; if not, the model is untouched.
+    """
+    own = dict(trunk_of(model).named_parameters())
+    if set(own) != set(weights):
+        return False
+    for name, weight in own.items():
+        if not (weight.requires_grad or torch.equal(weight.detach().cpu(), weights[name])):
+            return False
+    with torch.no_grad():
+        for name, weight in own.items():
+            if weight.requires_grad:
+                weight.copy_(weights[name])
+    return True
+
+
+def write_trunk(
+    model: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+) -> None:
+    """Write a trunk as a plain GPT-2 checkpoint with its tied language-model head.
+
+    Args:
+        model: any model around a trunk of the same configuration.
+        weights: its weights, by GPT-2's own names.
+        tokenizer: its tokenizer.
+        folder: where to.
+    """
+    with hidden_load_report():
+        language_model(model, weights).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def holds_trunk(folder: Path, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Say whether a folder is a checkpoint of exactly these weights, as `write_trunk` writes it."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        return False
+    try:
+        found = load_file(file)
+    except SafetensorError:
+        return False
+    named = {f"{GPT2LMHeadModel.base_model_prefix}.{key}": one for key, one in weights.items()}
+    return set(found) == set(named) and all(
+        torch.equal(found[key], one) for key, one in named.items()
+    )
+
+
+def language_model(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> GPT2LMHeadModel:
+    """Build a plain language model of a trunk's weights, with the configuration of a base."""
+    config = type(trunk_of(model).config)(
+        **{
+            key: value
+            for key, value in trunk_of(model).config.to_dict().items()
+            if key not in _OF_A_CLASSIFIER
+        }
+    )
+    with torch.device("meta"):
+        plain: GPT2LMHeadModel = GPT2LMHeadModel(config)
+    plain.transformer.load_state_dict(dict(weights), strict=True, assign=True)
+    plain.tie_weights()
+    plain.eval()
+    return plain
+
+
+_OF_A_CLASSIFIER = (
+    "architectures",
+    "id2label",
+    "label2id",
+    "pad_token_id",
+    "problem_type",
+    "quantization_config",
+    "use_cache",
+)

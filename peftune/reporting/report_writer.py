@@ -1,0 +1,336 @@
+"""Write the report: a page for people, Markdown for pull requests, a table for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError, field_validator
+
+from peftune.baselines.baseline_scores import Baseline
+from peftune.baselines.measure import read_ladder
+from peftune.errors import OutputFolderError, UsageError
+from peftune.experiments.compare.clean_rows import CleanRows, baselines_of, clean_rows
+from peftune.experiments.compare.comparison import BASELINES, COMPARISON
+from peftune.experiments.compare.executors import Failure
+from peftune.experiments.compare.figures import pitfalls_found, pitfalls_of_runs
+from peftune.experiments.compare.summarize import summarise_clean
+from peftune.experiments.compare.summary import HeldEqual, Summary
+from peftune.experiments.run_evidence import Evidence, read_evidence
+from peftune.experiments.run_folder import REPORT, read_own_text
+from peftune.files.publishing import replace_file
+from peftune.files.reading import given_path
+from peftune.findings.finding import Finding
+from peftune.findings.learning import BELOW_LINEAR_PROBE
+from peftune.progress import working
+from peftune.reporting.answers import (
+    calibration_section,
+    confusion_section,
+    labels_section,
+    mistakes_section,
+)
+from peftune.reporting.contents import Contents, Subject
+from peftune.reporting.data_section import (
+    data_section,
+    folds_section,
+    paid_section,
+    stages_section,
+)
+from peftune.reporting.overview import (
+    alerts_of,
+    answer_of,
+    facts_of,
+    findings_section,
+    origin_section,
+    repeat_section,
+    run_section,
+    title_of_report,
+)
+from peftune.reporting.page import markdown, page, spreadsheet
+from peftune.reporting.standings import ladder_section, matched_section, strategies_section
+from peftune.reporting.trade_off import curves_section, trade_off_section
+
+PAGE, MARKDOWN, SPREADSHEET = "report.html", "report.md", "report.csv"
+
+_SECTIONS = (
+    run_section,
+    folds_section,
+    stages_section,
+    strategies_section,
+    ladder_section,
+    trade_off_section,
+    matched_section,
+    curves_section,
+    confusion_section,
+    calibration_section,
+    mistakes_section,
+    paid_section,
+    findings_section,
+    data_section,
+    origin_section,
+    repeat_section,
+)
+
+_OF_ANY_TASK = (
+    run_section,
+    labels_section,
+    curves_section,
+    paid_section,
+    findings_section,
+    data_section,
+    origin_section,
+    repeat_section,
+)
+"""What is said of tasks in which a row has not just one label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The files of a report.
+
+    Args:
+        page: `report.html`, which needs nothing beside itself.
+        markdown: `report.md`, the same tables.
+        spreadsheet: `report.csv`, one line a run.
+        answer: the verdict in one sentence.
+    """
+
+    page: Path
+    markdown: Path
+    spreadsheet: Path
+    answer: str
+
+
+def write_reports(
+    summary: Summary | None,
+    evidence: Sequence[Evidence],
+    failures: Sequence[Failure],
+    folder: str | Path,
+    *,
+    findings: Sequence[Finding] = (),
+) -> Report:
+    """Write `report.html`, `report.md` and `report.csv`; the same content gives the same bytes.
+
+    Args:
+        summary: what the comparison says; None for a run on its own.
+        evidence: the finished runs, all of the same rows; of a comparison those that were read in
+            training are left out.
+        failures: the runs that did not finish.
+        folder: where to; made where it is missing.
+        findings: what was found in the comparison as a whole.
+
+    Raises:
+        OutputFolderError: the folder cannot be made.
+        StorageError: a file could not be written.
+    """
+    if summary is not None and summary.leaked is not None:
+        evidence = clean_rows(evidence).evidence
+    contents = contents_of(Subject(summary, evidence, failures, findings))
+    folder = Path(folder)
+    report = Report(folder / PAGE, folder / MARKDOWN, folder / SPREADSHEET, contents.answer)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = (
+            f"'{folder}' cannot be written: {error.strerror}. Choose another folder with --output."
+        )
+        raise OutputFolderError(message) from error
+    replace_file(report.page, page(contents))
+    replace_file(report.markdown, markdown(contents))
+    replace_file(report.spreadsheet, spreadsheet(evidence, failures))
+    return report
+
+
+def contents_of(subject: Subject) -> Contents:
+    """Build everything that a report says, in the order of its sections."""
+    single = all(run.learning.task == "single-label" for run in subject.runs)
+    sections = [build(subject) for build in (_SECTIONS if single else _OF_ANY_TASK)]
+    return Contents(
+        title=title_of_report(subject),
+        facts=facts_of(subject),
+        answer=answer_of(subject),
+        sections=[section for section in sections if section.blocks],
+        alerts=alerts_of(subject),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What `comparison.json` says beside its runs; runs named one by one have none of it.
+
+    Args:
+        held_equal: what the strategies share besides rows and seeds.
+        budgets: trials of each strategy's tuning.
+        ladder: the baselines, with what each says of every row where `baselines.json` lies there.
+        findings: what was found in the comparison; None where nothing says what was looked for.
+    """
+
+    held_equal: HeldEqual = "examples_seen"
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    ladder: Sequence[Baseline] = ()
+    findings: Sequence[Finding] | None = None
+
+
+class _RunIn(BaseModel):
+    """Which folder of a comparison holds a run; the rest of the entry is the run's own report."""
+
+    folder: str
+
+    @field_validator("folder")
+    @classmethod
+    def _lies_there(cls, folder: str) -> str:
+        if folder in {"", ".", ".."} or Path(folder).name != folder:
+            message = "a run lies in a folder of the comparison's own"
+            raise ValueError(message)
+        return folder
+
+
+class _Written(BaseModel):
+    """What is read of a `comparison.json`."""
+
+    runs: list[_RunIn]
+    failures: list[Failure]
+    held_equal: HeldEqual = "examples_seen"
+    budgets: dict[str, int] | None = None
+    ladder: list[dict[str, Any]] | None = None
+    findings: list[Finding] | None = None
+
+
+@working("writing the report")
+def report(
+    *folders: str | Path, output: str | Path | None = None, row_texts: bool = True
+) -> Report:
+    """Write the report of run folders, or of the folder of a comparison; nothing is trained.
+
+    Args:
+        folders: run folders, or folders that hold a `comparison.json`.
+        output: where to; otherwise into the folder, if it is one.
+        row_texts: show the texts of rows; False for a page that people will read who may not read
+            the rows.
+
+    Returns:
+        Where `report.html`, `report.md` and `report.csv` lie.
+
+    Raises:
+        UsageError: a folder holds neither a run nor a comparison, or the runs do not fit together.
+    """
+    if not folders:
+        message = "There is nothing to report on. Name run folders, or the folder of a comparison."
+        raise UsageError(message)
+    if output is None and len(folders) > 1:
+        message = "The report of several folders needs a place of its own: output=… in Python, --output on the command line."
+        raise UsageError(message)
+    runs: list[Path] = []
+    failures: list[Failure] = []
+    terms = Terms()
+    for folder in (given_path(folder, "folder") for folder in folders):
+        if (folder / COMPARISON).is_file():
+            found, failed, terms = _read_comparison(folder)
+            runs += found
+            failures += failed
+        else:
+            runs.append(_run_folder(folder))
+    evidence: Sequence[Evidence] = [read_evidence(folder) for folder in dict.fromkeys(runs)]
+    if not row_texts:
+        evidence = [_without_texts(item) for item in evidence]
+    _refuse_what_does_not_fit(evidence)
+    place = Path(folders[0]) if output is None else given_path(output, "output")
+    clean = clean_rows(
+        evidence, terms.ladder or [one for run in evidence[:1] for one in baselines_of(run)]
+    )
+    # Strategies are compared on the rows that none had read; runs alone are shown as they are.
+    several = len({item.run.run.strategy for item in evidence}) > 1
+    return write_reports(
+        summarise_clean(clean, held_equal=terms.held_equal, budgets=terms.budgets or None)
+        if several
+        else None,
+        clean.evidence if several else evidence,
+        failures,
+        place,
+        findings=_findings(clean, terms),
+    )
+
+
+def _findings(clean: CleanRows, terms: Terms) -> Sequence[Finding]:
+    """Give what the comparison had found, or look for it in runs that were named one by one."""
+    if terms.findings is None:
+        return pitfalls_of_runs(clean.evidence, clean.ladder)
+    if clean.leaked is None:
+        return terms.findings
+    # What an earlier version found in rows that had been read in training is looked at again.
+    kept = [finding for finding in terms.findings if finding.code != BELOW_LINEAR_PROBE.code]
+    return [*kept, *pitfalls_found(clean.evidence, clean.ladder)]
+
+
+def _run_folder(folder: Path) -> Path:
+    if not (folder / REPORT).is_file():
+        message = f"'{folder}' holds neither a run ({REPORT}) nor a comparison ({COMPARISON}). Name the output folder of 'peftune run' or 'peftune compare'."
+        raise UsageError(message)
+    return folder
+
+
+def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
+    """Read which runs a comparison has, which did not finish, and on what terms it is held."""
+    try:
+        values = _Written.model_validate_json(read_own_text(folder / COMPARISON), strict=True)
+        terms = Terms(
+            held_equal=values.held_equal,
+            budgets=values.budgets or {},
+            ladder=read_ladder(folder / BASELINES)
+            or [_baseline(one) for one in values.ladder or ()],
+            findings=values.findings,
+        )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        message = f"'{folder / COMPARISON}' is damaged ({_reason(error)}). Run 'peftune compare' again; finished runs are kept."
+        raise UsageError(message) from error
+    runs = [folder / run.folder for run in values.runs]
+    failures = values.failures
+    return runs, failures, terms
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def _baseline(rung: Mapping[str, Any]) -> Baseline:
+    """Read what `comparison.json` says of a baseline, where its answers are not in the folder."""
+    interval = rung["ci95"]
+    return Baseline(
+        name=rung["name"],
+        title=rung["title"],
+        rows=(),
+        predicted=None,
+        accuracy=rung["accuracy"],
+        macro_f1=rung["macro_f1"],
+        ci95=interval and (interval[0], interval[1]),
+        seconds=0.0,
+        details=rung["details"],
+        reason=rung["reason"],
+    )
+
+
+def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
+    """Runs stand side by side if they saw the same rows, and differ in strategy or seed."""
+    runs = [item.run for item in evidence]
+    if len({run.run.data_fingerprint for run in runs}) > 1:
+        message = "These runs did not see the same rows, so their numbers cannot be set side by side. Report on each by itself."
+        raise UsageError(message)
+    names = [(run.run.strategy, run.run.seed) for run in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        message = (
+            f"Two of these runs are of strategy '{twice[0]}' with seed {twice[1]}. Leave one out."
+        )
+        raise UsageError(message)
+
+
+def _without_texts(evidence: Evidence) -> Evidence:
+    rows = dataclasses.replace(evidence.rows, texts=["(left out)"] * len(evidence.rows.ids))
+    return dataclasses.replace(evidence, rows=rows)

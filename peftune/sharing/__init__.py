@@ -1,1 +1,0 @@
-"""What one does with a saved artifact: one file a verb."""
