@@ -228,6 +228,26 @@ def test_a_second_call_runs_nothing(
     assert [run.as_json() for run in again.runs] == [run.as_json() for run in comparison.runs]
 
 
+def test_pages_that_a_stopped_run_did_not_write_are_written(
+    comparison: Comparison, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was stopped after its report.json counts as finished; its pages come with the next call."""
+    pages = [comparison.folder / CELLS[0] / f"report.{kind}" for kind in ("html", "md", "csv")]
+    before = [page.read_bytes() for page in pages]
+    for page in pages[:2]:
+        page.unlink()
+
+    code = _exit_code(
+        [
+            *("compare", str(recipe), "--strategies", "head-only,lora", "--seeds", "0,1"),
+            *("--output", str(comparison.folder)),
+        ]
+    )
+
+    assert code == 0, capsys.readouterr().err
+    assert [page.read_bytes() for page in pages] == before
+
+
 def test_a_comparison_of_other_values_is_refused_before_anything_runs(
     comparison: Comparison, grid: Grid
 ) -> None:

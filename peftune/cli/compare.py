@@ -40,7 +40,7 @@ def compare(
     from peftune.experiments.compare import compare as compare_strategies
     from peftune.experiments.compare.table import ladder_rows, legend, standing_rows
     from peftune.experiments.report import check_budget
-    from peftune.reporting import write_reports
+    from peftune.reporting import write_missing_reports, write_reports
 
     comparison = compare_strategies(
         recipe,
@@ -50,6 +50,7 @@ def compare(
         output=output,
         jobs=jobs,
     )
+    write_missing_reports(comparison.evidence)
     if comparison.runs:
         written = write_reports(
             comparison.summary,

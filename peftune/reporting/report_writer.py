@@ -144,6 +144,18 @@ def write_reports(
     return report
 
 
+def write_missing_reports(evidence: Sequence[Evidence]) -> None:
+    """Write the report of each run that lacks one, as a run that was stopped after its last number.
+
+    Raises:
+        StorageError: a file could not be written.
+    """
+    for one in evidence:
+        folder = one.run.folder
+        if not all((folder / name).exists() for name in (PAGE, MARKDOWN, SPREADSHEET)):
+            write_reports(None, [one], (), folder)
+
+
 def contents_of(subject: Subject) -> Contents:
     """Build everything that a report says, in the order of its sections."""
     single = all(run.learning.task == "single-label" for run in subject.runs)
