@@ -115,7 +115,7 @@ def calls_of_trunk(model: nn.Module) -> Iterator[list[object]]:
 @contextlib.contextmanager
 def _without_notes() -> Iterator[None]:
     """Leave out what is said of a training that begins: none does."""
-    logger = logging.getLogger("peftune.lean")
+    logger = logging.getLogger("peftune.training.fast_path")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
