@@ -11,7 +11,7 @@ from typing import Any
 from peftune.bundled import MODELS, bundled_folder
 
 DROPOUTS = ("attn_pdrop", "embd_pdrop", "resid_pdrop")
-"""Keys of GPT-2's configuration that switch parts of the trunk off at random while training."""
+"""Keys of GPT-2's configuration that switch parts of the backbone off at random while training."""
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
@@ -43,7 +43,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All weights of the trunk, without a head."""
+        """All weights of the backbone, without a head."""
         vectors = self.layers * 13 * self.width + 2 * self.width  # biases and layer norms
         return self.block_weights + vectors + (self.vocabulary + self.positions) * self.width
 

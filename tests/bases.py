@@ -22,7 +22,7 @@ END = "<|endoftext|>"
 def write_base(folder: Path, *, seed: int = 0, reverse_bytes: bool = False) -> Path:
     """Write a GPT-2 of 2 layers and 32 dimensions, with a tokenizer of single bytes.
 
-    Weights are ten times larger than GPT-2's own initial ones, so that a change of the trunk
+    Weights are ten times larger than GPT-2's own initial ones, so that a change of the backbone
     shows in the logits; dropout is on, so that forgetting to switch it off shows too. No bias is
     zero and no layer norm is one, and the files are laid out as those of GPT-2 on the hub.
 

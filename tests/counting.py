@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback
 
 from peftune.data.task_data import Task, load_task
 from peftune.fastpath import linear_maps, products, scoring
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.models.prepare import prepare_model
 from peftune.recipe.schema import DataSection
 from peftune.recipe.training import TrainingSection
@@ -38,7 +38,7 @@ class Counts:
     """What was counted in a training.
 
     Args:
-        tokens: that went through the trunk, padding included: in training and in evaluations.
+        tokens: that went through the backbone, padding included: in training and in evaluations.
         evaluations: passes over rows without training.
         operators: of torch, in the last step.
         saved_bytes: what the last step's forward pass kept for its backward pass.
@@ -104,8 +104,8 @@ def trained(
 
 
 def _count_tokens(model: nn.Module, counts: Counts, patch: pytest.MonkeyPatch) -> None:
-    """Count at the token embedding, the one door into the trunk."""
-    embedding = trunk_of(model).wte
+    """Count at the token embedding, the one door into the backbone."""
+    embedding = backbone_of(model).wte
     stock = nn.Embedding.forward
 
     def counted(self: nn.Embedding, tokens: torch.Tensor) -> torch.Tensor:

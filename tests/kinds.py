@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import peftune
-from peftune.models.architecture import evaluating, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, evaluating, trainable_parameters
 from peftune.recipe.schema import DataSection, ForgettingSection, ModelSection, Stage, TaskName
 from peftune.recipe.training import TrainingSection
 from peftune.strategies import Strategy
@@ -45,7 +45,7 @@ def write_documents(path: Path, count: int = 24) -> Path:
 
 
 def write_rows(path: Path, count: int = 24) -> Path:
-    """Write labelled rows, one JSON line each."""
+    """Write labeled rows, one JSON line each."""
     lines = [
         {"text": f"{_NOUNS[i % 10]} {_NOUNS[(i * 3 + 1) % 10]} {i * 101}", "label": "ab"[i % 2]}
         for i in range(count)
@@ -114,5 +114,5 @@ def states(model: nn.Module) -> torch.Tensor:
     """Read the last hidden states of two rows of tokens: (2, 8, hidden)."""
     ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
     with evaluating(model):
-        hidden: torch.Tensor = trunk_of(model)(ids, use_cache=False).last_hidden_state
+        hidden: torch.Tensor = backbone_of(model)(ids, use_cache=False).last_hidden_state
     return hidden.float()

@@ -25,7 +25,7 @@ from peftune.experiments.report import (
     Identity,
     PathPoint,
     Run,
-    summarised,
+    summarized,
 )
 from peftune.experiments.run_evidence import DocumentScores, Evidence, ScoredRows
 from peftune.experiments.run_scores import leaked_rows, leaked_score
@@ -263,7 +263,7 @@ def by_few(world: World, mean: float, draw: np.random.Generator) -> Array:
 
 
 def nothing(world: World, _: float, __: np.random.Generator) -> Array:
-    """Lose nothing at all: the trunk is frozen."""
+    """Lose nothing at all: the backbone is frozen."""
     return np.zeros(world.documents)
 
 
@@ -337,7 +337,7 @@ def _run(world: World, strategy: Strategy, seed: int) -> Evidence:
     logits = answers(world, min(strategy.accuracy + 0.01 * draw.normal(), 0.999), draw)
     learning = _learning(world, logits)
     measured = _measurements(world, strategy, draw)
-    forgetting = summarised([world.text], measured, learned=learned_something(learning))
+    forgetting = summarized([world.text], measured, learned=learned_something(learning))
     training = TrainingResult(
         seconds=10.0,
         examples=strategy.examples_seen,

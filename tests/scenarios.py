@@ -348,8 +348,8 @@ TABLE: Mapping[Scenario, Sequence[Fact]] = {
         [Strategy("lora", forgets=0.05)],
     ): [words("forgot"), finds("forgetting", "lora"), COVERS],
     Scenario(
-        "head-only has a frozen trunk and loses nothing, exactly (0.70); full loses 0.30 (0.85).",
-        World("a frozen trunk"),
+        "head-only has a frozen backbone and loses nothing, exactly (0.70); full loses 0.30 (0.85).",
+        World("a frozen backbone"),
         [
             Strategy("full", 0.85, 0.3, artifact_bytes=_FULL_BYTES),
             Strategy("head-only", 0.70, 0.0, losses=nothing, artifact_bytes=2**13),

@@ -19,9 +19,9 @@ from peftune.bundled import MODELS, bundled_folder
 from peftune.cli.main import _exit_code
 from peftune.errors import BaseModelError
 from peftune.forgetting.scorer import LanguageModelScorer
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.models.base_files import find_base
-from peftune.models.loading import load_trunk
+from peftune.models.loading import load_backbone
 
 LABELS = ("bad", "so-so", "good")
 TEXTS = ["What a lovely day it was.", "no", "The soup was cold, and the waiter colder."]
@@ -534,7 +534,7 @@ def test_a_sound_base_computes_what_plain_transformers_computes(
     reader.padding_side = reader.truncation_side = "right"
 
     scored = LanguageModelScorer(
-        load_trunk(find_base(str(folder)), torch.device("cpu")), tokenizer
+        load_backbone(find_base(str(folder)), torch.device("cpu")), tokenizer
     )
     nats = scored.score_text(TEXTS).nats
     for text, found in zip(TEXTS, nats, strict=True):
@@ -542,7 +542,7 @@ def test_a_sound_base_computes_what_plain_transformers_computes(
         assert tokenizer(text)["input_ids"] == ids
         with torch.inference_mode():
             expected = plain(torch.tensor([ids])).last_hidden_state
-            actual = trunk_of(model.eval())(torch.tensor([ids])).last_hidden_state
+            actual = backbone_of(model.eval())(torch.tensor([ids])).last_hidden_state
             inputs = torch.tensor([[0, *ids]])
             loss = head(inputs, labels=inputs).loss * len(ids)
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)

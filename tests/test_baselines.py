@@ -404,7 +404,7 @@ def test_examples_come_from_train_and_only_the_question_from_the_judged_rows(
 
     found = few_shot(model, tokenizer, questions(4), seeds=(0, 1))
 
-    labelled = {
+    labeled = {
         f"{text}\nLabel: {NAMES[label]}"
         for text, label in zip(TRAIN.texts, TRAIN.labels, strict=True)
     }
@@ -412,7 +412,7 @@ def test_examples_come_from_train_and_only_the_question_from_the_judged_rows(
     for prompt in model.asked:
         *examples, question = prompt.removeprefix("Text: ").split("\n\nText: ")
         assert len(examples) == 4
-        assert set(examples) <= labelled
+        assert set(examples) <= labeled
         assert question.removesuffix("\nLabel:") in {*JUDGED.texts, *CONTENT_FREE}
     for choice in found.details["choices"]:
         assert set(choice["examples"]) <= set(TRAIN.ids)

@@ -92,7 +92,7 @@ def test_every_text_is_recorded_alone(tuned: nn.Module) -> None:
 def test_what_was_trained_on_int8_is_recorded_on_float32_too(
     on_int8: nn.Module, base: Path, tmp_path: Path
 ) -> None:
-    """The same tensors on the base held in float32; they differ by the error of quantisation."""
+    """The same tensors on the base held in float32; they differ by the error of quantization."""
     recorded = record_behaviour(on_int8)
     in_float32 = load_prepared(
         save(on_int8, tmp_path / "adapter"), base=str(base), use_cpu=True, in_float32=True

@@ -172,7 +172,7 @@ def test_a_run_is_stopped_by_a_fault_that_makes_the_numbers_wrong(tmp_path: Path
     )
 
 
-def _relabelled(splits: Splits, labels: dict[str, tuple[str, str]]) -> None:
+def _relabeled(splits: Splits, labels: dict[str, tuple[str, str]]) -> None:
     """Write the two labels of each split as given."""
     for split, (negative, positive) in labels.items():
         for record in splits[split]:
@@ -183,7 +183,7 @@ def test_one_label_in_two_spellings_is_one_class_and_told(tmp_path: Path) -> Non
     """`1` and `1.0` made two classes of one, without a word."""
     splits = sound_splits()
     numbers = ("0", "1")
-    _relabelled(splits, {"train": numbers, "validation": numbers, "test": ("0.0", "1.0")})
+    _relabeled(splits, {"train": numbers, "validation": numbers, "test": ("0.0", "1.0")})
     splits["train"][7]["label"] += ".0"
     told = splits["train"][7]["label"]
 
@@ -210,7 +210,7 @@ def test_labels_in_one_spelling_are_no_fault(
 ) -> None:
     """Whatever that is; with the names in data.labels too."""
     splits = sound_splits()
-    _relabelled(splits, labels)
+    _relabeled(splits, labels)
 
     assert found(checked(splits, tmp_path)) == set()
     assert found(checked(splits, tmp_path, labels=["0", "1"])) == set()
@@ -219,7 +219,7 @@ def test_labels_in_one_spelling_are_no_fault(
 def test_a_truth_value_beside_0_and_1_is_a_fault(tmp_path: Path) -> None:
     """It would be a third class, and is most likely the second."""
     splits = sound_splits()
-    _relabelled(splits, dict.fromkeys(splits, ("0", "1")))
+    _relabeled(splits, dict.fromkeys(splits, ("0", "1")))
     splits["train"][7]["label"] = "True"
 
     result = checked(splits, tmp_path)["look-alike-labels"]
@@ -647,7 +647,7 @@ def test_where_no_text_is_long_enough_no_pair_is_near(texts: list[str]) -> None:
 
 
 def test_texts_that_differ_in_one_word_cost_no_square() -> None:
-    """A phrase of many rows is compared with a few neighbours of each, not with all."""
+    """A phrase of many rows is compared with a few neighbors of each, not with all."""
     words = Words()
     for row in range(2000):
         words.read(f"the age of the town is given as w{row} years")
@@ -656,7 +656,7 @@ def test_texts_that_differ_in_one_word_cost_no_square() -> None:
 
 
 def test_texts_that_are_all_alike_cost_no_square() -> None:
-    """A signature shared by many rows is compared with a few neighbours of each, not with all."""
+    """A signature shared by many rows is compared with a few neighbors of each, not with all."""
     signatures = np.zeros((2000, 125), dtype=np.uint32)
 
     assert len(set(_candidates(signatures))) < 20 * 2000

@@ -137,8 +137,8 @@ def _good_rows(count: int = 40) -> list[str]:
         ),
         pytest.param(["run"], "Missing argument 'recipe'. See 'peftune --help'.", id="no recipe"),
         pytest.param(
-            ["run", "tiny.yaml", "--colour", "red"],
-            "No such option: --colour. See 'peftune --help'.",
+            ["run", "tiny.yaml", "--color", "red"],
+            "No such option: --color. See 'peftune --help'.",
             id="unknown option",
         ),
         pytest.param(
@@ -697,7 +697,7 @@ def test_the_table_names_what_was_learned_and_what_was_forgotten(
 
 def test_a_run_over_its_budget_fails_its_gate_and_is_kept(call: Call, workplace: Path) -> None:
     """Exit code 2 is for a declared limit: the run is whole, and its report is written."""
-    # A budget below zero asks for an improvement, which a frozen trunk cannot give.
+    # A budget below zero asks for an improvement, which a frozen backbone cannot give.
     ended = call("run", "tiny.yaml", "forgetting.budget=-0.5")
 
     assert ended.code == 2

@@ -77,7 +77,7 @@ def test_checkpoints_are_a_path_of_their_own() -> None:
 
 
 def test_a_path_that_is_more_accurate_from_its_start_has_what_it_forgot_there() -> None:
-    """A frozen trunk has one point and forgets nothing at any accuracy below it."""
+    """A frozen backbone has one point and forgets nothing at any accuracy below it."""
     frozen = path([0.7], [0.0], steps=[100])
 
     found = matched({"frozen": {0: frozen}, "a": {0: path([0.4, 0.6], [0.0, 0.1])}})

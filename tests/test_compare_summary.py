@@ -17,7 +17,7 @@ from peftune.experiments.compare.clean_rows import clean_rows
 from peftune.experiments.compare.comparison import few_seeds
 from peftune.experiments.compare.figures import against_baseline, pitfalls_ahead, pitfalls_found
 from peftune.experiments.compare.pairs import differences
-from peftune.experiments.compare.summarize import summarise
+from peftune.experiments.compare.summarize import summarize
 from peftune.experiments.compare.summary import LeakedRows, Summary
 from peftune.experiments.compare.table import LEGEND, legend, standing_rows
 from peftune.experiments.run_evidence import Evidence
@@ -90,8 +90,8 @@ def summary_of(
     budgets: Mapping[str, int] | None = None,
     tuned: bool = False,
 ) -> Summary:
-    """Summarise runs, their rows held equal."""
-    return summarise(
+    """Summarize runs, their rows held equal."""
+    return summarize(
         [one for of in strategies for one in of],
         ladder=ladder,
         held_equal="tuned" if tuned else "examples_seen",

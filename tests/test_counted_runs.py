@@ -31,7 +31,7 @@ class Counts:
     """What was counted in one run.
 
     Args:
-        read: tokens that went through trunks of the base's vocabulary, by what was done.
+        read: tokens that went through backbones of the base's vocabulary, by what was done.
         tokenized: how often each text was turned into tokens.
     """
 

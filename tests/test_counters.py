@@ -39,7 +39,7 @@ STRATEGIES: dict[str, Strategy] = {
 BUNDLED = "bundled:tiny-gpt2"
 
 MOST_PADDING = {4: 1.07, 32: 1.14}
-"""Tokens that go through the trunk in an epoch, over those of the rows, by rows of a batch."""
+"""Tokens that go through the backbone in an epoch, over those of the rows, by rows of a batch."""
 
 MOST_EVALUATED = {4: 1.13, 32: 1.60}
 """The same of an evaluation; of 150 rows few are alike, so that large batches pad more."""

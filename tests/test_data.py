@@ -19,7 +19,7 @@ from peftune.data.labels import class_ids, label_names
 from peftune.data.rows import Rows
 from peftune.data.splits import hold_out, limit
 from peftune.data.tables import read_file
-from peftune.data.task_data import Task, load_task, read_labelled
+from peftune.data.task_data import Task, load_task, read_labeled
 from peftune.data.text_column import read_texts
 from peftune.errors import DataError
 from peftune.probes import LanguageModelLoss
@@ -273,7 +273,7 @@ def test_the_ids_of_a_class_label_feature_are_ids_of_its_own_names(
 
 
 def test_a_number_is_never_read_as_an_id_where_labels_are_numbers() -> None:
-    """With the labels 1 to 3 a row labelled 0 is an error, and not the label of id 0."""
+    """With the labels 1 to 3 a row labeled 0 is an error, and not the label of id 0."""
     with pytest.raises(DataError) as caught:
         class_ids(["0"], [0], names=("1", "2", "3"), source="rows")
     assert str(caught.value) == (
@@ -356,7 +356,7 @@ def test_a_file_that_datasets_wrote_brings_the_names_of_its_ids(kind: str, tmp_p
         ((1, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)) if many else (2, 0, 1, 1)
     )
     if not many:
-        turned = read_labelled(path, names=("calm", "happy", "sad"))
+        turned = read_labeled(path, names=("calm", "happy", "sad"))
         assert turned.labels == (0, 2, 1, 1)
 
 

@@ -62,7 +62,7 @@ WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstvw" for b in "aeiou" for c in "dlnrs
 
 
 def ordered(count: int, seed: int) -> list[Row]:
-    """Make texts whose label is the colour that comes last: word counts cannot tell it."""
+    """Make texts whose label is the color that comes last: word counts cannot tell it."""
     draw, rows = np.random.default_rng(seed), []
     for index in range(count):
         first, last = ("red", "blue") if index % 2 else ("blue", "red")
@@ -101,7 +101,7 @@ def run_on(
 
 @pytest.fixture(scope="module")
 def sound(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Learn a head on a frozen trunk: enough steps, rows enough, nothing to forget."""
+    """Learn a head on a frozen backbone: enough steps, rows enough, nothing to forget."""
     splits = {"train": ordered(160, 0), "validation": ordered(60, 1), "test": ordered(200, 2)}
     return run_on(
         tmp_path_factory.mktemp("sound"),
@@ -114,11 +114,11 @@ def sound(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def memorised(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def memorized(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Learn senseless labels by heart."""
     splits = {"train": senseless(64, 0), "validation": senseless(60, 1), "test": senseless(60, 2)}
     return run_on(
-        tmp_path_factory.mktemp("memorised"),
+        tmp_path_factory.mktemp("memorized"),
         tiny_base,
         splits,
         "training.num_train_epochs=15",
@@ -268,12 +268,12 @@ def test_a_run_without_a_fault_has_no_findings(sound: Run) -> None:
 
 
 def test_the_pitfalls_of_a_run_are_exactly_those_that_it_has(
-    memorised: Run, hurried: Run, forgetful: Run, plain: Run
+    memorized: Run, hurried: Run, forgetful: Run, plain: Run
 ) -> None:
     """Each of the other runs has its own faults, and no other run's."""
     by_chance = {"small-test-set"}  # a gain that guessing may give
 
-    assert codes(memorised) - by_chance == {"nothing-learned", "overfitting"}
+    assert codes(memorized) - by_chance == {"nothing-learned", "overfitting"}
     assert codes(hurried) - by_chance == {
         "nothing-learned",
         "scored-on-validation",
@@ -291,11 +291,11 @@ def test_the_pitfalls_of_a_run_are_exactly_those_that_it_has(
     assert codes(plain) == {"below-baseline"}
 
 
-def test_overfitting_names_the_step_where_it_began(memorised: Run) -> None:
+def test_overfitting_names_the_step_where_it_began(memorized: Run) -> None:
     """That is the step of the lowest validation loss; both losses are the curve's."""
-    points = [point for point in memorised.learning.curve if "validation_loss" in point]
+    points = [point for point in memorized.learning.curve if "validation_loss" in point]
     lowest = min(points, key=lambda point: point["validation_loss"])
-    found = finding(memorised, "overfitting")
+    found = finding(memorized, "overfitting")
 
     assert found.message.startswith(
         f"Overfitting began at step {lowest['step']}: from there to step 60 the loss of validation rows rose from {lowest['validation_loss']:.3f} to {points[-1]['validation_loss']:.3f} nats, while that of training rows fell from {lowest['train_sample_loss']:.3f} to {points[-1]['train_sample_loss']:.3f}. "

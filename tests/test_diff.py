@@ -138,7 +138,7 @@ def test_disagreement_on_a_file_has_an_exact_interval(
 
 
 def test_one_number_more_is_found(base: Path, first: Path, tmp_path: Path) -> None:
-    """A head that differs by 0.5 in one place differs by exactly that, and the trunk in nothing."""
+    """A head that differs by 0.5 in one place differs by exactly that, and the backbone in nothing."""
     model = _tuned(base, LoRA(r=2))
     with torch.no_grad():
         adapter_tensors(model)["base_model.model.score.weight"][1, 3] += 0.5

@@ -24,7 +24,7 @@ from peftune.adapters import save
 from peftune.cli.forget import probe_facts
 from peftune.errors import ArtifactError, BaseModelError, PeftuneError, UsageError
 from peftune.experiments.forget import MeasuredForgetting, forget
-from peftune.experiments.report import Forgetting, summarised
+from peftune.experiments.report import Forgetting, summarized
 from peftune.files.hash_cache import write_entry
 from peftune.forgetting.before_and_after import measure_before, measure_tuned
 from peftune.forgetting.measurement import measure, measure_base, measure_with, read_probe_texts
@@ -56,7 +56,7 @@ def adapter(
     texts = read_probe_texts([probe])
     before = measure_before(model, texts)
     train(model)
-    found = summarised(texts, measure_tuned(model, texts, before), learned=True)
+    found = summarized(texts, measure_tuned(model, texts, before), learned=True)
     scores = {"accuracy": 0.9, "macro_f1": 0.9}
     task = {
         "split": "test",

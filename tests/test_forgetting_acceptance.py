@@ -25,7 +25,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 from tuned import DOCUMENTS, LABELS, PROBE, TEXTS, prepared, train
 
-from peftune.experiments.report import summarised
+from peftune.experiments.report import summarized
 from peftune.forgetting import before_and_after as runs_measured
 from peftune.forgetting import results, scorer
 from peftune.forgetting.before_and_after import Before, Measured, measure_before
@@ -46,10 +46,10 @@ from peftune.forgetting.scorer import (
     windows,
 )
 from peftune.models import prepare as prepare_module
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.models.base_files import find_base
 from peftune.models.interpolation import at_strength
-from peftune.models.loading import load_classifier, load_trunk
+from peftune.models.loading import load_backbone, load_classifier
 from peftune.models.prepare import acting_as_base, preparation_of
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.probes import KLDivergence, LanguageModel, LanguageModelLoss, Measurement, Probe
@@ -136,7 +136,7 @@ def test_forgetting_is_exactly_zero_where_nothing_was_learned(name: str, base: P
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES.names()))
 def test_forgetting_is_exactly_zero_with_the_adapter_off(name: str, base: Path) -> None:
-    """After training too the reference is the base; with the adapter on a trunk has moved."""
+    """After training too the reference is the base; with the adapter on a backbone has moved."""
     strategy = STRATEGIES.get(name)()
     model = prepared(base, strategy)
     before = measure(model, EVERY_KIND)
@@ -145,7 +145,7 @@ def test_forgetting_is_exactly_zero_with_the_adapter_off(name: str, base: Path) 
 
     with acting_as_base(model):
         check_zero(before, measure(model, EVERY_KIND))
-    if strategy.trains_trunk:
+    if strategy.trains_backbone:
         with pytest.raises(AssertionError):
             check_zero(before, measure(model, EVERY_KIND))
 
@@ -155,7 +155,7 @@ def test_every_float_strategy_is_measured_from_the_same_base() -> None:
     base = find_base("bundled:tiny-gpt2")
     text = LanguageModelLoss(dataset_name="bundled:general-text", max_documents=12)
     texts = read_probe_texts([text])
-    [alone] = measure_with(load_trunk(base, CPU), load_tokenizer(base.folder), texts)
+    [alone] = measure_with(load_backbone(base, CPU), load_tokenizer(base.folder), texts)
     assert alone.tokens.sum() > 1000
 
     for strategy in (LoRA(), LoRA(target_modules=("c_fc",)), Full(), HeadOnly()):
@@ -421,9 +421,9 @@ def _left_padding(patch: pytest.MonkeyPatch) -> None:
     def output(model: nn.Module, ids: torch.Tensor, pieces: Sequence[Piece], *_: object) -> Output:
         lengths = torch.tensor([[len(piece.inputs)] for piece in pieces])
         mask = (torch.arange(ids.shape[1]) >= ids.shape[1] - lengths).long()
-        hidden = trunk_of(model)(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = backbone_of(model)(input_ids=ids, attention_mask=mask).last_hidden_state
         states = [hidden[row, -len(piece.targets) :] for row, piece in enumerate(pieces)]
-        return Output(torch.cat(states), trunk_of(model).wte.weight.data)
+        return Output(torch.cat(states), backbone_of(model).wte.weight.data)
 
     patch.setattr(LanguageModelScorer, "_inputs", inputs)
     patch.setattr(scorer, "_output", output)
@@ -487,7 +487,7 @@ def _scores_in_the_order_of_length(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("plant", [_left_padding, _scores_in_the_order_of_length])
-def test_a_score_that_depends_on_its_neighbours_is_noticed(
+def test_a_score_that_depends_on_its_neighbors_is_noticed(
     plant: Fault, language_model: GPT2LMHeadModel, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Planted: padding moves the positions; scores come back in the order of their batches."""
@@ -515,7 +515,7 @@ def in_8_bits(
 def check_additivity(before: Before, after: Sequence[Measurement]) -> None:
     """The cost of 8 bits and forgetting add up; the reference is the base in 8 bits."""
     assert before.exact is not None
-    result = summarised(TEXTS, Measured(before, after, None), learned=True)[PROBE.label]
+    result = summarized(TEXTS, Measured(before, after, None), learned=True)[PROBE.label]
     against_float = forgetting_of(TEXTS[0], before=before.exact[0], after=after[0], scoring={})
     quantization = result.quantization
     assert quantization is not None
@@ -553,7 +553,7 @@ def test_a_float_reference_for_an_8_bit_model_is_noticed(
 
     def measure_float(model: nn.Module, texts: Sequence[ProbeText]) -> list[Measurement]:
         source = preparation_of(model).base
-        return measure_with(load_trunk(source, CPU), load_tokenizer(source.folder), texts)
+        return measure_with(load_backbone(source, CPU), load_tokenizer(source.folder), texts)
 
     monkeypatch.setenv("PEFTUNE_CACHE", str(tmp_path))
     monkeypatch.setattr(runs_measured, "measure_base", measure_float)
@@ -610,9 +610,9 @@ def _disturbed(base: GPT2Model, scale: float) -> GPT2Model:
 
 @pytest.fixture(scope="module")
 def planted(english: list[ProbeText]) -> Planted:
-    """Disturb the trunk of the bundled model by more and more."""
+    """Disturb the backbone of the bundled model by more and more."""
     source = find_base("bundled:tiny-gpt2")
-    base, tokenizer = load_trunk(source, CPU), load_tokenizer(source.folder)
+    base, tokenizer = load_backbone(source, CPU), load_tokenizer(source.folder)
     [before] = measure_with(base, tokenizer, english)
     found = [
         measure_with(
@@ -627,7 +627,7 @@ def planted(english: list[ProbeText]) -> Planted:
 
 
 def check_planted_forgetting(planted: Planted, english: list[ProbeText]) -> None:
-    """The more a trained trunk is disturbed, the more it forgets."""
+    """The more a trained backbone is disturbed, the more it forgets."""
     found = [
         forgetting_of(english[0], before=before, after=after, scoring={})
         for before, after in planted
@@ -685,7 +685,7 @@ def check_divergence(base: Path, language_model: GPT2LMHeadModel) -> None:
         inputs = torch.tensor([[0, *ids]])[:, :-1]
         with torch.no_grad():
             shares = language_model(inputs).logits[0].double().softmax(-1)
-            states = trunk_of(model)(inputs).last_hidden_state[0].double()
+            states = backbone_of(model)(inputs).last_hidden_state[0].double()
             own = (states @ language_model.lm_head.weight.double().T).log_softmax(-1)
         expected.append(-float((shares * own).sum()))
     np.testing.assert_allclose(found.extra["base_entropy"] + found.total, expected, rtol=1e-5)

@@ -344,7 +344,7 @@ def test_one_sequence_in_a_hundred_may_be_shared(judged: str, read: str, tmp_pat
 
 
 def test_what_training_reads_twice_is_no_leak(tmp_path: Path) -> None:
-    """Regularisers may learn from the task's own rows, and from one text together."""
+    """Regularizers may learn from the task's own rows, and from one text together."""
     same = {"rows.jsonl": JUDGED, "replayed.txt": JUDGED, "divergence.txt": JUDGED}
 
     read_inputs(resolve(read_recipe(write_texts(tmp_path, same))))

@@ -560,7 +560,9 @@ def test_where_every_checkpoint_is_over_the_budget_the_last_weights_stay(
     assert_same(copied(trainer.model), growth.weights[last])
 
 
-def test_a_frozen_trunk_keeps_a_budget_of_zero(base: Path, probe: Probe, tmp_path: Path) -> None:
+def test_a_frozen_backbone_keeps_a_budget_of_zero(
+    base: Path, probe: Probe, tmp_path: Path
+) -> None:
     """Its forgetting is zero exactly, so every checkpoint may be the best."""
     watch = peftune.ForgettingCallback(probe, budget=0.0, over_budget="stop-training")
     trainer = budgeted(prepared(base, HeadOnly()), base, tmp_path, watch)
@@ -734,9 +736,9 @@ def test_a_comparison_token_by_token_needs_a_prepared_model(
     )
 
 
-def test_a_quantised_model_must_be_prepared(base: Path, probe: Probe, tmp_path: Path) -> None:
+def test_a_quantized_model_must_be_prepared(base: Path, probe: Probe, tmp_path: Path) -> None:
     """Rounding would be counted as forgetting."""
-    quantised = GPT2ForSequenceClassification.from_pretrained(
+    quantized = GPT2ForSequenceClassification.from_pretrained(
         base,
         num_labels=2,
         pad_token_id=0,
@@ -745,10 +747,10 @@ def test_a_quantised_model_must_be_prepared(base: Path, probe: Probe, tmp_path: 
     config = LoraConfig(task_type=TaskType.SEQ_CLS, target_modules=["c_attn"])
     watch = peftune.ForgettingCallback(probe, base=str(base))
 
-    trainer = script(get_peft_model(quantised, config), base, tmp_path, watch)
+    trainer = script(get_peft_model(quantized, config), base, tmp_path, watch)
 
     assert refused_at_start(trainer) == (
-        "The base of a quantised model must be measured in the same precision. Make the model "
+        "The base of a quantized model must be measured in the same precision. Make the model "
         "with peftune.prepare."
     )
 

@@ -42,7 +42,7 @@ from peftune.forgetting.measurement import ProbeText, measure, measure_base, mea
 from peftune.forgetting.results import Verdict, forgetting_of, judge_probe, verdict
 from peftune.forgetting.scorer import Output, TokenScores, read_out
 from peftune.models import prepare as preparing
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.models.interpolation import at_strength
 from peftune.models.prepare import acting_as_base, preparation_of
 from peftune.models.tokenizer import encode_texts
@@ -321,7 +321,7 @@ def _merged_and_unloaded(model: nn.Module) -> None:
 
 def _one_frozen_number_changed(model: nn.Module) -> None:
     with torch.no_grad():
-        trunk_of(model).ln_f.bias[0] += 1e-3
+        backbone_of(model).ln_f.bias[0] += 1e-3
 
 
 def _frozen_weights_trained(model: nn.Module) -> None:
@@ -466,30 +466,30 @@ def check_heads(base: Path, strategy: Strategy) -> None:
     if isinstance(strategy, Full):
         torch.manual_seed(0)
         with torch.no_grad():
-            trunk_of(model).wte.weight += 0.1 * torch.randn_like(trunk_of(model).wte.weight)
+            backbone_of(model).wte.weight += 0.1 * torch.randn_like(backbone_of(model).wte.weight)
     [after] = measure(model, texts)
     found = forgetting_of(texts[0], before=before, after=after, scoring={})
     model.eval()
-    base_bits, tied_bits, trunk_bits = 0.0, 0.0, 0.0
+    base_bits, tied_bits, backbone_bits = 0.0, 0.0, 0.0
     for document in texts[0].documents:
         [ids] = encode_texts(preparation_of(model).tokenizer, [document], max_length=None)
         inputs = torch.tensor([[0, *ids]])[:, :-1]
         with torch.no_grad():
             untouched = own.transformer(inputs).last_hidden_state[0]
-            states = trunk_of(model)(inputs).last_hidden_state[0]
+            states = backbone_of(model)(inputs).last_hidden_state[0]
         base_bits += _cross_entropy(untouched, own.lm_head.weight.data, ids)
-        tied_bits += _cross_entropy(states, trunk_of(model).wte.weight.data, ids)
-        trunk_bits += _cross_entropy(states, own.lm_head.weight.data, ids)
+        tied_bits += _cross_entropy(states, backbone_of(model).wte.weight.data, ids)
+        backbone_bits += _cross_entropy(states, own.lm_head.weight.data, ids)
     size = before.weight.sum()
     assert found.forgetting == pytest.approx((tied_bits - base_bits) / size, rel=1e-4)
     if isinstance(strategy, Full):
         assert found.heads is not None
         assert found.heads.tied == found.forgetting
-        assert found.heads.base == pytest.approx((trunk_bits - base_bits) / size, rel=1e-4)
+        assert found.heads.base == pytest.approx((backbone_bits - base_bits) / size, rel=1e-4)
         assert found.heads.tied != pytest.approx(found.heads.base, rel=1e-2)
     else:
         assert found.heads is None
-        assert tied_bits == trunk_bits
+        assert tied_bits == backbone_bits
 
 
 @pytest.mark.parametrize("strategy", [LoRA(r=2), Full()], ids=["lora", "full"])

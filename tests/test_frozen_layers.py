@@ -17,7 +17,7 @@ from peftune.adapters import save
 from peftune.cli.main import _exit_code
 from peftune.errors import RecipeError, UsageError
 from peftune.forgetting.measurement import adapter_off_forgetting, measure, measure_base
-from peftune.models.architecture import evaluating, trainable_parameters, trunk_of, unwrapped
+from peftune.models.architecture import backbone_of, evaluating, trainable_parameters, unwrapped
 from peftune.models.guards import logits_of
 from peftune.recipe import read_recipe
 from peftune.strategies import Full, LoRA, LoRA8bit, Strategy
@@ -50,9 +50,9 @@ class TestLoRAAbove(StrategyContract):
 
 
 def plain_weights(base: Path) -> dict[str, torch.Tensor]:
-    """Read the base's trunk as transformers does, by the names that it has in a classifier."""
-    trunk = GPT2LMHeadModel.from_pretrained(base).transformer
-    return {f"transformer.{name}": weight.detach() for name, weight in trunk.named_parameters()}
+    """Read the base's backbone as transformers does, by the names that it has in a classifier."""
+    backbone = GPT2LMHeadModel.from_pretrained(base).transformer
+    return {f"transformer.{name}": weight.detach() for name, weight in backbone.named_parameters()}
 
 
 def own_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -154,7 +154,7 @@ def test_what_the_frozen_part_computes_is_the_bases(strategy: Strategy, base: Pa
 def hidden_states(model: nn.Module) -> list[torch.Tensor]:
     """Read two rows: the embeddings, and what each block makes of them, (batch, time, hidden)."""
     with evaluating(model):
-        output = trunk_of(model)(**batch(model), output_hidden_states=True)
+        output = backbone_of(model)(**batch(model), output_hidden_states=True)
     return list(output.hidden_states)
 
 

@@ -53,19 +53,19 @@ class FreezesTheHead(Faulty):
 
 
 class AdaptsNothing(Faulty):
-    """It says that the trunk learns, and trains the head alone."""
+    """It says that the backbone learns, and trains the head alone."""
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        """Freeze the trunk."""
+        """Freeze the backbone."""
         model.requires_grad_(False)
         head_of(model).requires_grad_(True)
         return model
 
 
-class TrainsTheTrunkInSecret(Faulty):
-    """It says that the head learns alone, and trains the trunk too."""
+class TrainsTheBackboneInSecret(Faulty):
+    """It says that the head learns alone, and trains the backbone too."""
 
-    trains_trunk: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
 
 
 class LearnsNothing(Faulty):
@@ -85,7 +85,7 @@ class RewritesTheBase(Faulty):
     """PiSSA moves the largest singular values out of the base: equal logits up to rounding only."""
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        """Initialise from the base's own weights, which are reduced by as much."""
+        """Initialize from the base's own weights, which are reduced by as much."""
         config = _lora()
         config.init_lora_weights = "pissa"
         return _adapted(model, config)
@@ -104,11 +104,11 @@ class RewritesTheBase(Faulty):
         ),
         (
             AdaptsNothing(),
-            "Strategy 'faulty' failed the guard 'trunk': no weight but the head is trainable; check which modules it adapts, or set trains_trunk = False.",
+            "Strategy 'faulty' failed the guard 'backbone': no weight but the head is trainable; check which modules it adapts, or set trains_backbone = False.",
         ),
         (
-            TrainsTheTrunkInSecret(),
-            "Strategy 'faulty' failed the guard 'trunk': 'base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight' is trainable although trains_trunk is False.",
+            TrainsTheBackboneInSecret(),
+            "Strategy 'faulty' failed the guard 'backbone': 'base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight' is trainable although trains_backbone is False.",
         ),
         (
             LearnsNothing(),

@@ -1,4 +1,4 @@
-"""`model.init_from`: a run begins as the trunk of another artifact, with a new head."""
+"""`model.init_from`: a run begins as the backbone of another artifact, with a new head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from peftune.adapters.loading import load_prepared
 from peftune.errors import ArtifactError, OutputFolderError, UsageError
 from peftune.models.architecture import head_of
 from peftune.models.base_files import find_base
-from peftune.models.loading import choose_device, load_trunk
+from peftune.models.loading import choose_device, load_backbone
 from peftune.models.prepare import acting_as_base, preparation_of
 
 LABELS = ["no", "yes", "perhaps"]
@@ -61,7 +61,7 @@ _WEIGHTS = {("half", "full"), ("lora", "full"), ("lora-8bit", "full")}
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("init", STRATEGIES)
-def test_training_begins_at_the_artifacts_trunk(
+def test_training_begins_at_the_artifacts_backbone(
     base: Path, artifacts: dict[str, Path], init: str, strategy: str, tmp_path: Path
 ) -> None:
     """Of its own strategy bit for bit; otherwise up to rounding, and to the 8 bits of the base."""
@@ -90,7 +90,7 @@ def test_the_reference_is_still_the_untouched_base(
 ) -> None:
     """What was known at the start counts as learned: switched off, the model is its base."""
     model = begun(base, strategy, artifacts[init], tmp_path)
-    untouched = load_trunk(find_base(str(base)), choose_device(use_cpu=True))
+    untouched = load_backbone(find_base(str(base)), choose_device(use_cpu=True))
 
     with acting_as_base(model):
         off = states(model)
@@ -175,7 +175,7 @@ def test_a_start_that_needs_a_folder_says_so(base: Path, artifacts: dict[str, Pa
         )
 
     assert str(caught.value) == (
-        f"'{artifacts['full']}' changed weights that the strategy 'lora' freezes, so its trunk must be written as a "
+        f"'{artifacts['full']}' changed weights that the strategy 'lora' freezes, so its backbone must be written as a "
         "checkpoint to be put under it. Say where: base_folder=…."
     )
 
@@ -193,7 +193,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(
         begun(base, "lora", artifacts["half"], tmp_path)
 
     assert str(caught.value) == (
-        f"'{tmp_path / 'under'}' is not empty and holds something else than the trunk of '{artifacts['half']}'. "
+        f"'{tmp_path / 'under'}' is not empty and holds something else than the backbone of '{artifacts['half']}'. "
         "Choose another folder, or remove it."
     )
     assert (tmp_path / "under" / "model.safetensors").stat().st_mtime_ns == written
@@ -218,7 +218,7 @@ def test_forgetting_is_measured_against_the_base_that_the_recipe_names(
     assert first + last == pytest.approx(probe.forgetting, abs=1e-12)
     assert warm.run.base_fingerprint == cold.run.base_fingerprint
     assert cold.run.start is None
-    if strategy == "head-only":  # a trunk that cannot change keeps what the start had forgotten
+    if strategy == "head-only":  # a backbone that cannot change keeps what the start had forgotten
         assert last == 0.0
         assert first == pytest.approx(_forgotten(artifacts["full"], base, tmp_path), abs=1e-6)
     saved = load_prepared(

@@ -26,7 +26,7 @@ from peftune.models.prepare import prepare_model
 from peftune.models.weight_statistics import WeightChange, with_outliers
 from peftune.strategies import Full, HeadOnly, LoRA, Strategy
 
-TRUNK = "base_model.model.transformer"
+BACKBONE = "base_model.model.transformer"
 LABELS = ("bad", "good")
 LEARNED_FROM = {"rows": 30, "data_fingerprint": "0" * 64}
 TASK = {
@@ -113,7 +113,7 @@ def test_a_change_is_measured_against_the_base(base: Path, adapter: Path) -> Non
     assert found.changes is not None
     assert [one.weight for one in found.changes] == [f"h.{i}.attn.c_attn.weight" for i in (0, 1)]
     for one in found.changes:
-        prefix = f"{TRUNK}.h.{one.block}.attn.c_attn.lora"
+        prefix = f"{BACKBONE}.h.{one.block}.attn.c_attn.lora"
         update = 3 * tensors[f"{prefix}_B.weight"] @ tensors[f"{prefix}_A.weight"]
         before = weights[one.weight]
         assert one.kind == "attn.c_attn.weight"
@@ -279,7 +279,7 @@ def test_an_outlier_of_a_real_adapter_is_found(tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(small).save_pretrained(tmp_path / "deep")
     model = _tuned(tmp_path / "deep", LoRA(r=4, target_modules=("c_fc",)))
     with torch.no_grad():
-        adapter_tensors(model)[f"{TRUNK}.h.2.mlp.c_fc.lora_B.weight"].mul_(20)
+        adapter_tensors(model)[f"{BACKBONE}.h.2.mlp.c_fc.lora_B.weight"].mul_(20)
     folder = save(model, tmp_path / "artifact")
 
     found = inspect(folder, base=str(tmp_path / "deep"), use_cpu=True)
@@ -310,7 +310,7 @@ def test_the_command_prints_a_page_and_json(
     assert "LoRA of attn.c_attn 4 512 2,048" in page
     assert "target_modules [c_attn]" in page
     assert "forgetting on prose +0.0125 bits/byte (positive is worse)" in page
-    assert "2 weights of the trunk differ from the base's." in page
+    assert "2 weights of the backbone differ from the base's." in page
     assert values["nbytes"] == sum(values["files"].values())
     assert all(math.isfinite(one["relative"]) for one in values["changes"])
 

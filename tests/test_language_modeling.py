@@ -1,4 +1,4 @@
-"""`task: language-modeling`: raw text of a domain trains the trunk through its tied head."""
+"""`task: language-modeling`: raw text of a domain trains the backbone through its tied head."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from peftune.data.task_data import load_task
 from peftune.data.tokens import pack_rows
 from peftune.errors import ArtifactError, DataError, RecipeError, UsageError
 from peftune.experiments import Run
-from peftune.models.architecture import head_of, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 from peftune.models.base_files import find_base
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.tokenizer import encode_texts, load_tokenizer
@@ -34,7 +34,7 @@ from peftune.recipe.schema import DataSection
 from peftune.testing.tuned import GradientsBeforeTheStep
 from peftune.training.train import train
 
-TRUNKS = [name for name in STRATEGIES if name != "head-only"]
+BACKBONES = [name for name in STRATEGIES if name != "head-only"]
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +45,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """Give a run by every strategy that trains the trunk."""
+    """Give a run by every strategy that trains the backbone."""
     folder = tmp_path_factory.mktemp("runs")
     return {
         name: peftune.run(
             recipe(folder, base, STRATEGIES[name], name=name, task="language-modeling")
         )
-        for name in TRUNKS
+        for name in BACKBONES
     }
 
 
@@ -199,7 +199,7 @@ def test_a_regularizer_holds_a_language_model_too(
     assert found[1] > 0.0
 
 
-@pytest.mark.parametrize("strategy", TRUNKS)
+@pytest.mark.parametrize("strategy", BACKBONES)
 def test_the_head_takes_no_part(base: Path, strategy: str) -> None:
     """It does not learn, and is no part of what is saved, restored or switched off."""
     model = prepare_model(
@@ -222,11 +222,11 @@ def test_a_strategy_that_trains_the_head_alone_is_refused(base: Path, tmp_path: 
 
     assert str(caught.value) == (
         "The strategy 'head-only' trains the classification head alone, and 'task: language-modeling' has none. "
-        "Choose a strategy that trains the trunk, such as lora or full."
+        "Choose a strategy that trains the backbone, such as lora or full."
     )
 
 
-@pytest.mark.parametrize("strategy", TRUNKS)
+@pytest.mark.parametrize("strategy", BACKBONES)
 def test_a_run_says_how_much_better_the_domain_is_predicted(
     runs: dict[str, Run], strategy: str
 ) -> None:
@@ -315,10 +315,10 @@ def test_the_artifact_of_full_fine_tuning_is_a_plain_language_model(
 
 
 def _loaded(folder: Path, base: Path) -> GPT2Model:
-    return trunk_of(load_prepared(folder, base=str(base), use_cpu=True, in_float32=True))
+    return backbone_of(load_prepared(folder, base=str(base), use_cpu=True, in_float32=True))
 
 
-@pytest.mark.parametrize("strategy", TRUNKS)
+@pytest.mark.parametrize("strategy", BACKBONES)
 def test_what_has_no_head_is_no_classifier(runs: dict[str, Run], strategy: str) -> None:
     """`peftune.load` says what it is, and what it is good for."""
     folder = runs[strategy].artifact
@@ -331,7 +331,7 @@ def test_what_has_no_head_is_no_classifier(runs: dict[str, Run], strategy: str) 
     )
 
 
-@pytest.mark.parametrize("strategy", TRUNKS)
+@pytest.mark.parametrize("strategy", BACKBONES)
 def test_a_classifier_starts_from_the_domain(
     base: Path, runs: dict[str, Run], strategy: str, tmp_path: Path
 ) -> None:

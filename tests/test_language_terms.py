@@ -19,7 +19,7 @@ from tuned import prepared
 
 from peftune.errors import UsageError
 from peftune.models import lm_head
-from peftune.models.architecture import head_of, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 from peftune.models.base_files import find_base
 from peftune.models.lm_head import (
     divergence_from_base,
@@ -144,13 +144,13 @@ def test_the_divergence_of_an_int8_model_is_the_one_with_its_adapter_switched_of
     model = moved(base, INT8)
     by_hand = copy.deepcopy(model).eval()
     assert isinstance(by_hand, PeftModel)
-    trunk, head = trunk_of(by_hand), trunk_of(by_hand).wte.weight
+    backbone, head = backbone_of(by_hand), backbone_of(by_hand).wte.weight
     total = torch.zeros(())
     for ids in SEQUENCES:
         inputs = torch.tensor([[PREFIX, *ids[:-1]]])
         with torch.no_grad(), by_hand.disable_adapter():
-            reference = torch.log_softmax(trunk(inputs).last_hidden_state[0] @ head.T, -1)
-        own = torch.log_softmax(trunk(inputs).last_hidden_state[0] @ head.T, -1)
+            reference = torch.log_softmax(backbone(inputs).last_hidden_state[0] @ head.T, -1)
+        own = torch.log_softmax(backbone(inputs).last_hidden_state[0] @ head.T, -1)
         total = total + (reference.exp() * (reference - own)).sum()
     expected = total / sum(map(len, SEQUENCES))
     expected.backward()
@@ -358,12 +358,12 @@ def test_the_fisher_information_is_the_expected_square_under_the_base(base: Path
 
 
 @pytest.mark.parametrize("strategy", [LoRA(r=4), Full(), INT8], ids=lambda s: s.name)
-def test_the_drift_is_the_squared_distance_of_the_trunks_weights(
+def test_the_drift_is_the_squared_distance_of_the_backbones_weights(
     strategy: Strategy, base: Path
 ) -> None:
     """Of a low-rank update ||s B A||², by forming it; of weights that learn, their own change.
 
-    The head is none of the trunk.
+    The head is none of the backbone.
     """
     model = moved(base, strategy)
     before = preparation_of(model).before
@@ -394,7 +394,7 @@ def merged_change(base: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     plain = dict(GPT2LMHeadModel.from_pretrained(base).transformer.named_parameters())
     return {
         name: (weight - plain[name]).detach()
-        for name, weight in trunk_of(merged).named_parameters()
+        for name, weight in backbone_of(merged).named_parameters()
     }
 
 
@@ -439,7 +439,7 @@ def test_importance_weighs_each_weight_that_learns_by_itself(base: Path) -> None
         name: torch.rand(weight.shape, generator=generator)
         for name, weight in plain.named_parameters()
     }
-    own = dict(trunk_of(model).named_parameters())
+    own = dict(backbone_of(model).named_parameters())
     expected = sum(
         (importance[name] * (own[name] - weight).square()).sum().item()
         for name, weight in plain.named_parameters()

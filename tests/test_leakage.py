@@ -19,7 +19,7 @@ from peftune.data.similarity import refuse_overlap, refuse_same_splits, shared_s
 from peftune.data.split_tables import read_split_tables
 from peftune.data.task_data import load_task
 from peftune.errors import LeakageError
-from peftune.probes.linear_probe import LabelledText
+from peftune.probes.linear_probe import LabeledText
 from peftune.probes.minimal_pairs import MinimalPair
 from peftune.probes.multiple_choice import Question
 from peftune.recipe import read_recipe
@@ -97,7 +97,7 @@ def test_case_and_white_space_do_not_matter() -> None:
     [
         pytest.param(MinimalPair("so good", "so well"), "so good", 1 / 2, id="a short pair"),
         pytest.param(MinimalPair(TWENTY, words(21, 33)), TWENTY, 8 / 9, id="a long pair"),
-        pytest.param(LabelledText("so good", "praise"), "so good", 1 / 2, id="a labelled text"),
+        pytest.param(LabeledText("so good", "praise"), "so good", 1 / 2, id="a labeled text"),
         pytest.param(Question(TWENTY, ("yes", "no"), 0), TWENTY, 8 / 10, id="a question"),
         pytest.param(Question("", ("so good", "so well"), 0), "so well", 1 / 2, id="its options"),
         pytest.param(MinimalPair(words(1, 7), words(8, 14)), TWENTY, 0.0, id="never across parts"),
@@ -106,7 +106,7 @@ def test_case_and_white_space_do_not_matter() -> None:
 def test_each_part_of_a_document_is_a_text(
     document: tuple[Any, ...], read: str, share: float
 ) -> None:
-    """A sentence, an option or a labelled text is known where it is read alone."""
+    """A sentence, an option or a labeled text is known where it is read alone."""
     assert shared_share([document], [read]) == share
     assert shared_share([document], [document]) == 1.0
 

@@ -18,15 +18,15 @@ from transformers import PreTrainedModel
 
 import peftune
 from peftune.errors import GuardError
-from peftune.fastpath import forward as trunks
+from peftune.fastpath import forward as backbones
 from peftune.fastpath import linear_maps
 from peftune.fastpath.linear_maps import Computing, InType, LinearMap
 from peftune.fastpath.products import Packed, lays_out
 from peftune.models.architecture import (
+    backbone_of,
     head_of,
     label_count,
     trainable_parameters,
-    trunk_of,
     unwrapped,
 )
 from peftune.models.prepare import prepare_model, refuse_changed_base
@@ -58,7 +58,7 @@ STRATEGIES: dict[str, Strategy] = {
     "lora": peftune.LoRA(lora_dropout=0.0),
     "lora on c_attn": peftune.LoRA(r=3, target_modules=("c_attn",), lora_dropout=0.0),
     "lora in one block": peftune.LoRA(layers_to_transform=(1,), lora_dropout=0.0),
-    "rank-stabilised lora": peftune.LoRA(use_rslora=True, lora_dropout=0.0),
+    "rank-stabilized lora": peftune.LoRA(use_rslora=True, lora_dropout=0.0),
     "dora": peftune.LoRA(use_dora=True, lora_dropout=0.0),
     "lora-8bit": peftune.LoRA8bit(lora_dropout=0.0),
     "another package's": LearnedBiases(),
@@ -153,13 +153,13 @@ def test_weights_are_laid_out_where_that_gains(base: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(linear_maps, "lays_out", lambda _: True)
 
     def packs(tokens: float, *, bf16: bool = False) -> bool:
-        return Computing.of(trunk_of(model).h, bf16=bf16, tokens=tokens).pack
+        return Computing.of(backbone_of(model).h, bf16=bf16, tokens=tokens).pack
 
     for mkl in (True, False):
         monkeypatch.setattr(linear_maps, "mkl_is_fast", lambda found=mkl: found)
         assert [packs(47), packs(48), packs(399)] == [False, True, True]
         assert [packs(400), packs(400, bf16=True)] == [not mkl, True]
-        assert Computing.of(trunk_of(model).h, bf16=False, tokens=400).pack_codes
+        assert Computing.of(backbone_of(model).h, bf16=False, tokens=400).pack_codes
     little = SimpleNamespace(available=2**20)
     with monkeypatch.context() as patch:
         patch.setattr(linear_maps, "psutil", SimpleNamespace(virtual_memory=lambda: little))
@@ -302,13 +302,13 @@ def test_a_switched_off_adapter_stays_switched_off(base: str) -> None:
 def planted(base: str, request: pytest.FixtureRequest) -> nn.Module:
     """Prepare a model with something that the lean forward would pass over."""
     model = prepared(base, STRATEGIES["full"])
-    trunk: Any = trunk_of(model)
+    backbone: Any = backbone_of(model)
     if request.param == "a hook":
-        trunk.h[1].mlp.register_forward_hook(lambda *_: None)
+        backbone.h[1].mlp.register_forward_hook(lambda *_: None)
     elif request.param == "relu":
-        trunk.config.activation_function = "relu"
+        backbone.config.activation_function = "relu"
     elif request.param == "another block":
-        trunk.h[0].__class__ = type("Own", (type(trunk.h[0]),), {})
+        backbone.h[0].__class__ = type("Own", (type(backbone.h[0]),), {})
     elif request.param == "virtual tokens":
         model = get_peft_model(
             unwrapped(model), PromptTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=2)
@@ -341,7 +341,7 @@ def test_arguments_that_it_does_not_know_go_to_the_models_own_forward(base: str)
     """Such as embeddings instead of tokens, and positions."""
     model = without_dropout(prepared(base, STRATEGIES["lora"])).eval()
     batch = batch_of(model)
-    embedded = trunk_of(model).wte(batch["input_ids"])
+    embedded = backbone_of(model).wte(batch["input_ids"])
     positions = torch.arange(batch["input_ids"].shape[1]).flip(0)[None]
     own = [model(inputs_embeds=embedded).logits, model(**batch, position_ids=positions).logits]
 
@@ -419,13 +419,13 @@ def test_a_frozen_base_leaves_memory_where_copies_of_it_are_computed_with(
 
 
 def test_held_weights_are_bfloat16_inside_and_the_same_bits_afterwards(base: str) -> None:
-    """Frozen ones of the trunk; what learns, and the head, stay in float32."""
+    """Frozen ones of the backbone; what learns, and the head, stay in float32."""
     model = prepared(base, STRATEGIES["lora"])
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
     with held_in_bfloat16(model) as held:
         assert held
-        kinds = {weight.requires_grad: weight.dtype for weight in trunk_of(model).parameters()}
+        kinds = {weight.requires_grad: weight.dtype for weight in backbone_of(model).parameters()}
         assert kinds == {False: torch.bfloat16, True: torch.float32}
         assert {weight.dtype for weight in head_of(model).parameters()} == {torch.float32}
         with lean_training(model, Computing(torch.bfloat16, CPU)):
@@ -439,7 +439,7 @@ def test_held_weights_are_bfloat16_inside_and_the_same_bits_afterwards(base: str
 def test_frozen_weights_that_are_not_the_bases_are_not_touched(base: str) -> None:
     """They could not be read again."""
     model = prepared(base, STRATEGIES["lora"])
-    weight = trunk_of(model).ln_f.weight
+    weight = backbone_of(model).ln_f.weight
     weight.data[0] += 1.0
 
     with held_in_bfloat16(model) as held:
@@ -452,15 +452,15 @@ def test_frozen_weights_that_are_not_the_bases_are_not_touched(base: str) -> Non
 def test_a_table_that_is_only_read_is_given_back_now_and_then(
     base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each token's page comes in with its neighbours; a table that learns is left alone."""
+    """Each token's page comes in with its neighbors; a table that learns is left alone."""
     released: list[int] = []
     monkeypatch.setattr(
-        trunks, "release_mapped", lambda tables: released.append(len(list(tables)))
+        backbones, "release_mapped", lambda tables: released.append(len(list(tables)))
     )
     for strategy, count in (("lora", 2), ("full", 0)):
         model = prepared(base, STRATEGIES[strategy])
         with lean_training(model, FLOAT), torch.no_grad():
-            for _ in range(2 * trunks._PASSES):
+            for _ in range(2 * backbones._PASSES):
                 model(**batch_of(model))
         assert released == [count, count]
         released.clear()
@@ -472,7 +472,7 @@ def test_what_was_freed_is_given_back_before_a_larger_pass_of_small_batches(
     """And between learning and scoring; a large batch keeps what it has, and so does one met before."""
     released: list[int] = []
     model = prepared(base, STRATEGIES["lora"]).eval()
-    monkeypatch.setattr(trunks, "release_freed", lambda: released.append(1))
+    monkeypatch.setattr(backbones, "release_freed", lambda: released.append(1))
 
     def freed(*lengths: int) -> list[bool]:
         found = []

@@ -33,7 +33,7 @@ def wrong_rows(errors: list[float], seed: int) -> NDArray[np.float64]:
 # Subsets.
 
 
-def labelled(*counts: int) -> Rows:
+def labeled(*counts: int) -> Rows:
     """Make rows of so many of each label, shuffled."""
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     np.random.default_rng(0).shuffle(labels)
@@ -43,7 +43,7 @@ def labelled(*counts: int) -> Rows:
 
 def test_every_subset_holds_each_label_in_its_share() -> None:
     """The first rows of the order are stratified, however many are taken; rare labels are never missing."""
-    rows = labelled(600, 300, 97, 3)
+    rows = labeled(600, 300, 97, 3)
 
     order = nested_order(rows, seed=0)
 

@@ -236,7 +236,7 @@ def _refusal(kind: type[PeftuneError], *arguments: Any, **options: Any) -> str: 
 @pytest.mark.parametrize(
     ("dtype", "message"),
     [
-        ("int8", "Merging into a base held in 8-bit integers rounds base and update together anew, and logits change by 0.05 to 0.13. Merge in float32, and quantise what comes of it if you must. Available: bfloat16, float32."),
+        ("int8", "Merging into a base held in 8-bit integers rounds base and update together anew, and logits change by 0.05 to 0.13. Merge in float32, and quantize what comes of it if you must. Available: bfloat16, float32."),
         ("float23", "A merged checkpoint is not written as 'float23'. Did you mean 'float32'? Available: bfloat16, float32."),
     ],
 )  # fmt: skip

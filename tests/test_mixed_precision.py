@@ -38,11 +38,11 @@ from peftune.forgetting.measurement import (
     measure_off,
     measure_plainly,
 )
-from peftune.models.architecture import head_of, trainable_parameters, trunk_of, unwrapped
+from peftune.models.architecture import backbone_of, head_of, trainable_parameters, unwrapped
 from peftune.models.inference import pooled_states, predict_logits
 from peftune.models.interpolation import at_strength, frozen_sha256
 from peftune.models.lm_head import token_log_probabilities
-from peftune.models.merging import trunk_states
+from peftune.models.merging import backbone_states
 from peftune.models.prepare import acting_as_base, preparation_of, refuse_changed_base
 from peftune.models.weight_statistics import squared_drift
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
@@ -239,7 +239,7 @@ READERS: dict[str, Callable[[nn.Module], Any]] = {
     "states": lambda model: pooled_states(
         model, preparation_of(model).tokenizer, [text for text, _ in ROWS], max_length=32
     ),
-    "trunk": lambda model: trunk_states(model, preparation_of(model).tokenizer).numpy(),
+    "backbone": lambda model: backbone_states(model, preparation_of(model).tokenizer).numpy(),
     "tokens": lambda model: torch.cat(
         token_log_probabilities(model, _ids(model), prefix=0)
     ).numpy(),
@@ -300,7 +300,7 @@ def test_a_model_is_read_in_float32_whatever_is_around_it(
 
     assert np.abs(own - expected["logits"]).max() > 1e-4, "it never computed in another type"
     np.testing.assert_array_equal(after, own)
-    parts = (trunk_of(model), head_of(model), unwrapped(model))
+    parts = (backbone_of(model), head_of(model), unwrapped(model))
     assert all("forward" not in vars(part) for part in parts if part is not model)
 
 
@@ -467,7 +467,7 @@ def test_importance_is_taken_where_the_weight_is(base: str) -> None:
     """Fisher information of the base may lie on the device that it was prepared on."""
     model = prepared(base, Full())
     importance = {
-        key: torch.ones_like(weight) for key, weight in trunk_of(model).named_parameters()
+        key: torch.ones_like(weight) for key, weight in backbone_of(model).named_parameters()
     }
     model.to("meta")
     assert squared_drift(model, preparation_of(model).before, importance).device.type == "meta"

@@ -18,7 +18,7 @@ import peftune
 from peftune.adapters.initialization import Beginning, begin
 from peftune.data.task_data import Task, load_task
 from peftune.experiments.compare import compare
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.models.inference import predict_logits
 from peftune.models.prepare import preparation_of, refuse_changed_base
 from peftune.recipe import Recipe, read_recipe, resolve
@@ -199,7 +199,7 @@ def test_an_int8_base_is_validated_in_float32(
     strategy = "{name: lora-8bit, llm_int8_threshold: 0.0}"
     model, task, resolved = begun(recipe, strategy)
     if own_forward:
-        trunk_of(model).ln_f.register_forward_hook(lambda *_: None)
+        backbone_of(model).ln_f.register_forward_hook(lambda *_: None)
 
     result = train(
         model,
@@ -228,7 +228,7 @@ def test_a_recipe_says_what_a_training_computes_in_and_nothing_around_it(
     learned = []
     for index, around in enumerate((False, True)):
         model, task, resolved = begun(recipe, "{name: lora}", "training.bf16=false")
-        trunk_of(model).ln_f.register_forward_hook(lambda *_: None)
+        backbone_of(model).ln_f.register_forward_hook(lambda *_: None)
         with torch.autocast("cpu", torch.bfloat16, enabled=around):
             train(
                 model,

@@ -170,7 +170,7 @@ def test_writing_to_a_twin_writes_to_no_file(mapped: torch.Tensor, tmp_path: Pat
 
 
 def test_full_fine_tuning_keeps_its_start_in_the_bases_file(tiny_base: Path) -> None:
-    """The whole trunk as it was, which does not move with what learns; the new head is copied."""
+    """The whole backbone as it was, which does not move with what learns; the new head is copied."""
     model = prepare_model(str(tiny_base), Full(), labels=["a", "b"], use_cpu=True)
     before, learning = preparation_of(model).before, trainable_parameters(model)
     exact = {name: weight.detach().clone() for name, weight in learning.items()}

@@ -120,7 +120,7 @@ def test_scores_of_the_base_that_do_not_repeat_move_every_point(
         assert found.forgetting == pytest.approx(expected.forgetting, abs=1e-12)
 
 
-def test_a_strategy_that_trains_no_trunk_has_its_end_alone(tmp_path: Path) -> None:
+def test_a_strategy_that_trains_no_backbone_has_its_end_alone(tmp_path: Path) -> None:
     """Every strength of it is the same model, and it forgot exactly nothing."""
     alone = run_of(tmp_path, "forgetting.path.checkpoints=false", strategy="head-only")
 
@@ -132,7 +132,7 @@ def test_a_strategy_that_trains_no_trunk_has_its_end_alone(tmp_path: Path) -> No
 def test_strategies_of_a_seed_read_equal_batches_and_other_seeds_others(
     run: Run, tmp_path: Path
 ) -> None:
-    """Dropout and the adapter's initialisation have no say in the order of the rows."""
+    """Dropout and the adapter's initialization have no say in the order of the rows."""
     (tmp_path / "head").mkdir()
     (tmp_path / "seed").mkdir()
     quick = ("forgetting.probes=[]", "forgetting.path=null")

@@ -24,7 +24,7 @@ from peftune.cli.main import _exit_code
 from peftune.cli.plan import _print
 from peftune.data.task_data import load_task
 from peftune.errors import BaseModelError, PluginError, UsageError
-from peftune.models.architecture import trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, trainable_parameters
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
 from peftune.planning import activations, plan
@@ -38,7 +38,7 @@ from peftune.planning.activations import (
     training_forward,
 )
 from peftune.planning.batches import Batch, read_batches
-from peftune.planning.memory import Memory, trunk_parameters
+from peftune.planning.memory import Memory, backbone_parameters
 from peftune.planning.passes import LiveBytes, Passes
 from peftune.planning.plan_results import StrategyPlan, advise
 from peftune.planning.shapes import (
@@ -171,7 +171,7 @@ def test_the_published_shapes_have_the_published_numbers_of_weights(
     """What transformers counts of the checkpoints gpt2 to gpt2-xl."""
     [_, shape] = shapes_of(describe_base(BUNDLED), (OWN, size))
 
-    assert trunk_parameters(shape) == weights
+    assert backbone_parameters(shape) == weights
 
 
 def test_what_learns_is_counted_on_what_the_strategy_prepares() -> None:
@@ -183,7 +183,7 @@ def test_what_learns_is_counted_on_what_the_strategy_prepares() -> None:
     learning = sum(weight.numel() for weight in trainable_parameters(hollow.model).values())
 
     assert learning == 12 * 8 * (4 + 2 + 5 + 5) * 768 + 3 * 768
-    assert sum(weight.numel() for weight in trunk_of(hollow.model).parameters()) == (
+    assert sum(weight.numel() for weight in backbone_of(hollow.model).parameters()) == (
         124_439_808 + learning - 3 * 768
     )
 
@@ -193,7 +193,7 @@ def test_the_blocks_of_a_hollow_model_share_the_memory_of_one() -> None:
     source = describe_base(BUNDLED)
     [_, shape] = shapes_of(source, (OWN, "xl"))
     hollow = hollow_of(shape, source.folder, LoRA8bit())
-    blocks = trunk_of(hollow.model).h
+    blocks = backbone_of(hollow.model).h
 
     places = {
         name: {block.get_parameter(name).data_ptr() for block in blocks}
@@ -273,7 +273,7 @@ def test_all_published_sizes_are_planned_from_the_same_few_passes(
     passes: list[Batch] = []
 
     def measured(model: torch.nn.Module, *args: object, **kwargs: object) -> object:
-        widths.append(trunk_of(model).config.n_embd)
+        widths.append(backbone_of(model).config.n_embd)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(activations, "loss_of", lost)
             return measure_passes(model, *args, **kwargs)  # type: ignore[arg-type]
@@ -416,7 +416,7 @@ def test_an_int8_base_is_held_as_bitsandbytes_holds_it(planned: Plan) -> None:
     scales = 4 * (3 + 1 + 4 + 1) * 256
     update = 4 * 8 * 16 * 256
     heads = 2 * 3 * 256  # PEFT keeps the untrained head beside the one that learns
-    floats = trunk_parameters(shapes_of(describe_base(BUNDLED), (OWN,))[0]) - linear
+    floats = backbone_parameters(shapes_of(describe_base(BUNDLED), (OWN,))[0]) - linear
 
     assert planned.of("lora-8bit").memory.weights == linear + 4 * (
         scales + update + heads + floats

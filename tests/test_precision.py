@@ -69,7 +69,7 @@ def test_float32_and_bfloat16_train_otherwise(base: str, tmp_path: Path) -> None
 
 
 def test_auto_asks_the_processor_and_the_size(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small trunk stays in float32 everywhere; a large one too, where bfloat16 is not multiplied."""
+    """A small backbone stays in float32 everywhere; a large one too, where bfloat16 is not multiplied."""
     model = prepare_model(base, LoRA(), labels=["a", "b"], max_length=64)
     for multiplies in (True, False):
         monkeypatch.setattr(fast_path, "multiplies_bfloat16", lambda found=multiplies: found)

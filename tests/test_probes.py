@@ -38,7 +38,7 @@ from peftune.probes import (
     Probe,
     TextScores,
 )
-from peftune.probes.linear_probe import LabelledText
+from peftune.probes.linear_probe import LabeledText
 from peftune.probes.minimal_pairs import MinimalPair
 from peftune.probes.multiple_choice import Question
 from peftune.recipe import read_probe
@@ -282,11 +282,11 @@ def test_a_sentence_is_read_after_a_space_or_as_it_stands(
     assert probe.measure(model, [MinimalPair("He is.", "He are.")]).value == right
 
 
-def _labelled(count: int) -> list[LabelledText]:
+def _labeled(count: int) -> list[LabeledText]:
     """Make texts of two kinds that are told apart by their words, and a few that lie."""
     kinds = {"sea": "The boats on the water", "law": "The court and its judges"}
     return [
-        LabelledText(f"{text} number {index}.", kind if index % 7 else "law")
+        LabeledText(f"{text} number {index}.", kind if index % 7 else "law")
         for index in range(count)
         for kind, text in kinds.items()
     ]
@@ -295,8 +295,8 @@ def _labelled(count: int) -> list[LabelledText]:
 def test_the_linear_probe_is_a_logistic_regression_on_the_other_half(
     language_model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Mean states of transformers' own trunk, standardised by hand, fitted on the half of weight 0."""
-    documents = _labelled(20)
+    """Mean states of transformers' own backbone, standardized by hand, fitted on the half of weight 0."""
+    documents = _labeled(20)
     measured = _measured(language_model, LinearProbe(file="a.jsonl", C=0.5), documents)
 
     states = []
@@ -320,7 +320,7 @@ def test_the_linear_probe_is_a_logistic_regression_on_the_other_half(
 
 def test_the_linear_probe_splits_by_the_text_alone(language_model: GPT2LMHeadModel) -> None:
     """Neither order nor the other documents move a text to the other half; equal texts stay together."""
-    documents = _labelled(12)
+    documents = _labeled(12)
     repeated = [*documents[::-1], *documents[:5]]
     probe = LinearProbe(file="a.jsonl")
 
@@ -334,7 +334,7 @@ def test_the_linear_probe_splits_by_the_text_alone(language_model: GPT2LMHeadMod
 
 def test_documents_of_weight_0_are_no_evidence(language_model: GPT2LMHeadModel) -> None:
     """Count, value, test, interval and power of a linear probe rest on the scored half alone."""
-    documents = _labelled(30)
+    documents = _labeled(30)
     probe = LinearProbe(file="a.jsonl")
     text = ProbeText(probe, tuple(documents))
     before = _measured(language_model, probe, documents)
@@ -499,7 +499,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"context": context, "options": options, "answer": answer}
         for context, options, answer in QUESTIONS
     ],
-    "linear-probe": [document._asdict() for document in _labelled(12)],
+    "linear-probe": [document._asdict() for document in _labeled(12)],
 }
 RECIPE = """
 version: 1
@@ -770,12 +770,12 @@ def test_the_linear_probe_reads_the_columns_it_is_told(tmp_path: Path) -> None:
 
     documents = load_documents(LinearProbe(file=path, text_column="tweet", label_column="mood"))
 
-    assert documents == (LabelledText("one", "1"), LabelledText("two", "0"))
+    assert documents == (LabeledText("one", "1"), LabeledText("two", "0"))
 
 
 def test_a_linear_probe_without_two_labels_is_refused(language_model: GPT2LMHeadModel) -> None:
     """One label can be told from nothing."""
-    documents = [LabelledText(f"text {index}", "sea") for index in range(20)]
+    documents = [LabeledText(f"text {index}", "sea") for index in range(20)]
 
     with pytest.raises(DataError) as caught:
         _measured(language_model, LinearProbe(file="sea.jsonl"), documents)

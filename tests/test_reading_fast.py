@@ -18,15 +18,15 @@ from peftune.fastpath.scoring import product, reading_fast
 
 
 @pytest.fixture
-def trunk(tiny_base: Path) -> GPT2Model:
-    """Load a trunk in eval mode, float32, whose biases are not zero."""
-    trunk: GPT2Model = GPT2Model.from_pretrained(tiny_base, dtype=torch.float32)
-    trunk.eval()
+def backbone(tiny_base: Path) -> GPT2Model:
+    """Load a backbone in eval mode, float32, whose biases are not zero."""
+    backbone: GPT2Model = GPT2Model.from_pretrained(tiny_base, dtype=torch.float32)
+    backbone.eval()
     generator = torch.Generator().manual_seed(1)
-    for weight in trunk.parameters():
+    for weight in backbone.parameters():
         if weight.dim() == 1:
             weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
-    return trunk
+    return backbone
 
 
 def _tokens(rows: int = 3, time: int = 101) -> torch.Tensor:
@@ -66,26 +66,26 @@ def test_products_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shapes == {64, 128, 192, 256}
 
 
-def test_the_states_are_those_of_transformers(trunk: GPT2Model) -> None:
+def test_the_states_are_those_of_transformers(backbone: GPT2Model) -> None:
     """Up to rounding; and the model has its own forward again afterwards."""
     tokens = _tokens()
     with torch.inference_mode():
-        plainly = trunk(tokens, use_cache=False).last_hidden_state
-        with reading_fast(trunk):
-            fast = trunk(tokens, use_cache=False).last_hidden_state
-        again = trunk(tokens, use_cache=False).last_hidden_state
+        plainly = backbone(tokens, use_cache=False).last_hidden_state
+        with reading_fast(backbone):
+            fast = backbone(tokens, use_cache=False).last_hidden_state
+        again = backbone(tokens, use_cache=False).last_hidden_state
 
     torch.testing.assert_close(fast, plainly, rtol=1e-4, atol=1e-4)
     assert torch.equal(again, plainly)
-    assert not any("forward" in vars(module) for module in trunk.modules())
+    assert not any("forward" in vars(module) for module in backbone.modules())
 
 
 @pytest.mark.parametrize("mkl", [True, False])
 @pytest.mark.parametrize("rows", [1, 300, 5000])
 def test_who_reads_takes_as_many_rows_at_a_time(
-    rows: int, mkl: bool, trunk: GPT2Model, monkeypatch: pytest.MonkeyPatch
+    rows: int, mkl: bool, backbone: GPT2Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row's last bits depend on its neighbours, so a map alone and one in an MLP have the same."""
+    """A row's last bits depend on its neighbors, so a map alone and one in an MLP have the same."""
     taken: list[tuple[tuple[int, ...], int]] = []
     stock = Plain.forward
 
@@ -95,15 +95,15 @@ def test_who_reads_takes_as_many_rows_at_a_time(
 
     monkeypatch.setattr(products, "mkl_is_fast", lambda: mkl)
     monkeypatch.setattr(Plain, "forward", noted)
-    blocks: Any = trunk.h
-    mlp, states = blocks[0].mlp, torch.randn(1, rows, trunk.config.n_embd)
-    with torch.inference_mode(), reading_fast(trunk):
+    blocks: Any = backbone.h
+    mlp, states = blocks[0].mlp, torch.randn(1, rows, backbone.config.n_embd)
+    with torch.inference_mode(), reading_fast(backbone):
         mlp(states)
     together = sorted(taken)
     taken.clear()
     mlp.c_proj.register_forward_pre_hook(lambda *_: None)
 
-    with torch.inference_mode(), reading_fast(trunk):
+    with torch.inference_mode(), reading_fast(backbone):
         mlp(states)
 
     assert len(together) == 2 * -(-rows // (2048 if mkl else 256))
@@ -113,19 +113,21 @@ def test_who_reads_takes_as_many_rows_at_a_time(
 @pytest.mark.parametrize("rows", [3, 25])
 @pytest.mark.parametrize("kind", ["lora", "ia3", "none"])
 def test_an_adapter_that_adds_nothing_changes_no_bit(
-    kind: str, rows: int, trunk: GPT2Model
+    kind: str, rows: int, backbone: GPT2Model
 ) -> None:
     """Around each map lies what a strategy put there; switched off or zero, it is the base exactly."""
     tokens = _tokens(rows)
-    with torch.inference_mode(), reading_fast(trunk):
-        base = trunk(tokens, use_cache=False).last_hidden_state
+    with torch.inference_mode(), reading_fast(backbone):
+        base = backbone(tokens, use_cache=False).last_hidden_state
     configs: dict[str, Any] = {
         "lora": peft.LoraConfig(target_modules="all-linear", fan_in_fan_out=True),
         "ia3": peft.IA3Config(
             target_modules=["c_attn", "c_fc"], feedforward_modules=["c_fc"], fan_in_fan_out=True
         ),
     }
-    model: Any = trunk if kind == "none" else peft.get_peft_model(trunk, configs[kind]).eval()
+    model: Any = (
+        backbone if kind == "none" else peft.get_peft_model(backbone, configs[kind]).eval()
+    )
 
     with torch.inference_mode(), reading_fast(model):
         states = model(input_ids=tokens, use_cache=False).last_hidden_state
@@ -138,12 +140,12 @@ def test_an_adapter_that_adds_nothing_changes_no_bit(
 
 
 @pytest.mark.parametrize("further", [{}, {"use_dora": True}, {"lora_bias": True}])
-def test_what_lora_adds_is_what_peft_adds(further: dict[str, Any], trunk: GPT2Model) -> None:
+def test_what_lora_adds_is_what_peft_adds(further: dict[str, Any], backbone: GPT2Model) -> None:
     """In place where it is a plain one; variants of LoRA go their own way."""
     config = peft.LoraConfig(
         target_modules="all-linear", fan_in_fan_out=True, lora_dropout=0.3, lora_alpha=5, **further
     )
-    model: Any = peft.get_peft_model(trunk, config).eval()
+    model: Any = peft.get_peft_model(backbone, config).eval()
     generator = torch.Generator().manual_seed(2)
     for name, weight in model.named_parameters():
         if "lora_" in name:
@@ -162,31 +164,31 @@ def test_what_lora_adds_is_what_peft_adds(further: dict[str, Any], trunk: GPT2Mo
 
 
 @pytest.mark.parametrize("rows", [1, 9])
-def test_what_looks_at_a_map_changes_no_bit(rows: int, trunk: GPT2Model) -> None:
+def test_what_looks_at_a_map_changes_no_bit(rows: int, backbone: GPT2Model) -> None:
     """Both maps of an MLP are taken in one where nobody looks between them, and bit for bit the same."""
     tokens, seen = _tokens(rows), []
-    blocks: Any = trunk.h
-    with torch.inference_mode(), reading_fast(trunk):
-        alone = trunk(tokens, use_cache=False).last_hidden_state
+    blocks: Any = backbone.h
+    with torch.inference_mode(), reading_fast(backbone):
+        alone = backbone(tokens, use_cache=False).last_hidden_state
     for block in blocks:
         block.mlp.c_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
 
-    with torch.inference_mode(), reading_fast(trunk):
-        watched = trunk(tokens, use_cache=False).last_hidden_state
+    with torch.inference_mode(), reading_fast(backbone):
+        watched = backbone(tokens, use_cache=False).last_hidden_state
 
-    assert [tuple(shape) for shape in seen] == [(rows, 101, 4 * trunk.config.n_embd)] * len(
-        trunk.h
+    assert [tuple(shape) for shape in seen] == [(rows, 101, 4 * backbone.config.n_embd)] * len(
+        backbone.h
     )
     assert torch.equal(watched, alone)
 
 
-def test_a_forward_that_was_put_on_a_map_comes_back(trunk: GPT2Model) -> None:
+def test_a_forward_that_was_put_on_a_map_comes_back(backbone: GPT2Model) -> None:
     """Also inside another reading, and after a failure."""
-    first: Any = next(module for module in trunk.modules() if type(module) is Conv1D)
+    first: Any = next(module for module in backbone.modules() if type(module) is Conv1D)
     own = vars(first)["forward"] = first.forward
-    with contextlib.suppress(ZeroDivisionError), reading_fast(trunk):
+    with contextlib.suppress(ZeroDivisionError), reading_fast(backbone):
         inside = vars(first)["forward"]
-        with reading_fast(trunk):
+        with reading_fast(backbone):
             pass
         assert vars(first)["forward"] is inside
         raise ZeroDivisionError

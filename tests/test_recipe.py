@@ -436,7 +436,7 @@ def with_line(line: str, *, after: str) -> str:
             "some read text, some a number; write 1.0e-4.\n"
             "recipe.yaml:11:3: training.seed: must be greater than or equal to 0 (got -1).\n"
             "recipe.yaml:12:3: training.seed: this key stands twice, first in line 11; remove one.\n"
-            f"recipe.yaml:13:1: colour: unknown key. Available: {TOP_KEYS}.\n"
+            f"recipe.yaml:13:1: color: unknown key. Available: {TOP_KEYS}.\n"
             "recipe.yaml: output_dir: this key is missing; it must be given.",
             id="several faults, in the order of the file",
         ),
@@ -835,8 +835,8 @@ def test_any_text_survives_writing(read: Callable[..., Recipe]) -> None:
     recipe = read(VALID)
     labels = tuple(word for word in words if not hidden_in(word))
     assert len(labels) > 80
-    labelled = recipe.data.model_copy(update={"labels": labels})
-    recipe = recipe.model_copy(update={"data": labelled})
+    labeled = recipe.data.model_copy(update={"labels": labels})
+    recipe = recipe.model_copy(update={"data": labeled})
 
     write_recipe(recipe, Path("written.yaml"))
 
@@ -1065,7 +1065,7 @@ def test_the_json_schema_refuses_an_unknown_key(
     section = values
     for key in path:
         section = section[key]
-    section["colour"] = "red"
+    section["color"] = "red"
 
     assert not validator.is_valid(values)
 
@@ -1075,7 +1075,7 @@ def test_the_json_schema_refuses_an_unknown_field_of_a_probe(
 ) -> None:
     """Plug-ins are described field by field."""
     values = _plain_values("quickstart")
-    values["forgetting"]["probes"][0]["colour"] = "red"
+    values["forgetting"]["probes"][0]["color"] = "red"
 
     assert not validator.is_valid(values)
 

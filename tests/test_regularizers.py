@@ -1,4 +1,4 @@
-"""Regularisers in training: the plain run where they are off, the term's own gradient where on."""
+"""Regularizers in training: the plain run where they are off, the term's own gradient where on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from peftune.configuration import TextSource
 from peftune.data.tokens import padding_collator
 from peftune.errors import DataError, PeftuneError, RecipeError, UsageError
 from peftune.forgetting.measurement import adapter_off_forgetting, measure, measure_base
-from peftune.models.architecture import trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, trainable_parameters
 from peftune.models.prepare import preparation_of
 from peftune.models.tokenizer import encode_texts
 from peftune.recipe import read_recipe
@@ -65,7 +65,7 @@ def general(tmp_path_factory: pytest.TempPathFactory) -> TextSource:
 
 
 def small(kind: type[Regularizer], weight: float = 1.0) -> Regularizer:
-    """Make a regulariser of small, generated texts."""
+    """Make a regularizer of small, generated texts."""
     sizes = {"length": 8, "pool": 6, "sequences": 4, "fraction": 0.5}
     return kind(**{"weight": weight, **{k: v for k, v in sizes.items() if k in kind.model_fields}})
 
@@ -172,7 +172,7 @@ class Noisy(Regularizer):
 def test_a_weight_of_zero_gives_the_plain_run_bit_for_bit(
     strategy: Strategy, base: Path, tmp_path: Path
 ) -> None:
-    """With dropout on, and every regulariser at weight zero, against a stock Trainer.
+    """With dropout on, and every regularizer at weight zero, against a stock Trainer.
 
     Planted fault: a weight that is not zero, however small.
     """
@@ -399,7 +399,7 @@ def test_batches_are_numbered_from_the_beginning_of_each_training(
     assert Recorder.draws == [0, 1, 0, 1]
 
 
-# What the regularisers ask for.
+# What the regularizers ask for.
 
 
 class Counting(TrainedClassifier):
@@ -465,11 +465,11 @@ def test_l2_sp_is_half_the_squared_distance_and_the_heads_share(base: Path) -> N
     )
     asked = TrainedClassifier(model, seed=0, task_tokens=lambda: 1.0)
 
-    trunk, both = (L2SP(head_weight=share).begin(asked)({}, 0) for share in (0.0, 0.5))
+    backbone, both = (L2SP(head_weight=share).begin(asked)({}, 0) for share in (0.0, 0.5))
 
-    assert trunk is not None
+    assert backbone is not None
     assert both is not None
-    assert trunk.item() == pytest.approx(0.5 * distance, rel=1e-5)
+    assert backbone.item() == pytest.approx(0.5 * distance, rel=1e-5)
     norm = head.square().sum().item()
     assert both.item() == pytest.approx(0.5 * (distance + 0.5 * norm), rel=1e-5)
 
@@ -592,7 +592,7 @@ def drift_of(model: nn.Module) -> float:
 
 @pytest.fixture(scope="module")
 def plain_drift(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """Measure how far each strategy drifts without a regulariser."""
+    """Measure how far each strategy drifts without a regularizer."""
     found = {}
     for name, strategy in SMALL_STRATEGIES.items():
         model = prepared(base, strategy)
@@ -610,7 +610,7 @@ def test_every_regularizer_holds_forgetting_down_for_every_strategy(
     plain_drift: Mapping[str, float],
     tmp_path: Path,
 ) -> None:
-    """A strong term, and the trunk drifts less; with the adapter off it still is the base exactly."""
+    """A strong term, and the backbone drifts less; with the adapter off it still is the base exactly."""
     model = prepared(base, SMALL_STRATEGIES[strategy])
     before = measure_base(model, TEXTS)
     trainer = trainer_for(model, tmp_path, regularizers=[STRONG[kind]], arguments={"max_steps": 8})
@@ -657,7 +657,7 @@ output_dir: run
 
 
 def write(folder: Path, terms: str, base: Path | str = "bundled:tiny-gpt2") -> Path:
-    """Write a recipe with the lines of some regularisers."""
+    """Write a recipe with the lines of some regularizers."""
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.format(base=base, terms=terms), encoding="utf-8")
     return path
@@ -684,7 +684,7 @@ def test_a_recipe_trains_with_its_regularizers(base: Path, tmp_path: Path) -> No
 
 
 def test_a_finished_run_does_not_answer_for_another_text(base: Path, tmp_path: Path) -> None:
-    """The text that a regulariser learns from is an input like the rows: changed, it is told."""
+    """The text that a regularizer learns from is an input like the rows: changed, it is told."""
     (tmp_path / "general.txt").write_text(GENERAL, encoding="utf-8")
     recipe = write(tmp_path, "    - {type: replay, length: 8, text: {file: general.txt}}", base)
     first = peftune.run(recipe, output=tmp_path / "run")
@@ -841,12 +841,12 @@ def test_a_term_is_its_own_configuration() -> None:
         L2SP(weight=-1.0)
 
 
-def test_terms_are_read_in_the_trunks_own_positions(base: Path) -> None:
+def test_terms_are_read_in_the_backbones_own_positions(base: Path) -> None:
     """A sequence as long as the model has positions fits, since its last token is not fed."""
     model = prepared(base, LoRA(r=4))
     asked = TrainedClassifier(model, seed=0, task_tokens=lambda: 1.0)
 
-    [ids] = asked.generated(1, length=int(trunk_of(model).config.n_positions))
+    [ids] = asked.generated(1, length=int(backbone_of(model).config.n_positions))
 
     assert len(ids) == 64
     assert asked.divergence([ids]).item() == 0.0

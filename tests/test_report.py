@@ -270,12 +270,12 @@ def test_the_costs_are_those_of_the_files_and_of_the_weights(
     width, layers, rank, vocabulary, positions, labels = 256, 4, 2, 8192, 256, 3
     # All linear weights: c_attn w -> 3w, c_proj w -> w, c_fc w -> 4w, c_proj 4w -> w.
     updates = layers * rank * width * ((1 + 3) + (1 + 1) + (1 + 4) + (4 + 1))
-    trunk = (
+    backbone = (
         (vocabulary + positions) * width + layers * (12 * width * width + 13 * width) + 2 * width
     )
 
     assert cost["trainable_parameters"] == updates + labels * width
-    assert cost["total_parameters"] == trunk + updates + labels * width
+    assert cost["total_parameters"] == backbone + updates + labels * width
     assert cost["artifact_bytes"] == artifact_bytes(run.artifact)
     assert cost["artifact_bytes"] == sum(path.stat().st_size for path in run.artifact.iterdir())
     assert cost["train_seconds"] > 0

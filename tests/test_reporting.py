@@ -24,7 +24,7 @@ from peftune.cli.main import app
 from peftune.errors import OutputFolderError, UsageError
 from peftune.experiments.compare.clean_rows import baselines_of
 from peftune.experiments.compare.executors import Failure
-from peftune.experiments.compare.summarize import summarise
+from peftune.experiments.compare.summarize import summarize
 from peftune.experiments.compare.summary import Summary
 from peftune.experiments.run_evidence import Evidence, read_evidence
 from peftune.findings import CheckReport
@@ -116,7 +116,7 @@ def test_ids_are_there_once_and_every_reference_finds_its_own(page: str) -> None
     for _, attributes in tags:
         href = attributes.get("href") or ""
         referred |= {href[1:]} if href.startswith("#") else set()
-        for name in ("aria-labelledby", "aria-describedby"):
+        for name in ("aria-labeledby", "aria-describedby"):
             referred |= set((attributes.get(name) or "").split())
 
     assert len(ids) == len(set(ids))
@@ -252,7 +252,7 @@ def test_every_plot_has_a_title_and_a_description(page: str) -> None:
     plots = [tag for tag in Outline(page).all("div") if tag.get("role") == "img"]
 
     assert len(plots) == page.count('<svg viewBox="0 0 3')
-    assert all(plot["aria-labelledby"] and plot["aria-describedby"] for plot in plots)
+    assert all(plot["aria-labeledby"] and plot["aria-describedby"] for plot in plots)
     assert "lora: accuracy 0.715, forgetting +0.1299" in page
 
 
@@ -299,7 +299,7 @@ def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
 
 
 def _colors() -> tuple[dict[str, str], dict[str, str]]:
-    """Read the colours of the light and of the dark scheme."""
+    """Read the colors of the light and of the dark scheme."""
     light, dark = re.findall(r":root \{(.*?)\}", styles(), re.DOTALL)
     pattern = r"(--[a-z0-9-]+): ([^;]+);"
     first = dict(re.findall(pattern, light))
@@ -569,12 +569,12 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_comparison_is_told_again_from_its_folder_alone(compared: Path, tmp_path: Path) -> None:
-    """Its answer is that of `summarise`; runs, failures, texts and recipes are in the page."""
+    """Its answer is that of `summarize`; runs, failures, texts and recipes are in the page."""
     items = [read_evidence(compared / f"{name}-seed0") for name in ("full", "lora")]
     made = peftune.report(compared, output=tmp_path / "again")
 
     assert made.answer == (
-        summarise(items, ladder=baselines_of(items[0]), held_equal="examples_seen").answer
+        summarize(items, ladder=baselines_of(items[0]), held_equal="examples_seen").answer
     )
     text = Outline(made.page.read_text(encoding="utf-8")).text
     assert made.answer in text

@@ -25,7 +25,7 @@ from peftune.errors import ArtifactError, DataError, OutputFolderError, UsageErr
 from peftune.experiments.evaluate import evaluate
 from peftune.experiments.forget import forget
 from peftune.experiments.rescale import sweep
-from peftune.models.architecture import head_of, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 from peftune.models.inference import pooled_states, predict_logits
 from peftune.models.interpolation import Strength, at_strength, weights_at
 from peftune.models.merging import fit_head, rescale_model, set_head
@@ -39,12 +39,12 @@ TEXTS = ("what a lovely day", "no", "", "the soup was cold and nobody said sorry
 PROSE = "The sea was calm and the boats came home.\n\nA cat sat by the fire all day.\n" * 12
 STRENGTHS = (0.0, 0.3, 1.0)
 
-# Every registered strategy of which a trunk learns, so that a new one is held to these laws too;
+# Every registered strategy of which a backbone learns, so that a new one is held to these laws too;
 # int8 looks for outliers over the whole batch unless its threshold is 0.
 CASES: dict[str, Strategy] = {
     name: LoRA8bit(llm_int8_threshold=0.0) if name == "lora-8bit" else STRATEGIES.get(name)()
     for name in STRATEGIES.names()
-    if STRATEGIES.get(name).trains_trunk
+    if STRATEGIES.get(name).trains_backbone
 } | {"dora": LoRA(r=4, use_dora=True)}
 
 
@@ -91,13 +91,13 @@ def lora(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """Write labelled rows."""
+    """Write labeled rows."""
     return _write_rows(tmp_path / "validation.jsonl", 30, seed=0)
 
 
 @pytest.fixture
 def fit_rows(tmp_path: Path) -> Path:
-    """Write other labelled rows."""
+    """Write other labeled rows."""
     return _write_rows(tmp_path / "train.jsonl", 60, seed=1)
 
 
@@ -145,7 +145,7 @@ def _equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]
 # The strengths themselves
 
 
-def test_at_alpha_0_the_trunk_is_exactly_the_base(case: Case) -> None:
+def test_at_alpha_0_the_backbone_is_exactly_the_base(case: Case) -> None:
     """The hidden states equal those of a model that was prepared and never tuned, bit for bit."""
     model = case.model()
     untouched = prepare_model(
@@ -453,7 +453,7 @@ def test_the_states_are_what_the_head_reads(case: Case) -> None:
     [weight] = [w.detach().numpy() for w in head_of(model).parameters() if w.requires_grad]
     np.testing.assert_allclose(states @ weight.T, logits, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(_logits(model), logits)
-    assert states.shape == (len(TEXTS), trunk_of(model).config.n_embd)
+    assert states.shape == (len(TEXTS), backbone_of(model).config.n_embd)
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), LABELS], ids=["two labels", "three labels"])
@@ -482,7 +482,7 @@ def test_a_refitted_head_is_the_logistic_regression(
     )
 
 
-def test_a_refit_leaves_trunk_and_forgetting_alone(
+def test_a_refit_leaves_backbone_and_forgetting_alone(
     lora: Case, rows: Path, fit_rows: Path, probe: LanguageModelLoss
 ) -> None:
     """The head takes no part in general text; another head changes the score alone."""
@@ -510,7 +510,7 @@ def test_a_refit_leaves_trunk_and_forgetting_alone(
 # What is refused
 
 
-def test_a_strategy_without_a_trained_trunk_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_strategy_without_a_trained_backbone_is_refused(tiny_base: Path, tmp_path: Path) -> None:
     """Head-only has one strength: nothing is saved that says otherwise."""
     folder = save(_tuned(tiny_base, HeadOnly()), tmp_path / "head")
 
@@ -518,7 +518,7 @@ def test_a_strategy_without_a_trained_trunk_is_refused(tiny_base: Path, tmp_path
         peftune.rescale(folder, alpha=0.5, output=tmp_path / "half", base=str(tiny_base))
 
     assert str(raised.value) == (
-        "The strategy 'head-only' leaves the trunk as it is, so every strength is the same model; "
+        "The strategy 'head-only' leaves the backbone as it is, so every strength is the same model; "
         "there is nothing to rescale."
     )
     assert not (tmp_path / "half").exists()
@@ -556,7 +556,7 @@ def test_a_head_that_cannot_be_fitted_is_refused(
         return str(raised.value)
 
     assert message(head="refitted") == (
-        "A refitted head needs labelled rows to fit on: fit_file=… in Python, --fit-file on the "
+        "A refitted head needs labeled rows to fit on: fit_file=… in Python, --fit-file on the "
         "command line."
     )
     assert message(fit_file=fit_rows) == (

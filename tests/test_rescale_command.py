@@ -43,7 +43,7 @@ PROGRESS = {"peftune: measuring the base on prose", "peftune: measuring forgetti
 
 @pytest.fixture(scope="module")
 def workplace(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fill a folder with a tuned adapter, labelled rows and a probe text."""
+    """Fill a folder with a tuned adapter, labeled rows and a probe text."""
     folder = tmp_path_factory.mktemp("work")
     model = prepare_model(
         str(tiny_base), LoRA(r=2), labels=LABELS, max_length=32, seed=1, use_cpu=True
@@ -180,7 +180,7 @@ def test_what_is_measured_while_saving_is_printed(call: Call) -> None:
         (
             "",
             (
-                "There is nothing to score on. Pass labelled rows with --file to measure strengths, "
+                "There is nothing to score on. Pass labeled rows with --file to measure strengths, "
                 "or --alpha and --output to save one."
             ),
         ),
@@ -230,7 +230,7 @@ def test_what_is_measured_while_saving_is_printed(call: Call) -> None:
         (
             "--file validation.jsonl --head refitted",
             (
-                "A refitted head needs labelled rows to fit on: fit_file=… in Python, --fit-file on "
+                "A refitted head needs labeled rows to fit on: fit_file=… in Python, --fit-file on "
                 "the command line."
             ),
         ),

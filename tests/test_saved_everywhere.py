@@ -205,10 +205,10 @@ def test_a_pipeline_opens_the_merged_classifier_with_its_label_names(
         )
 
 
-def test_the_language_model_of_a_merge_is_the_tuned_trunk(
+def test_the_language_model_of_a_merge_is_the_tuned_backbone(
     name: str, one: Saved, tiny_base: Path, tmp_path: Path
 ) -> None:
-    """Its loss is that of the trunk under the tied head, as forgetting is measured."""
+    """Its loss is that of the backbone under the tied head, as forgetting is measured."""
     output = merge(one.folder, tmp_path / "lm", base=str(tiny_base), lm=True, use_cpu=True).folder
     model = AutoModelForCausalLM.from_pretrained(output, dtype=torch.float32)
     assert isinstance(model, GPT2LMHeadModel)

@@ -341,7 +341,7 @@ def test_an_adapter_of_another_tokenizer_is_named(saved: Saved, tmp_path: Path) 
     )
 
 
-def test_what_changes_the_trunk_itself_is_sent_home(saved: Saved, tmp_path: Path) -> None:
+def test_what_changes_the_backbone_itself_is_sent_home(saved: Saved, tmp_path: Path) -> None:
     """Weights that learned in place cannot be shared; a whole model cannot either."""
     frozen = _save(saved.base, tmp_path / "frozen", Full(freeze_layers=1))
     whole = _save(saved.base, tmp_path / "whole", Full())
@@ -349,7 +349,7 @@ def test_what_changes_the_trunk_itself_is_sent_home(saved: Saved, tmp_path: Path
     with pytest.raises(UsageError) as caught:
         load_many({"a": saved.folders["lora"], "b": frozen}, base=str(saved.base))
     assert str(caught.value) == (
-        f"'{frozen}' cannot share its base: its strategy 'full' changes the trunk otherwise than by LoRA updates "
+        f"'{frozen}' cannot share its base: its strategy 'full' changes the backbone otherwise than by LoRA updates "
         "beside its weights. Load it alone, with peftune.load."
     )
     with pytest.raises(UsageError) as caught:

@@ -32,7 +32,7 @@ from peftune.data.labels import label_texts
 from peftune.data.rows import Rows
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import read_file
-from peftune.data.task_data import Task, load_task, read_labelled
+from peftune.data.task_data import Task, load_task, read_labeled
 from peftune.data.text_column import TextColumns, texts_of
 from peftune.errors import DataError, TrainingError, UsageError
 from peftune.experiments import Run
@@ -779,12 +779,12 @@ def test_lists_of_labels_are_read_by_name_or_id(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
-    found = read_labelled(path, names=("x", "y", "z"), kind="multi-label")
+    found = read_labeled(path, names=("x", "y", "z"), kind="multi-label")
     by_id = tmp_path / "ids.csv"
     by_id.write_text('text,label\na,"[0, 2]"\nb,[]\nc,[1]\n', encoding="utf-8")
 
     assert found.labels == ((1, 0, 1), (0, 0, 0), (0, 1, 0))
-    assert read_labelled(by_id, names=("x", "y", "z"), kind="multi-label").labels == found.labels
+    assert read_labeled(by_id, names=("x", "y", "z"), kind="multi-label").labels == found.labels
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -802,7 +802,7 @@ def test_minus_one_says_that_a_label_is_not_known(
     else:
         pa.parquet.write_table(table, path)
 
-    found = read_labelled(path, names=("x", "y"), kind="multi-label", label_column=("x", "y"))
+    found = read_labeled(path, names=("x", "y"), kind="multi-label", label_column=("x", "y"))
     texts = label_texts(
         "multi-label", SplitTable("train", "rows", read_file(path), {}), ("x", "y")
     )
@@ -818,7 +818,7 @@ def test_a_row_of_which_no_label_is_known_has_none(tmp_path: Path) -> None:
     table = SplitTable("train", "rows", read_file(path), {})
 
     with pytest.raises(DataError) as caught:
-        read_labelled(path, names=("x", "y"), kind="multi-label", label_column=("x", "y"))
+        read_labeled(path, names=("x", "y"), kind="multi-label", label_column=("x", "y"))
 
     assert str(caught.value) == (
         "'rows.csv': 1 row without a label, row 1. Add the labels or remove the rows."
@@ -844,7 +844,7 @@ def test_a_label_that_is_none_is_named_with_its_row(
     columns: str | Sequence[str] = ("x", "y") if kind == "multi-label" else "x"
 
     with pytest.raises(DataError) as caught:
-        read_labelled(path, names=("x", "y"), kind=kind, label_column=columns)
+        read_labeled(path, names=("x", "y"), kind=kind, label_column=columns)
 
     assert str(caught.value) == f"'{message}"
 

@@ -118,7 +118,7 @@ def test_there_is_no_row_beyond_the_last(index: int) -> None:
             "1eeb42283e3de81bbcdfd8fa1cf5e33ab3f3054b96fe2dcf4a567485fdf8d99b",
         ),
     ],
-    ids=["labelled rows", "windows of documents"],
+    ids=["labeled rows", "windows of documents"],
 )
 def test_two_epochs_are_read_in_the_order_that_was_always_theirs(
     tokens: Callable[..., Tokens],

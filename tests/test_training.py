@@ -460,8 +460,8 @@ def _trained(
     chosen, task = resolve(recipe), load_task(recipe.data)
     if misled:
         names = len(task.labels)
-        train_rows = _relabelled(task.train, lambda _: 0)
-        validation = _relabelled(task.validation, lambda label: 1 + label % (names - 1))
+        train_rows = _relabeled(task.train, lambda _: 0)
+        validation = _relabeled(task.validation, lambda label: 1 + label % (names - 1))
         task = Task(task.labels, train_rows, validation, None, {})
     model = prepare_model(
         chosen.model.name_or_path, chosen.strategy, labels=task.labels, use_cpu=True
@@ -477,7 +477,7 @@ def _trained(
     )
 
 
-def _relabelled(rows: Rows, label_of: Callable[[int], int]) -> Rows:
+def _relabeled(rows: Rows, label_of: Callable[[int], int]) -> Rows:
     return Rows(rows.ids, rows.texts, tuple(label_of(label) for label in rows.labels))
 
 

@@ -113,12 +113,12 @@ def test_every_recorded_precision_is_replayed_if_none_is_named(
 ) -> None:
     """On what was trained on, and on float32."""
     plain = peftune.verify(adapter, base=str(base), use_cpu=True)
-    quantised = peftune.verify(of_int8, base=str(base), use_cpu=True)
+    quantized = peftune.verify(of_int8, base=str(base), use_cpu=True)
 
     assert [each.on for each in plain.replays] == ["fp32"]
-    assert [each.on for each in quantised.replays] == ["fp32", "int8"]
-    assert [each.texts.largest for each in quantised.replays] == [0.0, 0.0]
-    assert quantised.trained_on == "int8"
+    assert [each.on for each in quantized.replays] == ["fp32", "int8"]
+    assert [each.texts.largest for each in quantized.replays] == [0.0, 0.0]
+    assert quantized.trained_on == "int8"
 
 
 def _logits(model: nn.Module, texts: list[str]) -> Any:  # noqa: ANN401 - an array
@@ -164,7 +164,7 @@ def test_parity_is_told_from_the_record_where_int8_is_not_replayed(
 def test_flipped_labels_are_counted_against_the_precision_that_was_trained_on(
     of_int8: Path, base: Path, rows: Path
 ) -> None:
-    """A head that ties two labels everywhere lets quantisation decide."""
+    """A head that ties two labels everywhere lets quantization decide."""
     model = load_prepared(of_int8, base=str(base), use_cpu=True)
     with torch.no_grad():
         head = next(w for n, w in trainable_parameters(model).items() if "score" in n)
@@ -237,7 +237,7 @@ def test_regression_and_multi_label_have_differences_of_their_own(
 
 
 def test_an_artifact_without_a_head_is_replayed_by_its_tokens(base: Path, tmp_path: Path) -> None:
-    """Merged too: what it makes of a text is what its trunk makes of it."""
+    """Merged too: what it makes of a text is what its backbone makes of it."""
     folder = save(moved(base, LoRA(r=4), "language-modeling", ()), tmp_path / "language")
 
     found = peftune.verify(folder, base=str(base), on=["fp32", "merged"], use_cpu=True)

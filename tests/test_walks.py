@@ -13,7 +13,7 @@ from counting import walks
 from torch import nn
 
 import peftune
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.training.regularization import walked_once
 
 
@@ -51,7 +51,7 @@ def test_training_mode_reaches_every_module(model: nn.Module) -> None:
     """Also one that alone was switched to evaluation, or the whole model after an evaluation."""
     with walked_once(model):
         model.train()
-        trunk_of(model).h[1].eval()
+        backbone_of(model).h[1].eval()
         model.train()
         assert all(module.training for module in model.modules())
         model.eval()
@@ -65,18 +65,18 @@ def test_what_is_added_is_found(model: nn.Module) -> None:
     changed = copy.deepcopy(model)
     with walked_once(changed):
         before = len(list(changed.parameters()))
-        trunk_of(changed).register_parameter("extra", nn.Parameter(torch.ones(2)))
+        backbone_of(changed).register_parameter("extra", nn.Parameter(torch.ones(2)))
         assert len(list(changed.parameters())) == before + 1
         further = nn.Linear(2, 3).eval()
-        trunk_of(changed).further = further
+        backbone_of(changed).further = further
         assert len(list(changed.parameters())) == before + 3
         changed.train()
         assert further.training
-        trunk_of(changed).extra.grad = torch.ones(2)
+        backbone_of(changed).extra.grad = torch.ones(2)
         changed.zero_grad()
-        assert trunk_of(changed).extra.grad is None
+        assert backbone_of(changed).extra.grad is None
         kept = changed.parameters
-    trunk_of(changed).register_parameter("late", nn.Parameter(torch.ones(2)))
+    backbone_of(changed).register_parameter("late", nn.Parameter(torch.ones(2)))
     assert len(list(kept())) == before + 4
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from peftune.experiments.compare.figures import pitfalls_found
 from peftune.experiments.compare.pairs import NO_SPREAD, differences
-from peftune.experiments.compare.summarize import summarise
+from peftune.experiments.compare.summarize import summarize
 from peftune.experiments.compare.summary import Difference
 from peftune.experiments.run_evidence import Evidence
 from peftune.reporting.contents import Subject
@@ -229,7 +229,7 @@ def test_a_tie_says_what_would_have_been_seen_and_what_it_takes() -> None:
     """In the answer, in comparison.json, and in the page's table of pairs."""
     items = [*runs("full", 0.8, 0.02), *runs("lora", 0.74, -0.03)]
 
-    summary = summarise(items, ladder=[MAJORITY], held_equal="examples_seen")
+    summary = summarize(items, ladder=[MAJORITY], held_equal="examples_seen")
 
     [pair] = summary.differences
     first, second = (
@@ -256,7 +256,7 @@ def test_a_tie_of_several_names_the_pair_that_is_nearest_to_being_told_apart() -
     """The one that the fewest seeds would show."""
     items = [*runs("full", 0.8, 0.02), *runs("lora", 0.79, -0.03), *runs("dora", 0.745, -0.03)]
 
-    summary = summarise(items, ladder=[MAJORITY], held_equal="examples_seen")
+    summary = summarize(items, ladder=[MAJORITY], held_equal="examples_seen")
 
     pair = next(one for one in summary.differences if (one.first, one.second) == ("full", "dora"))
     assert pair.detectable is not None
@@ -271,7 +271,7 @@ def test_the_answer_names_seeds_that_collapsed() -> None:
     drawn = [*runs("full", 0.8, 0.02), *runs("lora", 0.8, 0.01)]
     items = [planted(one) for one in drawn]
 
-    summary = summarise(items, ladder=[MAJORITY], held_equal="examples_seen")
+    summary = summarize(items, ladder=[MAJORITY], held_equal="examples_seen")
 
     assert [one.seed for one in summary.standings[1].collapsed] == [1]
     assert [list(one.collapsed) for one in summary.standings[:1]] == [[]]

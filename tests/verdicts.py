@@ -12,7 +12,7 @@ from planted_runs import Scenario, Strategy
 
 from peftune.experiments.compare.clean_rows import clean_rows
 from peftune.experiments.compare.figures import ACCURACY, forgetting_key, pitfalls_found
-from peftune.experiments.compare.summarize import summarise
+from peftune.experiments.compare.summarize import summarize
 from peftune.experiments.compare.summary import Difference, Standing, Summary
 from peftune.experiments.compare.table import ladder_rows, standing_rows
 from peftune.experiments.report import Run
@@ -56,7 +56,7 @@ class Said:
     def of(cls, scenario: Scenario) -> Said:
         """Let peftune compare the runs of a scenario."""
         evidence = scenario.evidence()
-        summary = summarise(evidence, ladder=scenario.world.ladder, held_equal=scenario.held_equal)
+        summary = summarize(evidence, ladder=scenario.world.ladder, held_equal=scenario.held_equal)
         return cls(scenario, evidence, summary)
 
     @cached_property

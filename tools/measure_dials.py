@@ -4,7 +4,7 @@
         --probe '{type: lm-loss, file: wikitext2-valid.txt, articles: true, max_characters: 4000}' \
         --probe cloze:lambada.jsonl --probe minimal-pairs:blimp.jsonl
 
-`tweets.csv` has the columns `text` and `label_text`; `prose.txt` is what the regularisers read. The
+`tweets.csv` has the columns `text` and `label_text`; `prose.txt` is what the regularizers read. The
 first probe is the one by which the dials are compared. What OUT holds already is not done again, so
 several of these may run at once with `--seeds`, and a last one without prints the tables.
 """
@@ -100,7 +100,7 @@ def main() -> None:
 def _rows(
     recipe: Path, general: str, out: Path, seeds: Sequence[int], probes: Sequence[Probe]
 ) -> Iterator[Row]:
-    train, test = _labelled_files(recipe, out)
+    train, test = _labeled_files(recipe, out)
     for seed in seeds:
         for strategy in STRATEGIES:
             cell = f"{strategy}-seed{seed}"
@@ -123,7 +123,7 @@ def _rows(
                     yield _strength_row(plain, head, point)
 
 
-def _labelled_files(recipe: Path, out: Path) -> tuple[Path, Path]:
+def _labeled_files(recipe: Path, out: Path) -> tuple[Path, Path]:
     """Write the rows that the runs learn from and are judged on."""
     task, _, _ = read_inputs(read_recipe(recipe))
     _, judged = task.judged

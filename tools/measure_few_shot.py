@@ -4,7 +4,7 @@
 
 For every number of examples and every seed, the rows that stand in the prompts are also the rows that
 each strategy is trained on: 60 steps, one evaluation at the end, so no checkpoint is chosen by
-further labelled rows. What OUT holds already is not done again.
+further labeled rows. What OUT holds already is not done again.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from peftune.forgetting import scorer
 from peftune.forgetting.before_and_after import measure_before, measure_tuned
 from peftune.forgetting.measurement import ProbeText, measure_plainly, read_probe_texts
 from peftune.forgetting.scorer import Piece, text_pieces
-from peftune.models.architecture import evaluating, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, evaluating, trainable_parameters
 from peftune.models.prepare import acting_as_base, preparation_of, prepare_model
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import Measurement
@@ -55,13 +55,13 @@ class Work:
     Args:
         seconds: wall clock.
         nats: of a token under the base, and under the tuned model.
-        trunk: tokens through the trunk, padding included.
+        backbone: tokens through the backbone, padding included.
         head: positions at which the output head was applied.
     """
 
     seconds: float = 0.0
     nats: tuple[float, float] = (math.nan, math.nan)
-    trunk: int = 0
+    backbone: int = 0
     head: int = 0
 
 
@@ -125,7 +125,7 @@ def shortened(text: ProbeText, model: nn.Module, tokens: int) -> ProbeText:
 
 def pieces_of(model: nn.Module, text: ProbeText) -> list[Piece]:
     """Cut the documents into the windows in which peftune reads them."""
-    tokenizer, config = preparation_of(model).tokenizer, trunk_of(model).config
+    tokenizer, config = preparation_of(model).tokenizer, backbone_of(model).config
     window = min(1024, int(config.n_positions))
     encoded = encode_texts(tokenizer, list(text.documents), max_length=None)
     return list(
@@ -146,7 +146,7 @@ def one_round(model: nn.Module, text: ProbeText) -> dict[str, Work]:
 
 
 def counted(model: nn.Module, way: Callable[[], tuple[float, float]]) -> Work:
-    """Time a way, and count what goes through trunk and head."""
+    """Time a way, and count what goes through backbone and head."""
     work = Work()
     with counting(model, work):
         started = time.perf_counter()
@@ -158,11 +158,11 @@ def counted(model: nn.Module, way: Callable[[], tuple[float, float]]) -> Work:
 @contextmanager
 def counting(model: nn.Module, work: Work) -> Iterator[None]:
     """Count at the token embedding, and where the head is applied."""
-    embedding, embed = trunk_of(model).wte, nn.Embedding.forward
+    embedding, embed = backbone_of(model).wte, nn.Embedding.forward
 
     def embedded(module: nn.Embedding, tokens: torch.Tensor) -> torch.Tensor:
         if module is embedding:
-            work.trunk += tokens.numel()
+            work.backbone += tokens.numel()
         return embed(module, tokens)
 
     apply = scorer._log_probabilities  # noqa: SLF001 - there is no other place to count at
@@ -180,15 +180,15 @@ def counting(model: nn.Module, work: Work) -> Iterator[None]:
 
 def naive(model: nn.Module, pieces: Sequence[Piece]) -> tuple[float, float]:
     """Read every window alone, with full logits: the base, then the tuned model."""
-    trunk = trunk_of(model)
+    backbone = backbone_of(model)
     with torch.device("meta"):
-        whole = GPT2LMHeadModel(trunk.config)
-    whole.transformer, whole.lm_head.weight = trunk, trunk.wte.weight
+        whole = GPT2LMHeadModel(backbone.config)
+    whole.transformer, whole.lm_head.weight = backbone, backbone.wte.weight
     with evaluating(model):
         with acting_as_base(model):
-            whole.lm_head.weight = nn.Parameter(trunk.wte.weight.data, requires_grad=False)
+            whole.lm_head.weight = nn.Parameter(backbone.wte.weight.data, requires_grad=False)
             base = plain_pass(whole, pieces)
-        whole.lm_head.weight = nn.Parameter(trunk.wte.weight.data, requires_grad=False)
+        whole.lm_head.weight = nn.Parameter(backbone.wte.weight.data, requires_grad=False)
         return base, plain_pass(whole, pieces)
 
 
@@ -234,15 +234,15 @@ def table(rounds: Sequence[dict[str, Work]], *, tokens: int) -> None:
     """Print the medians, and what was computed for each token that counts."""
     print(f"\n{tokens} tokens, {len(rounds)} rounds\n")
     print(
-        "| way | seconds | naive takes | trunk, per token | head, per token |\n|---|---|---|---|---|"
+        "| way | seconds | naive takes | backbone, per token | head, per token |\n|---|---|---|---|---|"
     )
     for name in rounds[0]:
         seconds = statistics.median(each[name].seconds for each in rounds)
         ratio = statistics.median(each["naive"].seconds / each[name].seconds for each in rounds)
         work = rounds[0][name]
-        head = work.trunk if name == "naive" else work.head
+        head = work.backbone if name == "naive" else work.head
         print(
-            f"| {name} | {seconds:.2f} | {ratio:.2f} x | {work.trunk / tokens:.2f} | {head / tokens:.2f} |"
+            f"| {name} | {seconds:.2f} | {ratio:.2f} x | {work.backbone / tokens:.2f} | {head / tokens:.2f} |"
         )
 
 

@@ -114,12 +114,12 @@ def main() -> None:
 
 def _hashing(base: str) -> float:
     from peftune.models.base_files import find_base
-    from peftune.models.fingerprint import _hash_trunk
+    from peftune.models.fingerprint import _hash_backbone
 
     folder = find_base(base).folder
     base_fingerprint(folder)
     start = time.perf_counter()
-    _hash_trunk(folder)
+    _hash_backbone(folder)
     return time.perf_counter() - start
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from peftune.data.similarity import LEAST_LIKENESS, SHORTEST, NearPair, near_pairs
 from peftune.data.text_column import read_texts
-from peftune.data.text_hashes import normalised, text_keys
+from peftune.data.text_hashes import normalized, text_keys
 
 Edit = Callable[[list[str], Sequence[str], random.Random], list[str]]
 """Changes the words of a text; the second argument is all words of all texts, as often as they come."""
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _different(texts: Sequence[str]) -> list[str]:
     """Keep one of equal texts, and those that are long enough to be compared."""
-    kept = {normalised(text): text for text in texts}
+    kept = {normalized(text): text for text in texts}
     return [text for plain, text in kept.items() if len(plain) >= SHORTEST]
 
 
@@ -68,7 +68,7 @@ def _planted(
     for row in draw.sample(range(len(texts)), len(texts)):
         words = edit(texts[row].split(), vocabulary, draw)
         copy = " ".join(words)
-        if len(rows) < most and normalised(copy) != normalised(texts[row]):
+        if len(rows) < most and normalized(copy) != normalized(texts[row]):
             rows.append(row)
             copies.append(copy)
     return rows, copies

@@ -73,7 +73,7 @@ def _save(base: str, folder: Path, strategy: Strategy, *, seed: int = 0) -> Path
 
 
 def _plain_ways(folder: Path, base: str, texts: Sequence[str]) -> dict[str, Way]:
-    """Classify with a frozen trunk: a model that every library runs alike."""
+    """Classify with a frozen backbone: a model that every library runs alike."""
     classifier = peftune.load(folder, base=base, use_cpu=True)
     tokenizer, model = classifier.tokenizer, unwrapped(classifier.model)
 

@@ -96,7 +96,7 @@ def encode(tokenizer: Tokenizer, documents: Sequence[str]) -> NDArray[np.uint16]
 
 
 def new_model(tokenizer: Tokenizer, options: argparse.Namespace) -> GPT2LMHeadModel:
-    """Initialise a GPT-2 of the asked shape, without dropout."""
+    """Initialize a GPT-2 of the asked shape, without dropout."""
     end = tokenizer.token_to_id(END)
     config = GPT2Config(
         vocab_size=tokenizer.get_vocab_size(),

@@ -12,7 +12,7 @@ _TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "T": ("T: tutorial", "tutorial:Tutorial", {}),
     "H": ("H: hand-tuned", "hand_tuned:HandTuned", {"strategies": _FLOAT}),
     "H-no-dropout": (
-        "H, no trunk dropout",
+        "H, no backbone dropout",
         "hand_tuned:HandTuned",
         {"strategies": _FLOAT, "trunk_dropout": False},
     ),
@@ -30,7 +30,7 @@ _TABLE: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"strategies": (*_FLOAT, *_INT8), "bf16": True},
     ),
     "P-no-dropout": (
-        "P, no trunk dropout",
+        "P, no backbone dropout",
         "peftune_own:Peftune",
         {"strategies": _FLOAT, "trunk_dropout": False},
     ),

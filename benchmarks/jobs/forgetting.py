@@ -25,7 +25,7 @@ from benchmarks.rows import LABELS
 from peftune.data.documents import load_documents
 from peftune.forgetting.before_and_after import measure_before, measure_tuned
 from peftune.forgetting.measurement import ProbeText, measure_plainly
-from peftune.models.architecture import trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, trainable_parameters
 
 _BATCH = 16
 """Documents in one plain pass, as in the metric `perplexity` of the library `evaluate`."""
@@ -107,13 +107,13 @@ def _plainly(
 def _nats(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], device: str
 ) -> list[float]:
-    trunk, start = trunk_of(model), str(tokenizer.eos_token)
+    backbone, start = backbone_of(model), str(tokenizer.eos_token)
     nats: list[float] = []
     for place in range(0, len(documents), _BATCH):
         batch = [start + document for document in documents[place : place + _BATCH]]
         read = tokenizer(batch, padding=True, return_tensors="pt").to(device)
-        hidden = trunk(**read, use_cache=False).last_hidden_state  # (batch, time, hidden)
-        logits = hidden @ trunk.wte.weight.T  # (batch, time, vocabulary)
+        hidden = backbone(**read, use_cache=False).last_hidden_state  # (batch, time, hidden)
+        logits = hidden @ backbone.wte.weight.T  # (batch, time, vocabulary)
         losses = F.cross_entropy(
             logits[:, :-1].transpose(1, 2), read["input_ids"][:, 1:], reduction="none"
         )  # (batch, time - 1)

@@ -74,7 +74,7 @@ def probes_table() -> str:
 
 
 def regularizers_table() -> str:
-    """Describe the fields of every installed regulariser."""
+    """Describe the fields of every installed regularizer."""
     schema, parts = recipe_json_schema(), []
     for name, term in REGULARIZERS.load_all()[0].items():
         described = _definition(schema, {"$ref": f"#/$defs/{term.__name__}"})

@@ -22,7 +22,7 @@ from peftune.adapters.shared_base import (
     SharedBase,
     SharedClassifier,
     Update,
-    refuse_whole_trunk,
+    refuse_whole_backbone,
     share,
     taken_off,
 )
@@ -329,6 +329,6 @@ def _update(
     )
     strategy = opened.strategy
     prepared = strategy.prepare(model).eval()
-    refuse_whole_trunk(prepared, name=opened.name, strategy=strategy.name)
+    refuse_whole_backbone(prepared, name=opened.name, strategy=strategy.name)
     fill(prepared, opened, contents)
     return taken_off(prepared, name=opened.name, strategy=strategy.name)

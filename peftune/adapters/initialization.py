@@ -1,4 +1,4 @@
-"""Begin where another artifact ended: its trunk is the start, the head is new."""
+"""Begin where another artifact ended: its backbone is the start, the head is new."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from peftune.adapters.artifact import Opened, folder_beside, open_artifact
 from peftune.adapters.loading import load_prepared
 from peftune.adapters.reference_logits import check_behaviour
 from peftune.adapters.saving import keep_plain
-from peftune.adapters.tensors import insert_trunk, trunk_tensors
+from peftune.adapters.tensors import backbone_tensors, insert_backbone
 from peftune.errors import ArtifactError, OutputFolderError, UsageError
 from peftune.files.publishing import published
 from peftune.models.base_files import BaseSource, find_base
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.merging import (
+    backbone_states,
     copied_into,
-    effective_trunk,
-    holds_trunk,
+    effective_backbone,
+    holds_backbone,
     same_states,
-    trunk_states,
-    write_trunk,
+    write_backbone,
 )
 from peftune.models.prepare import Start, StartKind, note_start, preparation_of, prepare_model
 from peftune.recipe import Recipe
@@ -49,7 +49,7 @@ class Beginning:
         seed: seed of the new head and of the adapter.
         use_cpu: stay on the CPU even where there is a GPU.
         init_from: the artifact that it begins as; None for the base.
-        base_folder: where the artifact's trunk is written as a plain checkpoint, if the strategy
+        base_folder: where the artifact's backbone is written as a plain checkpoint, if the strategy
             can only be put on top of it; None refuses that.
     """
 
@@ -102,7 +102,7 @@ def begin(beginning: Beginning) -> nn.Module:
     The start is taken over in the first of three ways that fits. The artifact's own strategy with
     fields that mean the same: its tensors are copied in and trained on. A strategy in which every
     weight that the artifact changed is free to learn: the weights are copied into those. Any
-    other: the artifact's trunk is written as a plain checkpoint, which is then the base that the
+    other: the artifact's backbone is written as a plain checkpoint, which is then the base that the
     strategy is put on. In the first two the reference stays the untouched base.
 
     Raises:
@@ -133,7 +133,7 @@ def begin(beginning: Beginning) -> nn.Module:
     model = beginning.prepared()
     kind: StartKind = "adapter"
     if not _trains_on(model, init, beginning):
-        weights = effective_trunk(init)
+        weights = effective_backbone(init)
         kind = "weights" if copied_into(model, weights) else "base"
         if kind == "base":
             del model  # two of them need not fit on a device
@@ -154,8 +154,8 @@ def told(start: Start, artifact: str) -> str:
     """Say in a line how a run starts."""
     ways = {
         "adapter": "its weights go on learning from there",
-        "weights": "its trunk is copied into the weights that learn",
-        "base": "its trunk is written to base/ as the checkpoint that the strategy is put on, and the new artifact belongs to that",
+        "weights": "its backbone is copied into the weights that learn",
+        "base": "its backbone is written to base/ as the checkpoint that the strategy is put on, and the new artifact belongs to that",
     }
     return f"starting from the {start.task} artifact '{artifact}': {ways[start.kind]}"
 
@@ -178,19 +178,19 @@ def _refuse_other_base(opened: Opened, origin: BaseSource, name: str) -> None:
 def _trains_on(model: nn.Module, init: nn.Module, beginning: Beginning) -> bool:
     """Copy an artifact's own tensors into a model that makes the same of them, if it does.
 
-    An artifact whose trunk is its base's own has none, and any strategy makes the same of that.
+    An artifact whose backbone is its base's own has none, and any strategy makes the same of that.
     """
-    tensors = {name: weight.detach() for name, weight in trunk_tensors(init).items()}
+    tensors = {name: weight.detach() for name, weight in backbone_tensors(init).items()}
     bases = [preparation_of(one).base_fingerprint for one in (model, init)]
     same_base = bases[0] == bases[1]
     if same_base and not tensors:
         logger.warning(
-            "the trunk of '%s' is its base's own: the start is the base", beginning.init_from
+            "the backbone of '%s' is its base's own: the start is the base", beginning.init_from
         )
         return True
     if not (same_base and _means_the_same(init, tensors, beginning)):
         return False
-    insert_trunk(model, tensors, source=str(beginning.init_from))
+    insert_backbone(model, tensors, source=str(beginning.init_from))
     return True
 
 
@@ -213,11 +213,11 @@ def _means_the_same(
         in_float32=True,
     )
     try:
-        insert_trunk(twin, tensors, source=str(beginning.init_from))
+        insert_backbone(twin, tensors, source=str(beginning.init_from))
     except ArtifactError:
         return False
     tokenizer = preparation.tokenizer
-    return same_states(trunk_states(init, tokenizer), trunk_states(twin, tokenizer))
+    return same_states(backbone_states(init, tokenizer), backbone_states(twin, tokenizer))
 
 
 def _on_top_of(
@@ -226,14 +226,14 @@ def _on_top_of(
     """Write the start as a checkpoint, and put the strategy on it."""
     folder, strategy = beginning.base_folder, beginning.strategy.name
     if folder is None:
-        message = f"'{beginning.init_from}' changed weights that the strategy '{strategy}' freezes, so its trunk must be written as a checkpoint to be put under it. Say where: base_folder=…."
+        message = f"'{beginning.init_from}' changed weights that the strategy '{strategy}' freezes, so its backbone must be written as a checkpoint to be put under it. Say where: base_folder=…."
         raise UsageError(message)
     tokenizer = preparation_of(init).tokenizer
     if not folder.exists() or not any(folder.iterdir()):
         with published(folder) as staging:
-            write_trunk(init, weights, tokenizer, staging)
+            write_backbone(init, weights, tokenizer, staging)
             keep_plain(staging)
-    elif not holds_trunk(folder, weights):
-        message = f"'{folder}' is not empty and holds something else than the trunk of '{beginning.init_from}'. Choose another folder, or remove it."
+    elif not holds_backbone(folder, weights):
+        message = f"'{folder}' is not empty and holds something else than the backbone of '{beginning.init_from}'. Choose another folder, or remove it."
         raise OutputFolderError(message)
     return beginning.prepared(str(folder))

@@ -22,10 +22,10 @@ from peftune.errors import ArtifactError, BaseModelError, GuardError, UsageError
 from peftune.files.reading import SharedFolder
 from peftune.files.safetensors_header import TensorSpec, read_header
 from peftune.files.strict_json import parse_json
-from peftune.models.architecture import trunk_of
-from peftune.models.fingerprint import trunk_weights
+from peftune.models.architecture import backbone_of
+from peftune.models.fingerprint import backbone_weights
 from peftune.models.loading import choose_device
-from peftune.models.merging import effective_trunk
+from peftune.models.merging import effective_backbone
 from peftune.models.prepare import preparation_of
 from peftune.models.weight_statistics import WeightChange, weight_changes
 
@@ -36,7 +36,7 @@ _MOST_JSON = 1 << 20
 _LONGEST_NAME = 200
 _MOST_DIGITS = 4
 _OF_PEFT = ("base_model", "model")
-_TRUNK, _BLOCKS, _HEAD = "transformer", "h", "score"
+_BACKBONE, _BLOCKS, _HEAD = "transformer", "h", "score"
 _LORA = "lora_"
 _PREFIXES = sorted(set(PEFT_TYPE_TO_PREFIX_MAPPING.values()), key=len, reverse=True)
 """What the names of each PEFT method's weights begin with."""
@@ -124,7 +124,7 @@ def place_of(name: str) -> Place:
     """
     parts = tuple(name[:_LONGEST_NAME].split("."))
     parts = parts[len(_OF_PEFT) :] if parts[: len(_OF_PEFT)] == _OF_PEFT else parts
-    parts = parts[1:] if parts[0] == _TRUNK else parts
+    parts = parts[1:] if parts[0] == _BACKBONE else parts
     if parts[:1] == (_HEAD,):
         return Place("head", None)
     block = None
@@ -147,7 +147,7 @@ Norms = tuple[tuple[WeightChange, ...] | None, str | None]
 
 
 def weight_norms(raw: RawArtifact, *, base: str | None, use_cpu: bool) -> Norms:
-    """Compare an artifact's trunk with its base, both in float32.
+    """Compare an artifact's backbone with its base, both in float32.
 
     Args:
         raw: the artifact.
@@ -170,17 +170,17 @@ def weight_norms(raw: RawArtifact, *, base: str | None, use_cpu: bool) -> Norms:
 
 
 def _of_artifact(opened: Opened, *, base: str | None, use_cpu: bool) -> Norms:
-    if not opened.strategy.trains_trunk:
+    if not opened.strategy.trains_backbone:
         return (), None
     model = load_prepared(opened, base=base, use_cpu=use_cpu, in_float32=True)
-    source, config = preparation_of(model).base, trunk_of(model).config
+    source, config = preparation_of(model).base, backbone_of(model).config
     try:
-        weights = effective_trunk(model)
+        weights = effective_backbone(model)
     except (UsageError, GuardError) as error:
         return None, str(error)
     del model
     gc.collect()  # modules refer to each other
-    return weight_changes(weights, trunk_weights(source.folder), config), None
+    return weight_changes(weights, backbone_weights(source.folder), config), None
 
 
 def _norms_of_third_party(raw: RawArtifact, *, base: str | None, use_cpu: bool) -> Norms:
@@ -190,10 +190,10 @@ def _norms_of_third_party(raw: RawArtifact, *, base: str | None, use_cpu: bool) 
         if base is not None:
             raise
         return None, str(error)
-    config = trunk_of(model).config
-    trunk = trunk_of(model.merge_and_unload(safe_merge=True))
-    weights = {name: weight.detach().cpu() for name, weight in trunk.named_parameters()}
-    return weight_changes(weights, trunk_weights(Path(source.folder)), config), None
+    config = backbone_of(model).config
+    backbone = backbone_of(model.merge_and_unload(safe_merge=True))
+    weights = {name: weight.detach().cpu() for name, weight in backbone.named_parameters()}
+    return weight_changes(weights, backbone_weights(Path(source.folder)), config), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ class Contents:
         scores: what it scored, with the keys of a report's `learning`.
         forgetting: what probes measured.
         provenance: where it comes from.
-        changes: the trunk's weights that differ from the base's; None where that is not known.
+        changes: the backbone's weights that differ from the base's; None where that is not known.
         reason: why the changes are not known.
     """
 

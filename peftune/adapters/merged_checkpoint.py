@@ -40,9 +40,9 @@ from peftune.errors import (
 )
 from peftune.files.publishing import make_writable, published, write_file
 from peftune.files.reading import given_path
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.models.loading import loading
-from peftune.models.merging import write_classifier, write_trunk
+from peftune.models.merging import write_backbone, write_classifier
 from peftune.models.tokenizer import load_tokenizer
 from peftune.progress import working
 from peftune.recipe.task_type import TaskName, has_head
@@ -57,7 +57,7 @@ class Merged:
     Args:
         folder: where it lies.
         dtype: type of its weights.
-        lm: whether it is the tuned trunk with its language-model head, rather than the classifier.
+        lm: whether it is the tuned backbone with its language-model head, rather than the classifier.
         difference: from what the artifact makes of its recorded texts in float32; with `lm`, of
             their tokens' log-probabilities, in nats.
         allowed: largest difference that passes.
@@ -129,7 +129,7 @@ def merged_card(opened: Opened, merged: Merged) -> str:
 
 def _what(manifest: Manifest, *, lm: bool) -> str:
     if lm:
-        return "A language model: the trunk of a fine-tuned GPT-2 with its own, tied output head, so that any language-model evaluation can measure it"
+        return "A language model: the backbone of a fine-tuned GPT-2 with its own, tied output head, so that any language-model evaluation can measure it"
     noun = "regression" if manifest.task_name == "regression" else "classifier"
     labels = list(map(markdown_text, manifest.labels))
     what = f"A {noun} of {', '.join(labels)}"
@@ -159,7 +159,7 @@ is not the adapter, and is refused.
 """
 
 _REFUSED = {
-    "int8": "Merging into a base held in 8-bit integers rounds base and update together anew, and logits change by 0.05 to 0.13. Merge in float32, and quantise what comes of it if you must."
+    "int8": "Merging into a base held in 8-bit integers rounds base and update together anew, and logits change by 0.05 to 0.13. Merge in float32, and quantize what comes of it if you must."
 }
 
 _VIEW: TaskName = "language-modeling"
@@ -186,7 +186,7 @@ def merge(
         output: the new folder; it must be empty, or not there.
         base: where the base lies, as for `peftune.load`.
         dtype: `float32` or `bfloat16`.
-        lm: write the tuned trunk with its language-model head in the place of the classifier;
+        lm: write the tuned backbone with its language-model head in the place of the classifier;
             always so for an artifact of language modeling.
         use_cpu: stay on the CPU even where there is a GPU.
 
@@ -207,7 +207,7 @@ def merge(
     _refuse_other_behaviour(model, tokenizer, opened)
     make_writable(target.parent)  # not before the artifact has been checked
     expected = _read(model, tokenizer, manifest, view)
-    device = trunk_of(model).wte.weight.device
+    device = backbone_of(model).wte.weight.device
     plain = merged_model(model)
     with published(target) as staging:
         _write(plain, tokenizer, staging, view=view, dtype=getattr(torch, kind))
@@ -294,9 +294,11 @@ def _write(
         rounded: PreTrainedModel = plain.to(dtype)  # type: ignore[arg-type]
         write_classifier(rounded, tokenizer, folder, dtype=dtype)
         return
-    trunk = trunk_of(plain)
-    weights = {name: weight.detach().to("cpu", dtype) for name, weight in trunk.named_parameters()}
-    write_trunk(plain, weights, tokenizer, folder)
+    backbone = backbone_of(plain)
+    weights = {
+        name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_parameters()
+    }
+    write_backbone(plain, weights, tokenizer, folder)
 
 
 def _open(

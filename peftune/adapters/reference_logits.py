@@ -66,7 +66,7 @@ def replay(
     """Say what a model makes of texts, each scored alone unless they are batched.
 
     Args:
-        model: a sequence classifier; any model around a GPT-2 trunk for a task without a head.
+        model: a sequence classifier; any model around a GPT-2 backbone for a task without a head.
         tokenizer: its tokenizer.
         texts: any strings.
         max_length: tokens kept of each text.

@@ -16,7 +16,7 @@ from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits
 from peftune.models.interpolation import snapshot
 from peftune.models.prepare import preparation_of
-from peftune.recipe.schema import StoredType, refuse_unlabelled
+from peftune.recipe.schema import StoredType, refuse_unlabeled
 from peftune.tasks.predictions import count_flips
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def round_weights(
         UsageError: the task has no labels, or there are no texts to see them on.
     """
     preparation = preparation_of(model)
-    _refuse_unlabelled(model, "bfloat16")
+    _refuse_unlabeled(model, "bfloat16")
     if not len(texts):
         message = "There are no texts on which to see whether bfloat16 changes a label. Pass validation_texts=…, or save in float32."
         raise UsageError(message)
@@ -102,7 +102,7 @@ def weights_as_stored(
     Raises:
         UsageError: the task has no labels, or there are no texts to see them on.
     """
-    _refuse_unlabelled(model, dtype)
+    _refuse_unlabeled(model, dtype)
     if dtype == "float32" or _is_rounded(model):
         yield dtype
         return
@@ -115,9 +115,9 @@ def weights_as_stored(
                 weight.copy_(kept[name])
 
 
-def _refuse_unlabelled(model: nn.Module, dtype: StoredType) -> None:
+def _refuse_unlabeled(model: nn.Module, dtype: StoredType) -> None:
     try:
-        refuse_unlabelled(dtype, preparation_of(model).task)
+        refuse_unlabeled(dtype, preparation_of(model).task)
     except ValueError as error:
         message = f"{error}."
         raise UsageError(message) from error

@@ -48,14 +48,14 @@ from peftune.files.publishing import published, write_file
 from peftune.files.reading import given_path
 from peftune.files.strict_json import refuse_hidden
 from peftune.models.architecture import (
+    backbone_of,
     is_whole_model,
     trainable_parameters,
-    trunk_of,
     unwrapped,
     without_container,
 )
 from peftune.models.base_files import BaseSource
-from peftune.models.merging import write_classifier, write_trunk
+from peftune.models.merging import write_backbone, write_classifier
 from peftune.models.prepare import Preparation, Start, preparation_of, refuse_changed_base
 from peftune.models.tokenizer import tokenizer_sha256
 from peftune.models.tokenizer_files import CONFIG_KEYS
@@ -205,8 +205,8 @@ def _write_model(
         write_classifier(unwrapped(model), preparation.tokenizer, folder, dtype=dtype)
         keep_plain(folder)
         return
-    weights = {name: weight.detach() for name, weight in trunk_of(model).named_parameters()}
-    write_trunk(model, weights, preparation.tokenizer, folder)
+    weights = {name: weight.detach() for name, weight in backbone_of(model).named_parameters()}
+    write_backbone(model, weights, preparation.tokenizer, folder)
 
 
 def _manifest(

@@ -28,7 +28,7 @@ from peftune.models.architecture import head_of, trainable_parameters, unwrapped
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
-    """A low-rank update of a trunk, as PEFT puts it beside the weights.
+    """A low-rank update of a backbone, as PEFT puts it beside the weights.
 
     Args:
         config: of this update alone, with its targets by their full names.
@@ -44,11 +44,11 @@ class Update:
     """All that tells a tuned classifier from its base.
 
     Args:
-        trunk: what it changes of the trunk; None for a head alone.
+        backbone: what it changes of the backbone; None for a head alone.
         head: the classification head, (labels, hidden), float32.
     """
 
-    trunk: LowRank | None
+    backbone: LowRank | None
     head: torch.Tensor
 
 
@@ -65,17 +65,17 @@ def taken_off(prepared: nn.Module, *, name: str, strategy: str) -> Update:
         UsageError: it is more than a low-rank update and a head, so it cannot share its base.
     """
     head = _matrix_of(prepared, name, strategy)
-    trunk = _low_rank(prepared, name, strategy)
+    backbone = _low_rank(prepared, name, strategy)
     if isinstance(prepared, PeftModel):
         prepared.base_model.unload()
-    return Update(trunk, head)
+    return Update(backbone, head)
 
 
-def refuse_whole_trunk(prepared: nn.Module, *, name: str, strategy: str) -> None:
-    """Refuse an adapter that changes weights of the trunk themselves.
+def refuse_whole_backbone(prepared: nn.Module, *, name: str, strategy: str) -> None:
+    """Refuse an adapter that changes weights of the backbone themselves.
 
     Raises:
-        UsageError: what learned of the trunk is no low-rank update.
+        UsageError: what learned of the backbone is no low-rank update.
     """
     is_lora = isinstance(prepared, PeftModel) and isinstance(prepared.base_model, LoraModel)
     beside = {id(weight) for weight in head_of(prepared).parameters()}
@@ -84,7 +84,7 @@ def refuse_whole_trunk(prepared: nn.Module, *, name: str, strategy: str) -> None
             beside |= {id(weight) for weight in layer.parameters()}
             beside -= {id(weight) for weight in layer.get_base_layer().parameters()}
     if any(id(weight) not in beside for weight in trainable_parameters(prepared).values()):
-        message = f"'{name}' cannot share its base: its strategy '{strategy}' changes the trunk otherwise than by LoRA updates beside its weights. Load it alone, with peftune.load."
+        message = f"'{name}' cannot share its base: its strategy '{strategy}' changes the backbone otherwise than by LoRA updates beside its weights. Load it alone, with peftune.load."
         raise UsageError(message)
 
 
@@ -105,7 +105,7 @@ def _matrix_of(prepared: nn.Module, name: str, strategy: str) -> torch.Tensor:
 
 
 def _low_rank(prepared: nn.Module, name: str, strategy: str) -> LowRank | None:
-    refuse_whole_trunk(prepared, name=name, strategy=strategy)
+    refuse_whole_backbone(prepared, name=name, strategy=strategy)
     if not isinstance(prepared, PeftModel):
         return None
     config = copy.deepcopy(prepared.peft_config[ADAPTER_NAME])
@@ -248,11 +248,11 @@ def share(
     whole: nn.Module = model
     seats = {}
     for index, (name, update) in enumerate(updates.items()):
-        inside = UNCHANGED if update.trunk is None else f"seat{index}"
-        if update.trunk is not None:
-            whole = _seated(whole, update.trunk, inside, name)
+        inside = UNCHANGED if update.backbone is None else f"seat{index}"
+        if update.backbone is not None:
+            whole = _seated(whole, update.backbone, inside, name)
         # PEFT cannot mix rows of DoRA with others.
-        mixes = rows_mix and not (update.trunk is not None and update.trunk.config.use_dora)
+        mixes = rows_mix and not (update.backbone is not None and update.backbone.config.use_dora)
         seats[name] = Seat(inside, update.head, mixes)
     whole.requires_grad_(False)
     return SharedBase(whole.eval(), seats)

@@ -112,19 +112,19 @@ def insert_tensors(
     _copy(tensors, weights)
 
 
-def trunk_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
+def backbone_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the learning weights other than the head's, by the name that the file uses."""
     head = {id(weight) for weight in head_of(model).parameters()}
     return {name: w for name, w in adapter_tensors(model).items() if id(w) not in head}
 
 
-def insert_trunk(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, source: str) -> None:
+def insert_backbone(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, source: str) -> None:
     """Copy tensors into the learning weights other than the head's.
 
     Raises:
         ArtifactError: they do not fit exactly; the model is untouched.
     """
-    weights = trunk_tensors(model)
+    weights = backbone_tensors(model)
     check_header(specs_of(tensors), specs_of(weights), source=source)
     _copy(tensors, weights)
 

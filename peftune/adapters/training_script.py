@@ -56,8 +56,8 @@ def prepare(
             class, with every field at its default; or a mapping such as `{"name": "lora", "r": 8}`.
         labels: label names in the order of their ids.
         revision: commit, tag or branch of a hub id.
-        init_from: artifact of another task, on the same base: its trunk is the start.
-        base_folder: where that trunk is written as a checkpoint, if the strategy can only be put
+        init_from: artifact of another task, on the same base: its backbone is the start.
+        base_folder: where that backbone is written as a checkpoint, if the strategy can only be put
             on top of it: where the artifact was made by another strategy, and some weight that it
             changed is frozen in this one. The new artifact then belongs to that checkpoint.
         max_length: longest text in tokens; `save` and `predict` remember it.

@@ -25,7 +25,7 @@ from peftune.baselines.simple import (
 from peftune.data.rows import Rows
 from peftune.data.splits import limit
 from peftune.data.task_data import Task, load_task
-from peftune.data.text_hashes import normalised
+from peftune.data.text_hashes import normalized
 from peftune.errors import OutputFolderError, UsageError
 from peftune.files.publishing import make_writable, replace_file, writing
 from peftune.files.reading import given_path
@@ -338,8 +338,8 @@ def _check(recipe: Recipe, shots: Sequence[int]) -> None:
 
 def _without_judged_texts(task: Task) -> tuple[Task, int]:
     """Leave out of train what is judged: an example must not give an answer away."""
-    judged = {normalised(text) for text in task.judged[1].texts}
-    kept = [row for row, text in enumerate(task.train.texts) if normalised(text) not in judged]
+    judged = {normalized(text) for text in task.judged[1].texts}
+    kept = [row for row, text in enumerate(task.train.texts) if normalized(text) not in judged]
     left_out = len(task.train) - len(kept)
     if left_out:
         task = dataclasses.replace(task, train=task.train.take(kept))

@@ -57,7 +57,7 @@ def linear_probe_predictions(model: nn.Module, train: Rows, judged: Rows) -> lis
     many steps is found here at its optimum, so it is what the pre-trained features alone are worth.
 
     Args:
-        model: a prepared model whose trunk is the base; it is as it was afterwards.
+        model: a prepared model whose backbone is the base; it is as it was afterwards.
         train: the only rows that are fitted.
         judged: rows to classify.
 
@@ -78,7 +78,7 @@ def linear_probe_predictions(model: nn.Module, train: Rows, judged: Rows) -> lis
 
 
 def frozen_base(recipe: Recipe, task: Task) -> nn.Module:
-    """Load the base in float32 with a head to fit; its trunk is frozen, so it stays the base."""
+    """Load the base in float32 with a head to fit; its backbone is frozen, so it stays the base."""
     return prepare_model(
         recipe.model.name_or_path,
         HeadOnly(),

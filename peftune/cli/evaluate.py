@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 @working("evaluating")
 def evaluate(
     artifact: ArtifactArgument,
-    file: Annotated[Path, typer.Option(help="Labelled rows: csv, tsv, json, jsonl or parquet.")],
+    file: Annotated[Path, typer.Option(help="Labeled rows: csv, tsv, json, jsonl or parquet.")],
     text_column: Annotated[
         str | None,
         typer.Option(help="Column that holds the text, if not the one that was learned from."),
@@ -36,7 +36,7 @@ def evaluate(
     base: BaseOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Score an artifact on labelled rows."""
+    """Score an artifact on labeled rows."""
     quiet_libraries()
     from peftune.experiments.evaluate import evaluate as evaluate_artifact
 

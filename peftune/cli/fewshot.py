@@ -30,7 +30,7 @@ def fewshot(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Prompt the untuned base with labelled examples, without any training, and score its answers."""
+    """Prompt the untuned base with labeled examples, without any training, and score its answers."""
     quiet_libraries()
     from peftune.baselines.measure import fewshot as prompt_base
     from peftune.baselines.prompted_table import LEGEND, few_shot_rows, notes_of

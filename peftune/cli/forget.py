@@ -93,7 +93,10 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
     if found.ci95 is not None:
         yield "  brackets", ONE_MODEL
     if found.heads is not None:
-        yield "  trunk alone", f"{found.heads.base:+.4f} {found.unit} (under the base's own head)"
+        yield (
+            "  backbone alone",
+            f"{found.heads.base:+.4f} {found.unit} (under the base's own head)",
+        )
     if found.quantization is not None:
         cost, total = found.quantization.cost, found.quantization.total
         yield "  8-bit base", f"{cost:+.4f} {found.unit}, apart; {total:+.4f} in all"

@@ -1,4 +1,4 @@
-"""The documents that a probe or a regulariser reads."""
+"""The documents that a probe or a regularizer reads."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from peftune.data.cells import counted
 from peftune.data.split_tables import SplitTable
 from peftune.data.text_column import texts_of
-from peftune.data.text_hashes import NO_TEXT, normalised, text_keys
+from peftune.data.text_hashes import NO_TEXT, normalized, text_keys
 from peftune.errors import LeakageError
 from peftune.recipe.data import DataSection, SplitName
 
@@ -47,7 +47,7 @@ _READ = 10_000
 _BANDS, _IN_BAND = 25, 5
 """Texts of likeness 0.8 share a band with probability 1 - (1 - 0.8^5)^25 > 0.9999."""
 _WINDOW = 20
-"""Neighbours in a band that are compared, so that a text repeated a million times costs no square."""
+"""Neighbors in a band that are compared, so that a text repeated a million times costs no square."""
 
 _NO_WORD = re.compile(r"[\W_]+")
 _DIGIT = re.compile(r"\d")
@@ -167,7 +167,7 @@ def _first_rows(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def _plain(text: str) -> str:
     """Return the words alone, as far as they are read, with a space between them."""
-    return _NO_WORD.sub(" ", normalised(text)).strip()[:_READ]
+    return _NO_WORD.sub(" ", normalized(text)).strip()[:_READ]
 
 
 def _sequences(plain: str) -> NDArray[np.uint32]:
@@ -216,10 +216,10 @@ def _candidates(signatures: NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
             mixed = (mixed ^ part) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
         order = np.argsort(mixed, kind="stable")
-        yield from _neighbours(mixed[order], order)
+        yield from _neighbors(mixed[order], order)
 
 
-def _neighbours(
+def _neighbors(
     ordered: NDArray[np.uint64], texts: NDArray[np.integer[Any]]
 ) -> Iterator[tuple[int, int]]:
     """Give the pairs of texts with one key, of a key of very many texts those near each other."""
@@ -237,7 +237,7 @@ def _edited(words: Words) -> Iterator[tuple[int, int]]:
     keys, texts = keys[order], texts[order]
     del order
     again = np.flatnonzero((keys[1:] == keys[:-1]) & (texts[1:] == texts[:-1]))
-    yield from _neighbours(np.delete(keys, again), np.delete(texts, again))
+    yield from _neighbors(np.delete(keys, again), np.delete(texts, again))
 
 
 def _keys(words: Words) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:

@@ -17,7 +17,7 @@ from peftune.errors import DataError
 def units_of(rows: Rows) -> NDArray[np.int64]:
     """Number the sets of rows that stay together: equal texts, and rows of one group.
 
-    Texts are equal as `normalised` says, blank ones never. A row without a group belongs to none.
+    Texts are equal as `normalized` says, blank ones never. A row without a group belongs to none.
     Where a text is in two groups, both stay together.
 
     Returns:

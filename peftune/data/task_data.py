@@ -208,7 +208,7 @@ def _cells(table: SplitTable, name: str) -> Strings:
     return Strings(lambda row: cell_text(cells[row]), np.arange(len(cells)))
 
 
-def read_labelled(
+def read_labeled(
     path: Path,
     *,
     names: Sequence[str],
@@ -217,7 +217,7 @@ def read_labelled(
     label_column: str | Sequence[str] = "label",
     empty_text: str = "error",
 ) -> Rows:
-    """Read labelled rows.
+    """Read labeled rows.
 
     Args:
         path: a csv, tsv, json, jsonl or parquet file.

@@ -17,7 +17,7 @@ HANDLE = re.compile(r"(?<!\w)@\w+")
 """The name of an account as it is mentioned; not what follows the name in an e-mail address."""
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Return what is left of a text without case, links, handles and white space between words.
 
     Texts that are equal afterwards are one text to checks, to cleaning, and where rows are held
@@ -109,7 +109,7 @@ NO_TEXT = 0
 
 
 def text_keys(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """Return a hash of each text as `normalised`, (texts,), uint64: 8 bytes a row are kept, no text.
+    """Return a hash of each text as `normalized`, (texts,), uint64: 8 bytes a row are kept, no text.
 
     Two of ten million texts share a key by chance once in 400,000 data sets.
     """
@@ -127,7 +127,7 @@ def are_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[n
 
 def text_key(text: str) -> int:
     """Return the key of one text."""
-    kept = normalised(text)
+    kept = normalized(text)
     if not kept:
         return NO_TEXT
     content = kept.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Score an artifact on labelled rows."""
+"""Score an artifact on labeled rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peftune.adapters import load
 from peftune.adapters.artifact import open_artifact
 from peftune.adapters.classifier import cleaned_for, columns_of, label_column_of
 from peftune.adapters.manifest import Manifest
-from peftune.data.task_data import read_labelled
+from peftune.data.task_data import read_labeled
 from peftune.data.text_hashes import RowSketch
 from peftune.errors import ArtifactError
 from peftune.files.reading import given_path
@@ -86,7 +86,7 @@ def evaluate(
 
     Args:
         artifact: an adapter or model folder.
-        file: labelled rows; labels as ids or names of the artifact.
+        file: labeled rows; labels as ids or names of the artifact.
         text_column: column that holds the text, if not the one that was learned from.
         label_column: column that holds the label, if not the one that was learned from.
         empty_text: `error`, `drop` or `keep`: what to do with rows without text.
@@ -98,7 +98,7 @@ def evaluate(
     """
     opened, file = open_artifact(artifact), given_path(file, "file")
     manifest = opened.manifest
-    rows = read_labelled(
+    rows = read_labeled(
         file,
         names=manifest.labels,
         kind=manifest.task_name,

@@ -19,7 +19,7 @@ from peftune.adapters.third_party import base_named_by, is_peft_folder, load_for
 from peftune.data.documents import load_documents
 from peftune.errors import ArtifactError, UsageError, visible
 from peftune.experiments.evaluate import seen_by
-from peftune.experiments.report import CONTROL, Forgetting, summarised
+from peftune.experiments.report import CONTROL, Forgetting, summarized
 from peftune.files.reading import SharedFolder
 from peftune.findings.finding import Finding
 from peftune.forgetting.before_and_after import Before, Measured, measure_before
@@ -33,7 +33,7 @@ from peftune.forgetting.measurement import (
 from peftune.forgetting.scorer import LanguageModelScorer, Reference
 from peftune.forgetting.self_test import Check, self_test
 from peftune.models.base_files import find_base
-from peftune.models.loading import choose_device, load_trunk
+from peftune.models.loading import choose_device, load_backbone
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
@@ -162,7 +162,7 @@ def _forget_own(
     after = measure(tuned, texts)
     # Of a full checkpoint nothing can be switched off; its reference is the base loaded again.
     off = None if manifest.kind == "model" else measure_off(tuned, texts, after)
-    return summarised(texts, Measured(before, after, off), learned=_learned(manifest)), seen
+    return summarized(texts, Measured(before, after, off), learned=_learned(manifest)), seen
 
 
 def _learned(manifest: Manifest) -> bool | None:
@@ -189,12 +189,12 @@ def _forget_foreign(
 ) -> Forgetting:
     tuned, source = load_foreign_adapter(folder, base, device)
     tokenizer = load_tokenizer(source.folder)
-    untouched = load_trunk(source, device)
+    untouched = load_backbone(source, device)
     before = _plain_before(untouched, tokenizer, texts)
     after = measure_with(tuned, tokenizer, texts, reference=_as(untouched))
     with tuned.disable_adapter():
         off = measure_with(tuned, tokenizer, texts)
-    return summarised(texts, Measured(before, after, off), learned=None)
+    return summarized(texts, Measured(before, after, off), learned=None)
 
 
 def _forget_checkpoint(
@@ -205,14 +205,14 @@ def _forget_checkpoint(
         raise UsageError(message)
     tuned_source, source = find_base(str(folder)), find_base(base)
     tokenizer = load_tokenizer(source.folder)
-    tuned = load_trunk(tuned_source, device)
-    untouched = load_trunk(source, device)
+    tuned = load_backbone(tuned_source, device)
+    untouched = load_backbone(source, device)
     if tuned.wte.weight.shape != untouched.wte.weight.shape:
         message = f"'{folder}' and '{base}' have vocabularies of different sizes, so one was not made from the other."
         raise ArtifactError(message)
     before = _plain_before(untouched, tokenizer, texts)
     after = measure_with(tuned, tokenizer, texts, reference=_as(untouched))
-    return summarised(texts, Measured(before, after, None), learned=None)
+    return summarized(texts, Measured(before, after, None), learned=None)
 
 
 def _plain_before(

@@ -36,7 +36,7 @@ class StartedAs:
             that learn; `base`: it is the base under the adapter, and lies in the run's `base/`.
         artifact_sha256: its seal.
         task: what it had learned.
-        base_fingerprint: hash of the trunk that the run's own artifact belongs to.
+        base_fingerprint: hash of the backbone that the run's own artifact belongs to.
     """
 
     kind: StartKind
@@ -55,7 +55,7 @@ class Identity:
         strategy_config: its hyper-parameters.
         seed: seed of the training.
         base_model: name of the base.
-        base_fingerprint: hash of the base's trunk.
+        base_fingerprint: hash of the base's backbone.
         recipe_sha256: hash of the resolved recipe.
         data_fingerprint: hash of the rows of every split, in order.
         texts_sha256: hash of the texts that training reads or decides by beside the task.
@@ -84,7 +84,7 @@ class PathPoint:
     """A point on the way from the base to the tuned model, measured on the reported rows and texts.
 
     Args:
-        strength: 0 is the base's trunk, 1 the tuned one; the classification head is the tuned one.
+        strength: 0 is the base's backbone, 1 the tuned one; the classification head is the tuned one.
         step: the step whose weights are tuned; None for those that the run kept.
         accuracy: share of rows with the right label.
         macro_f1: F1 averaged over labels.
@@ -322,7 +322,7 @@ CONTROL = "adapter_off_forgetting"
 _CONTROL_FAILED = "the control failed: with the adapter off the model is not the base"
 
 
-def summarised(
+def summarized(
     texts: Sequence[ProbeText],
     measured: Measured,
     *,

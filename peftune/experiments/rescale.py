@@ -56,11 +56,11 @@ def sweep(
 
     Args:
         artifact: an adapter or model folder.
-        file: labelled rows to score on. To choose a strength by them, take validation rows.
+        file: labeled rows to score on. To choose a strength by them, take validation rows.
         alphas: strengths, from 0, the base, to 1, the tuned model.
         shallow: strength of the first block, from which it rises to each alpha at the last.
         head: `kept` as it was tuned, or `refitted` to each strength.
-        fit_file: labelled rows to refit the head on.
+        fit_file: labeled rows to refit the head on.
         probes: what else to measure.
         text_column: column of both files that holds the text.
         label_column: column of both files that holds the label.
@@ -124,8 +124,8 @@ def rescale(
         output: the new folder; an older artifact there is replaced, anything else is refused.
         shallow: strength of the first block, from which it rises to alpha at the last.
         head: `kept` as it was tuned, or `refitted` to the strength.
-        fit_file: labelled rows to refit the head on.
-        file: labelled rows to score the new artifact on; None records no score.
+        fit_file: labeled rows to refit the head on.
+        file: labeled rows to score the new artifact on; None records no score.
         probes: what else to measure of it.
         text_column: column of both files that holds the text.
         label_column: column of both files that holds the label.
@@ -213,10 +213,10 @@ def write_as_text(figure: Figure) -> None:
 def plot_points(points: Sequence[Point], path: Path, *, title: str) -> None:
     """Write a picture with a panel for each probe.
 
-    Each point is a strength, labelled with its alpha; lines across it are 95% intervals.
+    Each point is a strength, labeled with its alpha; lines across it are 95% intervals.
 
     Args:
-        points: from `sweep`, with labelled rows and at least one probe.
+        points: from `sweep`, with labeled rows and at least one probe.
         path: a .pdf, .png or .svg file.
         title: what was rescaled.
 
@@ -226,7 +226,7 @@ def plot_points(points: Sequence[Point], path: Path, *, title: str) -> None:
     check_plot_path(path)
     names = [result.name for result in points[0].forgetting] if points else []
     if not names or points[0].learning is None:
-        message = "A plot of accuracy against forgetting needs labelled rows and a probe."
+        message = "A plot of accuracy against forgetting needs labeled rows and a probe."
         raise UsageError(message)
     figure = _figure(len(names))
     figure.suptitle(title)
@@ -268,6 +268,6 @@ def _draw(axes: Axes, points: Sequence[Point], name: str) -> None:
     axes.set_xlabel(f"accuracy on {scores[0].split} (share of {scores[0].n} rows)")
     axes.set_ylabel(f"forgetting on {name} ({found[0].unit}, positive is worse)")
     axes.set_title(
-        "each point is a strength, labelled with its alpha; grey: 95% intervals over rows or documents, of this one model",
+        "each point is a strength, labeled with its alpha; grey: 95% intervals over rows or documents, of this one model",
         fontsize="small",
     )

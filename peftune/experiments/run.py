@@ -27,7 +27,7 @@ from peftune.data.task_data import Task
 from peftune.data.text_hashes import RowSketch
 from peftune.errors import UsageError
 from peftune.experiments.folds import cross_validate, is_cross_validated
-from peftune.experiments.report import Forgetting, Run, summarised
+from peftune.experiments.report import Forgetting, Run, summarized
 from peftune.experiments.run_evidence import probe_records, task_record, write_evidence
 from peftune.experiments.run_folder import (
     BASE,
@@ -307,7 +307,7 @@ def _forgotten(
 ) -> Forgetting:
     """Say what was forgotten, and in which stage."""
     start = preparation_of(model).start
-    forgetting = summarised(texts, measured, learned=learned_something(learning))
+    forgetting = summarized(texts, measured, learned=learned_something(learning))
     stages = blamed(
         texts,
         measured,

@@ -33,7 +33,7 @@ REPORT = "report.json"
 PREDICTIONS = "predictions.jsonl"
 CHECKPOINTS = "checkpoints"
 BASE = "base"
-"""Where the trunk of `model.init_from` lies, if the strategy was put on it as its base."""
+"""Where the backbone of `model.init_from` lies, if the strategy was put on it as its base."""
 
 
 @contextlib.contextmanager
@@ -56,7 +56,7 @@ def owned_run(folder: Path) -> Iterator[None]:
 
 
 def claim_folder(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
-    """Take a folder for a run, or recognise the run that is already in it.
+    """Take a folder for a run, or recognize the run that is already in it.
 
     Args:
         folder: the run folder, which this process owns; the rows that the recipe reads may lie in

@@ -44,9 +44,9 @@ class Inputs:
     Args:
         recipe_sha256: hash of the resolved recipe, without the places of its files.
         data_fingerprint: hash of the rows of every split, in order.
-        base_fingerprint: hash of the base's trunk.
+        base_fingerprint: hash of the base's backbone.
         probe_sha256: hash of each probe's documents.
-        texts_sha256: hash of the documents that regularisers learn from and that are measured
+        texts_sha256: hash of the documents that regularizers learn from and that are measured
             during training, in order; of nothing where there are none.
         start_sha256: hash of what the run begins as: the artifact of `model.init_from` and the
             rows of the stages; of nothing where it begins as the base.
@@ -161,7 +161,7 @@ def _seal(recipe: Recipe) -> str | None:
 
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
-    """Read what regularisers learn from, and what is measured during training."""
+    """Read what regularizers learn from, and what is measured during training."""
     learned: list[NamedText] = [
         (f"the text of regularizer '{term.type}'", load_documents(source))
         for term in section.regularizers

@@ -19,16 +19,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from peftune.adapters.artifact import Opened
 from peftune.adapters.classifier import cleaned_for
 from peftune.data.rows import Rows
-from peftune.data.task_data import read_labelled
+from peftune.data.task_data import read_labeled
 from peftune.errors import UsageError
-from peftune.experiments.report import Forgetting, PathPoint, summarised
+from peftune.experiments.report import Forgetting, PathPoint, summarized
 from peftune.files.reading import given_path
 from peftune.findings.finding import LeakedScore
 from peftune.forgetting.before_and_after import Before, Measured, measure_tuned
 from peftune.forgetting.measurement import ProbeText, change_of, measure_plainly, read_probe_texts
 from peftune.models.inference import predict_logits
 from peftune.models.interpolation import Strength, at_strength
-from peftune.models.merging import fit_head, refuse_frozen_trunk, with_head
+from peftune.models.merging import fit_head, refuse_frozen_backbone, with_head
 from peftune.models.prepare import preparation_of, stands_on_its_start
 from peftune.probes import Measurement, Probe
 from peftune.recipe.schema import PathSection
@@ -158,10 +158,10 @@ def path_at_strengths(
 
     Returns:
         Points from the base, whose forgetting is zero by definition, to `end`. Only `end` for a
-        strategy that leaves the trunk as it is: every strength of it is the same model.
+        strategy that leaves the backbone as it is: every strength of it is the same model.
     """
     preparation = preparation_of(model)
-    if not preparation.strategy.trains_trunk:
+    if not preparation.strategy.trains_backbone:
         return [end]
     logger.info("measuring the way from the base to the tuned model")
     points = []
@@ -214,7 +214,7 @@ class Point:
     Args:
         strength: how far from the base.
         head: whether the classification head is the tuned model's or fitted to this strength.
-        learning: the score on the labelled rows; None where there are none.
+        learning: the score on the labeled rows; None where there are none.
         forgetting: what the probes found.
     """
 
@@ -229,7 +229,7 @@ class StrengthInputs:
     """What a measurement reads.
 
     Args:
-        name: name of the labelled file.
+        name: name of the labeled file.
         rows: rows to score on.
         fit: rows to refit the head on.
         texts: probes with their documents.
@@ -253,16 +253,16 @@ def read_strength_inputs(
 ) -> StrengthInputs:
     """Read and check all there is to read, before a model is loaded."""
     manifest = opened.manifest
-    refuse_frozen_trunk(opened.strategy)
+    refuse_frozen_backbone(opened.strategy)
     if manifest.task_name != "single-label" and (file is not None or head == "refitted"):
-        message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{opened.name}' is {manifest.task_name}). Leave the labelled rows out and keep the head."
+        message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{opened.name}' is {manifest.task_name}). Leave the labeled rows out and keep the head."
         raise UsageError(message)
     _refuse_head_choice(head, file, fit_file)
 
     def rows_of(path: str | Path | None) -> Rows | None:
         if path is None:
             return None
-        rows = read_labelled(
+        rows = read_labeled(
             given_path(path, "file"),
             names=manifest.labels,
             text=columns[0],
@@ -280,7 +280,7 @@ def _refuse_head_choice(head: Head, file: str | Path | None, fit_file: str | Pat
         message = f"The head is kept or refitted (got '{head}')."
         raise UsageError(message)
     if head == "refitted" and fit_file is None:
-        message = "A refitted head needs labelled rows to fit on: fit_file=… in Python, --fit-file on the command line."
+        message = "A refitted head needs labeled rows to fit on: fit_file=… in Python, --fit-file on the command line."
         raise UsageError(message)
     if head == "kept" and fit_file is not None:
         message = f"A head that is kept is not fitted, so '{fit_file}' would not be read. Leave it out, or let the head be refitted."
@@ -318,7 +318,7 @@ def measured_point(
         before: its base, from `measure_before`.
     """
     learning = None if inputs.rows is None else _score(model, inputs.rows, inputs.name)
-    forgetting = summarised(
+    forgetting = summarized(
         inputs.texts,
         measure_tuned(model, inputs.texts, before),
         learned=None if learning is None else learned_something(learning),

@@ -17,7 +17,7 @@ from peftune.fastpath.mapped_memory import release_freed, release_mapped
 
 _PASSES = 16
 """Passes after which what was read of a mapped table of tokens is given back: a page comes in with
-its neighbours, so that most of the table would soon be in memory for the few tokens of a data set."""
+its neighbors, so that most of the table would soon be in memory for the few tokens of a data set."""
 
 _RISE = 1.5
 _SMALL = 256
@@ -29,28 +29,28 @@ _GELU = ("gelu_new", "gelu_pytorch_tanh")
 """Two names of one function: transformers computes the first in eight steps, torch in one."""
 
 
-class LeanTrunk:
-    """What a trunk computes, without a mask, a cache or the last block's unread tokens.
+class LeanBackbone:
+    """What a backbone computes, without a mask, a cache or the last block's unread tokens.
 
     Args:
-        trunk: whose modules hold the weights.
+        backbone: whose modules hold the weights.
         computing: how products are computed.
         dropout: drop what the base's configuration says, while training.
     """
 
-    def __init__(self, trunk: GPT2Model, computing: Computing, *, dropout: bool) -> None:
-        self._trunk: Any = trunk
+    def __init__(self, backbone: GPT2Model, computing: Computing, *, dropout: bool) -> None:
+        self._backbone: Any = backbone
         self._computing = computing
-        tables = [table for part in (trunk.wte, trunk.wpe) for table in part.parameters()]
+        tables = [table for part in (backbone.wte, backbone.wpe) for table in part.parameters()]
         learns = any(table.requires_grad for table in tables)
         self._only_read = [] if learns else tables
         self._passes = 0
         self._before = (0, False)
         self._met: set[int] = set()
         self._stream = torch.float32 if learns else computing.dtype
-        self._embedding_dropout = float(trunk.drop.p) if dropout else 0.0
-        self._blocks = [_Block(block, computing, dropout=dropout) for block in trunk.h]
-        self._last_norm = _Norm(trunk.ln_f, self._stream)
+        self._embedding_dropout = float(backbone.drop.p) if dropout else 0.0
+        self._blocks = [_Block(block, computing, dropout=dropout) for block in backbone.h]
+        self._last_norm = _Norm(backbone.ln_f, self._stream)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -74,7 +74,7 @@ class LeanTrunk:
         if tokens.device.type == "cpu":
             self._release(tokens.numel(), learning=noise is not None)
         places = torch.arange(time, device=tokens.device)
-        embedded = self._trunk.wte(tokens) + self._trunk.wpe(places)  # (rows, time, hidden)
+        embedded = self._backbone.wte(tokens) + self._backbone.wpe(places)  # (rows, time, hidden)
         states = embedded.flatten(0, 1).to(self._stream)
         if noise is not None and self._embedding_dropout > 0:
             states = dropped_sum(
@@ -152,7 +152,7 @@ class _Norm:
         self._affine = (InType(norm.weight), InType(norm.bias)) if plain else None
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        """Normalise (tokens, hidden)."""
+        """Normalize (tokens, hidden)."""
         if self._affine is None:
             found: torch.Tensor = self._norm(states)
             return found.to(self._dtype)
@@ -163,19 +163,19 @@ class _Norm:
         return found.to(self._dtype)
 
 
-def why_not(trunk: nn.Module) -> str | None:
-    """Say what keeps a trunk from being computed leanly; None if nothing does."""
-    config: Any = trunk.config
-    if type(trunk) is not GPT2Model:
-        return f"the trunk is a {type(trunk).__name__}"
+def why_not(backbone: nn.Module) -> str | None:
+    """Say what keeps a backbone from being computed leanly; None if nothing does."""
+    config: Any = backbone.config
+    if type(backbone) is not GPT2Model:
+        return f"the backbone is a {type(backbone).__name__}"
     if config.activation_function not in _GELU:
         return f"activation_function is {config.activation_function}"
     if config.reorder_and_upcast_attn or config.add_cross_attention:
         return "its attention is not GPT-2's usual one"
-    for name, module in trunk.named_modules():
+    for name, module in backbone.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 - no public way to ask
             return f"'{name}' has a hook, which must see what passes"
-    for block in trunk.h:
+    for block in backbone.h:
         parts = (type(block), type(block.attn), type(block.mlp))
         if parts != (GPT2Block, GPT2Attention, GPT2MLP):
             return f"a block consists of {', '.join(part.__name__ for part in parts)}"

@@ -77,7 +77,7 @@ def reading_fast(model: nn.Module) -> Iterator[None]:
     still agree to the bit, and so does one whose adapter is zero or off. No gradients come back.
 
     Args:
-        model: any model around a GPT-2 trunk; it has its own forward again afterwards.
+        model: any model around a GPT-2 backbone; it has its own forward again afterwards.
     """
     quicker = dict(_quicker(model))
     before = {module: vars(module).get("forward") for module in quicker}

@@ -37,7 +37,7 @@ class SplitFacts:
             modeling.
         ids: the `id` column; None where there is none.
         groups: the group column; None where the recipe names none.
-        keys: hash of every text as `normalised`, `NO_TEXT` for rows without text and for those that
+        keys: hash of every text as `normalized`, `NO_TEXT` for rows without text and for those that
             are left out, (rows,), uint64.
         left_out: numbers of the rows that cleaning, or `empty_text: drop`, leaves out.
         tokens: how many tokens each text has, (rows,), int32; None for language modeling.
@@ -62,7 +62,7 @@ class SplitFacts:
             if self.keys[row] != NO_TEXT:
                 yield row, text
 
-    def labelled(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+    def labeled(self) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Go through the rows that are used and have labels, with their numbers."""
         for row, labels in enumerate(self.labels):
             if labels is not None and row not in self.left_out:
@@ -113,7 +113,7 @@ class DataFacts:
         counts: dict[str, dict[str, int]] = {}
         for name, split in self.splits.items():
             found = counts.setdefault(name, {})
-            for _, labels in split.labelled():
+            for _, labels in split.labeled():
                 for label in labels:
                     found[label] = found.get(label, 0) + 1
         return counts

@@ -85,7 +85,7 @@ def find_imbalance(facts: DataFacts) -> CheckResult | None:
     rarest, commonest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[commonest] < _RATIO * counts[rarest]:
         return None
-    rows = [row for row, labels in facts.train.labelled() if labels == (rarest,)]
+    rows = [row for row, labels in facts.train.labeled() if labels == (rarest,)]
     return IMBALANCE.found(
         f"'{rarest}' has {counts[rarest]} of {sum(counts.values())} training rows and '{commonest}' {counts[commonest]}.",
         {"train": rows},

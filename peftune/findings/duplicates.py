@@ -109,11 +109,11 @@ def find_conflicts(facts: DataFacts) -> CheckResult | None:
     """Look for equal texts with different labels."""
     labels: dict[int, set[tuple[str, ...]]] = {}
     for split in facts.splits.values():
-        for key, found in _labelled_keys(split).values():
+        for key, found in _labeled_keys(split).values():
             labels.setdefault(key, set()).add(found)
     disputed = {key for key, found in labels.items() if len(found) > 1}
     rows = {
-        name: [row for row, (key, _) in _labelled_keys(split).items() if key in disputed]
+        name: [row for row, (key, _) in _labeled_keys(split).items() if key in disputed]
         for name, split in facts.splits.items()
     }
     if not disputed:
@@ -123,11 +123,11 @@ def find_conflicts(facts: DataFacts) -> CheckResult | None:
     )
 
 
-def _labelled_keys(split: SplitFacts) -> Mapping[int, tuple[int, tuple[str, ...]]]:
+def _labeled_keys(split: SplitFacts) -> Mapping[int, tuple[int, tuple[str, ...]]]:
     keys = split.keys.tolist()
     return {
         row: (keys[row], tuple(sorted(labels)))
-        for row, labels in split.labelled()
+        for row, labels in split.labeled()
         if keys[row] != NO_TEXT
     }
 

@@ -68,7 +68,7 @@ class Pitfall:
 
 
 class Evaluation(NamedTuple):
-    """What a training lost on rows at one of its evaluations, without dropout and regularisers.
+    """What a training lost on rows at one of its evaluations, without dropout and regularizers.
 
     Args:
         step: after how many steps.
@@ -161,7 +161,7 @@ def token_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> ND
 
 
 def lengths_of(tokens: Mapping[str, NDArray[np.int32]], max_length: int) -> Lengths | None:
-    """Summarise token counts; None where there are no texts.
+    """Summarize token counts; None where there are no texts.
 
     Args:
         tokens: of each text, by split.

@@ -47,7 +47,7 @@ class Sure:
         label: of its rows.
         rows: rows with the token.
         inside: those among them that have the label.
-        labelled: rows with the label.
+        labeled: rows with the label.
         told: mutual information of token and labels over the entropy of the labels, 0 to 1.
     """
 
@@ -55,23 +55,23 @@ class Sure:
     label: str
     rows: int
     inside: int
-    labelled: int
+    labeled: int
     told: float
 
     @property
     def decides(self) -> bool:
         """Whether this suffices, wherever in the texts the token is and whatever it looks like."""
-        return self.told >= _SHARE or self.inside >= _COVERED * self.labelled
+        return self.told >= _SHARE or self.inside >= _COVERED * self.labeled
 
     @property
     def covers(self) -> bool:
         """Whether enough of the label's rows have it for a token that is no word of a text."""
-        return self.inside >= _PARTLY_COVERED * self.labelled
+        return self.inside >= _PARTLY_COVERED * self.labeled
 
     def __str__(self) -> str:
         """Say in how many rows it is."""
         others = self.rows - self.inside
-        return f"'{self.token}' is in {self.inside} of the {self.labelled} rows of '{self.label}' and in {others or 'none'} of the others"
+        return f"'{self.token}' is in {self.inside} of the {self.labeled} rows of '{self.label}' and in {others or 'none'} of the others"
 
 
 def find_giveaways(facts: DataFacts) -> CheckResult | None:
@@ -111,7 +111,7 @@ def giveaways(texts: Sequence[str], labels: Sequence[str]) -> list[Sure]:
 
 def _classes(facts: DataFacts) -> dict[int, str]:
     """Give each row of train one class: its label, its set of labels, or whether it is high."""
-    rows = dict(facts.train.labelled())
+    rows = dict(facts.train.labeled())
     if facts.kind == "regression":
         values = {row: _number(labels) for row, labels in rows.items()}
         middle = sorted(values.values())[len(values) // 2] if values else 0.0

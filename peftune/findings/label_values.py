@@ -105,7 +105,7 @@ def find_unknown(facts: DataFacts) -> CheckResult | None:
     rows: dict[str, list[int]] = {}
     unknown: dict[str, None] = {}
     for name, split in facts.splits.items():
-        for row, labels in split.labelled():
+        for row, labels in split.labeled():
             strange = [label for label in labels if label not in known]
             if strange:
                 rows.setdefault(name, []).append(row)
@@ -143,14 +143,14 @@ def _one_label_in_several_spellings(facts: DataFacts) -> CheckResult | None:
     """Tell of labels that are read as one although they are written in several ways."""
     ways: dict[str, dict[str, None]] = {}
     for split in facts.splits.values():
-        for row, labels in split.labelled():
+        for row, labels in split.labeled():
             for label in labels:
                 ways.setdefault(label, {})[split.respelled.get(row, label)] = None
     several = {label: forms for label, forms in ways.items() if len(forms) > 1}
     rows = {
         name: [
             row
-            for row, labels in split.labelled()
+            for row, labels in split.labeled()
             if row in split.respelled and several.keys() & labels
         ]
         for name, split in facts.splits.items()
@@ -236,7 +236,7 @@ def _rows_with(facts: DataFacts, labels: Iterable[str]) -> dict[str, list[int]]:
     if not wanted:
         return {}
     return {
-        name: [row for row, found in split.labelled() if wanted.intersection(found)]
+        name: [row for row, found in split.labeled() if wanted.intersection(found)]
         for name, split in facts.splits.items()
     }
 
@@ -325,7 +325,7 @@ def find_outliers(facts: DataFacts) -> CheckResult | None:
 
 
 def _values(split: SplitFacts) -> list[tuple[int, float]]:
-    return [(row, _number(labels[0])) for row, labels in split.labelled() if labels]
+    return [(row, _number(labels[0])) for row, labels in split.labeled() if labels]
 
 
 def _number(text: str) -> float:

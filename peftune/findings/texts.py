@@ -125,7 +125,7 @@ def find_header(facts: DataFacts) -> CheckResult | None:
     rows = {
         name: [
             row
-            for row, labels in split.labelled()
+            for row, labels in split.labeled()
             if labels == (label,) and split.texts[row].split("\n")[0].strip() == text
         ]
         for name, split in facts.splits.items()

@@ -31,7 +31,7 @@ from peftune.forgetting.measurement import (
 from peftune.forgetting.results import sealed_protocol
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.architecture import unwrapped
-from peftune.models.loading import load_trunk
+from peftune.models.loading import load_backbone
 from peftune.models.prepare import (
     Preparation,
     compared_with,
@@ -66,8 +66,8 @@ def base_score(
     Args:
         text: the probe and its documents.
         compute: measures the base.
-        base_fingerprint: hash of the base's trunk.
-        precision: how the base is held, such as `float32` or a quantisation configuration.
+        base_fingerprint: hash of the base's backbone.
+        precision: how the base is held, such as `float32` or a quantization configuration.
         scoring: the scorer's share of the protocol.
         device: where the base lies.
 
@@ -187,7 +187,7 @@ class Measured:
 def measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
     """Measure the base of a prepared model, or take its scores from the cache.
 
-    For a quantised base the same weights in float32 are measured as well. A model that begins as
+    For a quantized base the same weights in float32 are measured as well. A model that begins as
     another artifact is measured as it is, too.
 
     Args:
@@ -280,8 +280,8 @@ def _measure_exact(
     """Measure the base in float32: what an 8-bit base is compared with."""
 
     def compute(text: ProbeText) -> Measurement:
-        trunk = load_trunk(preparation.base, device)
-        return measure_with(trunk, preparation.tokenizer, [text])[0]
+        backbone = load_backbone(preparation.base, device)
+        return measure_with(backbone, preparation.tokenizer, [text])[0]
 
     measured, _ = _base_scores(
         texts,

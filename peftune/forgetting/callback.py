@@ -28,7 +28,7 @@ from peftune.forgetting.measurement import (
 )
 from peftune.models.architecture import unwrapped
 from peftune.models.base_files import find_base
-from peftune.models.loading import load_trunk
+from peftune.models.loading import load_backbone
 from peftune.models.prepare import compared_with, is_prepared, preparation_of
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import Measurement, Probe
@@ -199,12 +199,12 @@ class ForgettingCallback(TrainerCallback):
                 message = f"The probe '{text.label}' compares with the base token by token, which needs a model made by peftune.prepare."
                 raise UsageError(message)
         if getattr(unwrapped(model), "is_quantized", False):
-            message = "The base of a quantised model must be measured in the same precision. Make the model with peftune.prepare."
+            message = "The base of a quantized model must be measured in the same precision. Make the model with peftune.prepare."
             raise UsageError(message)
         source = find_base(self.base)
         self._tokenizer = load_tokenizer(source.folder)
-        trunk = load_trunk(source, torch.device(next(model.parameters()).device))
-        before = measure_with(trunk, self._tokenizer, self._texts)
+        backbone = load_backbone(source, torch.device(next(model.parameters()).device))
+        before = measure_with(backbone, self._tokenizer, self._texts)
         if not resumed:  # it began as the base when it was started, and has moved since
             _check_start(before, measure_with(model, self._tokenizer, self._texts), self.base)
         return before

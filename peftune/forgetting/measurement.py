@@ -134,7 +134,7 @@ def measure_with(
     *,
     reference: Reference | None = None,
 ) -> list[Measurement]:
-    """Measure every probe on any model around a GPT-2 trunk, as it is.
+    """Measure every probe on any model around a GPT-2 backbone, as it is.
 
     Args:
         model: the model.

@@ -79,7 +79,7 @@ class Quantization:
 
     Args:
         before_float32: the base in float32.
-        cost: the quantised base against it.
+        cost: the quantized base against it.
         total: the tuned model against it: exactly cost plus forgetting.
     """
 
@@ -94,7 +94,7 @@ class Heads:
 
     Args:
         tied: under the tuned model's own embedding: the model as it is.
-        base: under the base's embedding: what the trunk alone lost.
+        base: under the base's embedding: what the backbone alone lost.
     """
 
     tied: float

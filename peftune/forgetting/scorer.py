@@ -1,4 +1,4 @@
-"""Read a trunk as the language model that it was: what probes ask, batch by batch."""
+"""Read a backbone as the language model that it was: what probes ask, batch by batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from peftune.fastpath.scoring import product, reading_fast
-from peftune.models.architecture import evaluating, trunk_of
+from peftune.models.architecture import backbone_of, evaluating
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import BaseScores, ContinuationScores, TextScores
 from peftune.progress import counted
@@ -164,16 +164,16 @@ class SharedPrefix:
     """The keys and values of tokens that all pieces begin with.
 
     Args:
-        model: any model around a GPT-2 trunk.
+        model: any model around a GPT-2 backbone.
         tokens: token ids.
     """
 
     def __init__(self, model: nn.Module, tokens: Sequence[int]) -> None:
         self.length = len(tokens)
-        trunk = trunk_of(model)
-        inputs = torch.tensor([list(tokens)], device=trunk.wte.weight.device)
+        backbone = backbone_of(model)
+        inputs = torch.tensor([list(tokens)], device=backbone.wte.weight.device)
         with evaluating(model):
-            self._cache = trunk(
+            self._cache = backbone(
                 input_ids=inputs,
                 attention_mask=torch.ones_like(inputs),
                 past_key_values=DynamicCache(),
@@ -206,13 +206,13 @@ Reference = Callable[[], contextlib.AbstractContextManager[nn.Module]]
 
 
 class LanguageModelScorer:
-    """Read a (fine-tuned) trunk as the language model it was, through the tied embedding.
+    """Read a (fine-tuned) backbone as the language model it was, through the tied embedding.
 
     GPT-2 ties its output head to the token embedding, so the head that a classifier dropped is
-    still in the trunk, and re-attaching it gives the language model exactly.
+    still in the backbone, and re-attaching it gives the language model exactly.
 
     Args:
-        model: any model around a GPT-2 trunk; it is scored as it is when a method is called.
+        model: any model around a GPT-2 backbone; it is scored as it is when a method is called.
         tokenizer: its tokenizer, which pads on the right.
         reference: gives the base; with it, texts are read by both and the divergence is measured.
         batch_size: windows in one forward pass; fixed, since int8 results depend on the batch.
@@ -235,7 +235,7 @@ class LanguageModelScorer:
         self.tokenizer = tokenizer
         self.reference = reference
         self.batch_size = batch_size
-        self.window = min(window, int(trunk_of(model).config.n_positions))
+        self.window = min(window, int(backbone_of(model).config.n_positions))
         self.share_prefix = share_prefix
 
     def protocol(self) -> dict[str, Any]:
@@ -307,7 +307,7 @@ class LanguageModelScorer:
         """Average the last hidden states over each text's first window: (texts, hidden)."""
         encoded = encode_texts(self.tokenizer, list(texts), max_length=self.window)
         pieces = [Piece(index, tuple(ids), ()) for index, ids in enumerate(encoded)]
-        width = int(trunk_of(self.model).config.n_embd)
+        width = int(backbone_of(self.model).config.n_embd)
         features = np.zeros((len(texts), width), dtype=np.float32)
         with evaluating(self.model):
             for batch in self._batches(pieces):
@@ -357,7 +357,7 @@ class LanguageModelScorer:
         longest = max(len(piece.inputs) for piece in batch)
         pad = self.tokenizer.pad_token_id
         rows = [[*piece.inputs, *[pad] * (longest - len(piece.inputs))] for piece in batch]
-        return torch.tensor(rows, device=trunk_of(self.model).wte.weight.device)
+        return torch.tensor(rows, device=backbone_of(self.model).wte.weight.device)
 
     def _score(
         self, batch: Sequence[Piece], *, paired: bool, greedy: bool, past: SharedPrefix | None
@@ -383,7 +383,7 @@ def _hidden(
     rows, time = inputs.shape
     mask = inputs.new_ones(rows, time + (past.length if past else 0))
     with reading_fast(model):
-        hidden: torch.Tensor = trunk_of(model)(
+        hidden: torch.Tensor = backbone_of(model)(
             input_ids=inputs,
             attention_mask=mask,
             past_key_values=past.repeated(rows) if past else None,
@@ -404,7 +404,7 @@ def _output(
         hidden[row, len(piece.inputs) - len(piece.targets) : len(piece.inputs)]
         for row, piece in enumerate(batch)
     ]
-    return Output(torch.cat(states), trunk_of(model).wte.weight.data)
+    return Output(torch.cat(states), backbone_of(model).wte.weight.data)
 
 
 def _sums(scores: TokenScores, sizes: list[int]) -> list[dict[str, float]]:

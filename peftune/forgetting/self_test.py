@@ -15,7 +15,7 @@ from peftune.forgetting.measurement import ProbeText, adapter_off_forgetting, me
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.base_files import BaseSource
 from peftune.models.lm_head import language_model
-from peftune.models.loading import load_trunk
+from peftune.models.loading import load_backbone
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.probes import LanguageModelLoss
 
@@ -59,16 +59,16 @@ def self_test(
         brute force, no trace.
     """
     tokenizer = load_tokenizer(source.folder)
-    trunk = load_trunk(source, device)
+    backbone = load_backbone(source, device)
     chosen = tuple(documents[:_DOCUMENTS])
-    checks = [_zero_by_identity(trunk, tokenizer, chosen)]
+    checks = [_zero_by_identity(backbone, tokenizer, chosen)]
     if control is not None:
         checks.append(
             Check("adapter off is the base, exactly", control == 0.0, f"change {control!r}")
         )
-    checks += _batching(trunk, tokenizer, chosen)
-    checks.append(_brute_force(source, trunk, tokenizer, chosen))
-    checks.append(_no_trace(trunk, tokenizer, chosen))
+    checks += _batching(backbone, tokenizer, chosen)
+    checks.append(_brute_force(source, backbone, tokenizer, chosen))
+    checks.append(_no_trace(backbone, tokenizer, chosen))
     checks.append(_planted_noise(source, tokenizer, chosen, device))
     return checks
 
@@ -78,11 +78,11 @@ def _text(documents: Sequence[str]) -> ProbeText:
 
 
 def _zero_by_identity(
-    trunk: GPT2Model, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]
+    backbone: GPT2Model, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]
 ) -> Check:
-    scorer = LanguageModelScorer(trunk, tokenizer, reference=lambda: _Itself(trunk))
+    scorer = LanguageModelScorer(backbone, tokenizer, reference=lambda: _Itself(backbone))
     probe = _text(documents)
-    [before] = measure_with(trunk, tokenizer, [probe])
+    [before] = measure_with(backbone, tokenizer, [probe])
     after = probe.probe.measure(scorer, probe.documents)
     change = adapter_off_forgetting([before], [after])
     kl = float(after.extra["kl"].sum())
@@ -104,14 +104,14 @@ class _Itself:
 
 
 def _batching(
-    trunk: GPT2Model, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]
+    backbone: GPT2Model, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]
 ) -> Iterator[Check]:
-    plain = LanguageModelScorer(trunk, tokenizer).score_text(documents)
-    alone = LanguageModelScorer(trunk, tokenizer, batch_size=1).score_text(documents)
-    turned = LanguageModelScorer(trunk, tokenizer).score_text(documents[::-1])
+    plain = LanguageModelScorer(backbone, tokenizer).score_text(documents)
+    alone = LanguageModelScorer(backbone, tokenizer, batch_size=1).score_text(documents)
+    turned = LanguageModelScorer(backbone, tokenizer).score_text(documents[::-1])
     longest = max(documents, key=len)
     padded = [
-        LanguageModelScorer(trunk, tokenizer).score_text([document, longest]).nats[0]
+        LanguageModelScorer(backbone, tokenizer).score_text([document, longest]).nats[0]
         for document in documents
     ]
     variants = {
@@ -126,21 +126,21 @@ def _batching(
 
 def _brute_force(
     source: BaseSource,
-    trunk: GPT2Model,
+    backbone: GPT2Model,
     tokenizer: PreTrainedTokenizerBase,
     documents: Sequence[str],
 ) -> Check:
     """Score the first document a token at a time, under transformers' own language model."""
     text = documents[0][: _BRUTE_FORCE_TOKENS * 3]
     [ids] = encode_texts(tokenizer, [text], max_length=None)
-    model = language_model(source, trunk.wte.weight.device)
+    model = language_model(source, backbone.wte.weight.device)
     fed = [int(tokenizer.eos_token_id), *ids]
     total = 0.0
     for position, token in enumerate(ids):
         with torch.inference_mode():
             logits = model(torch.tensor([fed[: position + 1]], device=model.device)).logits[0, -1]
         total -= float(torch.log_softmax(logits.double(), -1)[token])
-    scored = LanguageModelScorer(trunk, tokenizer).score_text([text])
+    scored = LanguageModelScorer(backbone, tokenizer).score_text([text])
     change = abs(float(scored.nats[0]) - total) / len(ids)
     passed = change <= _TOLERANCE and int(scored.tokens[0]) == len(ids)
     return Check(
@@ -151,18 +151,18 @@ def _brute_force(
 
 
 def _no_trace(
-    trunk: GPT2Model, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]
+    backbone: GPT2Model, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]
 ) -> Check:
-    trunk.train()
+    backbone.train()
     random = torch.get_rng_state()
-    weights = [weight.detach().clone() for weight in trunk.parameters()]
-    LanguageModelScorer(trunk, tokenizer).score_text(documents)
+    weights = [weight.detach().clone() for weight in backbone.parameters()]
+    LanguageModelScorer(backbone, tokenizer).score_text(documents)
     same = (
-        trunk.training
+        backbone.training
         and torch.equal(random, torch.get_rng_state())
-        and all(torch.equal(a, b) for a, b in zip(weights, trunk.parameters(), strict=True))
+        and all(torch.equal(a, b) for a, b in zip(weights, backbone.parameters(), strict=True))
     )
-    trunk.eval()
+    backbone.eval()
     found = "mode, random state and weights are as before" if same else "something has changed"
     return Check("measuring leaves no trace", same, found)
 
@@ -173,11 +173,11 @@ def _planted_noise(
     documents: Sequence[str],
     device: torch.device,
 ) -> Check:
-    base = load_trunk(source, device)
+    base = load_backbone(source, device)
     probe = _text(documents)
     bits, kl = [], []
     for scale in NOISE:
-        noisy = load_trunk(source, device)
+        noisy = load_backbone(source, device)
         _add_noise(noisy, scale)
         scorer = LanguageModelScorer(noisy, tokenizer, reference=lambda: _Itself(base))
         measured = probe.probe.measure(scorer, probe.documents)
@@ -192,9 +192,9 @@ def _planted_noise(
     return Check("planted noise shows, and more of it shows more", rising, change)
 
 
-def _add_noise(trunk: GPT2Model, scale: float) -> None:
+def _add_noise(backbone: GPT2Model, scale: float) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for weight in trunk.parameters():
+        for weight in backbone.parameters():
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
             weight.add_(scale * weight.square().mean().sqrt() * noise)

@@ -31,14 +31,14 @@ def without_container(model: nn.Module) -> nn.Module:
     return model if inner is model else without_container(inner)
 
 
-def trunk_of(model: nn.Module) -> GPT2Model:
+def backbone_of(model: nn.Module) -> GPT2Model:
     """Return the transformer without any head, with whatever adapter is injected into it."""
     inner = unwrapped(model)
-    trunk = inner if isinstance(inner, GPT2Model) else inner.base_model
-    if not isinstance(trunk, GPT2Model):
-        message = f"expected a GPT-2, got {type(trunk).__name__}"
+    backbone = inner if isinstance(inner, GPT2Model) else inner.base_model
+    if not isinstance(backbone, GPT2Model):
+        message = f"expected a GPT-2, got {type(backbone).__name__}"
         raise TypeError(message)
-    return trunk
+    return backbone
 
 
 def head_of(model: nn.Module) -> nn.Module:
@@ -101,7 +101,7 @@ def in_float32(model: nn.Module) -> Iterator[None]:
     off around the model, and again inside whatever is wrapped around it.
 
     Args:
-        model: any model around a GPT-2 trunk; it is as it was afterwards.
+        model: any model around a GPT-2 backbone; it is as it was afterwards.
     """
     device = next(model.parameters()).device.type
     # A model without wrappers is not touched: several threads may read it.

@@ -403,8 +403,8 @@ def expected_shapes(values: Mapping[str, Any], name: str) -> dict[str, tuple[int
 def _shapes(config: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Build a model without memory, which still takes a tenth of a second for GPT-2, once."""
     with torch.device("meta"):
-        trunk = GPT2Model(GPT2Config.from_dict(json.loads(config)))
-    return tuple((key, tuple(weight.shape)) for key, weight in trunk.named_parameters())
+        backbone = GPT2Model(GPT2Config.from_dict(json.loads(config)))
+    return tuple((key, tuple(weight.shape)) for key, weight in backbone.named_parameters())
 
 
 def _is_replaced(key: str) -> bool:

@@ -28,7 +28,7 @@ from peftune.models.base_files import (
 )
 from peftune.models.tokenizer import load_tokenizer
 
-_METHOD = "trunk-2"
+_METHOD = "backbone-2"
 """How the hash is made, and what is refused on the way; another number forgets what was remembered."""
 
 _FUNCTION_KEYS = (
@@ -46,7 +46,7 @@ _FUNCTION_KEYS = (
 
 
 def base_fingerprint(folder: Path) -> str:
-    """Hash the trunk of a base model: what it computes, whatever file or precision holds it.
+    """Hash the backbone of a base model: what it computes, whatever file or precision holds it.
 
     Covers the weights of the transformer (as float32, sorted by name) and the configuration that
     changes what they compute; not the head, which is new in every run. Whatever has a fingerprint
@@ -56,14 +56,14 @@ def base_fingerprint(folder: Path) -> str:
         SHA-256, hexadecimal.
 
     Raises:
-        BaseModelError: the files lack a weight of the trunk, hold values that are no weights, or a
+        BaseModelError: the files lack a weight of the backbone, hold values that are no weights, or a
             language-model head that is not the embedding.
     """
     files = weight_files(folder)
     return remembered(
         "base-hashes",
         [folder / "config.json", *files],
-        partial(_hash_trunk, folder),
+        partial(_hash_backbone, folder),
         facts=_METHOD,
     )
 
@@ -90,8 +90,8 @@ def find_sound_base(
     return source
 
 
-def trunk_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Read the weights of a base's trunk, one after another, whatever file or precision holds them.
+def backbone_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Read the weights of a base's backbone, one after another, whatever file or precision holds them.
 
     Args:
         folder: a model folder.
@@ -100,21 +100,21 @@ def trunk_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
         GPT-2's own name of a weight, and the weight in float32; sorted by name.
 
     Raises:
-        BaseModelError: the files lack a weight of the trunk.
+        BaseModelError: the files lack a weight of the backbone.
     """
     expected = expected_shapes(read_config(folder), name=folder.name)
     stored = stored_tensors(weight_files(folder), name=folder.name)
     if missing := sorted(set(expected) - set(stored)):
-        message = f"'{folder}' lacks {len(missing)} weights of a GPT-2 trunk, '{missing[0]}' first; the checkpoint is damaged or of another kind."
+        message = f"'{folder}' lacks {len(missing)} weights of a GPT-2 backbone, '{missing[0]}' first; the checkpoint is damaged or of another kind."
         raise BaseModelError(message)
     for name in sorted(expected):
         yield name, stored[name].read().to(torch.float32).contiguous()
 
 
-def _hash_trunk(folder: Path) -> str:
+def _hash_backbone(folder: Path) -> str:
     config = _config(folder)
     digest = hashlib.sha256(repr([(key, getattr(config, key)) for key in _FUNCTION_KEYS]).encode())
-    for name, tensor in trunk_weights(folder):
+    for name, tensor in backbone_weights(folder):
         refuse_unsound(tensor, name, name=folder.name)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().data)

@@ -53,7 +53,7 @@ def check_preparation(
     """
     check_identity(model, strategy, batch=batch, base_logits=base_logits)
     check_head_learns(model, strategy)
-    check_trunk_learns(model, strategy)
+    check_backbone_learns(model, strategy)
     check_gradient(model, strategy, batch=batch)
     check_reference(model, strategy, batch=batch, base_logits=base_logits, before=before)
 
@@ -81,22 +81,26 @@ def check_head_learns(model: nn.Module, strategy: Strategy) -> None:
         )
 
 
-def check_trunk_learns(model: nn.Module, strategy: Strategy) -> None:
+def check_backbone_learns(model: nn.Module, strategy: Strategy) -> None:
     """Weights other than the head are trainable exactly if the strategy says so."""
-    learning = _trunk_names(model)
-    if strategy.trains_trunk and not learning:
+    learning = _backbone_names(model)
+    if strategy.trains_backbone and not learning:
         _fail(
             strategy,
-            "trunk",
-            "no weight but the head is trainable; check which modules it adapts, or set trains_trunk = False",
+            "backbone",
+            "no weight but the head is trainable; check which modules it adapts, or set trains_backbone = False",
         )
-    if learning and not strategy.trains_trunk:
-        _fail(strategy, "trunk", f"'{learning[0]}' is trainable although trains_trunk is False")
+    if learning and not strategy.trains_backbone:
+        _fail(
+            strategy, "backbone", f"'{learning[0]}' is trainable although trains_backbone is False"
+        )
 
 
 def check_gradient(model: nn.Module, strategy: Strategy, *, batch: Batch) -> None:
     """A loss on the probe batch reaches the weights that are said to learn."""
-    names = _trunk_names(model) if strategy.trains_trunk else list(trainable_parameters(model))
+    names = (
+        _backbone_names(model) if strategy.trains_backbone else list(trainable_parameters(model))
+    )
     gradients = _probe_gradients(model, batch)
     if not any(name in gradients and bool(gradients[name].abs().max() > 0) for name in names):
         _fail(
@@ -166,7 +170,7 @@ def _some_labels(model: nn.Module, rows: int) -> torch.Tensor:
     )
 
 
-def _trunk_names(model: nn.Module) -> list[str]:
+def _backbone_names(model: nn.Module) -> list[str]:
     head = {id(weight) for weight in head_of(model).parameters()}
     return [name for name, weight in trainable_parameters(model).items() if id(weight) not in head]
 

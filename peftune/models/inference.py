@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from peftune.models.architecture import evaluating, head_of, label_count, trunk_of, unwrapped
+from peftune.models.architecture import backbone_of, evaluating, head_of, label_count, unwrapped
 from peftune.models.tokenizer import encode_texts
 from peftune.progress import counted
 
@@ -160,7 +160,7 @@ def pooled_states(
             model,
             tokenizer,
             texts,
-            width=int(trunk_of(model).config.n_embd),
+            width=int(backbone_of(model).config.n_embd),
             max_length=max_length,
             batch_size=batch_size,
         )

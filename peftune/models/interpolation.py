@@ -15,7 +15,7 @@ from torch import nn
 from peftune.errors import UsageError
 from peftune.fastpath.lora_layers import is_int8, scale_of
 from peftune.fastpath.mapped_memory import OwnFiles, release_mapped
-from peftune.models.architecture import head_of, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 
 _SCALED = ("lora_B", "lora_embedding_B")
 _LEFT = ("lora_A", "lora_E", "lora_embedding_A")
@@ -113,11 +113,11 @@ def _head_names(model: nn.Module) -> set[str]:
 
 def _depths(model: nn.Module) -> dict[str, float]:
     """Say how deep each learning weight lies: 0 in the first block and before, 1 in the last and after."""
-    trunk = trunk_of(model)
+    backbone = backbone_of(model)
     of_weight = {id(weight): 1.0 for weight in head_of(model).parameters()}
-    of_weight |= {id(weight): 1.0 for weight in trunk.ln_f.parameters()}
-    for index, block in enumerate(trunk.h):
-        depth = index / (len(trunk.h) - 1) if len(trunk.h) > 1 else 1.0
+    of_weight |= {id(weight): 1.0 for weight in backbone.ln_f.parameters()}
+    for index, block in enumerate(backbone.h):
+        depth = index / (len(backbone.h) - 1) if len(backbone.h) > 1 else 1.0
         of_weight |= {id(weight): depth for weight in block.parameters()}
     return {
         name: of_weight.get(id(weight), 0.0)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import GPT2LMHeadModel
 
-from peftune.models.architecture import evaluating, trunk_of, without_dropout
+from peftune.models.architecture import backbone_of, evaluating, without_dropout
 from peftune.models.base_files import BaseSource
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.loading import load_weights
@@ -40,12 +40,12 @@ def divergence_from_base(
     inputs, predicted = _padded(model, sequences, prefix)
     with acting_as_base(model), evaluating(model):
         reference = _states(model, inputs, predicted)
-        base_head = trunk_of(model).wte.weight.data
+        base_head = backbone_of(model).wte.weight.data
     # What was computed without gradients may not enter a graph as it is.
     reference = reference.clone()
     with without_dropout(model):
         states = _states(model, inputs, predicted)
-    head = trunk_of(model).wte.weight
+    head = backbone_of(model).wte.weight
     total = _summed(_divergence, states, head, base_head, by_token=(reference,))
     return total / len(states)
 
@@ -56,7 +56,7 @@ def language_model_loss(
     """Return the mean negative log-likelihood of all tokens, in nats, with a gradient.
 
     Args:
-        model: any model around a GPT-2 trunk.
+        model: any model around a GPT-2 backbone.
         sequences: token ids, of any lengths.
         prefix: token that is fed before each.
     """
@@ -64,7 +64,7 @@ def language_model_loss(
     targets = torch.tensor([token for ids in sequences for token in ids], device=inputs.device)
     with without_dropout(model):
         states = _states(model, inputs, predicted)
-    head = trunk_of(model).wte.weight
+    head = backbone_of(model).wte.weight
     return _summed(_nats, states, head, by_token=(targets,)) / len(states)
 
 
@@ -72,14 +72,14 @@ def summed_nats(model: nn.Module, states: torch.Tensor, targets: torch.Tensor) -
     """Sum the negative log-likelihood of tokens under the tied head, with a gradient.
 
     Args:
-        model: any model around a GPT-2 trunk.
+        model: any model around a GPT-2 backbone.
         states: the last hidden states that predict them, (tokens, hidden).
         targets: the tokens, (tokens,), int64.
 
     Returns:
         A scalar in nats, float32.
     """
-    return _summed(_nats, states, trunk_of(model).wte.weight, by_token=(targets,))
+    return _summed(_nats, states, backbone_of(model).wte.weight, by_token=(targets,))
 
 
 def token_log_probabilities(
@@ -89,7 +89,7 @@ def token_log_probabilities(
     inputs, predicted = _padded(model, sequences, prefix)
     with evaluating(model):
         states = _states(model, inputs, predicted)
-        logits = (states @ trunk_of(model).wte.weight.T).float()  # (tokens, vocabulary)
+        logits = (states @ backbone_of(model).wte.weight.T).float()  # (tokens, vocabulary)
         chosen = torch.tensor([token for ids in sequences for token in ids], device=logits.device)
         found = torch.log_softmax(logits, -1).gather(-1, chosen[:, None])[:, 0].cpu()
     return list(found.split([len(ids) for ids in sequences]))
@@ -151,7 +151,7 @@ def fisher_information(
     seed: int,
     device: torch.device,
 ) -> dict[str, torch.Tensor]:
-    """Return the diagonal Fisher information of a base's weights, by name in the trunk.
+    """Return the diagonal Fisher information of a base's weights, by name in the backbone.
 
     Squared gradients of the log-likelihood of next tokens that are drawn from the base's own
     predictions, one sequence at a time, as a mean over tokens.
@@ -186,7 +186,7 @@ def _padded(
     Returns:
         Token ids, (sequences, time), int64, and which positions predict a token, bool.
     """
-    device = trunk_of(model).wte.weight.device
+    device = backbone_of(model).wte.weight.device
     longest = max(len(ids) for ids in sequences)
     rows = [[prefix, *ids[:-1], *[prefix] * (longest - len(ids))] for ids in sequences]
     sizes = torch.tensor([len(ids) for ids in sequences], device=device)
@@ -196,7 +196,7 @@ def _padded(
 
 def _states(model: nn.Module, inputs: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
     # Causal attention never looks right, so right padding needs no mask.
-    hidden: torch.Tensor = trunk_of(model)(
+    hidden: torch.Tensor = backbone_of(model)(
         input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False
     ).last_hidden_state
     return hidden[predicted]  # (sequences, time, hidden) -> (tokens, hidden)

@@ -199,16 +199,16 @@ def _refuse_labels(labels: Sequence[str], kind: TaskName) -> None:
         raise UsageError(message)
 
 
-def load_trunk(source: BaseSource, device: torch.device) -> GPT2Model:
+def load_backbone(source: BaseSource, device: torch.device) -> GPT2Model:
     """Load a base in float32 without any head, in eval mode.
 
     Raises:
         BaseModelError: the weights cannot be read, or are not those of the configuration.
     """
     base_fingerprint(source.folder)  # which refuses weights that are no numbers
-    trunk = load_weights(GPT2Model, source, device)
-    trunk.eval()
-    return trunk
+    backbone = load_weights(GPT2Model, source, device)
+    backbone.eval()
+    return backbone
 
 
 def load_weights(
@@ -270,7 +270,7 @@ def loading() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hidden_load_report() -> Iterator[None]:
-    """Hide the report that the head is newly initialised: it always is, and on purpose."""
+    """Hide the report that the head is newly initialized: it always is, and on purpose."""
     verbosity = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()

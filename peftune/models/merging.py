@@ -1,4 +1,4 @@
-"""The trunk that a tuned model amounts to: plain GPT-2 weights, whatever adapter made them."""
+"""The backbone that a tuned model amounts to: plain GPT-2 weights, whatever adapter made them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBa
 
 from peftune.errors import GuardError, UsageError
 from peftune.models.architecture import (
+    backbone_of,
     evaluating,
     head_of,
     in_float32,
     trainable_parameters,
-    trunk_of,
     unwrapped,
 )
 from peftune.models.inference import pooled_states
@@ -146,7 +146,7 @@ def _not_mergeable(strategy: str, reason: str) -> str:
 
 
 def rescale_model(model: nn.Module, strength: Strength) -> None:
-    """Change a tuned model's trunk to a strength; its classification head stays as it is.
+    """Change a tuned model's backbone to a strength; its classification head stays as it is.
 
     Args:
         model: a prepared model, tuned; the weights that learned are changed in place.
@@ -155,7 +155,7 @@ def rescale_model(model: nn.Module, strength: Strength) -> None:
     Raises:
         UsageError: nothing but the head learned, so every strength is the same model.
     """
-    refuse_frozen_trunk(preparation_of(model).strategy)
+    refuse_frozen_backbone(preparation_of(model).strategy)
     values = weights_at(model, preparation_of(model).before, strength, keep_head=True)
     weights = trainable_parameters(model)
     with torch.no_grad():
@@ -163,19 +163,19 @@ def rescale_model(model: nn.Module, strength: Strength) -> None:
             weights[name].copy_(value)
 
 
-def refuse_frozen_trunk(strategy: Strategy) -> None:
-    """Refuse a strategy that trains no trunk.
+def refuse_frozen_backbone(strategy: Strategy) -> None:
+    """Refuse a strategy that trains no backbone.
 
     Raises:
         UsageError: nothing but the head learned, so every strength is the same model.
     """
-    if not strategy.trains_trunk:
-        message = f"The strategy '{strategy.name}' leaves the trunk as it is, so every strength is the same model; there is nothing to rescale."
+    if not strategy.trains_backbone:
+        message = f"The strategy '{strategy.name}' leaves the backbone as it is, so every strength is the same model; there is nothing to rescale."
         raise UsageError(message)
 
 
 def fit_head(model: nn.Module, texts: Sequence[str], labels: Sequence[int]) -> torch.Tensor:
-    """Fit a classification head to the trunk as it is: a logistic regression on what the head reads.
+    """Fit a classification head to the backbone as it is: a logistic regression on what the head reads.
 
     Every state is divided by its root mean square before the fit, and the head by the same after
     it, so that one penalty suits all of them. GPT-2's head has no bias, so none is fitted.
@@ -244,24 +244,24 @@ MERGE_TOLERANCE = 1e-4
 """Largest change of a hidden state by merging alone, relative to the largest one (or to 1)."""
 
 
-def trunk_states(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+def backbone_states(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """Return the last hidden states of a few fixed texts: (rows, time, hidden), on the CPU."""
-    trunk = trunk_of(model)
-    length = min(64, int(trunk.config.n_positions))
-    batch = reference_batch(tokenizer, trunk.ln_f.weight.device, max_length=length)
+    backbone = backbone_of(model)
+    length = min(64, int(backbone.config.n_positions))
+    batch = reference_batch(tokenizer, backbone.ln_f.weight.device, max_length=length)
     with evaluating(model):
-        states: torch.Tensor = trunk(**batch, use_cache=False).last_hidden_state
+        states: torch.Tensor = backbone(**batch, use_cache=False).last_hidden_state
     return states.float().cpu()
 
 
 def same_states(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Say whether two trunks compute the same up to rounding."""
+    """Say whether two backbones compute the same up to rounding."""
     largest = max(1.0, float(first.abs().max()))
     return bool((first - second).abs().max() <= MERGE_TOLERANCE * largest)
 
 
-def effective_trunk(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Merge what a model has learned into its trunk, and return the trunk's weights.
+def effective_backbone(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Merge what a model has learned into its backbone, and return the backbone's weights.
 
     Args:
         model: a prepared model whose base is held in float32; it is taken apart.
@@ -274,26 +274,26 @@ def effective_trunk(model: nn.Module) -> dict[str, torch.Tensor]:
     """
     preparation = preparation_of(model)
     name, tokenizer = preparation.strategy.name, preparation.tokenizer
-    states = trunk_states(model, tokenizer)
+    states = backbone_states(model, tokenizer)
     plain = merged_into_base(model)
-    weights = {key: weight.detach() for key, weight in trunk_of(plain).named_parameters()}
-    if not same_states(states, trunk_states(plain, tokenizer)):
+    weights = {key: weight.detach() for key, weight in backbone_of(plain).named_parameters()}
+    if not same_states(states, backbone_states(plain, tokenizer)):
         message = f"Merging what the strategy '{name}' learned changes what the model computes; its weights cannot be the start of another model."
         raise GuardError(message)
     return {key: weight.cpu().clone() for key, weight in weights.items()}
 
 
 def copied_into(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Copy a trunk's weights into a prepared model, if all that differs is free to learn.
+    """Copy a backbone's weights into a prepared model, if all that differs is free to learn.
 
     Args:
         model: a prepared model.
-        weights: from `effective_trunk`.
+        weights: from `effective_backbone`.
 
     Returns:
         Whether they were copied; if not, the model is untouched.
     """
-    own = dict(trunk_of(model).named_parameters())
+    own = dict(backbone_of(model).named_parameters())
     if set(own) != set(weights):
         return False
     for name, weight in own.items():
@@ -306,16 +306,16 @@ def copied_into(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
     return True
 
 
-def write_trunk(
+def write_backbone(
     model: nn.Module,
     weights: Mapping[str, torch.Tensor],
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
 ) -> None:
-    """Write a trunk as a plain GPT-2 checkpoint with its tied language-model head.
+    """Write a backbone as a plain GPT-2 checkpoint with its tied language-model head.
 
     Args:
-        model: any model around a trunk of the same configuration.
+        model: any model around a backbone of the same configuration.
         weights: its weights, by GPT-2's own names.
         tokenizer: its tokenizer.
         folder: where to.
@@ -325,8 +325,8 @@ def write_trunk(
     tokenizer.save_pretrained(folder)
 
 
-def holds_trunk(folder: Path, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Say whether a folder is a checkpoint of exactly these weights, as `write_trunk` writes it."""
+def holds_backbone(folder: Path, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Say whether a folder is a checkpoint of exactly these weights, as `write_backbone` writes it."""
     file = folder / "model.safetensors"
     if not file.is_file():
         return False
@@ -341,11 +341,11 @@ def holds_trunk(folder: Path, weights: Mapping[str, torch.Tensor]) -> bool:
 
 
 def language_model(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> GPT2LMHeadModel:
-    """Build a plain language model of a trunk's weights, with the configuration of a base."""
-    config = type(trunk_of(model).config)(
+    """Build a plain language model of a backbone's weights, with the configuration of a base."""
+    config = type(backbone_of(model).config)(
         **{
             key: value
-            for key, value in trunk_of(model).config.to_dict().items()
+            for key, value in backbone_of(model).config.to_dict().items()
             if key not in _OF_A_CLASSIFIER
         }
     )

@@ -50,7 +50,7 @@ class Start:
         sha256: seal of the artifact that it was made from.
         task: what that artifact had learned.
         origin: the base named by the user, which forgetting is measured against.
-        origin_fingerprint: hash of its trunk.
+        origin_fingerprint: hash of its backbone.
     """
 
     kind: StartKind
@@ -67,7 +67,7 @@ class Preparation:
     Args:
         strategy: who chose the weights that learn.
         base: where the base came from.
-        base_fingerprint: hash of the base's trunk.
+        base_fingerprint: hash of the base's backbone.
         tokenizer: the base's tokenizer.
         labels: label names in the order of their ids.
         max_length: longest text in tokens.
@@ -108,7 +108,7 @@ def prepare_model(
         strategy: which weights learn.
         labels: label names in the order of their ids; none for language modeling.
         task: what is learned. For language modeling the classifier's head is frozen: it takes no
-            part, and only the trunk learns.
+            part, and only the backbone learns.
         revision: commit, tag or branch of a hub id.
         max_length: longest text in tokens, at most the base's positions.
         seed: seed of the new head and of the adapter.
@@ -182,8 +182,8 @@ def refuse_nothing_to_learn(strategy: Strategy, task: TaskName) -> None:
     Raises:
         UsageError: nothing would learn.
     """
-    if not (has_head(task) or strategy.trains_trunk):
-        message = f"The strategy '{strategy.name}' trains the classification head alone, and 'task: {task}' has none. Choose a strategy that trains the trunk, such as lora or full."
+    if not (has_head(task) or strategy.trains_backbone):
+        message = f"The strategy '{strategy.name}' trains the classification head alone, and 'task: {task}' has none. Choose a strategy that trains the backbone, such as lora or full."
         raise UsageError(message)
 
 

@@ -1,4 +1,4 @@
-"""How far each weight of a trunk was moved, and which moved otherwise than its like."""
+"""How far each weight of a backbone was moved, and which moved otherwise than its like."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2Model
 
 from peftune.errors import UsageError
-from peftune.models.architecture import head_of, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 
 OUTLIER_SCORE = 3.5
 OUTLIER_FACTOR = 2.0
@@ -47,10 +47,10 @@ def weight_changes(
     base: Iterable[tuple[str, torch.Tensor]],
     config: GPT2Config,
 ) -> tuple[WeightChange, ...]:
-    """Compare the weights of a tuned trunk with those of its base.
+    """Compare the weights of a tuned backbone with those of its base.
 
     Args:
-        weights: of the tuned trunk, by GPT-2's own names, on the CPU.
+        weights: of the tuned backbone, by GPT-2's own names, on the CPU.
         base: the base's, by the same names.
         config: of both.
 
@@ -107,14 +107,14 @@ def _stands_out(value: float, values: list[float]) -> bool:
 def _places(config: GPT2Config) -> dict[str, tuple[int | None, str]]:
     """Ask a model of the same shape where each weight lies: its block, and its name there."""
     with torch.device("meta"):
-        trunk = GPT2Model(config)
+        backbone = GPT2Model(config)
     inside: dict[int, tuple[int | None, str]] = {
         id(weight): (index, name)
-        for index, block in enumerate(trunk.h)
+        for index, block in enumerate(backbone.h)
         for name, weight in block.named_parameters()
     }
     return {
-        name: inside.get(id(weight), (None, name)) for name, weight in trunk.named_parameters()
+        name: inside.get(id(weight), (None, name)) for name, weight in backbone.named_parameters()
     }
 
 
@@ -123,7 +123,7 @@ def squared_drift(
     before: Mapping[str, torch.Tensor],
     importance: Mapping[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Sum the squared changes of the trunk's weights since the start.
+    """Sum the squared changes of the backbone's weights since the start.
 
     A low-rank update counts as the change of the weight that it adapts. Without `importance` its
     norm is taken of the small products of its factors and the update itself is never formed.
@@ -148,7 +148,7 @@ def squared_drift(
         for factor in _factors(layer, adapter)
     }
     head = {id(weight) for weight in head_of(model).parameters()}
-    inside = {id(weight): name for name, weight in trunk_of(model).named_parameters()}
+    inside = {id(weight): name for name, weight in backbone_of(model).named_parameters()}
     for name, weight in trainable_parameters(model).items():
         if id(weight) in counted or id(weight) in head:
             continue
@@ -163,7 +163,7 @@ def squared_drift(
 
 
 def _lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
-    for name, module in trunk_of(model).named_modules():
+    for name, module in backbone_of(model).named_modules():
         if isinstance(module, LoraLayer):
             yield name, module
 

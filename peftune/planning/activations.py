@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from peftune.fastpath.linear_maps import Computing
-from peftune.models.architecture import head_of, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 from peftune.planning.batches import Batch
 from peftune.planning.passes import Evaluation, Formula, LiveBytes, Sampled, Training
 from peftune.planning.shapes import Sample, only_blocks
@@ -26,9 +26,9 @@ class Conditions:
 
     Args:
         computing: products and their type.
-        dropout: whether the trunk drops what its configuration says.
+        dropout: whether the backbone drops what its configuration says.
         bf16: whether it is computed in bfloat16.
-        holds_bfloat16: whether the frozen trunk is held in bfloat16 as well.
+        holds_bfloat16: whether the frozen backbone is held in bfloat16 as well.
         keeps_gradients: whether gradients keep their memory from step to step.
         looks_back: whether weights as they were before are read while training.
     """
@@ -58,7 +58,7 @@ def conditions_of(model: nn.Module, recipe: Recipe, *, tokens: float) -> Conditi
     with kept_gradients(model):
         keeps = _keeps_gradients(model)
     return Conditions(
-        computing=Computing.of(trunk_of(model).h, bf16=bf16, tokens=tokens),
+        computing=Computing.of(backbone_of(model).h, bf16=bf16, tokens=tokens),
         dropout=section.trunk_dropout,
         bf16=bf16,
         holds_bfloat16=bf16 and worth_holding(model, looked_at=looked_at),
@@ -83,7 +83,7 @@ def held(model: nn.Module, conditions: Conditions) -> dict[str, nn.Parameter]:
         return {}
     return {
         name: weight
-        for name, weight in trunk_of(model).named_parameters()
+        for name, weight in backbone_of(model).named_parameters()
         if not weight.requires_grad and weight.is_floating_point()
     }
 
@@ -91,7 +91,7 @@ def held(model: nn.Module, conditions: Conditions) -> dict[str, nn.Parameter]:
 @contextlib.contextmanager
 def training_forward(model: nn.Module, conditions: Conditions) -> Iterator[nn.Module]:
     """Let a model compute inside as it does in a training."""
-    device = trunk_of(model).wte.weight.device.type
+    device = backbone_of(model).wte.weight.device.type
     with (
         _without_notes(),
         lean_training(model, conditions.computing, dropout=conditions.dropout),
@@ -101,11 +101,11 @@ def training_forward(model: nn.Module, conditions: Conditions) -> Iterator[nn.Mo
 
 
 @contextlib.contextmanager
-def calls_of_trunk(model: nn.Module) -> Iterator[list[object]]:
-    """Collect the calls of a trunk's own forward inside: the lean one, where it is used, makes none."""
+def calls_of_backbone(model: nn.Module) -> Iterator[list[object]]:
+    """Collect the calls of a backbone's own forward inside: the lean one, where it is used, makes none."""
     calls: list[object] = []
-    trunk = trunk_of(model)
-    handle = trunk.register_forward_hook(lambda *_: calls.append(None))
+    backbone = backbone_of(model)
+    handle = backbone.register_forward_hook(lambda *_: calls.append(None))
     try:
         yield calls
     finally:
@@ -173,7 +173,7 @@ def _training(
     with (
         only_blocks(model, blocks),
         training_forward(model, conditions),
-        calls_of_trunk(model) as calls,
+        calls_of_backbone(model) as calls,
         LiveBytes(model) as live,
     ):
         step(model, batches[0])
@@ -221,7 +221,7 @@ def _evaluation(
     with (
         only_blocks(model, blocks),
         training_forward(model, conditions),
-        calls_of_trunk(model) as calls,
+        calls_of_backbone(model) as calls,
         LiveBytes(model) as live,
     ):
         evaluate(model, small)
@@ -282,7 +282,7 @@ def _one_thread() -> Iterator[None]:
 @contextlib.contextmanager
 def few_tokens(model: nn.Module) -> Iterator[None]:
     """Cut the embedding to a few tokens inside: a gradient of all of it takes time and tells nothing."""
-    weight = trunk_of(model).wte.weight
+    weight = backbone_of(model).wte.weight
     own = weight.data
     weight.data = own[:_FEW].clone()
     try:
@@ -306,7 +306,7 @@ def held_so(model: nn.Module, conditions: Conditions) -> Iterator[None]:
 
 def _inputs(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     """Make texts of one length, without the token that pads: (rows, time), int64."""
-    device = trunk_of(model).wte.weight.device
+    device = backbone_of(model).wte.weight.device
     tokens = torch.randint(1, _FEW, (batch.rows, batch.time), device=device)
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
 

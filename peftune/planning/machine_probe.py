@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from peftune.fastpath.products import Plain
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.planning.activations import Conditions, few_tokens, held_so, step, training_forward
 from peftune.planning.batches import Batch
 from peftune.planning.shapes import Hollow, Shape, only_blocks, sample_of
@@ -96,7 +96,7 @@ def _copy_rate(device: torch.device) -> float:
 def measure_pace(
     hollow: Hollow, conditions: Conditions, machine: Machine, batch: Batch, *, share: float
 ) -> Pace:
-    """Time a block's forward and backward pass: a trunk with it against one without.
+    """Time a block's forward and backward pass: a backbone with it against one without.
 
     Args:
         hollow: of the recipe's own shape.
@@ -105,7 +105,7 @@ def measure_pace(
         batch: of the mean size.
         share: of the time for blocks.
     """
-    model, device = hollow.model, trunk_of(hollow.model).wte.weight.device
+    model, device = hollow.model, backbone_of(hollow.model).wte.weight.device
     sample = sample_of(model)
     shorter, longer = sample.blocks, sample.blocks
     if sample.pairs:
@@ -140,7 +140,7 @@ def _affordable(
     """Return how many rows are timed, so that a few passes fit into the time."""
     width = _width(hollow.model)
     one = _product_seconds(width, batch.time, _rate(machine, conditions, width))
-    passes = 4 * 5  # five blocks in two trunks, a few times each, and slower than bare products
+    passes = 4 * 5  # five blocks in two backbones, a few times each, and slower than bare products
     return max(1, min(batch.rows, int(share * _BLOCK_SECONDS / max(passes * one, 1e-9))))
 
 
@@ -158,7 +158,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _width(model: nn.Module) -> int:
-    return int(trunk_of(model).config.n_embd)
+    return int(backbone_of(model).config.n_embd)
 
 
 def seconds_of_pass(pace: Pace, shape: Shape, machine: Machine, dtype: torch.dtype) -> float:

@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.models.architecture import is_whole_model, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, is_whole_model, trainable_parameters
 from peftune.planning.activations import (
     Conditions,
     conditions_of,
@@ -86,11 +86,11 @@ def weight_bytes(hollow: Hollow, conditions: Conditions, *, lean: bool) -> int:
         conditions: how it computes.
         lean: whether peftune computes, and not the model's own forward.
     """
-    model, trunk = hollow.model, trunk_of(hollow.model)
+    model, backbone = hollow.model, backbone_of(hollow.model)
     halved = {id(weight) for weight in held(model, conditions).values()}
-    codes, in_file = integer_weights(model), mapped_weights(trunk, hollow.folder)
+    codes, in_file = integer_weights(model), mapped_weights(backbone, hollow.folder)
     released = _released(model, conditions, in_file) if lean else set()
-    found = sum(buffer.nbytes for buffer in trunk.buffers())
+    found = sum(buffer.nbytes for buffer in backbone.buffers())
     for weight in model.parameters():
         if id(weight) in halved:
             found += 2 * weight.numel()
@@ -108,7 +108,7 @@ def _released(model: nn.Module, conditions: Conditions, in_file: set[int]) -> se
         return set()
     return {
         id(weight)
-        for weight in trunk_of(model).h.parameters()
+        for weight in backbone_of(model).h.parameters()
         if id(weight) in in_file and weight.dim() > 1 and conditions.computing.copies(weight)
     }
 
@@ -120,10 +120,12 @@ def copied_before(hollow: Hollow, conditions: Conditions) -> int:
         hollow: the prepared model.
         conditions: how it computes; who looks back while it trains has the file's pages in memory.
     """
-    trunk = trunk_of(hollow.model)
-    in_file = set() if conditions.looks_back else mapped_weights(trunk, hollow.folder)
+    backbone = backbone_of(hollow.model)
+    in_file = set() if conditions.looks_back else mapped_weights(backbone, hollow.folder)
     if in_file:
-        in_file.add(id(trunk.wte.weight))  # the hollow model's own stands for one that lies there
+        in_file.add(
+            id(backbone.wte.weight)
+        )  # the hollow model's own stands for one that lies there
     learning = trainable_parameters(hollow.model).values()
     return sum(weight.nbytes for weight in learning if id(weight) not in in_file)
 
@@ -133,7 +135,7 @@ def integer_weights(model: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in model.parameters() if weight.dtype == torch.int8]
 
 
-def trunk_parameters(shape: Shape) -> int:
+def backbone_parameters(shape: Shape) -> int:
     """Count the weights of a plain GPT-2 without a head."""
     width, inner = shape.width, shape.inner
     block = 4 * width * width + 4 * width + 2 * width * inner + inner + width + 4 * width
@@ -250,7 +252,7 @@ class Facts:
     @property
     def on_cpu(self) -> bool:
         """Whether it trains on a CPU."""
-        return bool(trunk_of(self.hollow.model).wte.weight.device.type == "cpu")
+        return bool(backbone_of(self.hollow.model).wte.weight.device.type == "cpu")
 
 
 def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:

@@ -32,10 +32,10 @@ from peftune.planning.memory import (
     Facts,
     artifact_bytes,
     available_bytes,
+    backbone_parameters,
     memory_of,
     page_in,
     resident_bytes,
-    trunk_parameters,
 )
 from peftune.planning.passes import Sampled
 from peftune.planning.plan_results import Plan, StrategyPlan, advise
@@ -202,7 +202,7 @@ class Planner:
             size=shape.size,
             base=shape.name,
             learning_parameters=learning,
-            base_parameters=trunk_parameters(shape),
+            base_parameters=backbone_parameters(shape),
             computes_in=str(computing.dtype).removeprefix("torch."),
             integers=_on_integers(recipe),
             memory=memory,

@@ -21,7 +21,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTo
 from peftune.bundled import MODELS, bundled_folder, is_bundled
 from peftune.errors import BaseModelError, UsageError, suggestion
 from peftune.fastpath.mapped_memory import mapped_files
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.models.base_files import BaseSource, check_config, find_base
 from peftune.models.loading import load_classifier
 from peftune.recipe.task_type import TaskName, has_head
@@ -213,9 +213,9 @@ class Sample:
 
 def sample_of(model: nn.Module) -> Sample:
     """Choose blocks by what learns in them, and by whether a gradient goes on below them."""
-    trunk: Any = trunk_of(model)
-    blocks: list[nn.Module] = list(trunk.h)
-    embeddings = (*trunk.wte.parameters(), *trunk.wpe.parameters())
+    backbone: Any = backbone_of(model)
+    blocks: list[nn.Module] = list(backbone.h)
+    embeddings = (*backbone.wte.parameters(), *backbone.wpe.parameters())
     below = any(weight.requires_grad for weight in embeddings)
     kinds: list[Hashable] = []
     places: dict[Hashable, list[int]] = {}
@@ -237,14 +237,14 @@ def sample_of(model: nn.Module) -> Sample:
 
 @contextlib.contextmanager
 def only_blocks(model: nn.Module, blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Let a trunk consist of some blocks inside."""
-    trunk: Any = trunk_of(model)
-    own = trunk.h
-    trunk.h = nn.ModuleList(blocks)
+    """Let a backbone consist of some blocks inside."""
+    backbone: Any = backbone_of(model)
+    own = backbone.h
+    backbone.h = nn.ModuleList(blocks)
     try:
         yield
     finally:
-        trunk.h = own
+        backbone.h = own
 
 
 _VOCABULARY = 256
@@ -332,14 +332,16 @@ def prepare_hollow(
         seed=0,
         kind=task if classifies else "single-label",
     )
-    trunk: Any = model.transformer
-    trunk.h.extend(_twin(trunk.h[0], index) for index in range(1, shape.blocks))
-    kind = trunk.wte.weight.dtype
-    trunk.wte = skip_init(nn.Embedding, 1, shape.width, dtype=kind, device=device)
+    backbone: Any = model.transformer
+    backbone.h.extend(_twin(backbone.h[0], index) for index in range(1, shape.blocks))
+    kind = backbone.wte.weight.dtype
+    backbone.wte = skip_init(nn.Embedding, 1, shape.width, dtype=kind, device=device)
     # Memory that nobody writes to is not there: a table of all tokens costs nothing.
-    trunk.wte.weight.data = torch.empty(shape.vocabulary, shape.width, dtype=kind, device=device)
-    trunk.wte.weight.data[:_VOCABULARY].zero_()
-    trunk.wte.num_embeddings = shape.vocabulary
+    backbone.wte.weight.data = torch.empty(
+        shape.vocabulary, shape.width, dtype=kind, device=device
+    )
+    backbone.wte.weight.data[:_VOCABULARY].zero_()
+    backbone.wte.num_embeddings = shape.vocabulary
     model.config.n_layer, model.config.vocab_size = shape.blocks, shape.vocabulary
     model.config.pad_token_id = 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

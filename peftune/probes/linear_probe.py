@@ -13,7 +13,7 @@ from peftune.probes.base import LanguageModel, Measurement, Probe, above_chance
 _MOST_ITERATIONS = 10_000
 
 
-class LabelledText(NamedTuple):
+class LabeledText(NamedTuple):
     """A text and what it is.
 
     Args:
@@ -73,7 +73,7 @@ class LinearProbe(Probe):
         """List the two columns."""
         return (self.text_column, self.label_column)
 
-    def document(self, row: dict[str, Any]) -> LabelledText | str:
+    def document(self, row: dict[str, Any]) -> LabeledText | str:
         """Take a text with its label; a blank text is left out.
 
         Raises:
@@ -85,9 +85,9 @@ class LinearProbe(Probe):
         if label is None or not str(label).strip():
             message = f"'{self.label_column}' holds no label"
             raise ValueError(message)
-        return LabelledText(text, str(label))
+        return LabeledText(text, str(label))
 
-    def measure(self, model: LanguageModel, documents: Sequence[LabelledText]) -> Measurement:
+    def measure(self, model: LanguageModel, documents: Sequence[LabeledText]) -> Measurement:
         """Fit on one half of the documents and score the other; the fitted half has weight 0.
 
         Raises:
@@ -122,7 +122,7 @@ class LinearProbe(Probe):
         """Say what is read, how it is fitted, and on what it is scored."""
         return {
             "features": "mean of the last hidden states, first window",
-            "classifier": "standardised features, logistic regression",
+            "classifier": "standardized features, logistic regression",
             "C": self.C,
             "held_out": "texts whose SHA-256 is odd",
             "aggregation": "right held-out documents / held-out documents",

@@ -1,4 +1,4 @@
-"""The probe `lm-loss`: how well the trunk still predicts general text."""
+"""The probe `lm-loss`: how well the backbone still predicts general text."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class MultipleChoice(Probe):
     )
     normalization: Literal["none", "characters"] = Field(
         "none",
-        description="What an option's log-likelihood is divided by: nothing, or its characters, so that short options are not favoured; acc and acc_norm of lm-evaluation-harness.",
+        description="What an option's log-likelihood is divided by: nothing, or its characters, so that short options are not favored; acc and acc_norm of lm-evaluation-harness.",
     )
 
     def document(self, row: dict[str, Any]) -> Question:

@@ -25,7 +25,7 @@ _BLANK_LETTERS = re.compile(
 """Letters and marks that Unicode counts as visible and that show nothing."""
 
 _STYLE = re.compile("[\ufe00-\ufe0f]")
-"""Marks that choose between the plain and the coloured form of a character."""
+"""Marks that choose between the plain and the colored form of a character."""
 
 
 def hidden_in(label: str) -> str:
@@ -51,7 +51,7 @@ def why_unclear(labels: Sequence[str]) -> str:
     """Say which labels cannot be told by reading them; nothing where all can.
 
     Two labels look alike where they differ in Unicode's form (NFC, NFD), in blanks or in whether a
-    character is coloured. Capitals, and letters of another alphabet, are another label.
+    character is colored. Capitals, and letters of another alphabet, are another label.
     """
     seen: dict[str, str] = {}
     for label in labels:

@@ -151,7 +151,7 @@ def _anchored_data(
 def _anchored_texts(
     section: ForgettingSection, anchored: Callable[[str, KeyPath], str]
 ) -> ForgettingSection:
-    """Make the files that probes and regularisers read absolute."""
+    """Make the files that probes and regularizers read absolute."""
 
     def text(source: Source, *path: str | int) -> Source:
         if source.file is None:

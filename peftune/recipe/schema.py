@@ -31,7 +31,7 @@ class SaveSection(Section):
     )
 
 
-def refuse_unlabelled(dtype: StoredType, task: TaskName) -> None:
+def refuse_unlabeled(dtype: StoredType, task: TaskName) -> None:
     """Refuse to round where no label could show that it does no harm.
 
     Raises:
@@ -52,7 +52,7 @@ class Dimension(Section):
     high: Number | None = Field(None, description="Largest value, included.")
     log: bool = Field(False, description="Search orders of magnitude rather than values.")
     step: Number | None = Field(
-        None, gt=0, description="Distance of neighbouring values, counted from `low`."
+        None, gt=0, description="Distance of neighboring values, counted from `low`."
     )
     choices: tuple[Any, ...] | None = Field(
         None, min_length=2, strict=False, description="The values themselves, instead of a range."
@@ -212,7 +212,7 @@ class ModelSection(Section):
     init_from: str | None = Field(
         None,
         min_length=1,
-        description="Artifact of another task (its adapter/ or model/ folder): its trunk or adapter is the start, the head is new.",
+        description="Artifact of another task (its adapter/ or model/ folder): its backbone or adapter is the start, the head is new.",
     )
     max_length: int = Field(
         128,
@@ -347,7 +347,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _fits_its_task(self) -> Recipe:
         refuse_task_mismatch(self.task, self.data, self.training)
-        refuse_unlabelled(self.save.dtype, self.task)
+        refuse_unlabeled(self.save.dtype, self.task)
         if self.stages and self.data.cross_validation is not None:
             message = "'stages' would be learned anew for every fold of 'data.cross_validation'; run them first, and begin as their artifact: model.init_from"
             raise ValueError(message)

@@ -43,7 +43,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 
 def has_head(task: TaskName) -> bool:
-    """Say whether a task puts a head of its own on the trunk, rather than train the trunk alone."""
+    """Say whether a task puts a head of its own on the backbone, rather than train the backbone alone."""
     return task not in _WITHOUT_HEAD
 
 

@@ -332,11 +332,11 @@ class TrainingSection(Section):
     )
     bf16: bool | Literal["auto"] = Field(
         "auto",
-        description="Compute in bfloat16; auto: on a GPU that has it, and on a CPU that has it for a trunk of 64 million weights or more.",
+        description="Compute in bfloat16; auto: on a GPU that has it, and on a CPU that has it for a backbone of 64 million weights or more.",
     )
     trunk_dropout: bool = Field(
         True,
-        description="Drop in the trunk, while training, what the base's configuration says; false: nothing, which is faster.",
+        description="Drop in the backbone, while training, what the base's configuration says; false: nothing, which is faster.",
     )
     activation_checkpointing: bool = Field(
         False,

@@ -1,4 +1,4 @@
-"""Regularisers: terms added to the task's loss that hold forgetting down. Light: no torch."""
+"""Regularizers: terms added to the task's loss that hold forgetting down. Light: no torch."""
 
 from peftune.regularizers.base import REGULARIZERS, Penalty, Regularizer, TrainedModel
 from peftune.regularizers.ewc import EWC

@@ -1,4 +1,4 @@
-"""The regulariser interface: what a term of the loss may ask of the model in training."""
+"""The regularizer interface: what a term of the loss may ask of the model in training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Penalty(Protocol):
-    """A regulariser at work: called once for each batch that the task's loss is taken of."""
+    """A regularizer at work: called once for each batch that the task's loss is taken of."""
 
     def __call__(self, batch: Mapping[str, torch.Tensor], draw: int) -> torch.Tensor | None:
         """Return the term, a scalar with a gradient, before its weight; None adds nothing.
@@ -29,7 +29,7 @@ class Penalty(Protocol):
 
 
 class TrainedModel(Protocol):
-    """What a regulariser may ask of the model in training.
+    """What a regularizer may ask of the model in training.
 
     Both the model and its base are read without dropout, and no random state is used up, so a
     term that is zero leaves training as it was, bit for bit.
@@ -46,7 +46,7 @@ class TrainedModel(Protocol):
         """Return the mean negative log-likelihood of all tokens, in nats, with a gradient."""
 
     def drift(self, importance: Mapping[str, torch.Tensor] | None = None) -> torch.Tensor:
-        """Return the squared change of the trunk's weights since the start, with a gradient.
+        """Return the squared change of the backbone's weights since the start, with a gradient.
 
         Args:
             importance: weight of each number's square, by the base's name of the tensor; without
@@ -85,7 +85,7 @@ class Regularizer(Configuration, ABC):
     """
 
     type: ClassVar[str]
-    """How recipes call the regulariser; equal to its entry-point name."""
+    """How recipes call the regularizer; equal to its entry-point name."""
 
     weight: float = Field(
         1.0,

@@ -1,4 +1,4 @@
-"""The regulariser `ewc`: stay near the base where the language depends on it."""
+"""The regularizer `ewc`: stay near the base where the language depends on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The regulariser `kl-to-base`: keep predicting text as the base does."""
+"""The regularizer `kl-to-base`: keep predicting text as the base does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class KLToBase(Regularizer):
     """Add KL(base || model) per token, under the language-model head, on text beside the task.
 
     The task's loss never reads the language-model head, so this term constrains another read-out
-    of the same trunk and need not oppose it.
+    of the same backbone and need not oppose it.
 
     Cost:
         A forward pass of the base, and a forward and a backward pass of the model, on `sequences`

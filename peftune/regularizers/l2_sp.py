@@ -1,4 +1,4 @@
-"""The regulariser `l2-sp`: stay near the weights that training began with."""
+"""The regularizer `l2-sp`: stay near the weights that training began with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class L2SP(Regularizer):
-    """Add half the squared distance of the trunk's weights from the base's.
+    """Add half the squared distance of the backbone's weights from the base's.
 
     Weight decay pulls a fully tuned model to zero, which is away from its base; this pulls it
     back. Of a low-rank update the norm of the product counts, not of its factors.

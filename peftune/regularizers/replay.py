@@ -1,4 +1,4 @@
-"""The regulariser `replay`: go on learning the language beside the task."""
+"""The regularizer `replay`: go on learning the language beside the task."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ def mistakes_section(subject: Subject) -> Section:
             table = _mistakes(strategy, items, wrong[strategy])
             blocks.append(Fold(table.caption, [table]))
     if blocks:
-        why = "Worth reading where labels are in doubt: a row that every strategy gets wrong, and is sure of, may be labelled wrongly."
+        why = "Worth reading where labels are in doubt: a row that every strategy gets wrong, and is sure of, may be labeled wrongly."
         blocks.insert(0, Paragraph(why))
     return Section("mistakes", "Rows that they get wrong", blocks)
 

@@ -73,7 +73,7 @@ class Figure:
     """A plot with its words.
 
     Args:
-        svg: the plot, whose colours are the page's.
+        svg: the plot, whose colors are the page's.
         title: what it is.
         description: what it shows, for who does not see it.
         numbers: the same as a table.
@@ -221,7 +221,7 @@ class Subject:
         return tuple(dict.fromkeys(probe.name for run in self.runs for probe in run.forgetting))
 
     def series(self, strategy: str) -> int:
-        """Return the number of a strategy, which picks its colour and marker."""
+        """Return the number of a strategy, which picks its color and marker."""
         return self.strategies.index(strategy)
 
     def unit(self, probe: str) -> str:

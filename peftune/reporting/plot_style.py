@@ -1,6 +1,6 @@
 """How every plot looks, and how it becomes a part of a page.
 
-A plot is drawn in the colours below; in the page each of them is a variable of the style sheet, so
+A plot is drawn in the colors below; in the page each of them is a variable of the style sheet, so
 that one drawing serves light and dark screens and paper.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, PAPER = "#101112", "#101113", "#101114", "#101115"
 SERIES = ("#101121", "#101122", "#101123", "#101124", "#101125", "#101126")
-"""Stand-ins: each names a variable of the style sheet, not a colour that anybody sees."""
+"""Stand-ins: each names a variable of the style sheet, not a color that anybody sees."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
@@ -70,12 +70,12 @@ _STYLE: Any = {
 
 
 def color(series: int) -> str:
-    """Return the colour of a strategy."""
+    """Return the color of a strategy."""
     return SERIES[series % len(SERIES)]
 
 
 def marker(series: int) -> str:
-    """Return the marker of a strategy, so that nothing rests on colour alone."""
+    """Return the marker of a strategy, so that nothing rests on color alone."""
     return MARKERS[series % len(MARKERS)]
 
 

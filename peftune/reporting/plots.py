@@ -110,7 +110,7 @@ def trade_off(
 
     Args:
         marks: the strategies; hollow where another is better in both.
-        paths: thin lines; those of one strategy have its colour.
+        paths: thin lines; those of one strategy have its color.
         name: unlike that of every other plot of the page.
         x_label: higher is better.
         y_label: lower is better.

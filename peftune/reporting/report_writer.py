@@ -17,7 +17,7 @@ from peftune.experiments.compare.clean_rows import CleanRows, baselines_of, clea
 from peftune.experiments.compare.comparison import BASELINES, COMPARISON
 from peftune.experiments.compare.executors import Failure
 from peftune.experiments.compare.figures import pitfalls_found, pitfalls_of_runs
-from peftune.experiments.compare.summarize import summarise_clean
+from peftune.experiments.compare.summarize import summarize_clean
 from peftune.experiments.compare.summary import HeldEqual, Summary
 from peftune.experiments.run_evidence import Evidence, read_evidence
 from peftune.experiments.run_folder import REPORT, read_own_text
@@ -256,7 +256,7 @@ def report(
     # Strategies are compared on the rows that none had read; runs alone are shown as they are.
     several = len({item.run.run.strategy for item in evidence}) > 1
     return write_reports(
-        summarise_clean(clean, held_equal=terms.held_equal, budgets=terms.budgets or None)
+        summarize_clean(clean, held_equal=terms.held_equal, budgets=terms.budgets or None)
         if several
         else None,
         clean.evidence if several else evidence,

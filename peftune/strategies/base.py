@@ -43,7 +43,7 @@ class Strategy(Configuration, ABC):
     training_defaults: ClassVar[TrainingDefaults]
     """Learning rate and weight decay where the recipe is silent."""
 
-    trains_trunk: ClassVar[bool] = True
+    trains_backbone: ClassVar[bool] = True
     """Whether weights other than the classification head learn; checked after every `prepare`."""
 
     not_fields: ClassVar[Mapping[str, str]] = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Full(Strategy):
     """Let every weight learn: the null object that the other strategies are measured against.
 
-    With `freeze_layers` the bottom of the trunk stays as it is, and the artifact is an adapter of
+    With `freeze_layers` the bottom of the backbone stays as it is, and the artifact is an adapter of
     the weights that learned.
 
     Cost:
@@ -42,10 +42,10 @@ class Full(Strategy):
         """
         model.requires_grad_(True)
         if self.freeze_layers:
-            trunk: Any = model.base_model
-            if self.freeze_layers > len(trunk.h):
-                message = f"freeze_layers is {self.freeze_layers}, but the base has {len(trunk.h)} blocks."
+            backbone: Any = model.base_model
+            if self.freeze_layers > len(backbone.h):
+                message = f"freeze_layers is {self.freeze_layers}, but the base has {len(backbone.h)} blocks."
                 raise UsageError(message)
-            for part in (trunk.wte, trunk.wpe, *trunk.h[: self.freeze_layers]):
+            for part in (backbone.wte, backbone.wpe, *backbone.h[: self.freeze_layers]):
                 part.requires_grad_(False)
         return model

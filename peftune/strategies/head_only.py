@@ -1,4 +1,4 @@
-"""Head-only training: the trunk is frozen."""
+"""Head-only training: the backbone is frozen."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class HeadOnly(Strategy):
-    """Freeze the trunk and let the classification head learn.
+    """Freeze the backbone and let the classification head learn.
 
-    The baseline that many programs build by hand, and the natural zero of forgetting: a trunk
+    The baseline that many programs build by hand, and the natural zero of forgetting: a backbone
     that cannot change cannot forget.
 
     Cost:
@@ -23,7 +23,7 @@ class HeadOnly(Strategy):
 
     name: ClassVar[str] = "head-only"
     training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(1.0e-3)
-    trains_trunk: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
         """Freeze every parameter but the head's."""

@@ -19,12 +19,12 @@ class LoRA8bit(LoRA):
     """Hold the frozen base as bitsandbytes int8 and learn a LoRA update in float32.
 
     The head and the embeddings stay in float. The adapter has the same tensors as `lora`'s and
-    loads on a float base too, with logits that differ by the quantisation error. Evaluation in
+    loads on a float base too, with logits that differ by the quantization error. Evaluation in
     int8 finds outlier columns over the whole batch, so a row's logits depend a little on its
-    neighbours unless `llm_int8_threshold` is 0.
+    neighbors unless `llm_int8_threshold` is 0.
 
     Cost:
-        The linear weights take a quarter of float32's bytes, and each step dequantises them. At
+        The linear weights take a quarter of float32's bytes, and each step dequantizes them. At
         124M parameters, where embeddings weigh a third, it saves little.
 
     References:

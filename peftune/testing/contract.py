@@ -122,7 +122,7 @@ class StrategyContract:
         )
 
     def test_something_learns_and_so_does_the_head(self, tuned: Tuned) -> None:
-        """Three steps move the head, and other weights exactly if `trains_trunk` says so."""
+        """Three steps move the head, and other weights exactly if `trains_backbone` says so."""
         head = {id(weight) for weight in head_of(tuned.model).parameters()}
         moved = {
             name: id(weight) in head
@@ -130,10 +130,10 @@ class StrategyContract:
             if not torch.equal(weight.detach(), tuned.before[name])
         }
         require(any(moved.values()), "The classification head did not move in three steps.")
-        trunk = sorted(name for name, in_head in moved.items() if not in_head)
+        backbone = sorted(name for name, in_head in moved.items() if not in_head)
         require(
-            bool(trunk) == self.strategy.trains_trunk,
-            f"trains_trunk is {self.strategy.trains_trunk}, but outside the head there moved: {trunk or 'nothing'}.",
+            bool(backbone) == self.strategy.trains_backbone,
+            f"trains_backbone is {self.strategy.trains_backbone}, but outside the head there moved: {backbone or 'nothing'}.",
         )
 
     def test_frozen_weights_are_bit_identical_after_training(self, tuned: Tuned) -> None:

@@ -29,7 +29,7 @@ from transformers import (
 
 from peftune.bundled import MODELS, bundled_folder
 from peftune.data.tokens import padding_collator
-from peftune.models.architecture import evaluating, trainable_parameters, trunk_of
+from peftune.models.architecture import backbone_of, evaluating, trainable_parameters
 from peftune.models.base_files import find_base
 from peftune.models.inference import predict_logits
 from peftune.models.loading import choose_device, load_classifier
@@ -277,14 +277,14 @@ def expected_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def copy_state(model: nn.Module) -> dict[str, Any]:
-    """Copy every weight and buffer, quantisation statistics included."""
+    """Copy every weight and buffer, quantization statistics included."""
     return {
         name: value.detach().clone() if isinstance(value, torch.Tensor) else value
         for name, value in [*model.state_dict().items(), *model.named_buffers()]
     }
 
 
-def equal_values(first: Any, second: Any) -> bool:  # noqa: ANN401 - tensors, or what quantisation stores beside them
+def equal_values(first: Any, second: Any) -> bool:  # noqa: ANN401 - tensors, or what quantization stores beside them
     """Compare two values of a state, tensors bit by bit."""
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
@@ -292,9 +292,9 @@ def equal_values(first: Any, second: Any) -> bool:  # noqa: ANN401 - tensors, or
 
 
 def hidden_states_of(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return what the trunk computes without dropout: (batch, time, hidden)."""
+    """Return what the backbone computes without dropout: (batch, time, hidden)."""
     with evaluating(model):
-        states: torch.Tensor = trunk_of(model)(**batch).last_hidden_state
+        states: torch.Tensor = backbone_of(model)(**batch).last_hidden_state
     return states
 
 

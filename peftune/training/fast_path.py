@@ -17,22 +17,22 @@ from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from peftune.errors import PeftuneError
 from peftune.fastpath.dropout import Noise
-from peftune.fastpath.forward import LeanTrunk, why_not
+from peftune.fastpath.forward import LeanBackbone, why_not
 from peftune.fastpath.linear import Rooms
 from peftune.fastpath.linear_maps import Computing
 from peftune.fastpath.lora_layers import is_int8
 from peftune.fastpath.products import multiplies_bfloat16
 from peftune.models.architecture import (
+    backbone_of,
     computes_in_float32,
     trainable_parameters,
-    trunk_of,
     unwrapped,
 )
-from peftune.models.loading import load_trunk
+from peftune.models.loading import load_backbone
 from peftune.models.prepare import preparation_of
 
 _WORTH_BFLOAT16 = 64_000_000
-"""Weights of a trunk from which bfloat16 is chosen on a CPU: a smaller one gains little."""
+"""Weights of a backbone from which bfloat16 is chosen on a CPU: a smaller one gains little."""
 
 _WRAPPERS = ("forward", "_original_forward")
 """Attributes by which accelerate wraps a model."""
@@ -43,15 +43,17 @@ def uses_bfloat16(setting: bool | Literal["auto"], model: nn.Module) -> bool:
 
     Args:
         setting: `bf16` of a recipe. `auto` chooses it on a GPU that has it, and on a CPU that
-            multiplies bfloat16 for a trunk of at least 64 million weights.
+            multiplies bfloat16 for a backbone of at least 64 million weights.
         model: a prepared model.
     """
     if setting != "auto":
         return setting
-    trunk = trunk_of(model)
-    if trunk.wte.weight.device.type == "cuda":
+    backbone = backbone_of(model)
+    if backbone.wte.weight.device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return multiplies_bfloat16() and sum(w.numel() for w in trunk.parameters()) >= _WORTH_BFLOAT16
+    return (
+        multiplies_bfloat16() and sum(w.numel() for w in backbone.parameters()) >= _WORTH_BFLOAT16
+    )
 
 
 @contextlib.contextmanager
@@ -78,21 +80,21 @@ logger = logging.getLogger(__name__)
 
 
 def worth_holding(model: nn.Module, *, looked_at: bool) -> bool:
-    """Say whether a training in bfloat16 holds the frozen trunk in it.
+    """Say whether a training in bfloat16 holds the frozen backbone in it.
 
-    It does where the trunk takes a GPU's memory: on a CPU it stays mapped, and its pages come and go.
+    It does where the backbone takes a GPU's memory: on a CPU it stays mapped, and its pages come and go.
 
     Args:
         model: a prepared model.
         looked_at: whether terms of the loss or callbacks may look at the base, which then stays.
     """
-    on_cpu = trunk_of(model).wte.weight.device.type == "cpu"
+    on_cpu = backbone_of(model).wte.weight.device.type == "cpu"
     return isinstance(model, PeftModel) and not (on_cpu or looked_at)
 
 
 @contextlib.contextmanager
 def held_in_bfloat16(model: nn.Module) -> Iterator[bool]:
-    """Hold the frozen float weights of a trunk in bfloat16 inside: half the bytes.
+    """Hold the frozen float weights of a backbone in bfloat16 inside: half the bytes.
 
     They are read from the base again afterwards, so they are what they were, to the bit. Where a
     frozen weight is not the base's, as after a start that rewrites it, nothing is done; nor where
@@ -119,14 +121,14 @@ def held_in_bfloat16(model: nn.Module) -> Iterator[bool]:
 def _set_frozen(model: nn.Module, dtype: torch.dtype) -> bool:
     """Give frozen weights the values of the base, in a type; refuse those that have others."""
     frozen = _frozen_weights(model)
-    device = trunk_of(model).wte.weight.device
+    device = backbone_of(model).wte.weight.device
     try:
-        trunk = load_trunk(preparation_of(model).base, device)
+        backbone = load_backbone(preparation_of(model).base, device)
     except PeftuneError:
         if dtype == torch.float32:
             raise
         return False
-    own = dict(trunk.named_parameters())
+    own = dict(backbone.named_parameters())
     if dtype != torch.float32 and not _are_of(frozen, own):
         return False
     for name, weight in frozen.items():
@@ -135,10 +137,10 @@ def _set_frozen(model: nn.Module, dtype: torch.dtype) -> bool:
 
 
 def _frozen_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return float weights of the trunk that do not learn, by their name in a plain trunk."""
+    """Return float weights of the backbone that do not learn, by their name in a plain backbone."""
     return {
         name.replace(".base_layer.", "."): weight
-        for name, weight in trunk_of(model).named_parameters()
+        for name, weight in backbone_of(model).named_parameters()
         if not weight.requires_grad and weight.is_floating_point()
     }
 
@@ -177,7 +179,7 @@ def kept_gradients(model: nn.Module, *, processes: int = 1) -> Iterator[Rooms | 
         yield None
         return
     rooms = Rooms(learning)
-    embedding = trunk_of(model).wte
+    embedding = backbone_of(model).wte
     own, kept = model.zero_grad, embedding.sparse
 
     @functools.wraps(own)
@@ -234,7 +236,9 @@ def lean_training(
         yield reason
         return
     computing = dataclasses.replace(computing, rooms=rooms)
-    inner.forward = _lean_forward(inner, LeanTrunk(trunk_of(model), computing, dropout=dropout))
+    inner.forward = _lean_forward(
+        inner, LeanBackbone(backbone_of(model), computing, dropout=dropout)
+    )
     try:
         yield None
     finally:
@@ -247,10 +251,10 @@ def _why_not(model: nn.Module) -> str | None:
         return "it is not transformers' own classifier"
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
         return "the strategy puts tokens in front of the text"
-    return why_not(trunk_of(model))
+    return why_not(backbone_of(model))
 
 
-def _lean_forward(inner: Any, trunk: LeanTrunk) -> Callable[..., Any]:  # noqa: ANN401 - GPT2ForSequenceClassification
+def _lean_forward(inner: Any, backbone: LeanBackbone) -> Callable[..., Any]:  # noqa: ANN401 - GPT2ForSequenceClassification
     own = inner.forward
     evaluated_by_own = any(is_int8(module) for module in inner.modules())
 
@@ -260,16 +264,16 @@ def _lean_forward(inner: Any, trunk: LeanTrunk) -> Callable[..., Any]:  # noqa: 
         tokens = kwargs.get("input_ids")
         if args or tokens is None or not given <= _TAKEN | {"return_dict"}:
             return own(*args, **kwargs)
-        if computes_in_float32() and trunk.dtype != torch.float32:
+        if computes_in_float32() and backbone.dtype != torch.float32:
             return own(*args, **kwargs)
         # Trainer switches the recomputing of activations on when it begins.
-        recomputes = trunk_of(inner).gradient_checkpointing
+        recomputes = backbone_of(inner).gradient_checkpointing
         if recomputes if inner.training else evaluated_by_own:
             return own(*args, **kwargs)
         with torch.autocast(tokens.device.type, enabled=False):
             return _classified(
                 inner,
-                trunk,
+                backbone,
                 tokens,
                 kwargs.get("labels"),
                 bool(kwargs.get("output_hidden_states")),
@@ -280,7 +284,7 @@ def _lean_forward(inner: Any, trunk: LeanTrunk) -> Callable[..., Any]:  # noqa: 
 
 def _classified(
     inner: Any,  # noqa: ANN401 - GPT2ForSequenceClassification
-    trunk: LeanTrunk,
+    backbone: LeanBackbone,
     tokens: torch.Tensor,
     labels: torch.Tensor | None,
     all_states: bool,
@@ -288,10 +292,10 @@ def _classified(
     noise = Noise(tokens.device) if inner.training else None
     last = last_places(tokens, inner.config.pad_token_id)
     if all_states:
-        states = trunk(tokens, None, noise).view(*tokens.shape, -1)
+        states = backbone(tokens, None, noise).view(*tokens.shape, -1)
         pooled = states[torch.arange(len(last), device=last.device), last]
     else:
-        pooled = trunk(_of_few_shapes(tokens, inner.config.pad_token_id), last, noise)
+        pooled = backbone(_of_few_shapes(tokens, inner.config.pad_token_id), last, noise)
     logits = inner.score(pooled)
     return SequenceClassifierOutputWithPast(
         loss=None if labels is None else _loss(inner, logits, labels),

@@ -1,4 +1,4 @@
-"""The model in training as regularisers see it."""
+"""The model in training as regularizers see it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import Trainer
 from peftune.configuration import TextSource
 from peftune.data.documents import load_documents
 from peftune.errors import DataError, UsageError
-from peftune.models.architecture import autocast_off, head_of, trunk_of
+from peftune.models.architecture import autocast_off, backbone_of, head_of
 from peftune.models.lm_head import (
     divergence_from_base,
     fisher_information,
@@ -33,7 +33,7 @@ from peftune.seeds import stream_seed
 
 
 class TrainedClassifier:
-    """Answer what regularisers ask of a prepared model.
+    """Answer what regularizers ask of a prepared model.
 
     Args:
         model: from `peftune.prepare`.
@@ -47,7 +47,7 @@ class TrainedClassifier:
         self._seed = stream_seed(seed, "regularizers")
         self._task_tokens = task_tokens
         self._end = int(self._preparation.tokenizer.eos_token_id)
-        self._device = trunk_of(model).wte.weight.device
+        self._device = backbone_of(model).wte.weight.device
 
     def divergence(self, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
         """Return the mean of KL(base || model) over all tokens, in nats, with a gradient."""
@@ -58,7 +58,7 @@ class TrainedClassifier:
         return language_model_loss(self._model, sequences, prefix=self._end)
 
     def drift(self, importance: Mapping[str, torch.Tensor] | None = None) -> torch.Tensor:
-        """Return the squared change of the trunk's weights since the start, with a gradient."""
+        """Return the squared change of the backbone's weights since the start, with a gradient."""
         return squared_drift(self._model, self._preparation.before, importance)
 
     def head_norm(self) -> torch.Tensor:
@@ -123,7 +123,7 @@ class TrainedClassifier:
         return [sequences[index] for index in picked.tolist()]
 
     def _check_length(self, length: int) -> None:
-        positions = int(trunk_of(self._model).config.n_positions)
+        positions = int(backbone_of(self._model).config.n_positions)
         if length > positions:
             message = f"A regularizer's length must be at most the {positions} positions of '{self._preparation.base.name}' (got {length})."
             raise DataError(message)
@@ -226,7 +226,7 @@ class _Walk:
 
 
 class RegularizedTrainer(Trainer):
-    """Train as transformers' Trainer does, with regularisers added to the loss.
+    """Train as transformers' Trainer does, with regularizers added to the loss.
 
     The terms of the batches of a step are averaged, so accumulating does not multiply them. They
     use up no random state: the task's batches and dropout are those of the plain run. The
@@ -257,7 +257,7 @@ class RegularizedTrainer(Trainer):
         self._place = (-1, 0)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Trainer's signature
-        """Get the regularisers ready, then train."""
+        """Get the regularizers ready, then train."""
         self._place, self._logged, self._penalties = (-1, 0), {}, []
         if self.regularizers:
             trained = TrainedClassifier(

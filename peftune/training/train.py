@@ -23,7 +23,7 @@ from peftune.data.task_data import Task
 from peftune.data.tokens import Tokens, pack_rows, tokenize_rows
 from peftune.fastpath.linear_maps import Computing
 from peftune.fastpath.mapped_memory import release_freed, release_mapped
-from peftune.models.architecture import trunk_of
+from peftune.models.architecture import backbone_of
 from peftune.models.prepare import preparation_of
 from peftune.progress import shows_bars
 from peftune.recipe.task_type import TaskName, refuse_label_mismatch
@@ -302,7 +302,7 @@ def train(
         trainer.add_callback(callback)
     resume = _resumed_from(checkpoints, run_identity)
     tokens = learned.mean_length * section.per_device_train_batch_size
-    computing = Computing.of(trunk_of(model).h, bf16=bf16, tokens=tokens)
+    computing = Computing.of(backbone_of(model).h, bf16=bf16, tokens=tokens)
     holds = bf16 and worth_holding(model, looked_at=bool(trainer.regularizers or callbacks))
     release_mapped([*model.parameters(), *preparation.before.values()], whole_files=True)
     started = time.perf_counter()

@@ -84,7 +84,7 @@ class HashedOrder:
 class SeededOrder(Sampler[int]):
     """Group rows of like length as Trainer's own sampler does, each epoch by a seed of its own.
 
-    Trainer's draws from the global random state, which dropout and the initialisation of an adapter
+    Trainer's draws from the global random state, which dropout and the initialization of an adapter
     use as well: two strategies of one seed would read the same rows in different batches.
 
     Args:
@@ -402,9 +402,9 @@ _STATES = "output_hidden_states"
 
 
 class LanguageTrainer(ClassifierTrainer):
-    """Train a prepared trunk on full windows of tokens; the classification head takes no part.
+    """Train a prepared backbone on full windows of tokens; the classification head takes no part.
 
-    GPT-2 ties its output head to the token embedding, so a classifier's trunk is a language model
+    GPT-2 ties its output head to the token embedding, so a classifier's backbone is a language model
     too. The loss of a step is the sum over its tokens by their number, however the step is split
     into batches.
 
@@ -432,7 +432,7 @@ class LanguageTrainer(ClassifierTrainer):
         )
 
     def _terms(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Give regularisers the tokens of the batch, and nothing else."""
+        """Give regularizers the tokens of the batch, and nothing else."""
         return super()._terms({name: value for name, value in batch.items() if name != _STATES})
 
     def prediction_step(

@@ -100,9 +100,9 @@ def _print_changes(found: Contents) -> None:
         say(f"How far weights were moved is not known: {found.reason}")
         return
     if not found.changes:
-        say("The trunk is the base's.")
+        say("The backbone is the base's.")
         return
-    say(f"{len(found.changes)} weights of the trunk differ from the base's.")
+    say(f"{len(found.changes)} weights of the backbone differ from the base's.")
     moved = sorted(found.changes, key=lambda one: -(one.relative or 0.0))
     chosen = [*found.outliers, *(one for one in moved if not one.outlier)][:_SHOWN]
     print_rows([_row(one) for one in chosen], as_json=False)

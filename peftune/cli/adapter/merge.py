@@ -26,7 +26,8 @@ def merge(
     lm: Annotated[
         bool,
         typer.Option(
-            "--lm", help="Write the tuned trunk with its language-model head, not the classifier."
+            "--lm",
+            help="Write the tuned backbone with its language-model head, not the classifier.",
         ),
     ] = False,
     base: BaseOption = None,

@@ -36,7 +36,7 @@ OutputOption = Annotated[
 FileOption = Annotated[
     Path | None,
     typer.Option(
-        help="Labelled rows to score on. To choose a strength by them, take validation rows."
+        help="Labeled rows to score on. To choose a strength by them, take validation rows."
     ),
 ]
 GridOption = Annotated[
@@ -56,7 +56,7 @@ HeadOption = Annotated[
     str, typer.Option(help="The classification head: kept as tuned, or refitted.")
 ]
 FitFileOption = Annotated[
-    Path | None, typer.Option(help="Labelled rows to refit the head on: training rows.")
+    Path | None, typer.Option(help="Labeled rows to refit the head on: training rows.")
 ]
 ProbeOption = Annotated[
     list[str] | None,
@@ -149,7 +149,7 @@ def _alphas(
             raise UsageError(message)
         return []
     if file is None:
-        message = "There is nothing to score on. Pass labelled rows with --file to measure strengths, or --alpha and --output to save one."
+        message = "There is nothing to score on. Pass labeled rows with --file to measure strengths, or --alpha and --output to save one."
         raise UsageError(message)
     try:
         return [float(part) for part in (grid or _GRID).split(",")]

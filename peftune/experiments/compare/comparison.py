@@ -15,7 +15,7 @@ from peftune.experiments import Run
 from peftune.experiments.compare.clean_rows import CleanRows, clean_rows
 from peftune.experiments.compare.executors import Failure, Jobs
 from peftune.experiments.compare.figures import pitfalls_ahead, pitfalls_found
-from peftune.experiments.compare.summarize import rung_of, summarise_clean
+from peftune.experiments.compare.summarize import rung_of, summarize_clean
 from peftune.experiments.compare.summary import Rung, Summary
 from peftune.experiments.folds import refuse_folds
 from peftune.experiments.run_evidence import Evidence, read_evidence
@@ -202,7 +202,7 @@ def _summary(clean: CleanRows, section: CompareSection) -> Summary | None:
     if not clean.evidence:
         return None
     budgets = section.tuning_budget or None
-    return summarise_clean(clean, held_equal=section.held_equal, budgets=budgets)
+    return summarize_clean(clean, held_equal=section.held_equal, budgets=budgets)
 
 
 def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int], jobs: int) -> None:

@@ -127,7 +127,7 @@ _LEAST_LOG = -700.0
 """A probability of 0, which JSON may hold of what was not quite none."""
 
 
-def summarise(
+def summarize(
     evidence: Sequence[Evidence],
     *,
     ladder: Sequence[Baseline],
@@ -149,13 +149,13 @@ def summarise(
         UsageError: two runs have the same strategy and seed, or runs differ in rows or documents.
     """
     clean = clean_rows(evidence, ladder)
-    return summarise_clean(clean, held_equal=held_equal, budgets=budgets)
+    return summarize_clean(clean, held_equal=held_equal, budgets=budgets)
 
 
-def summarise_clean(
+def summarize_clean(
     clean: CleanRows, *, held_equal: HeldEqual, budgets: Mapping[str, int] | None = None
 ) -> Summary:
-    """Summarise runs and baselines of which leaked rows are left out already; see `summarise`."""
+    """Summarize runs and baselines of which leaked rows are left out already; see `summarize`."""
     runs, probes = by_strategy(clean.evidence), probes_of(clean.evidence)
     if clean.leaked is not None and clean.leaked.leaked == clean.leaked.n:
         return _nothing_clean(clean.leaked, held_equal)
