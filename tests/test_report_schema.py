@@ -21,7 +21,7 @@ from peftune.errors import PeftuneError
 from peftune.experiments.report_file import report_json_schema
 from peftune.strategies import STRATEGIES
 
-SHIPPED = Path(peftune.__file__).parent / "runs" / "report.schema.json"
+SHIPPED = Path(peftune.__file__).parent / "experiments" / "report.schema.json"
 SCHEMA: dict[str, Any] = json.loads(SHIPPED.read_text(encoding="utf-8"))
 PROBES = '[{type: lm-loss, dataset_name: "bundled:general-text", max_documents: 10}, {type: lm-loss, name: one, dataset_name: "bundled:general-text", max_documents: 1}]'
 

@@ -71,10 +71,9 @@ def compare(
             say(f"{finding.severity}: {finding.message} {finding.advice}\n")
         for failure in comparison.failures:
             say(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
-        for run in comparison.runs[:1]:
-            print_cleaning(run.checks)
         say(f"Runs: {comparison.folder}")
         if comparison.runs:
+            print_cleaning(comparison.runs[0].checks)
             say(f"Report: {written.page}")
     if comparison.failures:
         raise typer.Exit(1)
