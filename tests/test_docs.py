@@ -283,6 +283,27 @@ def test_the_exit_codes_are_those_of_the_command_line() -> None:
     assert told == {0, *WORDS} | raised
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_the_links_of_the_pages_beside_the_site_lead_somewhere(page: str) -> None:
+    """A file and a heading that a link names exist; `mkdocs build --strict` sees to the site's own."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)", text)
+    assert [link for link, _ in links if not (ROOT / link).exists()] == []
+    assert [
+        f"{link}#{anchor}"
+        for link, anchor in links
+        if anchor and anchor not in _anchors(ROOT / (link or page))
+    ] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """Make the anchors of a page's headings, as MkDocs and GitHub do."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
 def test_the_architecture_page_shows_the_floors_of_the_package() -> None:
     """The picture of the floors is that of tests/test_architecture.py, and each package is described."""
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
