@@ -95,7 +95,7 @@ def verbs_table() -> str:
 
 
 def findings_table() -> str:
-    """Describe every finding, grouped by what it is diagnosed in."""
+    """Describe every pitfall that is looked for: by what it is looked for in."""
     headings = {
         "run": "In a run",
         "tuning": "In a search for hyper-parameters",
@@ -111,8 +111,8 @@ def findings_table() -> str:
 
 
 def checks_table() -> str:
-    """Describe every check of the data: problem, condition and remedy."""
-    headings = ("code", "status", "problem", "condition", "remedy")
+    """Describe every check of the data: what it looks for, from where on, and what to do."""
+    headings = ("code", "worst", "what is wrong", "found where", "what to do")
     rows = [
         (f"`{each.code}`", each.worst.upper(), each.looks_for, each.rule, each.remedy)
         for each in CHECKS
