@@ -434,7 +434,7 @@ def test_the_figures_are_means_over_the_choices_and_show_each(
         assert mean != before
 
 
-# Room
+# GradientBuffer
 
 
 def test_examples_without_room_are_left_out_whole_and_counted(

@@ -21,8 +21,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from loopback_hub import card_errors, running_hub
 
 import peftune
-from peftune.adapters.card import eval_results, model_card
-from peftune.adapters.card_usage import load_line
+from peftune.adapters.card import artifact_card, eval_results, load_line
 from peftune.adapters.reference_logits import precision_of
 from peftune.adapters.saving import save
 from peftune.cli.main import _exit_code
@@ -99,7 +98,7 @@ def cards(base: Path) -> dict[str, str]:
         model = prepare_model(
             str(base), strategy, labels=LABELS[task], task=task, max_length=48, use_cpu=True
         )
-        written[name] = model_card(
+        written[name] = artifact_card(
             preparation_of(model),
             kind="model" if is_whole_model(model) else "adapter",
             is_peft=strategy.name.startswith("lora"),
@@ -119,7 +118,7 @@ def card_of(preparation: Preparation, **changes: Any) -> str:  # noqa: ANN401 - 
         "task": TASK,
         "forgetting": FORGETTING,
     }
-    return model_card(preparation, **(given | changes))
+    return artifact_card(preparation, **(given | changes))
 
 
 @pytest.fixture(scope="module")

@@ -266,11 +266,13 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
 
 def test_the_adapter_page_lists_exactly_the_keys_of_the_manifest() -> None:
     """Every key of `peftune.json` is explained, and no other."""
-    from peftune.adapters.manifest import CARD, MANIFEST, PEFT_CONFIG, SEAL, WEIGHTS, Manifest
+    from peftune.adapters.format import CARD, MANIFEST, PEFT_CONFIG, WEIGHTS
+    from peftune.adapters.manifest import DIGEST, Manifest
 
     files = [WEIGHTS, PEFT_CONFIG, MANIFEST, CARD]
     checkpoint = ["config.json", "model.safetensors", "tokenizer*.json"]
-    expected = [*files, *checkpoint, *Manifest.model_fields, SEAL]
+    keys = [field.alias or name for name, field in Manifest.model_fields.items()]
+    expected = [*files, *checkpoint, *keys, DIGEST]
     assert sorted(_first_cells("adapter-format.md")) == sorted(expected)
 
 

@@ -304,7 +304,7 @@ def _refusal(folder: Path, base: Path, probe: LanguageModelLoss) -> str:
         ),
         (
             {"peft_type": "IA3"},
-            "'plain/adapter_config.json' is no LoRA adapter; peftune reads plain LoRA adapters of other tools.",
+            "'plain/adapter_config.json' is not a LoRA adapter; peftune reads plain LoRA adapters of other tools.",
         ),
     ],
 )

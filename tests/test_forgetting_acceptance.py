@@ -637,7 +637,7 @@ def check_planted_forgetting(planted: Planted, english: list[ProbeText]) -> None
 def test_planted_noise_raises_forgetting_step_by_step(
     planted: Planted, english: list[ProbeText]
 ) -> None:
-    """Noise of 0, 1, 3 and 10 percent of the weights' size: no sign is swapped."""
+    """DropoutMasks of 0, 1, 3 and 10 percent of the weights' size: no sign is swapped."""
     check_planted_forgetting(planted, english)
 
 

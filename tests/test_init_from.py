@@ -63,7 +63,7 @@ def test_training_begins_at_the_artifacts_backbone(
 
     model = begun(base, strategy, artifacts[init], tmp_path)
 
-    found = preparation_of(model).start
+    found = preparation_of(model).initialized_from
     assert found is not None
     if init in (strategy, "head-only"):
         assert found.kind == "adapter"
@@ -117,7 +117,7 @@ def test_fields_that_shape_no_weights_may_differ(
             init_from=artifacts["lora"],
             base_folder=tmp_path / "under",
         )
-        start = preparation_of(model).start
+        start = preparation_of(model).initialized_from
         assert start is not None
         return start.kind
 

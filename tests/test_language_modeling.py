@@ -320,7 +320,7 @@ def test_what_has_no_head_is_no_classifier(runs: dict[str, Run], strategy: str) 
         peftune.load(folder)
 
     assert str(caught.value) == (
-        f"'{folder}' is no classifier: it has learned language-modeling and has no head. Start a run from it with model.init_from."
+        f"'{folder}' is not a classifier: it has learned language-modeling and has no head. Start a run from it with model.init_from."
     )
 
 

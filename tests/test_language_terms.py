@@ -466,7 +466,7 @@ def test_the_gradient_of_the_drift_is_that_of_the_formed_update(base: Path, weig
         (
             LoRA(r=4, use_dora=True),
             None,
-            "The change that DoRA makes is no plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false.",
+            "The change that DoRA makes is not a plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false.",
         ),
         (
             HeadOnly(),

@@ -129,5 +129,5 @@ def test_a_name_that_is_none_is_refused_at_once(name: str, artifact: Path) -> No
         peftune.push(artifact, name)
 
     assert str(refused.value) == (
-        f"'{name}' is no name to push to. It must be user/name, without a revision: the push makes one."
+        f"'{name}' is not a name to push to. It must be user/name, without a revision: the push makes one."
     )

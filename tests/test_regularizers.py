@@ -514,7 +514,7 @@ def test_a_text_that_does_not_fit_is_refused_before_the_first_step(
         ),
         (
             LoRA(use_dora=True),
-            "The change that DoRA makes is no plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false.",
+            "The change that DoRA makes is not a plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false.",
         ),
     ],
     ids=["head-only", "DoRA"],

@@ -15,8 +15,7 @@ from transformers import GPT2Model, PreTrainedTokenizerBase
 from peftune.forgetting.measurement import ProbeText, adapter_off_forgetting, measure_with
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.base_files import BaseSource
-from peftune.models.lm_head import language_model
-from peftune.models.loading import load_backbone
+from peftune.models.loading import load_backbone, load_language_model
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.probes import LanguageModelLoss, Measurement
 
@@ -141,7 +140,7 @@ def _brute_force(
     """Score the first document a token at a time, under transformers' own language model."""
     text = documents[0][: _BRUTE_FORCE_TOKENS * 3]
     [ids] = encode_texts(tokenizer, [text], max_length=None)
-    model = language_model(source, backbone.wte.weight.device)
+    model = load_language_model(source, backbone.wte.weight.device)
     fed = [int(tokenizer.eos_token_id), *ids]
     total = 0.0
     for position, token in enumerate(ids):

@@ -12,7 +12,7 @@ import transformers
 from safetensors import safe_open
 
 from peftune.adapters import prepare, save
-from peftune.adapters.manifest import WEIGHTS
+from peftune.adapters.format import WEIGHTS
 from peftune.models.architecture import head_of, is_whole_model, trainable_parameters
 from peftune.models.guards import logits_of
 from peftune.models.inference import predict_logits
