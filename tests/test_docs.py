@@ -28,9 +28,9 @@ from peftune.experiments import environment, report
 from peftune.experiments.folds import TEST_PREDICTIONS
 from peftune.experiments.run_evidence import DOCUMENTS, TEXTS
 from peftune.experiments.run_folder import PREDICTIONS
-from peftune.findings import CHECKS, CheckReport, CheckResult
-from peftune.findings.check import PITFALLS
-from peftune.findings.finding import LeakedScore, Lengths
+from peftune.findings import CHECKS, FINDING_TYPES, CheckReport, CheckResult
+from peftune.findings.check_report import LeakedScore
+from peftune.findings.lengths import Lengths
 from peftune.forgetting.results import ProbeResult
 from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe
@@ -433,13 +433,15 @@ def test_the_verbs_table_holds_every_verb_and_option(tables: Any) -> None:  # no
     ] == []
 
 
-def test_the_findings_table_holds_every_pitfall(tables: Any) -> None:  # noqa: ANN401 - a module
+def test_the_findings_table_holds_every_type_of_finding(tables: Any) -> None:  # noqa: ANN401 - a module
     """A code that a report may hold is explained, with its threshold."""
     rendered = tables.on_page_markdown(_sections("findings.md", "Findings of a run"))
     rows = [line for line in rendered.splitlines() if line.startswith("| `")]
     assert "<!-- table:" not in rendered
     assert rows == [
-        f"| `{pitfall.code}` | {pitfall.looks_for} | {pitfall.threshold} |" for pitfall in PITFALLS
+        f"| `{each.code}` | {each.looks_for} | {each.threshold} |"
+        for each in FINDING_TYPES
+        if each.scope != "data"
     ]
 
 
@@ -451,7 +453,7 @@ def test_the_checks_table_holds_every_check(tables: Any) -> None:  # noqa: ANN40
     steps = get_args(CleaningStep)
     assert [row.split("`")[1] for row in rows] == [*(check.code for check in CHECKS), *steps]
     for row, check in zip(rows, CHECKS, strict=False):
-        cells = [check.worst.upper(), check.looks_for, check.rule, check.remedy]
+        cells = [check.worst.upper(), check.looks_for, check.threshold, check.remedy]
         assert row == f"| `{check.code}` | {' | '.join(cells)} |"
 
 

@@ -14,8 +14,7 @@ from typing import Any
 from typer.main import get_command
 
 from peftune.cli.main import app
-from peftune.findings import CHECKS
-from peftune.findings.check import PITFALLS
+from peftune.findings import CHECKS, FINDING_TYPES
 from peftune.probes import PROBES
 from peftune.recipe import Recipe
 from peftune.recipe.json_schema import recipe_json_schema
@@ -95,7 +94,7 @@ def verbs_table() -> str:
 
 
 def findings_table() -> str:
-    """Describe every pitfall that is looked for: by what it is looked for in."""
+    """Describe every type of finding, by what it is looked for in."""
     headings = {
         "run": "In a run",
         "tuning": "In a search for hyper-parameters",
@@ -104,17 +103,17 @@ def findings_table() -> str:
     }
     parts = []
     for scope, heading in headings.items():
-        found = [pitfall for pitfall in PITFALLS if pitfall.scope == scope]
+        found = [each for each in FINDING_TYPES if each.scope == scope]
         rows = [(f"`{each.code}`", each.looks_for, each.threshold) for each in found]
         parts.append(f"### {heading}\n\n{_rows(('code', 'problem', 'condition'), rows)}")
     return "\n\n".join(parts)
 
 
 def checks_table() -> str:
-    """Describe every check of the data: what it looks for, from where on, and what to do."""
+    """Describe every check of the data: what it looks for, when it is found, and what to do."""
     headings = ("code", "worst", "what is wrong", "found where", "what to do")
     rows = [
-        (f"`{each.code}`", each.worst.upper(), each.looks_for, each.rule, each.remedy)
+        (f"`{each.code}`", each.worst.upper(), each.looks_for, each.threshold, each.remedy)
         for each in CHECKS
     ]
     return _rows(headings, rows)
