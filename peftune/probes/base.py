@@ -43,7 +43,7 @@ class Measurement:
             the measurement and is not scored itself.
         tokens: scored tokens of each document, (documents,), int64.
         extra: further sums per document, (documents,), for the probe's `details`. The report knows
-            `kl` (nats), `off` (`total` with the adapter off, from the same pass) and `base_head`
+            `kl` (nats), `off` (`total` with the adapter disabled, from the same pass) and `base_head`
             (`total` under the base's own output head).
     """
 
