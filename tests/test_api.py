@@ -220,3 +220,18 @@ def test_what_others_wrote_does_nothing_to_a_terminal_or_a_page() -> None:
     assert "<script>" not in result._repr_html_()
     assert "&lt;b&gt;" in result._repr_html_()
     assert text_table([]) == ""
+
+
+def test_no_verb_of_the_command_line_imports_another() -> None:
+    """What verbs share lies in `console` and `options`; only the group `adapter` has a part of its own."""
+    folder = Path(peftune.__file__).parent / "cli"
+    shared = {"console", "options", "signals"}
+    found = {
+        (path.stem, name)
+        for path in folder.glob("*.py")
+        if path.stem not in {"main", "__init__"}
+        for name in re.findall(r"from peftune\.cli\.(\w+) import", path.read_text("utf-8"))
+        if name not in shared
+    }
+
+    assert found == {("adapter", "rescale")}
