@@ -13,7 +13,7 @@ from bases import write_base
 from sklearn.metrics import log_loss
 
 import peftune
-from peftune import FewShot
+from peftune.baselines.few_shot import FewShot
 from peftune.baselines.measure import Prompting, measure_prompted
 from peftune.baselines.prompting import Answers, Questions, ask
 from peftune.cli.main import _exit_code

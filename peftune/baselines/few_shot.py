@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftune.baselines.baseline import Baseline, scored_baseline
 from peftune.baselines.measure import (
@@ -21,6 +21,7 @@ from peftune.baselines.measure import (
 from peftune.baselines.simple import majority_predictions
 from peftune.data.task_data import Task, load_task
 from peftune.data.text_hashes import normalized
+from peftune.display import Block, Displayed, data_frame
 from peftune.errors import OutputFolderError, UsageError
 from peftune.files.publishing import make_writable
 from peftune.files.reading import given_path
@@ -28,13 +29,16 @@ from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.stats.formats import with_interval
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 logger = logging.getLogger(__name__)
 
 RESULT = "fewshot.json"
 
 
-@dataclass(frozen=True, slots=True)
-class FewShot:
+@dataclass(frozen=True, slots=True, repr=False)
+class FewShot(Displayed):
     """Scores of the prompted base, for each number of examples.
 
     Args:
@@ -57,6 +61,15 @@ class FewShot:
     examples_left_out: int
     majority: Baseline
     prompted: Sequence[Baseline]
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"{self.base_model}, prompted: {self.rows_asked} of {self.rows_judged} {self.split} rows"
+        yield few_shot_rows(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a baseline: the majority class, then each number of examples."""
+        values = self.as_json()
+        return data_frame([values["majority"], *values["prompted"]])
 
     def as_json(self) -> dict[str, Any]:
         """Return every figure without the single rows."""

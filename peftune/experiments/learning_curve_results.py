@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from peftune.display import Block, Displayed, data_frame
 from peftune.stats.crossed import FEWEST_SEEDS
 from peftune.stats.formats import with_interval
 from peftune.stats.intervals import Interval
 from peftune.stats.power_law import PowerLaw
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Worth = Literal["yes", "no", "cannot tell"]
 
@@ -44,8 +48,8 @@ class Size:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class LearningCurve:
+@dataclass(frozen=True, slots=True, repr=False)
+class LearningCurve(Displayed):
     """The error by the number of training rows.
 
     Args:
@@ -71,6 +75,15 @@ class LearningCurve:
     gain_ci95: Interval | None
     worth: Worth
     answer: str
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"Learning curve of {self.strategy} in {self.folder}"
+        yield curve_rows(self)
+        yield self.answer
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a number of training rows."""
+        return data_frame(dataclasses.asdict(size) for size in self.sizes)
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `learning-curve.json`."""

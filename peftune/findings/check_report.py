@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftune.data.cleaning import CleaningCount
+from peftune.display import Block, Displayed, data_frame
 from peftune.findings.finding import CheckResult, Status
 from peftune.findings.lengths import Lengths
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAKAGE = ("leakage", "group-leakage", "probe-leakage")
 """Codes whose failure is leakage; every other one is a fault of the data themselves."""
@@ -33,9 +39,11 @@ class LeakedScore:
     metrics_without: Mapping[str, float | None]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class CheckReport(Displayed):
     """All checks of a recipe's data.
+
+    Its `repr` is what did not pass, and how many checks did.
 
     Args:
         status: the gravest status of the results.
@@ -64,6 +72,20 @@ class CheckReport:
     def with_status(self, status: Status) -> list[CheckResult]:
         """List the results with this status."""
         return [result for result in self.results if result.status == status]
+
+    def _blocks(self) -> Iterator[Block]:
+        for result in (*self.with_status("fail"), *self.with_status("warn")):
+            yield f"{result.status.upper()} {result.code}: {result.message} {result.advice}".rstrip()
+        counts = Counter(result.status for result in self.results)
+        yield f"{counts['pass']} pass, {counts['warn']} warn, {counts['fail']} fail"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON holds it."""
+        return dataclasses.asdict(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a check."""
+        return data_frame(dataclasses.asdict(result) for result in self.results)
 
     @property
     def exit_code(self) -> int:
