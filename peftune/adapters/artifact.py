@@ -38,7 +38,6 @@ from peftune.models.base_files import (
 )
 from peftune.models.fingerprint import base_fingerprint
 from peftune.models.tokenizer import sha256_of_folder
-from peftune.recipe.task_type import has_head
 from peftune.strategies import STRATEGIES, Strategy
 
 _SMALL_FILE_BYTES = 1 << 20
@@ -169,7 +168,7 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
         raise ArtifactError(_no_manifest(folder))
     manifest, seal = read_manifest(folder)
     closed = ADAPTER_FILES if manifest.kind == "adapter" else MODEL_FILES
-    if has_head(manifest.task_name):
+    if manifest.task_type.has_head:
         closed -= {GENERATION_CONFIG}
     folder.refuse_others(closed)
     listed = {*manifest.files, MANIFEST}

@@ -13,14 +13,8 @@ from peftune.adapters.manifest import Rescaled
 from peftune.errors import markdown_code, markdown_text, printable
 from peftune.models.prepare import Preparation
 from peftune.recipe.data import TextStep
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import TaskName, task_type
 
-_GIVES: dict[TaskName, str] = {
-    "single-label": "It is meant for texts like those it learned from. It gives every text one of its labels, also a text that none of them fits.",
-    "multi-label": "It is meant for texts like those it learned from. It gives a text any number of its labels, and none where none is probable enough.",
-    "regression": "It is meant for texts like those it learned from. It gives every text a number, also one beyond the numbers it learned from.",
-    "language-modeling": "It is meant as the start of further training in the domain whose texts it learned from. It writes like those texts, and what it writes need not be true.",
-}
 _SCORES = "A probability that it gives is no chance of being right until it is compared with rows of your own."
 _INT8 = "It was trained on a base in 8 bits. On the base in float32 its numbers differ a little; `peftune adapter verify` says by how much."
 _INTENT = "The checks of `peftune.load` tell that these are the files that were saved and that they belong to this base. They do not tell what its maker trained it for."
@@ -38,9 +32,9 @@ def limits(
         precision: of the base that it was trained on.
         forgetting: probe results of the run that made it, if any.
     """
-    yield _GIVES[preparation.task]
+    yield preparation.task_type.intended_use
     yield f"It reads the first {preparation.max_length} tokens of a text; what comes after is not seen."
-    if preparation.task in ("single-label", "multi-label"):
+    if preparation.task_type.has_classes:
         yield _SCORES
     yield (
         "Use it for nothing but its task: what it forgot of the base's abilities stands above."
@@ -69,7 +63,7 @@ def provenance(preparation: Preparation, task: Mapping[str, Any] | None) -> Iter
     if task is None or not learned:
         yield "Data: not recorded, for it was saved outside a run of peftune."
         return
-    rows = "rows" if has_head(preparation.task) else "documents"
+    rows = "rows" if preparation.task_type.has_head else "documents"
     name = f"{markdown_code(str(task['data']))}, " if task.get("data") else ""
     yield f"Data: {name}{learned['rows']} training {rows}; all splits together have the fingerprint `{learned['data_fingerprint']}`. No row of them is in this folder."
 
@@ -256,9 +250,9 @@ def model_card(
 
 def _what(kind: str, task_name: TaskName, labels: Sequence[str]) -> str:
     """Say what it is, and of what."""
-    if not has_head(task_name):
+    if not task_type(task_name).has_head:
         return "A language model" if kind == "model" else "An adapter that makes a language model"
-    noun = "regression" if task_name == "regression" else "classifier"
+    noun = task_type(task_name).model_noun
     what = f"A {noun}" if kind == "model" else f"An adapter that makes a {noun}"
     return f"{what} of {', '.join(map(markdown_text, labels))}"
 
@@ -271,7 +265,7 @@ def _front_matter(
     library: str,
 ) -> str:
     strategy, base = preparation.strategy.name, preparation.base
-    pipeline = _PIPELINES[has_head(preparation.task)]
+    pipeline = _PIPELINES[preparation.task_type.has_head]
     results = eval_results(task, forgetting, pipeline=pipeline)
     dataset = hub_dataset(task)
     name = f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"

@@ -12,7 +12,7 @@ from peftune.data.text_hashes import HANDLE, LINK
 from peftune.errors import visible
 from peftune.models.prepare import Preparation
 from peftune.recipe.data import TextStep
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import TaskName
 
 _FOLDER = "PATH/TO/THIS/FOLDER"
 _BASE = "PATH/TO/THE/BASE"
@@ -142,7 +142,7 @@ def ways_to_use(
     """
     base, labels = preparation.base, preparation.labels
     named = base.hub_id or _BASE
-    if has_head(preparation.task):
+    if preparation.task_type.has_head:
         load = load_line(_FOLDER, base=base.name, revision=base.revision)
         ways = [_WITH_PEFTUNE.format(load=load)]
         if clean:
@@ -190,7 +190,7 @@ def _with_transformers(preparation: Preparation, *, is_merged: bool) -> str:
         given = _given_base(preparation.base.name, preparation.base.revision)
         folder = "merged"
         before = _MERGED.format(folder=_FOLDER, base_option=f" --base {given}" if given else "")
-    if not has_head(preparation.task):
+    if not preparation.task_type.has_head:
         return before + _CONTINUE.format(folder=folder)
     return before + _CLASSIFY.format(
         folder=folder,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +25,7 @@ from peftune.files.strict_json import parse_json, refuse_hidden
 from peftune.models.prepare import StartKind
 from peftune.recipe.data import TextStep, why_unclear
 from peftune.recipe.schema import StoredType
-from peftune.recipe.task_type import TaskName
+from peftune.recipe.task_type import TaskName, TaskType, task_type
 
 MANIFEST = "peftune.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -76,13 +75,6 @@ _LARGEST = 3.4028234663852886e38
 """The largest float32: a model gives no number beyond it."""
 
 Logit = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
-
-_LABEL_COUNTS: dict[str, tuple[int, float]] = {
-    "single-label": (2, math.inf),
-    "multi-label": (2, math.inf),
-    "regression": (1, 1),
-    "language-modeling": (0, 0),
-}
 
 
 class _Part(BaseModel):
@@ -170,11 +162,16 @@ class Manifest(_Part):
     started_from: StartedFrom | None = None
     clean: list[TextStep] | None = Field(default=None, min_length=1)
 
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task_name)
+
     @model_validator(mode="after")
     def _labels_fit_the_task(self) -> Manifest:
-        least, most = _LABEL_COUNTS[self.task_name]
-        if not least <= len(self.labels) <= most:
-            message = f"a task of the kind {self.task_name} has no {len(self.labels)} labels"
+        task = self.task_type
+        if not task.fewest_labels <= len(self.labels) <= task.most_labels:
+            message = f"the task type {self.task_name} does not have {len(self.labels)} labels"
             raise ValueError(message)
         if len(set(self.labels)) < len(self.labels):
             message = "two labels have the same name"
@@ -183,7 +180,7 @@ class Manifest(_Part):
             raise ValueError(unclear)
         limits = self.label_thresholds
         if limits is not None and (
-            self.task_name != "multi-label"
+            not self.task_type.many_labels
             or len(limits) != len(self.labels)
             or not all(0 < limit < 1 for limit in limits)
         ):

@@ -328,7 +328,7 @@ def fewshot(
 
 
 def _check(recipe: Recipe, shots: Sequence[int]) -> None:
-    if recipe.task != "single-label":
+    if not recipe.task_type.one_label:
         message = f"Few-shot prompting asks for one label a text; it needs task: single-label (the recipe has {recipe.task})."
         raise UsageError(message)
     if not shots or min(shots) < 0 or len(set(shots)) < len(shots):

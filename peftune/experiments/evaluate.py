@@ -19,7 +19,7 @@ from peftune.errors import ArtifactError
 from peftune.files.reading import given_path
 from peftune.findings.evidence import seen_rows
 from peftune.findings.finding import Finding
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Learning
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def evaluate(
     rows = read_labeled(
         file,
         names=manifest.labels,
-        kind=manifest.task_name,
+        task_name=manifest.task_name,
         text=columns_of(manifest, text_column=text_column),
         label_column=label_column_of(manifest, label_column=label_column),
         empty_text=empty_text,
@@ -113,12 +113,11 @@ def evaluate(
         consequence="the score says nothing of other rows",
     )
     classifier = load(opened.folder, base=base)
-    learning = judge(
+    learning = methods_of(manifest.task_name).score(
         classifier.logits(rows.texts),
         rows.labels,
         names=classifier.labels,
         split=file.name,
-        kind=manifest.task_name,
         thresholds=manifest.label_thresholds,
     )
     values = {field.name: getattr(learning, field.name) for field in dataclasses.fields(learning)}

@@ -32,8 +32,7 @@ from peftune.models.merging import fit_head, refuse_frozen_backbone, with_head
 from peftune.models.prepare import preparation_of, stands_on_its_start
 from peftune.probes import Measurement, Probe
 from peftune.recipe.schema import PathSection
-from peftune.recipe.task_type import has_head
-from peftune.tasks.evaluation import judge, task_metrics
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Learning, learned_something
 
 logger = logging.getLogger(__name__)
@@ -180,16 +179,17 @@ def path_at_strengths(
 def _scores(model: nn.Module, rows: Rows, leaked: NDArray[np.bool_]) -> dict[str, float | None]:
     """Score a model as a point is: accuracy and macro F1, and accuracy where rows did not leak."""
     preparation = preparation_of(model)
-    if not has_head(preparation.task):
+    if not preparation.task_type.has_head:
         return {"accuracy": None, "macro_f1": None}
     logits = predict_logits(
         model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
     )
     labels = np.asarray(rows.labels)
-    metrics = task_metrics(logits, labels, preparation.task)
+    methods = methods_of(preparation.task)
+    metrics = methods.metrics(logits, labels)
     scores = {name: metrics.get(name) for name in ("accuracy", "macro_f1")}
     if leaked.any() and not leaked.all():
-        without = task_metrics(logits[~leaked], labels[~leaked], preparation.task)
+        without = methods.metrics(logits[~leaked], labels[~leaked])
         scores["accuracy_without_leaked"] = without.get("accuracy")
     return scores
 
@@ -254,7 +254,7 @@ def read_strength_inputs(
     """Read and check all there is to read, before a model is loaded."""
     manifest = opened.manifest
     refuse_frozen_backbone(opened.strategy)
-    if manifest.task_name != "single-label" and (file is not None or head == "refitted"):
+    if not manifest.task_type.one_label and (file is not None or head == "refitted"):
         message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{opened.name}' is {manifest.task_name}). Leave the labeled rows out and keep the head."
         raise UsageError(message)
     _refuse_head_choice(head, file, fit_file)
@@ -334,7 +334,7 @@ def _score(model: nn.Module, rows: Rows, name: str) -> Learning:
     )
     # The training rows are not at hand; no constant answer scores higher on these than this one.
     commonest = Counter(rows.labels).most_common(1)[0][1]
-    return judge(
+    return methods_of(preparation.task).score(
         logits,
         rows.labels,
         names=preparation.labels,

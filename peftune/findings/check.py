@@ -49,7 +49,6 @@ from peftune.models.tokenizer import load_tokenizer
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
-from peftune.recipe.task_type import refuse_label_mismatch
 
 READABLE = Check(
     code="unusable-data",
@@ -106,7 +105,9 @@ CHECKS: tuple[Check, ...] = (READABLE, *(check for check, _ in _ON_ROWS))
 
 def check_rows(facts: DataFacts) -> list[CheckResult]:
     """Make every check that makes sense for the task, in the order of the table."""
-    return [find(facts) or check.passed() for check, find in _ON_ROWS if facts.kind in check.tasks]
+    return [
+        find(facts) or check.passed() for check, find in _ON_ROWS if facts.task_name in check.tasks
+    ]
 
 
 _IN_A_RUN: tuple[tuple[Pitfall, Callable[[Facts], Finding | None]], ...] = (
@@ -199,7 +200,7 @@ def check(
         tables = read_split_tables(chosen.data)
         refuse_same_splits(tables, chosen.data)
         documents = [document for text in general.values() for document in text]
-        cleaning = clean_tables(tables, chosen.data, chosen.task, general=documents)
+        cleaning = clean_tables(tables, chosen.data, chosen.task_type, general=documents)
     except DataError as error:
         return _unusable(error, label_noise=label_noise)
     except LeakageError as error:
@@ -284,7 +285,7 @@ def _with_refusals(
         return report
     try:
         task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
-        refuse_label_mismatch(recipe.task, task.labels, recipe.training)
+        recipe.task_type.refuse_label_mismatch(task.labels, recipe.training)
     except DataError as error:
         results = [_refused(error), *report.results[1:]]
         return CheckReport(worst_of(results), report.rows, results, report.lengths, report.cleaned)

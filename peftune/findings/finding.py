@@ -16,7 +16,7 @@ from peftune.errors import visible
 from peftune.forgetting.results import ProbeResult
 from peftune.models.tokenizer import encode_texts
 from peftune.recipe import Recipe
-from peftune.recipe.task_type import TaskName
+from peftune.recipe.task_type import TASK_TYPES, TaskName
 from peftune.tasks.scores import Learning
 from peftune.training.train import TrainingResult
 
@@ -195,9 +195,9 @@ LISTED = 1000
 LEAKAGE = ("leakage", "group-leakage", "probe-leakage")
 """Codes whose failure is leakage; every other one is a fault of the data themselves."""
 
-CLASSES: tuple[TaskName, ...] = ("single-label", "multi-label")
-LABELLED: tuple[TaskName, ...] = (*CLASSES, "regression")
-EVERY_TASK: tuple[TaskName, ...] = (*LABELLED, "language-modeling")
+CLASSES = tuple(name for name, task in TASK_TYPES.items() if task.has_classes)
+LABELLED = tuple(name for name, task in TASK_TYPES.items() if task.has_head)
+EVERY_TASK = tuple(TASK_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ class Check:
         rule: from where on it counts as found.
         remedy: what to do then.
         sound: what it says where it passes.
-        tasks: kinds of task in which it is made.
+        tasks: task types in which it is made.
     """
 
     code: str

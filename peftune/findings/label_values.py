@@ -14,6 +14,7 @@ from peftune.errors import suggestion
 from peftune.findings.check_input import DataFacts, SplitFacts, rows_in_words, some
 from peftune.findings.finding import CLASSES, LABELLED, Check, CheckResult
 from peftune.recipe.data import hidden_in
+from peftune.recipe.task_type import REGRESSION, SINGLE_LABEL
 
 _NOTHING = re.compile(r"nan|null|n/a|#n/a|undefined|\?|-", re.IGNORECASE)
 _UNSEEN = re.compile(
@@ -79,7 +80,7 @@ MANY = Check(
     rule=f"More different labels than half of the training rows, of at least {_FEW_ROWS}.",
     remedy="Check data.label_column; for measured numbers set task: regression.",
     sound="Labels repeat, as classes do.",
-    tasks=("single-label",),
+    tasks=(SINGLE_LABEL.name,),
 )
 
 
@@ -250,7 +251,7 @@ NO_NUMBER = Check(
     rule="Any row.",
     remedy="Mend the labels, or check data.label_column.",
     sound="Every label is a number.",
-    tasks=("regression",),
+    tasks=(REGRESSION.name,),
 )
 CONSTANT = Check(
     code="constant-label",
@@ -259,7 +260,7 @@ CONSTANT = Check(
     rule="One value in all rows of a split.",
     remedy="Check data.label_column.",
     sound="The labels vary.",
-    tasks=("regression",),
+    tasks=(REGRESSION.name,),
 )
 OUTLIER = Check(
     code="label-outlier",
@@ -268,7 +269,7 @@ OUTLIER = Check(
     rule=f"More than {_FAR:g} times as far from the median of train as the middle half is wide.",
     remedy="Mend the labels, or remove the rows.",
     sound="No label lies far out.",
-    tasks=("regression",),
+    tasks=(REGRESSION.name,),
 )
 
 

@@ -20,7 +20,7 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 
 from peftune.files.publishing import replace_file
 from peftune.recipe.schema import CompareSection, Recipe, TuneSection
-from peftune.recipe.task_type import METRICS, TaskName
+from peftune.recipe.task_type import TaskType
 from peftune.recipe.training import TrainingSection
 from peftune.recipe.yaml_document import Positions, explain, raise_faults, reads_as_text
 from peftune.strategies import STRATEGIES, Strategy, StrategyChoice, chosen_strategy
@@ -60,11 +60,15 @@ def resolve(recipe: Recipe) -> Recipe:
     overrides: dict[str, Any] = recipe.compare.training.get(recipe.strategy.name, {})
     stages = tuple(
         stage.model_copy(
-            update={"training": _filled(stage.training.model_dump(), recipe.strategy, stage.task)}
+            update={
+                "training": _filled(stage.training.model_dump(), recipe.strategy, stage.task_type)
+            }
         )
         for stage in recipe.stages
     )
-    training = _filled({**recipe.training.model_dump(), **overrides}, recipe.strategy, recipe.task)
+    training = _filled(
+        {**recipe.training.model_dump(), **overrides}, recipe.strategy, recipe.task_type
+    )
     resolved = recipe.model_copy(
         update={
             "stages": stages,
@@ -89,14 +93,14 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
 def tuned_metric(recipe: Recipe) -> str:
     """Return the validation metric that a search improves."""
     chosen = recipe.tune.metric or recipe.training.metric_for_best_model
-    return chosen or METRICS[recipe.task][0]
+    return chosen or recipe.task_type.default_metric
 
 
-def _filled(values: dict[str, Any], strategy: Strategy, task: TaskName) -> TrainingSection:
+def _filled(values: dict[str, Any], strategy: Strategy, task: TaskType) -> TrainingSection:
     """Fill what the strategy and the task decide where the recipe does not."""
     defaults = {
         **dataclasses.asdict(strategy.training_defaults),
-        "metric_for_best_model": METRICS[task][0],
+        "metric_for_best_model": task.default_metric,
     }
     filled = {key: value for key, value in defaults.items() if values[key] is None}
     return TrainingSection.model_validate({**values, **filled})

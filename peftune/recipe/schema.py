@@ -12,7 +12,7 @@ from typing_extensions import Self
 from peftune.configuration import Section
 from peftune.probes import Probe
 from peftune.recipe.data import DataSection, SplitName
-from peftune.recipe.task_type import CLASSIFICATION, TaskName, refuse_task_mismatch
+from peftune.recipe.task_type import TASK_TYPES, TaskName, TaskType, task_type
 from peftune.recipe.training import Metric, TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import MAX_SEED
@@ -37,8 +37,9 @@ def refuse_unlabeled(dtype: StoredType, task: TaskName) -> None:
     Raises:
         ValueError: with what the task has to be.
     """
-    if dtype != "float32" and task not in CLASSIFICATION:
-        message = f"'save.dtype: {dtype}' is kept only where no predicted label changes, and a task of the kind {task} has none; it belongs to {' and '.join(CLASSIFICATION)}"
+    if dtype != "float32" and not task_type(task).has_classes:
+        allowed = " and ".join(name for name, one in TASK_TYPES.items() if one.has_classes)
+        message = f"'save.dtype: {dtype}' is kept only where no predicted label changes, and 'task: {task}' has none; it belongs to {allowed}"
         raise ValueError(message)
 
 
@@ -152,9 +153,14 @@ class Stage(Section):
         default_factory=TrainingSection, description="The training; its seed is the recipe's."
     )
 
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task)
+
     @model_validator(mode="after")
     def _fits_its_task(self) -> Stage:
-        refuse_task_mismatch(self.task, self.data, self.training)
+        self.task_type.refuse_mismatch(self.data, self.training)
         if self.data.cross_validation is not None:
             message = "'data.cross_validation' is for the recipe's own task, not for a stage"
             raise ValueError(message)
@@ -344,9 +350,14 @@ class Recipe(Section):
         min_length=1, description="Run folder, relative to where the command runs."
     )
 
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task)
+
     @model_validator(mode="after")
     def _fits_its_task(self) -> Recipe:
-        refuse_task_mismatch(self.task, self.data, self.training)
+        self.task_type.refuse_mismatch(self.data, self.training)
         refuse_unlabeled(self.save.dtype, self.task)
         if self.stages and self.data.cross_validation is not None:
             message = "'stages' would be learned anew for every fold of 'data.cross_validation'; run them first, and begin as their artifact: model.init_from"
