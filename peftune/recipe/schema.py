@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, InstanceOf, PlainSerializer, model_validator
 from typing_extensions import Self
 
-from peftune.configuration import Section
+from peftune.configuration import PathInRecipe, Section
 from peftune.probes import Probe
 from peftune.recipe.data import DataSection, SplitName
 from peftune.recipe.task_type import TASK_TYPES, TaskName, TaskType, task_type
@@ -17,6 +17,13 @@ from peftune.recipe.training import Metric, TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import MAX_SEED
 from peftune.strategies import Strategy
+
+AS_FIELDS = PlainSerializer(lambda plugin: plugin.fields(), when_used="json")
+"""Writes a plug-in as a recipe names it: by its name, with its fields."""
+
+AProbe = Annotated[InstanceOf[Probe], AS_FIELDS]
+ARegularizer = Annotated[InstanceOf[Regularizer], AS_FIELDS]
+AStrategy = Annotated[InstanceOf[Strategy], AS_FIELDS]
 
 StoredType = Literal["float32", "bfloat16"]
 """What a file holds the learned weights as; in memory they are float32."""
@@ -207,7 +214,7 @@ class ModelSection(Section):
         "attn_implementation": "peftune has a forward of its own for GPT-2; remove it.",
     }
 
-    name_or_path: str = Field(
+    name_or_path: Annotated[str, PathInRecipe(or_name=True)] = Field(
         "bundled:tiny-gpt2",
         min_length=1,
         description="Hub id, local folder, or bundled:tiny-gpt2.",
@@ -215,7 +222,7 @@ class ModelSection(Section):
     revision: str | None = Field(
         None, description="Commit, tag or branch of the hub id; pin a commit to repeat a run."
     )
-    init_from: str | None = Field(
+    init_from: Annotated[str | None, PathInRecipe()] = Field(
         None,
         min_length=1,
         description="Artifact of another task (its adapter/ or model/ folder): its backbone or adapter is the start, the head is new.",
@@ -231,7 +238,7 @@ class ModelSection(Section):
 class DuringTrainingSection(Section):
     """What is measured while training goes on, and what happens over the budget."""
 
-    probe: InstanceOf[Probe] = Field(
+    probe: AProbe = Field(
         description="Measured at every evaluation; its text must share nothing with the probes'."
     )
     over_budget: Literal["skip-checkpoint", "stop-training"] = Field(
@@ -256,7 +263,7 @@ class PathSection(Section):
 class ForgettingSection(Section):
     """What must not be forgotten, and how much of it may be."""
 
-    probes: tuple[InstanceOf[Probe], ...] = Field(
+    probes: tuple[AProbe, ...] = Field(
         (), strict=False, description="Probes, each measured before and after."
     )
     budget: float | None = Field(
@@ -264,7 +271,7 @@ class ForgettingSection(Section):
         allow_inf_nan=False,
         description="Largest allowed forgetting in bits per byte; above it the run exits with 2.",
     )
-    regularizers: tuple[InstanceOf[Regularizer], ...] = Field(
+    regularizers: tuple[ARegularizer, ...] = Field(
         (), strict=False, description="Terms added to the loss that hold forgetting down."
     )
     during_training: DuringTrainingSection | None = Field(
@@ -331,7 +338,7 @@ class Recipe(Section):
         description="What is learned first, in this order, by the same strategy and seed; the recipe's own task comes last.",
     )
     data: DataSection = Field(description="The rows.")
-    strategy: InstanceOf[Strategy] = Field(description="Strategy name and its hyper-parameters.")
+    strategy: AStrategy = Field(description="Strategy name and its hyper-parameters.")
     training: TrainingSection = Field(default_factory=TrainingSection, description="The training.")
     forgetting: ForgettingSection = Field(
         default_factory=ForgettingSection, description="The probes."
