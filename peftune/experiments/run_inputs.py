@@ -162,7 +162,7 @@ def _seal(recipe: Recipe) -> str | None:
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
     """Read what regularizers learn from, and what is measured during training."""
     learned: list[NamedText] = [
-        (f"the text of regularizer '{term.type}'", load_documents(source))
+        (f"the text of regularizer '{term.name}'", load_documents(source))
         for term in section.regularizers
         for source in term.sources().values()
     ]
