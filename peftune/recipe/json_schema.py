@@ -29,9 +29,7 @@ def recipe_json_schema() -> dict[str, Any]:
     """Describe what a recipe may hold, for editors that complete and check YAML."""
     schema = Recipe.model_json_schema(schema_generator=_WithPlugins)
     definitions = schema["$defs"]
-    offers = {
-        group.kind: _one_of(group, group.name_field, definitions) for group in _GROUPS.values()
-    }
+    offers = {group.kind: _one_of(group, group.key, definitions) for group in _GROUPS.values()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_offered(schema, offers),
