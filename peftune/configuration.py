@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -18,6 +19,7 @@ else:
     ModelMetaclass = type(BaseModel)
 
 FieldPath = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
 
 _LONGEST_SHOWN = 60
 _WANTED = {
@@ -248,6 +250,50 @@ def quoted(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+@dataclass(frozen=True, slots=True)
+class PathInRecipe:
+    """Annotation of a field that holds a path, relative to the recipe file.
+
+    Args:
+        or_name: whether the field may hold a name instead, such as a hub id; it holds a path where
+            it looks like one, or where there is such a folder.
+    """
+
+    or_name: bool = False
+
+
+def with_paths(section: Model, change: Callable[[str, FieldPath, PathInRecipe], str]) -> Model:
+    """Return a section with every path in it changed, those of its parts and plug-ins too.
+
+    Args:
+        section: a recipe, a section or a plug-in.
+        change: returns the new value of a field, by its value, its place and its annotation.
+    """
+    return _with_paths(section, change, ())
+
+
+def _with_paths(
+    section: Model, change: Callable[[str, FieldPath, PathInRecipe], str], path: FieldPath
+) -> Model:
+    changed: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value, place = getattr(section, name), (*path, name)
+        if isinstance(value, BaseModel):
+            changed[name] = _with_paths(value, change, place)
+        elif isinstance(value, tuple):
+            changed[name] = tuple(
+                _with_paths(one, change, (*place, index)) if isinstance(one, BaseModel) else one
+                for index, one in enumerate(value)
+            )
+        elif isinstance(value, str):
+            for marker in field.metadata:
+                if isinstance(marker, PathInRecipe):
+                    changed[name] = change(value, place, marker)
+    # What is not changed stays out of the fields that were set.
+    changed = {name: new for name, new in changed.items() if new != getattr(section, name)}
+    return section.model_copy(update=changed) if changed else section
+
+
 class TextSource(Configuration):
     """Name one set of documents: `file`, or `dataset_name` with its configuration and split."""
 
@@ -263,7 +309,7 @@ class TextSource(Configuration):
     dataset_config_name: str | None = Field(None, description="Configuration of the hub data set.")
     split: str = Field("test", description="Split of the data set.")
     text_column: str = Field("text", description="Column that holds one document a row.")
-    file: str | None = Field(
+    file: Annotated[str | None, PathInRecipe()] = Field(
         None,
         description="A .jsonl (field `text`) or .txt file (documents separated by form feeds, or by blank lines); relative to the recipe.",
     )

@@ -36,7 +36,7 @@ from peftune.forgetting.before_and_after import Before, Measured
 from peftune.forgetting.measurement import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement
 from peftune.recipe import Recipe, read_recipe
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Learning, learned_something
 from peftune.training.train import TrainingResult
 
@@ -375,7 +375,9 @@ def _learning(world: World, logits: Array) -> Learning:
         for one in world.baselines
         if one.predicted is not None
     }
-    return judge(logits, labels, names=world.names, split="test", baselines=baselines)
+    return methods_of("single-label").score(
+        logits, labels, names=world.names, split="test", baselines=baselines
+    )
 
 
 def _measurements(world: World, strategy: Strategy, draw: np.random.Generator) -> Measured:

@@ -28,7 +28,7 @@ from peftune.findings.finding import Finding
 from peftune.findings.lengths import Lengths
 from peftune.forgetting.results import ProbeResult
 from peftune.stats.tests import McNemar
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Learning
 
 STRATEGIES = ("full", "lora", "head-only")
@@ -79,7 +79,7 @@ def evidence(strategy: str, seed: int, names: Sequence[str] = LABELS) -> Evidenc
     logits = rng.normal(size=(size, labels))
     logits[np.arange(size), truth] += _SKILL[strategy]
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    learning = judge(
+    learning = methods_of("single-label").score(
         logits,
         truth.tolist(),
         names=names,

@@ -58,7 +58,7 @@ from peftune.probes import ContinuationScores, TextScores
 from peftune.recipe import Recipe, resolve, with_strategy
 from peftune.recipe.schema import DataSection, ModelSection
 from peftune.strategies import HeadOnly, LoRA
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 
 NAMES = ("bad", "good")
 SMALL = Prompting(shots=(0, 2), seeds=(0, 1), most_rows=6)
@@ -216,7 +216,9 @@ def test_the_baselines_macro_f1_is_averaged_over_the_same_labels_as_the_models()
     scores = baseline_scores(Task(NAMES, train, judged, None, {}), judged)[
         "tfidf_logistic_regression"
     ]
-    model = judge(logits, judged.labels, names=("a", "b", "c"), split="test")
+    model = methods_of("single-label").score(
+        logits, judged.labels, names=("a", "b", "c"), split="test"
+    )
 
     assert scores["accuracy"] == model.accuracy == 1.0
     assert scores["macro_f1"] == model.macro_f1 == pytest.approx(2 / 3)
@@ -248,7 +250,9 @@ def test_a_baseline_has_the_interval_that_a_strategy_with_its_predictions_has() 
     """Equal predictions have equal figures and intervals."""
     generator = np.random.default_rng(0)
     truth, predicted = generator.integers(0, 3, 997), generator.integers(0, 3, 997)
-    model = judge(np.eye(3)[predicted], truth.tolist(), names=("a", "b", "c"), split="test")
+    model = methods_of("single-label").score(
+        np.eye(3)[predicted], truth.tolist(), names=("a", "b", "c"), split="test"
+    )
 
     found = scored_baseline(
         "x",

@@ -221,7 +221,7 @@ def test_a_regression_keeps_the_first_of_equal_texts(tmp_path: Path) -> None:
         )
     )
 
-    cleaning = clean_tables(read_split_tables(recipe.data), recipe.data, recipe.task)
+    cleaning = clean_tables(read_split_tables(recipe.data), recipe.data, recipe.task_type)
 
     assert cleaning.dropped == {20}
 

@@ -36,7 +36,7 @@ from peftune.findings.learning import (
     warmup_ahead,
 )
 from peftune.recipe import read_recipe
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Significance
 from peftune.training.train import TrainingResult
 
@@ -214,7 +214,7 @@ def facts() -> RunFacts:
     labels = [0, 1] * 50
     logits = np.array([[2.0, 0.0] if label == 0 else [0.0, 2.0] for label in labels])
     logits[:10] = logits[:10, ::-1]
-    learning = judge(
+    learning = methods_of("single-label").score(
         logits,
         tuple(labels),
         names=["bad", "good"],

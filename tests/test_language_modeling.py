@@ -377,6 +377,6 @@ def test_labels_say_nothing_in_language_modeling(tmp_path: Path) -> None:
     )
 
     with pytest.raises(
-        RecipeError, match=r"'data\.labels' says nothing in 'task: language-modeling'"
+        RecipeError, match=r"'data\.labels' has no meaning in 'task: language-modeling'"
     ):
         peftune.read_recipe(path)

@@ -27,7 +27,7 @@ from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import read_recipe
 from peftune.recipe.training import TrainingSection
 from peftune.strategies import LoRA
-from peftune.tasks.evaluation import judge, task_metrics
+from peftune.tasks.methods import methods_of
 from peftune.training.train import TrainingResult, train
 
 NAMES = ("bad", "good")
@@ -109,7 +109,7 @@ class ScoresOfAll(TrainerCallback):
         model, judged = kwargs["model"], rows(32, 0)
         tokenizer = preparation_of(model).tokenizer
         logits = predict_logits(model, tokenizer, judged.texts, max_length=32)
-        self.found.append(task_metrics(logits, np.array(judged.labels)))
+        self.found.append(methods_of("single-label").metrics(logits, np.array(judged.labels)))
 
 
 def test_scoring_training_rows_changes_no_weight_and_no_choice(base: Path, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def facts() -> RunFacts:
     labels = [0, 1] * 50
     logits = np.array([[2.0, 0.0] if label == 0 else [0.0, 2.0] for label in labels])
     logits[:10] = logits[:10, ::-1]
-    learning = judge(
+    learning = methods_of("single-label").score(
         logits,
         tuple(labels),
         names=NAMES,

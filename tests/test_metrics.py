@@ -14,10 +14,10 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import EvalPrediction
 
 from peftune.errors import TrainingError
-from peftune.recipe.task_type import METRICS
+from peftune.recipe.task_type import SINGLE_LABEL
 from peftune.stats import tests
 from peftune.stats.scores import roc_auc_interval
-from peftune.tasks.evaluation import judge, metrics_for_trainer, task_metrics
+from peftune.tasks.methods import methods_of
 from peftune.tasks.metrics import SequenceClassificationMetrics
 from peftune.tasks.scores import learned_something
 from peftune.tasks.significance import significance_of_classes
@@ -37,7 +37,7 @@ def test_the_metrics_are_those_worked_out_by_hand() -> None:
     """Counts by hand: F1 is 2 hits / (true + predicted); log loss is -ln of the true share."""
     f1 = [2 * 3 / 9, 2 * 2 / 6, 2 * 2 / 5]
 
-    metrics = task_metrics(_logits(PREDICTED), TRUTH)
+    metrics = methods_of("single-label").metrics(_logits(PREDICTED), TRUTH)
 
     assert metrics == pytest.approx(
         {
@@ -70,7 +70,7 @@ def test_f1_of_the_positive_label_and_the_correlation_are_scikit_learns(classes:
     logits = generator.normal(size=(60, classes)) + 2 * np.eye(classes)[truth]
     predicted = logits.argmax(-1)
 
-    metrics = task_metrics(logits, truth)
+    metrics = methods_of("single-label").metrics(logits, truth)
 
     assert metrics["mcc"] == pytest.approx(matthews_corrcoef(truth, predicted), rel=1e-12)
     if classes == 2:
@@ -79,7 +79,9 @@ def test_f1_of_the_positive_label_and_the_correlation_are_scikit_learns(classes:
             == f1_score(truth, predicted)
             != f1_score(1 - truth, 1 - predicted)
         )
-        learning = judge(logits, tuple(truth.tolist()), names=("no", "yes"), split="test")
+        learning = methods_of("single-label").score(
+            logits, tuple(truth.tolist()), names=("no", "yes"), split="test"
+        )
         assert learning.metrics["binary_f1"] == learning.per_label["yes"]["f1"]
     else:
         assert "binary_f1" not in metrics
@@ -87,7 +89,7 @@ def test_f1_of_the_positive_label_and_the_correlation_are_scikit_learns(classes:
 
 def test_a_model_that_always_says_the_same_has_no_correlation_and_no_f1() -> None:
     """Both are 0, as scikit-learn defines them, and nothing warns."""
-    metrics = task_metrics(_logits([0] * 6, 2), np.array([0, 1, 0, 1, 1, 0]))
+    metrics = methods_of("single-label").metrics(_logits([0] * 6, 2), np.array([0, 1, 0, 1, 1, 0]))
 
     assert (metrics["mcc"], metrics["binary_f1"]) == (0.0, 0.0)
 
@@ -96,7 +98,7 @@ def test_two_classes_have_the_area_of_the_second() -> None:
     """With two classes the scores of the second rank the rows: 3 of 4 pairs are in order."""
     logits = np.array([[0.0, 0.1], [0.0, 0.4], [0.0, 0.35], [0.0, 0.8]], dtype=np.float32)
 
-    assert task_metrics(logits, np.array([0, 0, 1, 1]))["roc_auc"] == 0.75
+    assert methods_of("single-label").metrics(logits, np.array([0, 0, 1, 1]))["roc_auc"] == 0.75
 
 
 def test_the_area_is_none_where_a_class_has_no_rows() -> None:
@@ -104,10 +106,14 @@ def test_the_area_is_none_where_a_class_has_no_rows() -> None:
     truth = np.array([0, 0, 1, 1])
     logits = _logits([0, 1, 1, 2])
 
-    learning = judge(logits, tuple(truth.tolist()), names=("a", "b", "c"), split="test")
+    learning = methods_of("single-label").score(
+        logits, tuple(truth.tolist()), names=("a", "b", "c"), split="test"
+    )
 
-    assert task_metrics(logits, truth)["roc_auc"] is None
-    assert "roc_auc" not in metrics_for_trainer()(EvalPrediction(logits, truth))
+    assert methods_of("single-label").metrics(logits, truth)["roc_auc"] is None
+    assert "roc_auc" not in methods_of("single-label").metrics_for_trainer()(
+        EvalPrediction(logits, truth)
+    )
     assert learning.metrics["roc_auc"] is None
     assert learning.reason == (
         "ci95: macro_f1 takes 5 rows of every label: a has 2, b has 2, c has 0; "
@@ -142,7 +148,7 @@ def test_a_logit_that_is_not_finite_ends_training(value: float) -> None:
     logits[3, 1] = value
 
     with pytest.raises(TrainingError) as caught:
-        task_metrics(logits, TRUTH)
+        methods_of("single-label").metrics(logits, TRUTH)
     assert str(caught.value) == (
         "The model's outputs are not finite: training has diverged. "
         "Lower training.learning_rate, or check the data."
@@ -151,7 +157,9 @@ def test_a_logit_that_is_not_finite_ends_training(value: float) -> None:
 
 def test_one_row_has_no_interval() -> None:
     """A single row has no spread to resample."""
-    learning = judge(_logits([0]), (0,), names=("a", "b", "c"), split="test")
+    learning = methods_of("single-label").score(
+        _logits([0]), (0,), names=("a", "b", "c"), split="test"
+    )
 
     assert dict(learning.ci95) == {"accuracy": None, "macro_f1": None, "roc_auc": None}
     assert learning.reason == (
@@ -161,7 +169,9 @@ def test_one_row_has_no_interval() -> None:
 
 def test_the_scores_by_label_and_the_confusion_add_up() -> None:
     """Rows are true labels, columns predicted ones; precision and recall follow from them."""
-    learning = judge(_logits(PREDICTED), TRUTH.tolist(), names=("a", "b", "c"), split="test")
+    learning = methods_of("single-label").score(
+        _logits(PREDICTED), TRUTH.tolist(), names=("a", "b", "c"), split="test"
+    )
 
     assert learning.confusion == [[3, 1, 0], [1, 2, 0], [1, 0, 2]]
     assert learning.per_label["a"] == pytest.approx(
@@ -219,13 +229,15 @@ def test_a_rare_label_is_learned_by_the_score_that_the_recipe_asks_for(
     logits = np.zeros((400, 2))
     logits[:, 1] = np.where(np.array(predicted) == 1, 3.0, -3.0) + (scores - scores.max()) / 4
 
-    learning = judge(logits, tuple(truth), names=("common", "rare"), split="test", metric=metric)
+    learning = methods_of("single-label").score(
+        logits, tuple(truth), names=("common", "rare"), split="test", metric=metric
+    )
 
     assert (learning.accuracy or 0) <= 0.95
     assert learned_something(learning) is learned
 
 
-METRICS_OF_CLASSES = tuple(name for name in METRICS["single-label"] if name != "loss")
+METRICS_OF_CLASSES = tuple(name for name in SINGLE_LABEL.metrics if name != "loss")
 
 
 @pytest.mark.parametrize(
@@ -347,7 +359,7 @@ def test_something_was_learned_if_the_score_is_beyond_guessing(
     truth = [0, 1] * 100
     predicted = [t if i < hits else 1 - t for i, t in enumerate(truth)]
 
-    learning = judge(
+    learning = methods_of("single-label").score(
         _logits(predicted, 2), tuple(truth), names=("a", "b"), split="test", metric=metric
     )
 

@@ -335,7 +335,7 @@ def test_the_planned_batches_are_those_that_the_trainer_reads(
     """In the same order, with the same padding: the longest texts come first."""
     task = load_task(recipe.data, recipe.task)
     tokenizer = load_tokenizer(bundled_folder(BUNDLED.removeprefix("bundled:"), among=MODELS))
-    way = way_of(task.kind)
+    way = way_of(task.task_type)
     tokens = way.tokens(task.train, tokenizer, max_length=64)
     trainer = way.trainer(
         model=prepare_model(BUNDLED, recipe.strategy, labels=task.labels, max_length=64),

@@ -396,7 +396,7 @@ def test_a_column_of_lists_holds_labels(kind: str, tmp_path: Path) -> None:
         pyarrow.parquet.write_table(pa.Table.from_pylist(records), path)
 
     task = load_task(
-        DataSection(train_file=str(path), validation_file=str(path)), kind="multi-label"
+        DataSection(train_file=str(path), validation_file=str(path)), task_name="multi-label"
     )
 
     assert task.labels == ("a", "b")

@@ -20,7 +20,7 @@ from peftune.stats.scores import (
     mean_share_interval,
     roc_auc_interval,
 )
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 
 DRAWS = 400
 
@@ -34,7 +34,9 @@ def one_hot(ids: NDArray[np.int64], labels: int) -> NDArray[np.bool_]:
 def test_the_accuracy_interval_is_scipys_wilson(right: int, count: int) -> None:
     """Twenty of twenty right is not certain: the lower end is 0.839."""
     said = np.r_[np.zeros(right, int), np.ones(count - right, int)]
-    learning = judge(np.eye(2)[said], (0,) * count, names=("a", "b"), split="test")
+    learning = methods_of("single-label").score(
+        np.eye(2)[said], (0,) * count, names=("a", "b"), split="test"
+    )
     wilson = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
 
     assert learning.ci95["accuracy"] == pytest.approx((wilson.low, wilson.high), abs=1e-5)
@@ -93,8 +95,10 @@ def test_macro_f1_with_few_rows_of_a_label_has_a_reason_in_place_of_an_interval(
     """Five rows of every label are the fewest; labels without rows are among those named."""
     truth = (0,) * 20 + (1,) * 5 + (2,) * 4
     logits = np.eye(4)[list(truth)]
-    enough = judge(logits[:25, :2], truth[:25], names=("a", "b"), split="test")
-    few = judge(logits, truth, names=("a", "b", "c", "d"), split="test")
+    enough = methods_of("single-label").score(
+        logits[:25, :2], truth[:25], names=("a", "b"), split="test"
+    )
+    few = methods_of("single-label").score(logits, truth, names=("a", "b", "c", "d"), split="test")
 
     assert enough.ci95["macro_f1"] is not None
     assert enough.reason is None
@@ -108,7 +112,9 @@ def test_macro_f1_with_few_rows_of_a_label_has_a_reason_in_place_of_an_interval(
 
 def test_a_reason_names_three_labels_and_counts_the_rest() -> None:
     """A task of 77 labels does not fill the report with their names."""
-    learning = judge(np.eye(9)[[0] * 5], (0,) * 5, names=tuple("abcdefghi"), split="test")
+    learning = methods_of("single-label").score(
+        np.eye(9)[[0] * 5], (0,) * 5, names=tuple("abcdefghi"), split="test"
+    )
 
     assert learning.reason == (
         "ci95: macro_f1 takes 5 rows of every label: b has 0, c has 0, d has 0 and 5 more; "
@@ -208,7 +214,9 @@ def test_the_squared_error_of_a_regression_has_the_interval_of_a_skewed_mean() -
     generator = np.random.default_rng(0)
     truth = generator.normal(size=50)
     said = truth + generator.laplace(size=50)
-    learning = judge(said[:, None], tuple(truth), names=("s",), split="test", kind="regression")
+    learning = methods_of("regression").score(
+        said[:, None], tuple(truth), names=("s",), split="test"
+    )
 
     assert learning.ci95["loss"] == learning.ci95["mse"] == mean_interval((said - truth) ** 2)
     assert learning.ci95["pearson"] == correlation_interval(truth, said)

@@ -338,5 +338,5 @@ def test_a_recipe_asks_for_bfloat16_only_where_there_are_labels() -> None:
 
     assert read_recipe("quickstart", of_regression).save.dtype == "float32"
     assert read_recipe("quickstart", ["save.dtype=bfloat16"]).save.dtype == "bfloat16"
-    with pytest.raises(RecipeError, match="a task of the kind regression has none"):
+    with pytest.raises(RecipeError, match="'task: regression' has none"):
         read_recipe("quickstart", [*of_regression, "save.dtype=bfloat16"])

@@ -38,10 +38,10 @@ from peftune.experiments import Run
 from peftune.models.architecture import head_of, unwrapped
 from peftune.models.prepare import prepare_model
 from peftune.recipe.schema import DataSection, ModelSection, TaskName
-from peftune.recipe.task_type import METRICS
+from peftune.recipe.task_type import MULTI_LABEL
 from peftune.recipe.training import TrainingSection
-from peftune.tasks.evaluation import judge, task_metrics
-from peftune.tasks.loss import ClassLoss, class_weights, given_weights, loss_of, scaled
+from peftune.tasks.loss import ClassLoss, class_weights, scaled, weights_of
+from peftune.tasks.methods import methods_of
 from peftune.tasks.multi_label import best_thresholds
 from peftune.tasks.scores import learned_something
 from peftune.testing.tuned import GradientsBeforeTheStep
@@ -58,7 +58,7 @@ LOGITS = np.array([[2, -1, -3], [-1, -2, 5], [-1, 1, -1], [-2, 2, 1], [3, 0.5, -
 
 def test_the_scores_of_several_labels_count_the_known_cells_alone() -> None:
     """By hand: said are 1 0 0 / 0 0 . / 0 1 0 / 0 1 . / 1 1 0; the dots are not known."""
-    metrics = task_metrics(LOGITS, CELLS, "multi-label")
+    metrics = methods_of("multi-label").metrics(LOGITS, CELLS)
 
     f1 = [2 * 2 / (3 + 2), 2 * 2 / (2 + 3), 0.0]
     assert metrics["accuracy"] == 2 / 5
@@ -77,7 +77,7 @@ def test_the_scores_of_several_labels_are_those_of_scikit_learn_where_all_are_kn
     generator = np.random.default_rng(0)
     cells, logits = generator.integers(0, 2, (50, 4)), generator.normal(size=(50, 4))
 
-    metrics = task_metrics(logits, cells.astype(float), "multi-label")
+    metrics = methods_of("multi-label").metrics(logits, cells.astype(float))
 
     for average in ("macro", "micro", "weighted"):
         assert metrics[f"{average}_f1"] == pytest.approx(
@@ -90,9 +90,9 @@ def test_a_label_with_one_value_has_no_area_and_the_report_names_it() -> None:
     """The area is a mean over the labels that have both values."""
     cells = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, NAN]])
 
-    learning = judge(
+    learning = methods_of("multi-label").score(
         LOGITS[:3, :2], tuple(map(tuple, cells)), names=("a", "b"), split="test",
-        kind="multi-label",
+
     )  # fmt: skip
 
     assert learning.metrics["roc_auc"] == 0.75  # 2 is above -1, and -1 is level with it: half
@@ -120,12 +120,11 @@ def _judged_cells(rows: int) -> Any:  # noqa: ANN401 - Learning
     generator = np.random.default_rng(1)
     cells = generator.integers(0, 2, (rows, 2)).astype(float)
     logits = cells * 2 - 1 + generator.normal(size=(rows, 2)) * 1.5
-    return judge(
+    return methods_of("multi-label").score(
         logits,
         tuple(map(tuple, cells)),
         names=("a", "b"),
         split="test",
-        kind="multi-label",
     )
 
 
@@ -156,8 +155,8 @@ def test_thresholds_from_validation_rows_are_those_of_the_best_f1() -> None:
 
 def test_the_scores_of_numbers_are_those_worked_out_by_hand() -> None:
     """Errors 1, 0, -1 and 2: squares 6, absolutes 4; the variance of 1 2 3 6 is 3.5."""
-    metrics = task_metrics(
-        np.array([[2.0], [2.0], [2.0], [8.0]]), np.array([1, 2, 3, 6.0]), "regression"
+    metrics = methods_of("regression").metrics(
+        np.array([[2.0], [2.0], [2.0], [8.0]]), np.array([1, 2, 3, 6.0])
     )
 
     assert metrics["mse"] == 6 / 4
@@ -171,8 +170,8 @@ def test_the_scores_of_numbers_are_those_worked_out_by_hand() -> None:
 
 def test_a_correlation_that_does_not_exist_is_null_with_its_reason() -> None:
     """A model that says the same number for every row correlates with nothing."""
-    learning = judge(
-        np.ones((3, 1)), (1.0, 2.0, 3.0), names=("score",), split="test", kind="regression"
+    learning = methods_of("regression").score(
+        np.ones((3, 1)), (1.0, 2.0, 3.0), names=("score",), split="test"
     )
 
     assert (learning.accuracy, learning.macro_f1) == (None, None)
@@ -209,8 +208,8 @@ def test_numbers_are_learned_where_they_are_said_better_than_by_their_mean(
     truth = generator.normal(size=100)
     said = signal * truth + generator.normal(size=100) * noise
 
-    learning = judge(
-        said[:, None], tuple(truth), names=("score",), split="test", kind="regression",
+    learning = methods_of("regression").score(
+        said[:, None], tuple(truth), names=("score",), split="test",
         metric=metric,
     )  # fmt: skip
 
@@ -237,8 +236,8 @@ def tagged(
         *((1.0, 0.0, metric, False) for metric in ("macro_f1", "micro_f1")),
         *((1.0, 2.0, metric, True) for metric in ("macro_f1", "weighted_f1", "roc_auc")),
         (1.0, 2.0, "log_loss", False),
-        *((0.0, 2.0, metric, False) for metric in METRICS["multi-label"]),
-        *((0.0, 0.0, metric, False) for metric in METRICS["multi-label"]),
+        *((0.0, 2.0, metric, False) for metric in MULTI_LABEL.metrics),
+        *((0.0, 0.0, metric, False) for metric in MULTI_LABEL.metrics),
     ],
 )
 def test_several_labels_are_learned_whatever_the_weights_of_the_loss(
@@ -253,8 +252,8 @@ def test_several_labels_are_learned_whatever_the_weights_of_the_loss(
     share = float(cells.mean())
     naive = -(share * math.log(share) + (1 - share) * math.log(1 - share))
 
-    learning = judge(
-        logits, tuple(map(tuple, cells)), names=TAGS, split="test", kind="multi-label",
+    learning = methods_of("multi-label").score(
+        logits, tuple(map(tuple, cells)), names=TAGS, split="test",
         metric=metric,
     )  # fmt: skip
 
@@ -286,9 +285,10 @@ def test_balanced_weights_make_every_class_count_the_same() -> None:
 
 def test_weights_by_name_say_how_much_a_label_counts_beside_another() -> None:
     """On average over the rows they are 1: six of weight 2, two of weight 6, times 8 / (12 + 12)."""
-    given = given_weights({"rare": 6.0, "common": 2.0}, ("common", "none", "rare"))
+    names, weights = ("common", "none", "rare"), {"rare": 6.0, "common": 2.0}
+    given = weights_of(weights, names)
     labels = (0,) * 6 + (2,) * 2
-    loss = loss_of("single-label", labels, classes=3, weights=given)
+    loss = methods_of("single-label").loss(labels, names=names, weights=weights)
     assert loss is not None
     logits, ids = (
         torch.randn(8, 3, generator=torch.Generator().manual_seed(0)),
@@ -305,8 +305,9 @@ def test_weights_by_name_say_how_much_a_label_counts_beside_another() -> None:
 def test_weights_by_name_are_the_pos_weight_of_several_labels() -> None:
     """They weigh the positive cells as `BCEWithLogitsLoss(pos_weight=…)` does; labels not named 1."""
     cells = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    given = given_weights({"y": 5.0}, ("x", "y"))
-    loss = loss_of("multi-label", tuple(map(tuple, cells)), classes=2, weights=given)
+    loss = methods_of("multi-label").loss(
+        tuple(map(tuple, cells)), names=("x", "y"), weights={"y": 5.0}
+    )
     assert loss is not None
     logits = torch.tensor([[0.3, -1.0], [2.0, 0.1], [-0.4, 0.0]])
 
@@ -324,7 +325,12 @@ def test_smoothed_labels_are_those_of_torch_and_of_transformers(
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(12, 3, generator=generator)
     ids = torch.arange(12) % 3  # as many rows of each, so that torch divides by 12 times the mean
-    loss = loss_of("single-label", tuple(ids.tolist()), classes=3, weights=weights, smoothing=0.3)
+    loss = methods_of("single-label").loss(
+        tuple(ids.tolist()),
+        names=TAGS,
+        weights=None if weights is None else dict(zip(TAGS, weights, strict=True)),
+        smoothing=0.3,
+    )
     assert isinstance(loss, ClassLoss)
 
     found = loss({"logits": logits}, ids)
@@ -346,7 +352,7 @@ def test_smoothed_labels_are_those_of_torch_and_of_transformers(
 
 def test_a_label_that_is_not_known_has_no_loss_and_no_gradient() -> None:
     """The mean is over the known cells; what the model says of the others does not matter."""
-    loss = loss_of("multi-label", tuple(map(tuple, CELLS)), classes=3, weights=None)
+    loss = methods_of("multi-label").loss(tuple(map(tuple, CELLS)), names=TAGS, weights=None)
     assert loss is not None
     logits = torch.tensor(LOGITS, requires_grad=True)
     cells = torch.tensor(np.nan_to_num(CELLS, nan=-100.0))
@@ -354,15 +360,17 @@ def test_a_label_that_is_not_known_has_no_loss_and_no_gradient() -> None:
     value = loss({"logits": logits}, cells)
     value.backward()
 
-    assert value.item() == pytest.approx(task_metrics(LOGITS, CELLS, "multi-label")["log_loss"])
+    assert value.item() == pytest.approx(
+        methods_of("multi-label").metrics(LOGITS, CELLS)["log_loss"]
+    )
     assert logits.grad is not None
     assert torch.equal(logits.grad == 0, torch.tensor(np.isnan(CELLS)))
 
 
 def test_a_plain_task_keeps_the_loss_of_transformers() -> None:
     """Only weights, or labels that are not known, ask for another."""
-    assert loss_of("single-label", (0, 1), classes=2, weights=None) is None
-    assert loss_of("regression", (0.5, 1.0), classes=1, weights=None) is None
+    assert methods_of("single-label").loss((0, 1), names=("a", "b"), weights=None) is None
+    assert methods_of("regression").loss((0.5, 1.0), names=("a",), weights=None) is None
 
 
 # Whole runs
@@ -591,7 +599,7 @@ def _gradients(
         str(base),
         STRATEGIES["lora"],
         labels=task.labels,
-        task=task.kind,
+        task=task.task_name,
         max_length=24,
         use_cpu=True,
     )
@@ -772,12 +780,14 @@ def test_lists_of_labels_are_read_by_name_or_id(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
-    found = read_labeled(path, names=("x", "y", "z"), kind="multi-label")
+    found = read_labeled(path, names=("x", "y", "z"), task_name="multi-label")
     by_id = tmp_path / "ids.csv"
     by_id.write_text('text,label\na,"[0, 2]"\nb,[]\nc,[1]\n', encoding="utf-8")
 
     assert found.labels == ((1, 0, 1), (0, 0, 0), (0, 1, 0))
-    assert read_labeled(by_id, names=("x", "y", "z"), kind="multi-label").labels == found.labels
+    assert (
+        read_labeled(by_id, names=("x", "y", "z"), task_name="multi-label").labels == found.labels
+    )
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -795,10 +805,8 @@ def test_minus_one_says_that_a_label_is_not_known(
     else:
         pa.parquet.write_table(table, path)
 
-    found = read_labeled(path, names=("x", "y"), kind="multi-label", label_column=("x", "y"))
-    texts = label_texts(
-        "multi-label", SplitTable("train", "rows", read_file(path), {}), ("x", "y")
-    )
+    found = read_labeled(path, names=("x", "y"), task_name="multi-label", label_column=("x", "y"))
+    texts = label_texts(MULTI_LABEL, SplitTable("train", "rows", read_file(path), {}), ("x", "y"))
 
     np.testing.assert_array_equal(found.labels, [[1, np.nan], [np.nan, 0], [0, 1]])
     assert texts == [("x",), (), ("y",)]
@@ -811,12 +819,12 @@ def test_a_row_of_which_no_label_is_known_has_none(tmp_path: Path) -> None:
     table = SplitTable("train", "rows", read_file(path), {})
 
     with pytest.raises(DataError) as caught:
-        read_labeled(path, names=("x", "y"), kind="multi-label", label_column=("x", "y"))
+        read_labeled(path, names=("x", "y"), task_name="multi-label", label_column=("x", "y"))
 
     assert str(caught.value) == (
         "'rows.csv': 1 row without a label, row 1. Add the labels or remove the rows."
     )
-    assert label_texts("multi-label", table, ("x", "y")) == [("x",), None]
+    assert label_texts(MULTI_LABEL, table, ("x", "y")) == [("x",), None]
 
 
 @pytest.mark.parametrize(
@@ -837,7 +845,7 @@ def test_a_label_that_is_none_is_named_with_its_row(
     columns: str | Sequence[str] = ("x", "y") if kind == "multi-label" else "x"
 
     with pytest.raises(DataError) as caught:
-        read_labeled(path, names=("x", "y"), kind=kind, label_column=columns)
+        read_labeled(path, names=("x", "y"), task_name=kind, label_column=columns)
 
     assert str(caught.value) == f"'{message}"
 
@@ -849,13 +857,13 @@ def test_a_key_that_says_nothing_in_the_task_is_refused(base: Path, tmp_path: Pa
     """A metric of another task, a list of label columns, thresholds."""
     good = _recipe(tmp_path, base, "regression", "lora").model_dump()
     for change, message in (
-        ({"training": TrainingSection(metric_for_best_model="macro_f1")}, "is no metric of 'task: regression'"),
+        ({"training": TrainingSection(metric_for_best_model="macro_f1")}, "is not a metric of 'task: regression'"),
         ({"data": DataSection(train_file="x.csv", label_column=("a", "b"))}, "needs 'task: multi-label'"),
-        ({"training": TrainingSection(label_threshold=0.3)}, "'training.label_threshold' says nothing"),
-        ({"training": TrainingSection(class_weights="balanced")}, "'training.class_weights' says nothing"),
-        ({"training": TrainingSection(class_weights={"a": 2.0})}, "'training.class_weights' says nothing"),
-        ({"training": TrainingSection(label_smoothing_factor=0.1)}, "'training.label_smoothing_factor' says nothing in 'task: regression'; it belongs to single-label"),
-        ({"training": TrainingSection(label_smoothing_factor=0.1), "task": "multi-label", "data": DataSection(train_file="x.csv", label_column=("a", "b"))}, "'training.label_smoothing_factor' says nothing in 'task: multi-label'; it belongs to single-label"),
+        ({"training": TrainingSection(label_threshold=0.3)}, "'training.label_threshold' has no meaning"),
+        ({"training": TrainingSection(class_weights="balanced")}, "'training.class_weights' has no meaning"),
+        ({"training": TrainingSection(class_weights={"a": 2.0})}, "'training.class_weights' has no meaning"),
+        ({"training": TrainingSection(label_smoothing_factor=0.1)}, "'training.label_smoothing_factor' has no meaning in 'task: regression'; it belongs to single-label"),
+        ({"training": TrainingSection(label_smoothing_factor=0.1), "task": "multi-label", "data": DataSection(train_file="x.csv", label_column=("a", "b"))}, "'training.label_smoothing_factor' has no meaning in 'task: multi-label'; it belongs to single-label"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             peftune.Recipe(**{**good, "strategy": STRATEGIES["lora"], **change})

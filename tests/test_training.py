@@ -23,7 +23,7 @@ from peftune.errors import TrainingError
 from peftune.experiments import run
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
-from peftune.tasks.evaluation import task_metrics
+from peftune.tasks.methods import methods_of
 from peftune.training.checkpoints import latest_whole, write_digest
 from peftune.training.train import PeakMemory, TrainingResult, train
 from peftune.training.trainer import ClassifierTrainer
@@ -444,7 +444,7 @@ def test_balanced_accuracy_counts_the_classes_that_have_rows() -> None:
     """Recalls of 1/2 and 1 average to 3/4; a class without rows has no recall, and no warning."""
     logits = np.eye(3)[[0, 1, 2, 2]]
 
-    metrics = task_metrics(logits, np.array([1, 1, 2, 2]))
+    metrics = methods_of("single-label").metrics(logits, np.array([1, 1, 2, 2]))
 
     assert metrics["balanced_accuracy"] == 0.75
 

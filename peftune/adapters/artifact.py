@@ -159,7 +159,7 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
     if MANIFEST not in folder.entries:
         raise ArtifactError(_no_manifest(folder))
     manifest, digest = read_manifest(folder)
-    closed = closed_list(manifest.kind, manifest.task_name)
+    closed = closed_list(manifest.kind, manifest.task_type)
     folder.refuse_others(closed)
     listed = {*manifest.files, MANIFEST}
     for name in sorted((listed ^ set(folder.entries)) | (listed - closed)):

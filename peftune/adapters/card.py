@@ -19,7 +19,6 @@ from peftune.data.text_hashes import HANDLE, LINK
 from peftune.errors import markdown_code, markdown_text, printable, visible
 from peftune.models.prepare import Preparation
 from peftune.recipe.data import TextStep
-from peftune.recipe.task_type import has_head
 
 _FOLDER = "PATH/TO/THIS/FOLDER"
 _BASE = "PATH/TO/THE/BASE"
@@ -131,7 +130,7 @@ def artifact_card(
         is_adapter=kind == "adapter",
         is_peft=is_peft,
         task_type=preparation.task,
-        has_head=has_head(preparation.task),
+        has_head=preparation.task_type.has_head,
         labels=preparation.labels,
         max_length=preparation.max_length,
         precision=precision,
@@ -234,7 +233,7 @@ def _front_matter(
     library: str,
 ) -> Markup:
     strategy, base = preparation.strategy.name, preparation.base
-    pipeline = _PIPELINES[has_head(preparation.task)]
+    pipeline = _PIPELINES[preparation.task_type.has_head]
     results = eval_results(task, forgetting, pipeline=pipeline)
     dataset = hub_dataset(task)
     name = f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"

@@ -21,7 +21,8 @@ from peftune.display import Block, Displayed
 from peftune.errors import UsageError
 from peftune.models.inference import MOST_ROWS, predict_logits
 from peftune.recipe.task_type import TaskName
-from peftune.tasks.predictions import Prediction, predictions_of
+from peftune.tasks.methods import methods_of
+from peftune.tasks.predictions import Prediction
 
 
 def columns_of(manifest: Manifest | None, *, text_column: str | None = None) -> TextColumns:
@@ -162,16 +163,15 @@ class Classifier(Displayed):
 
     def says(self, logits: NDArray[np.float32]) -> list[Prediction]:
         """Say what logits mean, (texts, labels)."""
-        return predictions_of(
+        return methods_of(self.task).predictions(
             logits,
-            kind=self.task,
             names=self.labels,
             thresholds=self.manifest.label_thresholds if self.manifest else None,
         )
 
     @property
     def task(self) -> TaskName:
-        """The kind of task that it was trained for."""
+        """The task type that it was trained for."""
         return self.manifest.task_name if self.manifest else "single-label"
 
     def logits(self, texts: Sequence[Text], *, batch_size: int = MOST_ROWS) -> NDArray[np.float32]:

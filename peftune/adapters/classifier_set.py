@@ -29,9 +29,8 @@ from peftune.adapters.shared_base import (
 from peftune.errors import ArtifactError, UsageError, printable, suggestion
 from peftune.models.architecture import evaluating
 from peftune.models.inference import MOST_ROWS, padded, plan_batches
-from peftune.models.loading import PROBLEM_TYPES, choose_device, load_classifier
+from peftune.models.loading import choose_device, load_classifier
 from peftune.models.tokenizer import encode_texts, load_tokenizer
-from peftune.recipe.task_type import has_head
 from peftune.tasks.predictions import Prediction
 
 Logits = NDArray[np.float32]
@@ -269,7 +268,7 @@ def load_many(
     for name, one in opened.items():
         manifest = one.manifest
         view = SharedClassifier(
-            shared, name, labels=manifest.labels, problem_type=PROBLEM_TYPES[manifest.task_name]
+            shared, name, labels=manifest.labels, problem_type=manifest.task_type.problem_type
         )
         classifiers[name] = checked_classifier(view, tokenizer, one)
     return ClassifierSet(classifiers, shared)
@@ -281,7 +280,7 @@ def _opened(name: str, artifact: str | Path) -> Opened:
         raise UsageError(message)
     opened = open_artifact(artifact)
     manifest = opened.manifest
-    if not has_head(manifest.task_name):
+    if not manifest.task_type.has_head:
         message = f"'{name}' ('{opened.name}') is not a classifier: it has learned {manifest.task_name} and has no head. Leave it out."
         raise ArtifactError(message)
     if manifest.kind == "model":

@@ -23,8 +23,7 @@ from peftune.adapters.reference_logits import arrays
 from peftune.display import Block, Displayed, data_frame
 from peftune.errors import UsageError
 from peftune.files.reading import given_path
-from peftune.recipe.task_type import CLASSIFICATION, has_head
-from peftune.tasks.predictions import decisions
+from peftune.tasks.methods import methods_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,7 +158,7 @@ def refuse_other_task(a: Manifest, b: Manifest, names: tuple[str, str]) -> None:
     Raises:
         UsageError: their task types differ, or one without a head.
     """
-    if a.task_name != b.task_name or not has_head(a.task_name):
+    if a.task_name != b.task_name or not a.task_type.has_head:
         message = f"Rows of a file cannot be set against each other: '{names[0]}' has learned {a.task_name}, '{names[1]}' {b.task_name}. Leave the file out."
         raise UsageError(message)
 
@@ -193,7 +192,7 @@ def _difference(
         ]
         largest = max(steps)
     differ = None
-    if a.task_name in CLASSIFICATION:
+    if a.task_type.has_classes:
         said = [_said(np.stack(rows), one) for rows, one in ((first, a), (second, b))]
         changed = sum(one != other for one, other in zip(*said, strict=True))
         differ = changed / len(first)
@@ -201,11 +200,11 @@ def _difference(
 
 
 def _said(logits: Logits, manifest: Manifest) -> list[frozenset[str]]:
-    """Name the labels that are said of each text."""
-    chosen = decisions(logits, kind=manifest.task_name, thresholds=manifest.label_thresholds)
+    """Name the labels that are predicted for each text."""
+    chosen = methods_of(manifest.task_name).decisions(logits, manifest.label_thresholds)
     return [
         frozenset(label for label, is_said in zip(manifest.labels, row, strict=True) if is_said)
-        for row in chosen
+        for row in (() if chosen is None else chosen)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import TaskType
 
 Kind = Literal["adapter", "model"]
 """What an artifact is: some weights that belong to a base, or all of a model."""
@@ -60,10 +60,10 @@ def limits_of(kind: Kind) -> Mapping[str, int]:
     return ADAPTER_LIMITS if kind == "adapter" else MODEL_LIMITS
 
 
-def closed_list(kind: Kind, task: TaskName) -> frozenset[str]:
+def closed_list(kind: Kind, task: TaskType) -> frozenset[str]:
     """Return all that the folder of an artifact may hold; a classifier does not generate text."""
     files = frozenset(limits_of(kind))
-    return files - {GENERATION_CONFIG} if has_head(task) else files
+    return files - {GENERATION_CONFIG} if task.has_head else files
 
 
 def weights_name(kind: Kind) -> str:

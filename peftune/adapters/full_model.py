@@ -24,7 +24,7 @@ from peftune.errors import ArtifactError
 from peftune.files.strict_json import parse_object
 from peftune.models.architecture import is_whole_model
 from peftune.models.base_contents import LARGEST, steers_loading
-from peftune.models.loading import PROBLEM_TYPES, open_model
+from peftune.models.loading import open_model
 from peftune.models.tokenizer import load_tokenizer, padded_right, tokenizer_sha256
 from peftune.models.tokenizer_files import CLASSES, CONFIG_KEYS, PARTS, is_byte_level
 
@@ -224,7 +224,7 @@ def _stated(manifest: Manifest) -> dict[str, Any]:
         "id2label": {str(index): label for index, label in names.items()},
         "label2id": {label: index for index, label in names.items()},
         "pad_token_id": manifest.pad_token_id,
-        "problem_type": PROBLEM_TYPES[manifest.task_name],
+        "problem_type": manifest.task_type.problem_type,
         # What plain transformers opens it in, whatever type the file stores.
         "dtype": "float32",
         "use_cache": True,

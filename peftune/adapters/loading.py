@@ -32,7 +32,6 @@ from peftune.models.loading import bare_model, choose_device, listed_labels
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.tokenizer import load_tokenizer, remembered_sha256
 from peftune.progress import working
-from peftune.recipe.task_type import has_head
 
 
 @working("loading")
@@ -77,7 +76,7 @@ def load(
     if names is not None and list(names) != manifest.labels:
         message = f"'{opened.name}' has the labels {', '.join(manifest.labels)}, in this order. Leave labels out."
         raise UsageError(message)
-    if not has_head(manifest.task_name):
+    if not manifest.task_type.has_head:
         message = f"'{opened.name}' is not a classifier: it has learned {manifest.task_name} and has no head. Start a run from it with model.init_from."
         raise ArtifactError(message)
     model, tokenizer = (

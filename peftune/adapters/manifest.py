@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +29,7 @@ from peftune.models.fingerprint import BaseIdentity, Name, Recorded, Sha256
 from peftune.models.prepare import InitializedFrom
 from peftune.recipe.data import TextStep, why_unclear
 from peftune.recipe.schema import StoredType
-from peftune.recipe.task_type import TaskName
+from peftune.recipe.task_type import TaskName, TaskType, task_type
 
 Precision = Literal["float32", "int8"]
 """How the frozen weights of a base are held."""
@@ -39,13 +38,6 @@ _LARGEST = 3.4028234663852886e38
 """The largest float32: a model gives no number beyond it."""
 
 Logit = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
-
-_LABEL_COUNTS: dict[str, tuple[int, float]] = {
-    "single-label": (2, math.inf),
-    "multi-label": (2, math.inf),
-    "regression": (1, 1),
-    "language-modeling": (0, 0),
-}
 
 
 class ReferenceLogits(Recorded):
@@ -112,11 +104,16 @@ class Manifest(Recorded):
     initialized_from: InitializedFrom | None = Field(default=None, alias="started_from")
     clean: list[TextStep] | None = Field(default=None, min_length=1)
 
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task_name)
+
     @model_validator(mode="after")
     def _labels_fit_the_task(self) -> Manifest:
-        least, most = _LABEL_COUNTS[self.task_name]
-        if not least <= len(self.labels) <= most:
-            message = f"a task of the kind {self.task_name} has no {len(self.labels)} labels"
+        task = self.task_type
+        if not task.fewest_labels <= len(self.labels) <= task.most_labels:
+            message = f"the task type {self.task_name} does not have {len(self.labels)} labels"
             raise ValueError(message)
         if len(set(self.labels)) < len(self.labels):
             message = "two labels have the same name"
@@ -125,7 +122,7 @@ class Manifest(Recorded):
             raise ValueError(unclear)
         limits = self.label_thresholds
         if limits is not None and (
-            self.task_name != "multi-label"
+            not self.task_type.many_labels
             or len(limits) != len(self.labels)
             or not all(0 < limit < 1 for limit in limits)
         ):

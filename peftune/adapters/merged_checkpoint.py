@@ -42,7 +42,7 @@ from peftune.models.loading import open_model
 from peftune.models.merging import write_backbone, write_classifier
 from peftune.models.tokenizer import load_tokenizer
 from peftune.progress import working
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import LANGUAGE_MODELING, TaskType
 
 MergedType = Literal["float32", "bfloat16"]
 
@@ -82,8 +82,6 @@ _REFUSED = {
     "int8": "Merging into a base held in 8-bit integers rounds base and update together anew, and logits change by 0.05 to 0.13. Merge in float32, and quantize what comes of it if you must."
 }
 
-_VIEW: TaskName = "language-modeling"
-
 
 @working("merging")
 def merge(
@@ -122,23 +120,23 @@ def merge(
     opened, target = open_artifact(artifact), given_path(output, "output")
     _refuse_other_content(target, opened)
     manifest = opened.manifest
-    view = _VIEW if lm else manifest.task_name
+    task = LANGUAGE_MODELING if lm else manifest.task_type
     model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
     _refuse_unreproduced(model, tokenizer, opened)
     make_writable(target.parent)  # not before the artifact has been checked
-    expected = _read(model, tokenizer, manifest, view)
+    expected = _read(model, tokenizer, manifest, task)
     device = backbone_of(model).wte.weight.device
     plain = merged_model(model)
     with published(target) as staging:
-        _write(plain, tokenizer, staging, view=view, dtype=getattr(torch, kind))
+        _write(plain, tokenizer, staging, task=task, dtype=getattr(torch, kind))
         del model, plain
-        again = _open(staging, view=view, dtype=getattr(torch, kind), device=device)
-        actual = _read(again, load_tokenizer(staging), manifest, view)
+        again = _open(staging, task=task, dtype=getattr(torch, kind), device=device)
+        actual = _read(again, load_tokenizer(staging), manifest, task)
         result = Merged(
             target,
             kind,
-            not has_head(view),
-            _difference(expected, actual, manifest, view),
+            not task.has_head,
+            _difference(expected, actual, manifest, task),
             MERGE_TOLERANCES[kind] * scale_of(expected),
         )
         if not result.difference.largest <= result.allowed:
@@ -187,7 +185,7 @@ def _refuse_unreproduced(
     """Refuse to merge what does not reproduce its own record."""
     manifest = opened.manifest
     recorded = arrays(manifest.reference_logits.logits["float32"])
-    found = largest_difference(recorded, _read(model, tokenizer, manifest, manifest.task_name))
+    found = largest_difference(recorded, _read(model, tokenizer, manifest, manifest.task_type))
     allowed = TOLERANCES["fp32"] * scale_of(recorded)
     if not found <= allowed:
         message = f"'{opened.name}' is off its own record by {found:.3g}, and {allowed:.3g} is allowed in float32. Nothing is merged; see peftune adapter verify."
@@ -195,7 +193,7 @@ def _refuse_unreproduced(
 
 
 def _read(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest, view: TaskName
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest, task: TaskType
 ) -> Rows:
     try:
         return replay(
@@ -203,15 +201,15 @@ def _read(
             tokenizer,
             manifest.reference_logits.texts,
             max_length=manifest.max_length,
-            task=view,
+            task=task.name,
         )
     except FloatingPointError as error:
         message = f"Nothing is merged: {error}."
         raise VerificationError(message) from error
 
 
-def _difference(expected: Rows, actual: Rows, manifest: Manifest, view: TaskName) -> Difference:
-    if has_head(view):
+def _difference(expected: Rows, actual: Rows, manifest: Manifest, task: TaskType) -> Difference:
+    if task.has_head:
         return difference_of(expected, actual, manifest)
     return Difference(largest_difference(expected, actual), None)
 
@@ -221,10 +219,10 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     *,
-    view: TaskName,
+    task: TaskType,
     dtype: torch.dtype,
 ) -> None:
-    if has_head(view):
+    if task.has_head:
         rounded: PreTrainedModel = plain.to(dtype)  # type: ignore[arg-type]
         write_classifier(rounded, tokenizer, folder, dtype=dtype)
         return
@@ -236,10 +234,10 @@ def _write(
 
 
 def _open(
-    folder: Path, *, view: TaskName, dtype: torch.dtype, device: torch.device
+    folder: Path, *, task: TaskType, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
     """Open a checkpoint as anyone will, who has no peftune."""
-    kind = GPT2ForSequenceClassification if has_head(view) else GPT2LMHeadModel
+    kind = GPT2ForSequenceClassification if task.has_head else GPT2LMHeadModel
     model: PreTrainedModel = open_model(kind, folder, device, name=folder.name, dtype=dtype)
     model.eval()
     return model

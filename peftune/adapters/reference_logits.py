@@ -19,7 +19,7 @@ from peftune.models.inference import predict_logits
 from peftune.models.lm_head import token_log_probabilities
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.models.tokenizer import REFERENCE_TEXTS, encode_texts
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import TaskName, task_type
 
 INT8: Precision = "int8"
 FLOAT32: Precision = "float32"
@@ -77,7 +77,7 @@ def replay(
         Of each text its logits, (labels,), float32; of a task without a head the log-probabilities
         of its own tokens, (tokens,), in nats.
     """
-    if has_head(task):
+    if task_type(task).has_head:
         return list(
             predict_logits(model, tokenizer, texts, max_length=max_length, batch_size=batch_size)
         )

@@ -17,7 +17,7 @@ from peftune.models.inference import predict_logits
 from peftune.models.interpolation import snapshot
 from peftune.models.prepare import preparation_of
 from peftune.recipe.schema import StoredType, refuse_unlabeled
-from peftune.tasks.predictions import count_flips
+from peftune.tasks.methods import methods_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def round_weights(
         for weight in weights.values():
             weight.copy_(weight.to(torch.bfloat16))
     after = predict_logits(model, tokenizer, texts, max_length=length)
-    flips = count_flips(before, after, kind=preparation.task, thresholds=thresholds) or 0
+    flips = methods_of(preparation.task).count_flips(before, after, thresholds) or 0
     if flips:
         with torch.no_grad():
             for name, weight in weights.items():

@@ -61,7 +61,6 @@ from peftune.models.tokenizer_files import CONFIG_KEYS
 from peftune.progress import working
 from peftune.recipe.data import TextStep
 from peftune.recipe.schema import StoredType
-from peftune.recipe.task_type import has_head
 
 _STATE = ("truncation", "padding")
 """What a tokenizer was last asked for; it is asked anew each time."""
@@ -200,7 +199,7 @@ def _write_adapter(
 def _write_model(
     model: nn.Module, preparation: Preparation, folder: Path, *, dtype: torch.dtype
 ) -> None:
-    if has_head(preparation.task):
+    if preparation.task_type.has_head:
         write_classifier(unwrapped(model), preparation.tokenizer, folder, dtype=dtype)
         keep_plain(folder)
         return

@@ -200,12 +200,12 @@ class SharedClassifier(GPT2PreTrainedModel):
     """
 
     def __init__(
-        self, shared: SharedBase, name: str, *, labels: Sequence[str], problem_type: str
+        self, shared: SharedBase, name: str, *, labels: Sequence[str], problem_type: str | None
     ) -> None:
         config = copy.deepcopy(_plain(shared.model).config)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-        config.problem_type = problem_type  # type: ignore[assignment] # one of PROBLEM_TYPES
+        config.problem_type = problem_type  # type: ignore[assignment] # one that transformers knows
         super().__init__(config)
         self.shared, self.name = shared, name
         self.model = shared.model

@@ -21,7 +21,7 @@ from peftune.files.safetensors_header import (
 )
 from peftune.files.strict_json import parse_object
 from peftune.models.architecture import head_of, trainable_parameters
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import TaskName, task_type
 
 ADAPTER_NAME = "default"
 _FILE_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -161,7 +161,7 @@ def peft_config(model: PeftModel, *, task: TaskName, hub_id: str | None) -> dict
     """
     values = model.peft_config[ADAPTER_NAME].to_dict()
     values |= {"base_model_name_or_path": hub_id, "inference_mode": True}
-    if not has_head(task):
+    if not task_type(task).has_head:
         values |= {"task_type": TaskType.CAUSAL_LM, "modules_to_save": None}
     plain: dict[str, Any] = json.loads(json.dumps(values, default=_plain))
     return plain

@@ -29,8 +29,7 @@ from peftune.models.loading import choose_device
 from peftune.models.merging import merged_into_base
 from peftune.models.prepare import is_prepared, preparation_of
 from peftune.progress import working
-from peftune.recipe.task_type import has_head
-from peftune.tasks.predictions import count_flips
+from peftune.tasks.methods import methods_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +160,7 @@ def held_model(
         ArtifactError: the artifact is damaged, or does not fit the base.
         BaseModelError: the base cannot be found.
     """
-    if opened.manifest.kind == "model" and has_head(opened.manifest.task_name):
+    if opened.manifest.kind == "model" and opened.manifest.task_type.has_head:
         return load_whole_model(opened, base=base, device=choose_device(use_cpu=use_cpu))
     model = load_prepared(opened, base=base, use_cpu=use_cpu, in_float32=in_float32)
     return model, preparation_of(model).tokenizer
@@ -263,7 +262,7 @@ def _chosen(on: Sequence[On], opened: Opened) -> tuple[On, ...]:
 
 def _read_rows(file: Path, opened: Opened, text_column: str | None) -> Sequence[str]:
     manifest = opened.manifest
-    if not has_head(manifest.task_name):
+    if not manifest.task_type.has_head:
         message = f"'{opened.name}' has learned {manifest.task_name} and says nothing of rows. Leave the file out."
         raise UsageError(message)
     return cleaned_for(manifest, read_rows(file, manifest, text_column))
@@ -328,11 +327,8 @@ def difference_of(expected: Rows, actual: Rows, manifest: Manifest) -> Differenc
     """Say how far apart two models' logits of the same texts lie."""
     largest = largest_difference(expected, actual)
     flips = None
-    if has_head(manifest.task_name):
-        flips = count_flips(
-            np.stack(expected),
-            np.stack(actual),
-            kind=manifest.task_name,
-            thresholds=manifest.label_thresholds,
+    if manifest.task_type.has_head:
+        flips = methods_of(manifest.task_name).count_flips(
+            np.stack(expected), np.stack(actual), manifest.label_thresholds
         )
     return Difference(largest, None if flips is None else flips / len(expected))

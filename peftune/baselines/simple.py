@@ -20,8 +20,8 @@ from peftune.models.inference import fit_head, predict_logits, with_head
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe
 from peftune.strategies import HeadOnly
-from peftune.tasks.multi_label import labels_metrics
-from peftune.tasks.regression import number_metrics
+from peftune.tasks.multi_label import MultiLabel
+from peftune.tasks.regression import Regression
 
 
 def majority_predictions(train: Rows, evaluation: Rows) -> list[int]:
@@ -96,7 +96,7 @@ _LEAST_SHARE = 1e-3
 
 def baseline_predictions(task: Task, evaluation: Rows) -> dict[str, list[int]]:
     """Return each baseline's label ids by name; empty for other tasks than single-label."""
-    if task.kind != "single-label":
+    if not task.task_type.one_label:
         return {}
     return {
         "majority": majority_predictions(task.train, evaluation),
@@ -130,9 +130,9 @@ def baseline_scores(
         `every_label` (every label for every row), which no guess exceeds. Regression: squared error
         and correlation of `mean` (of train) and of `tfidf_ridge`.
     """
-    if task.kind == "multi-label":
+    if task.task_type.many_labels:
         return _of_labels(task.train, evaluation, len(task.labels))
-    if task.kind == "regression":
+    if task.task_type.numeric:
         return _of_numbers(task.train, evaluation)
     classes = sorted({*task.train.labels, *evaluation.labels})
     predicted_by = predictions or baseline_predictions(task, evaluation)
@@ -165,10 +165,10 @@ def _of_labels(train: Rows, evaluation: Rows, labels: int) -> dict[str, Scores]:
         )
     least = np.array([_LEAST_SHARE, 1 - _LEAST_SHARE])
     scores = {
-        name: _named(labels_metrics(logit(np.clip(probabilities, *least)), truth))
+        name: _named(MultiLabel().metrics(logit(np.clip(probabilities, *least)), truth))
         for name, probabilities in (("majority", rates), ("tfidf_logistic_regression", counted))
     }
-    every = labels_metrics(np.ones_like(rates), truth)
+    every = MultiLabel().metrics(np.ones_like(rates), truth)
     # It has no probabilities, so it has no loss.
     return {**scores, EVERY_LABEL: {"macro_f1": float(every["macro_f1"] or 0.0)}}
 
@@ -177,8 +177,8 @@ def _of_numbers(train: Rows, evaluation: Rows) -> dict[str, Scores]:
     truth, numbers = np.asarray(evaluation.labels), np.asarray(train.labels)
     counted = words_with(train, numbers, Ridge()).predict(list(evaluation.texts))
     return {
-        "mean": _named(number_metrics(np.full((len(evaluation), 1), numbers.mean()), truth)),
-        "tfidf_ridge": _named(number_metrics(counted.reshape(-1, 1), truth)),
+        "mean": _named(Regression().metrics(np.full((len(evaluation), 1), numbers.mean()), truth)),
+        "tfidf_ridge": _named(Regression().metrics(counted.reshape(-1, 1), truth)),
     }
 
 

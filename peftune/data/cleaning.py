@@ -17,7 +17,7 @@ from peftune.data.split_tables import SplitTable
 from peftune.data.text_column import texts_of
 from peftune.data.text_hashes import HANDLE, LINK, NO_TEXT, text_keys
 from peftune.recipe.data import CleaningStep, DataSection, SplitName, TextStep
-from peftune.recipe.task_type import CLASSIFICATION, TaskName
+from peftune.recipe.task_type import TaskType
 
 _TAGS = "a|abbr|article|b|blockquote|body|br|button|center|code|dd|div|dl|dt|em|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|label|li|link|main|meta|nav|ol|option|p|pre|s|script|section|small|span|strong|style|sub|sup|svg|table|tbody|td|th|thead|title|tr|u|ul|video"
 _TAG = rf"</?(?:{_TAGS})(?:\s+[^<>]*=[^<>]*)?\s*/?>|<!--|<!doctype\b"
@@ -118,7 +118,7 @@ class Cleaning:
 def clean_tables(
     tables: Mapping[SplitName, SplitTable],
     section: DataSection,
-    kind: TaskName,
+    task: TaskType,
     *,
     general: Sequence[Any] = (),
 ) -> Cleaning:
@@ -127,7 +127,7 @@ def clean_tables(
     Args:
         tables: the splits as they were read.
         section: which columns, and which steps.
-        kind: the task; equal texts with unlike labels are told apart in classification alone.
+        task: the task type; equal texts with unlike labels are distinct in classification alone.
         general: documents of probes, which `drop-leaked` keeps out of train.
 
     Raises:
@@ -135,8 +135,8 @@ def clean_tables(
     """
     texts = {split: texts_of(table, section) for split, table in tables.items()}
     labels = None
-    if "drop-duplicates" in section.clean and kind in CLASSIFICATION:
-        labels = label_texts(kind, tables["train"], section.label_column, section.labels)
+    if "drop-duplicates" in section.clean and task.has_classes:
+        labels = label_texts(task, tables["train"], section.label_column, section.labels)
     return clean(texts, section.clean, labels=labels, general=general)
 
 

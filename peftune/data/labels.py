@@ -16,7 +16,7 @@ from peftune.data.split_tables import SplitTable
 from peftune.data.tables import column
 from peftune.errors import DataError, suggestion
 from peftune.recipe.data import why_unclear
-from peftune.recipe.task_type import TaskName
+from peftune.recipe.task_type import TaskType
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _WHOLE = re.compile(r"(-?\d+)\.0*")
@@ -220,7 +220,7 @@ def _refuse_unknown(unknown: dict[str, list[int]], names: Sequence[str], source:
 
 
 def names_of_labels(
-    kind: TaskName,
+    task: TaskType,
     table: SplitTable,
     label_column: str | Sequence[str],
     given: Sequence[str] | None,
@@ -228,7 +228,7 @@ def names_of_labels(
     """Say what the labels are called, in the order of their ids.
 
     Args:
-        kind: the task.
+        task: the task type.
         table: the training rows.
         label_column: column of the labels, or those of multi-label.
         given: the names that the recipe fixes.
@@ -241,7 +241,7 @@ def names_of_labels(
         DataError: there are fewer than two, the recipe names others than the columns, or one cannot
             be told by reading it.
     """
-    names = _names(kind, table, label_column, given)
+    names = _names(task, table, label_column, given)
     # A row with an empty one has no label: it is told by its number, or left out.
     if unclear := why_unclear([name for name in names if name]):
         message = f"{table.name}: {unclear}, so no artifact could be saved with it. Rename it in the file."
@@ -250,14 +250,14 @@ def names_of_labels(
 
 
 def _names(
-    kind: TaskName,
+    task: TaskType,
     table: SplitTable,
     label_column: str | Sequence[str],
     given: Sequence[str] | None,
 ) -> tuple[str, ...]:
-    if kind == "language-modeling":
+    if not task.has_head:
         return ()
-    if kind == "regression":
+    if task.numeric:
         return (str(label_column),)
     if not isinstance(label_column, str):
         if given is not None and sorted(given) != sorted(label_column):
@@ -269,18 +269,18 @@ def _names(
     if label_column in table.class_names:
         return table.class_names[label_column]
     values = column(table.table, label_column, source=table.name)
-    if kind == "multi-label":
+    if task.many_labels:
         values = [label for cell in values for label in listed(cell) or ()]
     return label_names(values, source=table.name)
 
 
 def read_labels(
-    kind: TaskName, table: SplitTable, label_column: str | Sequence[str], names: Sequence[str]
+    task: TaskType, table: SplitTable, label_column: str | Sequence[str], names: Sequence[str]
 ) -> Callable[[Sequence[int]], Labels]:
     """Return what gives the labels of any rows of a table.
 
     Args:
-        kind: the task.
+        task: the task type.
         table: the rows.
         label_column: column of the labels, or those of multi-label.
         names: label names in the order of their ids.
@@ -293,16 +293,16 @@ def read_labels(
         DataError: there is no such column.
     """
     source = table.name
-    if kind == "language-modeling":
+    if not task.has_head:
         return lambda rows: (None,) * len(rows)
     if not isinstance(label_column, str):
         cells = [column(table.table, name, source=source) for name in names]
         return partial(labels_of_cells, cells, names=names, source=source)
     values = column(table.table, label_column, source=source)
     known = table.class_names.get(label_column, ())
-    if kind == "regression":
+    if task.numeric:
         return partial(numbers, values, source=source)
-    if kind == "multi-label":
+    if task.many_labels:
         return partial(labels_of_lists, values, names=names, known=known, source=source)
     return partial(class_ids, named(values, known, names), names=names, source=source)
 
@@ -325,15 +325,15 @@ def label_names(values: Sequence[Any], *, source: str) -> tuple[str, ...]:
     return ordered
 
 
-def check_classes(rows: Rows, names: Sequence[str], *, kind: TaskName, source: str) -> None:
+def check_classes(rows: Rows, names: Sequence[str], *, task: TaskType, source: str) -> None:
     """Refuse rows from which nothing can be learned, or on which nothing can be judged.
 
     Raises:
         DataError: all rows have the same label.
     """
-    if kind == "language-modeling":
+    if not task.has_head:
         return
-    if kind == "multi-label":
+    if task.many_labels:
         varied = any(
             len({cell for cell in cells if not math.isnan(cell)}) > 1
             for cells in zip(*rows.labels, strict=True)
@@ -343,9 +343,9 @@ def check_classes(rows: Rows, names: Sequence[str], *, kind: TaskName, source: s
         counts = Counter(rows.labels)
         varied = len(counts) > 1
         first = next(iter(counts), None)
-        only = f"the label '{names[first] if kind == 'single-label' and first is not None else first}'"
+        only = f"the label '{names[first] if task.one_label and first is not None else first}'"
     if not varied:
-        least = "values" if kind == "regression" else "classes"
+        least = "values" if task.numeric else "classes"
         message = f"{source}: all {len(rows)} rows have {only}. At least two {least} must occur; check the file and data.label_column."
         raise DataError(message)
 
@@ -357,7 +357,7 @@ _YES, _NO = ("1", "true"), ("0", "false")
 
 
 def label_texts(
-    kind: TaskName,
+    task: TaskType,
     table: SplitTable,
     label_column: str | Sequence[str],
     given: Sequence[str] | None = None,
@@ -365,7 +365,7 @@ def label_texts(
     """Return the labels of every row, ids of the data set by their names, faulty ones as they are.
 
     Args:
-        kind: the task.
+        task: the task type.
         table: the rows.
         label_column: column of the labels, or those of multi-label.
         given: the names that the recipe fixes.
@@ -376,14 +376,14 @@ def label_texts(
     Raises:
         DataError: there is no such column.
     """
-    if kind == "language-modeling":
+    if not task.has_head:
         return []
     if not isinstance(label_column, str):
         columns = [column(table.table, name, source=table.name) for name in label_column]
         return [_said(label_column, cells) for cells in zip(*columns, strict=True)]
     values = column(table.table, label_column, source=table.name)
     known = table.class_names.get(label_column, ())
-    if kind == "multi-label":
+    if task.many_labels:
         return [_of_list(cell, known, given or known) for cell in values]
     values = named(values, known, given or known)
     return [None if _blank(value) else (label_text(value),) for value in values]

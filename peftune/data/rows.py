@@ -13,6 +13,9 @@ from peftune.errors import DataError
 Labels = tuple[Any, ...]
 """One a row: an id, a number, a tuple of 0.0 and 1.0 with nan where it is not known, or None."""
 
+NOT_KNOWN = -100.0
+"""Stands for a label that is not known; Trainer leaves it out of its counts of items."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:

@@ -20,7 +20,7 @@ from peftune.data.tables import chunked_column, read_file
 from peftune.data.text_column import TextColumns, texts_of
 from peftune.errors import UsageError
 from peftune.recipe.schema import DataSection, SplitName
-from peftune.recipe.task_type import TaskName
+from peftune.recipe.task_type import TaskName, TaskType, task_type
 
 __all__ = ["SPLITS", "Task", "load_task", "task_of"]
 
@@ -39,7 +39,7 @@ class Task:
         validation: rows that choose the best checkpoint.
         test: rows of the final score; None where the recipe names none.
         dropped: rows left out for an empty text, by split.
-        kind: what is learned from them.
+        task_name: the task type.
         held_out: what the rows of the final score are called.
     """
 
@@ -48,8 +48,13 @@ class Task:
     validation: Rows
     test: Rows | None
     dropped: Mapping[str, int]
-    kind: TaskName = "single-label"
+    task_name: TaskName = "single-label"
     held_out: str = "test"
+
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task_name)
 
     @property
     def judged(self) -> tuple[str, Rows]:
@@ -63,7 +68,7 @@ class Task:
     def fingerprint(self) -> str:
         """Hash the rows of every split in order, with the label names."""
         parts = [
-            f"{self.kind} {self.labels!r}",
+            f"{self.task_name} {self.labels!r}",
             *(
                 rows.sha256() if rows else "none"
                 for rows in (self.train, self.validation, self.test)
@@ -74,7 +79,7 @@ class Task:
 
 def load_task(
     section: DataSection,
-    kind: TaskName = "single-label",
+    task_name: TaskName = "single-label",
     *,
     with_test: bool = True,
     general: Sequence[Any] = (),
@@ -83,7 +88,7 @@ def load_task(
 
     Args:
         section: which rows.
-        kind: what is learned from them.
+        task_name: the task type.
         with_test: read the test rows too. Without, the others are the same; a test file is not
             opened, and rows that are held out of train for the test are dropped.
         general: documents of probes, which `data.clean: [drop-leaked]` keeps out of train.
@@ -92,14 +97,14 @@ def load_task(
         DataError: files, columns, texts or labels cannot be used; with place and remedy.
     """
     tables = read_split_tables(section, with_test=with_test)
-    cleaning = clean_tables(tables, section, kind, general=general)
-    return task_of(tables, section, kind, with_test=with_test, cleaning=cleaning)
+    cleaning = clean_tables(tables, section, task_type(task_name), general=general)
+    return task_of(tables, section, task_name, with_test=with_test, cleaning=cleaning)
 
 
 def task_of(
     tables: Mapping[SplitName, SplitTable],
     section: DataSection,
-    kind: TaskName = "single-label",
+    task_name: TaskName = "single-label",
     *,
     with_test: bool = True,
     cleaning: Cleaning | None = None,
@@ -109,17 +114,19 @@ def task_of(
     Args:
         tables: the splits as they were read.
         section: which rows.
-        kind: what is learned from them.
+        task_name: the task type.
         with_test: keep the rows that are held out of train for the test.
         cleaning: what was made of the texts; None where it is yet to be made.
     """
-    cleaning = cleaning or clean_tables(tables, section, kind)
-    names = names_of_labels(kind, tables["train"], section.label_column, section.labels)
+    cleaning = cleaning or clean_tables(tables, section, task_type(task_name))
+    names = names_of_labels(
+        task_type(task_name), tables["train"], section.label_column, section.labels
+    )
     dropped: dict[str, int] = {}
     splits: dict[SplitName, Rows] = {}
     for split, table in tables.items():
-        splits[split], dropped[split] = _checked(table, section, kind, names, cleaning)
-    check_classes(splits["train"], names, kind=kind, source=tables["train"].name)
+        splits[split], dropped[split] = _checked(table, section, task_name, names, cleaning)
+    check_classes(splits["train"], names, task=task_type(task_name), source=tables["train"].name)
     if "test" not in tables and section.test_split is not None:
         splits["train"], splits["test"] = hold_out(
             splits["train"], section.test_split, seed=section.seed, key="test_split"
@@ -152,13 +159,13 @@ def task_of(
         limited["validation"],
         limited.get("test"),
         dropped,
-        kind,
+        task_name,
         held_out,
     )
     if with_test:
         _, judged = task.judged
         source = tables.get("validation" if task.test is None else "test", tables["train"]).name
-        check_classes(judged, names, kind=kind, source=source)
+        check_classes(judged, names, task=task_type(task_name), source=source)
     return task
 
 
@@ -187,14 +194,14 @@ def _most(section: DataSection, split: SplitName) -> int | None:
 def _checked(
     table: SplitTable,
     section: DataSection,
-    kind: TaskName,
+    task_name: TaskName,
     names: tuple[str, ...],
     cleaning: Cleaning,
 ) -> tuple[Rows, int]:
     grouped = section.group_column
     return check_rows(
         cleaning.texts[table.split],
-        read_labels(kind, table, section.label_column, names),
+        read_labels(task_type(task_name), table, section.label_column, names),
         ids=_cells(table, "id") if "id" in table.table.column_names else None,
         groups=None if grouped is None else _cells(table, grouped),
         empty_text=section.empty_text,
@@ -212,7 +219,7 @@ def read_labeled(
     path: Path,
     *,
     names: Sequence[str],
-    kind: TaskName = "single-label",
+    task_name: TaskName = "single-label",
     text: str | TextColumns = "text",
     label_column: str | Sequence[str] = "label",
     empty_text: str = "error",
@@ -222,7 +229,7 @@ def read_labeled(
     Args:
         path: a csv, tsv, json, jsonl or parquet file.
         names: label names in the order of their ids.
-        kind: what the labels are.
+        task_name: the task type.
         text: column that holds the text, or the columns that it is made of.
         label_column: column that holds the label, as id or name, or those of multi-label.
         empty_text: `error`, `drop` or `keep`: what to do with rows without text.
@@ -237,7 +244,7 @@ def read_labeled(
     columns = TextColumns(text) if isinstance(text, str) else text
     rows, _ = check_rows(
         texts_of(table, columns),
-        read_labels(kind, table, label_column, names),
+        read_labels(task_type(task_name), table, label_column, names),
         ids=None,
         empty_text=empty_text,
         source=table.name,

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftune.data.arrow import GrowingTable
 from peftune.data.hub_datasets import as_dataset
-from peftune.data.rows import Labels, Rows
+from peftune.data.rows import NOT_KNOWN, Labels, Rows
 from peftune.errors import DataError
 from peftune.models.tokenizer import encode_texts
 
@@ -125,9 +125,6 @@ _CHUNK = 1000
 
 _LARGE_CHUNK = 2**18
 """Characters after which fewer are; a tokenizer keeps about a hundred bytes a token meanwhile."""
-
-NOT_KNOWN = -100.0
-"""Stands for a label that is not known; Trainer leaves it out of its counts of items."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from peftune.findings.evidence import seen_rows
 from peftune.findings.finding import Finding
 from peftune.progress import working
 from peftune.stats.formats import with_interval
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Learning, headline_scores
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def evaluate(
     rows = read_labeled(
         file,
         names=manifest.labels,
-        kind=manifest.task_name,
+        task_name=manifest.task_name,
         text=columns_of(manifest, text_column=text_column),
         label_column=label_column_of(manifest, label_column=label_column),
         empty_text=empty_text,
@@ -134,12 +134,11 @@ def evaluate(
         consequence="the score says nothing of other rows",
     )
     classifier = load(opened.folder, base=base)
-    learning = judge(
+    learning = methods_of(manifest.task_name).score(
         classifier.logits(rows.texts),
         rows.labels,
         names=classifier.labels,
         split=file.name,
-        kind=manifest.task_name,
         thresholds=manifest.label_thresholds,
     )
     values = {field.name: getattr(learning, field.name) for field in dataclasses.fields(learning)}

@@ -35,8 +35,7 @@ from peftune.models.inference import predict_logits
 from peftune.probes.base import TOO_LARGE
 from peftune.recipe import Recipe
 from peftune.seeds import stream_seed
-from peftune.tasks.evaluation import judge
-from peftune.tasks.predictions import predictions_of, scored_row
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Learning, learned_something
 
 _OF_ONE_MODEL = "kl_ci95, mcnemar, heads, quantization: several models were measured; the report of each fold has its own"
@@ -44,10 +43,10 @@ _LEAST = np.finfo(np.float64).tiny
 
 
 def learning_across(found: Sequence[Evidence], task: Task, *, metric: str | None) -> Learning:
-    """Score every row of train by what the run said that did not see it."""
+    """Score every row of train by the run that did not train on it."""
     probabilities = np.concatenate([one.rows.probabilities for one in found])
     labels = np.concatenate([one.rows.labels for one in found])
-    return judge(
+    return methods_of(task.task_name).score(
         np.log(np.maximum(probabilities, _LEAST)),
         tuple(labels.tolist()),
         names=task.labels,
@@ -302,13 +301,14 @@ def _scored_together(
         sums = found if sums is None else sums + found
         gc.collect()  # modules refer to each other, and the next model is as large
     logits = np.asarray(sums) / len(runs)
-    said = predictions_of(logits, kind=task.kind, names=task.labels)
+    methods = methods_of(task.task_name)
+    predicted = methods.predictions(logits, names=task.labels)
     lines = (
-        {"id": row, **scored_row(prediction, label, kind=task.kind, names=task.labels)}
-        for row, label, prediction in zip(task.test.ids, task.test.labels, said, strict=True)
+        {"id": row, **methods.scored_row(prediction, label, names=task.labels)}
+        for row, label, prediction in zip(task.test.ids, task.test.labels, predicted, strict=True)
     )
     write_lines(lines, folder / TEST_PREDICTIONS)
-    return judge(
+    return methods.score(
         logits,
         task.test.labels,
         names=task.labels,

@@ -37,7 +37,6 @@ from peftune.models.base_files import find_base
 from peftune.models.fingerprint import base_fingerprint
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, recipe_sha256, resolve
-from peftune.recipe.task_type import refuse_label_mismatch
 from peftune.seeds import stream_seed
 from peftune.stats.crossed import crossed_share, crossed_share_change
 from peftune.stats.power_law import fit_power_law, gain_interval
@@ -200,7 +199,7 @@ def learning_curve(
         else Path(f"{chosen.output_dir}-learning-curve")
     )
     task = load_task(chosen.data, chosen.task, with_test=False)
-    refuse_label_mismatch(chosen.task, task.labels, chosen.training)
+    chosen.task_type.refuse_label_mismatch(task.labels, chosen.training)
     sizes = sizes_of(len(task.train), fractions, labels=len(set(task.train.labels)))
     with owned(folder):
         make_writable(folder)
@@ -213,7 +212,7 @@ def learning_curve(
 
 
 def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
-    if recipe.task != "single-label":
+    if not recipe.task_type.one_label:
         message = f"A learning curve counts wrong labels; it needs task: single-label (the recipe has {recipe.task})."
         raise UsageError(message)
     if recipe.stages:

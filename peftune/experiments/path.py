@@ -22,8 +22,7 @@ from peftune.models.interpolation import Strength, at_strength
 from peftune.models.prepare import based_on_artifact, preparation_of
 from peftune.probes import Measurement
 from peftune.recipe.schema import PathSection
-from peftune.recipe.task_type import has_head
-from peftune.tasks.evaluation import task_metrics
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Learning
 
 logger = logging.getLogger(__name__)
@@ -197,13 +196,13 @@ def prepared_logits(model: nn.Module, texts: Sequence[str]) -> NDArray[np.float3
 def _scores(model: nn.Module, rows: Rows, leaked: NDArray[np.bool_]) -> dict[str, float | None]:
     """Score a model for a point: accuracy and macro F1, and the accuracy on rows that did not leak."""
     preparation = preparation_of(model)
-    if not has_head(preparation.task):
+    if not preparation.task_type.has_head:
         return {"accuracy": None, "macro_f1": None}
     logits, labels = prepared_logits(model, rows.texts), np.asarray(rows.labels)
-    metrics = task_metrics(logits, labels, preparation.task)
+    metrics = methods_of(preparation.task).metrics(logits, labels)
     scores = {name: metrics.get(name) for name in ("accuracy", "macro_f1")}
     if leaked.any() and not leaked.all():
-        without = task_metrics(logits[~leaked], labels[~leaked], preparation.task)
+        without = methods_of(preparation.task).metrics(logits[~leaked], labels[~leaked])
         scores["accuracy_without_leaked"] = without.get("accuracy")
     return scores
 

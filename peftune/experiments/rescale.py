@@ -31,7 +31,7 @@ from peftune.models.interpolation import Strength, rescale_model
 from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.progress import working
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 from peftune.tasks.scores import Learning, learned_something
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -138,7 +138,7 @@ def _measured(
     if inputs.rows is not None:
         # The training rows are not at hand; no constant answer scores higher on these than this one.
         commonest = Counter(inputs.rows.labels).most_common(1)[0][1]
-        learning = judge(
+        learning = methods_of(preparation_of(model).task).score(
             prepared_logits(model, inputs.rows.texts),
             inputs.rows.labels,
             names=preparation_of(model).labels,

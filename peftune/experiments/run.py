@@ -53,7 +53,7 @@ from peftune.experiments.run_inputs import (
     identity_of,
     read_inputs,
 )
-from peftune.experiments.run_scores import Scored, cost_of, leaked_rows, said_from, score
+from peftune.experiments.run_scores import Scored, cost_of, decision_thresholds, leaked_rows, score
 from peftune.experiments.stages import Reached, blamed, run_stages
 from peftune.files.reading import given_path
 from peftune.findings import CheckReport
@@ -67,7 +67,6 @@ from peftune.models.prepare import preparation_of
 from peftune.progress import stage, working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.schema import DataSection
-from peftune.recipe.task_type import has_head
 from peftune.strategies import StrategyChoice
 from peftune.tasks.scores import Learning, learned_something
 from peftune.training.callbacks import refuse_missing_trackers
@@ -85,7 +84,7 @@ def round_for_storage(model: nn.Module, recipe: Recipe, task: Task) -> Rounding 
     """
     if recipe.save.dtype == "float32":
         return None
-    thresholds = said_from(model, recipe.training, task)
+    thresholds = decision_thresholds(model, recipe.training, task)
     return round_weights(model, task.validation.texts, thresholds=thresholds)
 
 
@@ -265,13 +264,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         )
         forgetting = dataclasses.replace(forgetting, path=tuple(way))
     artifact = save_artifact(
-        model,
-        recipe,
-        scored,
-        forgetting,
-        task=task,
-        folder=folder,
-        rounding=rounding,
+        model, recipe, scored, forgetting, task=task, folder=folder, rounding=rounding
     )
     write_lines(scored.lines, folder / PREDICTIONS)
     write_evidence(judged, texts, measured, folder, scored.notes)
@@ -281,7 +274,9 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         run=identity_of(recipe, model, inputs, training),
         learning=learning,
         forgetting=forgetting,
-        cost=cost_of(model, training, artifact, texts=judged.texts if has_head(task.kind) else ()),
+        cost=cost_of(
+            model, training, artifact, texts=judged.texts if task.task_type.has_head else ()
+        ),
         findings=find_in_run(facts),
         environment=environment_of(task, recipe.training.seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
@@ -290,7 +285,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
 
 def _announce(recipe: Recipe, task: Task) -> None:
     """Say that training begins, and what is known to be wrong with it before it does."""
-    packed = task.kind == "language-modeling"
+    packed = not task.task_type.has_head
     for ahead in warmup_ahead(recipe.training, None if packed else len(task.train)):
         logger.warning("%s: %s %s", ahead.severity, ahead.message, ahead.advice)
     logger.info("training '%s' on %d rows", recipe.strategy.name, len(task.train))

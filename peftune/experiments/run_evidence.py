@@ -246,7 +246,7 @@ def _rows(run: Run) -> ScoredRows:
     _refuse_other_count(len(lines), run.learning.n, PREDICTIONS)
     _refuse_other_count(len(written), run.learning.n, TEXTS)
     leaked = _leaked(run, written)
-    if run.learning.task != "single-label":
+    if not run.learning.task_type.one_label:
         return _without_answers(lines, written, leaked)
     names = tuple(run.learning.per_label)
     probabilities = [[_finite(line["probabilities"], name) for name in names] for line in lines]

@@ -29,7 +29,6 @@ from peftune.models.prepare import preparation_of, refuse_nothing_to_learn
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.schema import ForgettingSection
-from peftune.recipe.task_type import refuse_label_mismatch
 from peftune.seeds import seed_streams
 from peftune.tasks.scores import Learning
 from peftune.training.train import TrainingResult
@@ -87,8 +86,8 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
         LeakageError: a probe's text is read in training too, rows of one split are in another, or
             two splits are the same rows.
     """
-    for kind in (recipe.task, *(stage.task for stage in recipe.stages)):
-        refuse_nothing_to_learn(recipe.strategy, kind)
+    for name in (recipe.task, *(stage.task for stage in recipe.stages)):
+        refuse_nothing_to_learn(recipe.strategy, name)
     model = recipe.model
     source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     texts = read_probe_texts(recipe.forgetting.probes)
@@ -121,9 +120,9 @@ def _checked_task(
     tables = read_split_tables(recipe.data)
     refuse_same_splits(tables, recipe.data)
     documents = [document for text in texts for document in text.documents]
-    cleaning = clean_tables(tables, recipe.data, recipe.task, general=documents)
+    cleaning = clean_tables(tables, recipe.data, recipe.task_type, general=documents)
     task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
-    refuse_label_mismatch(recipe.task, task.labels, recipe.training)
+    recipe.task_type.refuse_label_mismatch(task.labels, recipe.training)
     checks = check_tables(
         recipe,
         tables,
@@ -238,7 +237,7 @@ def facts_of(
     rounding: Rounding | None = None,
 ) -> RunFacts:
     """Gather what the diagnosis looks at."""
-    counts = Counter(task.train.labels) if task.kind == "single-label" else Counter()
+    counts = Counter(task.train.labels) if task.task_type.one_label else Counter()
     return RunFacts(
         recipe=recipe,
         learning=learning,

@@ -23,13 +23,12 @@ from peftune.findings.check_report import LeakedScore
 from peftune.models.architecture import head_of, trainable_parameters
 from peftune.models.inference import seconds_of_each
 from peftune.models.prepare import preparation_of
-from peftune.recipe.task_type import has_head
 from peftune.recipe.training import TrainingSection
 from peftune.seeds import stream_seed
-from peftune.tasks.evaluation import judge, task_metrics
 from peftune.tasks.language_modeling import domain_learning, domain_lines, read_domain
+from peftune.tasks.methods import methods_of
 from peftune.tasks.multi_label import best_thresholds
-from peftune.tasks.predictions import Prediction, fixed_thresholds, predictions_of, scored_row
+from peftune.tasks.predictions import Prediction
 from peftune.tasks.scores import Learning
 from peftune.training.train import TrainingResult
 
@@ -46,19 +45,19 @@ def leaked_score(
         task: the rows as they were learned and scored.
         logits: of the scored rows, (rows, labels).
         leaked: from `leaked_rows`, (rows,).
-        thresholds: multi-label: probability from which a label is said.
+        thresholds: multi-label: decision thresholds, (labels,).
     """
     if not leaked.any():
         return None
     split, judged = task.judged
     labels = np.asarray(judged.labels)
-    sound = ~leaked
+    sound, methods = ~leaked, methods_of(task.task_name)
     return LeakedScore(
         split=split,
         n=len(judged),
         leaked=int(leaked.sum()),
-        metrics=task_metrics(logits, labels, task.kind, thresholds),
-        metrics_without=task_metrics(logits[sound], labels[sound], task.kind, thresholds)
+        metrics=methods.metrics(logits, labels, thresholds),
+        metrics_without=methods.metrics(logits[sound], labels[sound], thresholds)
         if sound.any()
         else {},
     )
@@ -70,7 +69,7 @@ def leaked_rows(task: Task) -> NDArray[np.bool_]:
     Of language modeling none is: what is scored there are documents and not rows.
     """
     split, judged = task.judged
-    if not has_head(task.kind):
+    if not task.task_type.has_head:
         return np.zeros(len(judged), dtype=np.bool_)
     read = [task.train] if split == "validation" else [task.train, task.validation]
     keys = text_keys(judged.texts)
@@ -193,22 +192,22 @@ def score(
     """
     split, judged = task.judged
     curve, resampling = without_path(training.curve), stream_seed(section.seed, "bootstrap")
-    if not has_head(task.kind):
+    if not task.task_type.has_head:
         domain = read_domain(model, judged)
         learning = domain_learning(domain, split=split, curve=curve)
         return Scored(learning, learning, domain_lines(judged, domain))
-    logits, thresholds = prepared_logits(model, judged.texts), said_from(model, section, task)
+    methods, logits = methods_of(task.task_name), prepared_logits(model, judged.texts)
+    thresholds = decision_thresholds(model, section, task)
     simple = baseline_predictions(task, judged)
 
     def scored_on(kept: Sequence[int]) -> Learning:
         rows = judged.take(kept)
         said = {name: [of[row] for row in kept] for name, of in simple.items()}
-        return judge(
+        return methods.score(
             logits[list(kept)],
             rows.labels,
             names=task.labels,
             split=split,
-            kind=task.kind,
             metric=section.metric_for_best_model,
             thresholds=thresholds,
             baselines=baseline_scores(
@@ -218,7 +217,7 @@ def score(
         )
 
     learning, clean = scored_on(range(len(judged))), np.flatnonzero(~leaked).tolist()
-    said = predictions_of(logits, kind=task.kind, names=task.labels, thresholds=thresholds)
+    said = methods.predictions(logits, names=task.labels, thresholds=thresholds)
     lines = _prediction_lines(judged, said, task)
     return Scored(
         learning,
@@ -230,15 +229,15 @@ def score(
     )
 
 
-def said_from(model: nn.Module, section: TrainingSection, task: Task) -> tuple[float, ...] | None:
-    """Return from which probability each label is said; None where labels exclude each other."""
-    if task.kind != "multi-label":
-        return None
-    if section.label_threshold == "validation":
+def decision_thresholds(
+    model: nn.Module, section: TrainingSection, task: Task
+) -> tuple[float, ...] | None:
+    """Return the decision threshold of each label; None where the task type has none."""
+    if task.task_type.many_labels and section.label_threshold == "validation":
         return best_thresholds(
             prepared_logits(model, task.validation.texts), task.validation.labels
         )
-    return fixed_thresholds(section.label_threshold, len(task.labels))
+    return methods_of(task.task_name).fixed_thresholds(section.label_threshold, len(task.labels))
 
 
 def _notes(
@@ -261,5 +260,6 @@ def _notes(
 def _prediction_lines(
     rows: Rows, predictions: Sequence[Prediction], task: Task
 ) -> Iterator[Mapping[str, Any]]:
+    methods = methods_of(task.task_name)
     for row, label, prediction in zip(rows.ids, rows.labels, predictions, strict=True):
-        yield {"id": row, **scored_row(prediction, label, kind=task.kind, names=task.labels)}
+        yield {"id": row, **methods.scored_row(prediction, label, names=task.labels)}

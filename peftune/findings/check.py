@@ -42,7 +42,6 @@ from peftune.models.tokenizer import load_tokenizer
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
-from peftune.recipe.task_type import refuse_label_mismatch
 
 READABLE = FindingType(
     code="unusable-data",
@@ -130,7 +129,9 @@ CHECKS = tuple(each for each in FINDING_TYPES if each.scope == "data")
 
 def find_in_data(facts: DataFacts) -> list[CheckResult]:
     """Make every check that applies to the task type, in the order of `CHECKS`."""
-    return [find(facts) or each.passed() for each, find in _IN_DATA if facts.kind in each.tasks]
+    return [
+        find(facts) or each.passed() for each, find in _IN_DATA if facts.task_name in each.tasks
+    ]
 
 
 def find_in_run(facts: RunFacts) -> list[Finding]:
@@ -194,7 +195,7 @@ def check(
         tables = read_split_tables(chosen.data)
         refuse_same_splits(tables, chosen.data)
         documents = [document for text in general.values() for document in text]
-        cleaning = clean_tables(tables, chosen.data, chosen.task, general=documents)
+        cleaning = clean_tables(tables, chosen.data, chosen.task_type, general=documents)
     except DataError as error:
         return _unusable(error, label_noise=label_noise)
     except LeakageError as error:
@@ -279,7 +280,7 @@ def _with_refusals(
         return report
     try:
         task = task_of(tables, recipe.data, recipe.task, cleaning=cleaning)
-        refuse_label_mismatch(recipe.task, task.labels, recipe.training)
+        recipe.task_type.refuse_label_mismatch(task.labels, recipe.training)
     except DataError as error:
         results = [_refused(error), *report.results[1:]]
         return CheckReport(worst_of(results), report.rows, results, report.lengths, report.cleaned)

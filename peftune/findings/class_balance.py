@@ -7,6 +7,7 @@ from scipy.stats import chi2_contingency
 
 from peftune.findings.facts import DataFacts, RunFacts
 from peftune.findings.finding import CLASSES, CheckResult, Finding, FindingType
+from peftune.recipe.task_type import SINGLE_LABEL
 
 _RATIO = 10.0
 _DISTANCE = 0.1
@@ -41,7 +42,7 @@ IMBALANCE = FindingType(
     threshold=f"The most frequent label has at least {_RATIO:g} times the training rows of the rarest.",
     remedy="Read macro F1 and the recall of each label, set training.class_weights: balanced, or add rows.",
     sound="No label is rare beside another.",
-    tasks=("single-label",),
+    tasks=(SINGLE_LABEL.name,),
 )
 SHIFT = FindingType(
     code="label-shift",
@@ -51,7 +52,7 @@ SHIFT = FindingType(
     threshold=f"Shares of labels that differ by more than {_DISTANCE:.0%} in all (total variation), beyond chance (chi-squared test, p < {_P_VALUE:g}).",
     remedy="Draw the splits at random, or leave them away: peftune then holds out the same share of every label.",
     sound="The labels are mixed alike in every split.",
-    tasks=("single-label",),
+    tasks=(SINGLE_LABEL.name,),
 )
 
 
@@ -140,7 +141,7 @@ CLASS_IMBALANCE = FindingType(
 def find_class_imbalance(facts: RunFacts) -> Finding | None:
     """Look for a rare label, and how often it was found."""
     counts = facts.train_labels
-    if facts.learning.task != "single-label":
+    if not facts.learning.task_type.one_label:
         return None
     rarest, commonest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[commonest] < _RATIO * counts[rarest]:

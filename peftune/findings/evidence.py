@@ -29,7 +29,7 @@ SMALL_TEST_SET = FindingType(
 def find_small_test_set(facts: RunFacts) -> Finding | None:
     """Look whether the rows are too few for the gain over the best baseline."""
     learning = facts.learning
-    if learning.task != "single-label" or learning.accuracy is None:
+    if not learning.task_type.one_label or learning.accuracy is None:
         return None
     scores = {name: values["accuracy"] for name, values in learning.baselines.items()}
     best = max(scores, key=scores.__getitem__, default=None)

@@ -24,7 +24,7 @@ from peftune.forgetting.results import ProbeResult
 from peftune.models.tokenizer import encode_texts
 from peftune.recipe import Recipe
 from peftune.recipe.data import DataSection, SplitName
-from peftune.recipe.task_type import TaskName
+from peftune.recipe.task_type import TaskName, TaskType, task_type
 from peftune.tasks.scores import Learning
 from peftune.training.train import TrainingResult
 
@@ -135,7 +135,7 @@ class DataFacts:
     """All that the checks look at.
 
     Args:
-        kind: the task.
+        task_name: the task type.
         section: which rows.
         splits: the given splits; the parts that are held out of train are not among them.
         names: label names in the order of their ids, or the label columns; None where they are
@@ -145,13 +145,18 @@ class DataFacts:
         stages: the training texts of each stage, by its name.
     """
 
-    kind: TaskName
+    task_name: TaskName
     section: DataSection
     splits: Mapping[str, SplitFacts]
     names: tuple[str, ...] | None
     general: Mapping[str, Sequence[Any]]
     max_length: int
     stages: Mapping[str, Sequence[str]]
+
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task_name)
 
     @property
     def train(self) -> SplitFacts:
@@ -204,7 +209,7 @@ def data_facts(
     """
     names = _names(recipe, tables["train"])
     written = {
-        split: label_texts(recipe.task, table, recipe.data.label_column, recipe.data.labels)
+        split: label_texts(recipe.task_type, table, recipe.data.label_column, recipe.data.labels)
         for split, table in tables.items()
     }
     name_of = _naming(names, written["train"])
@@ -213,7 +218,7 @@ def data_facts(
         for split, table in tables.items()
     }
     return DataFacts(
-        kind=recipe.task,
+        task_name=recipe.task,
         section=recipe.data,
         splits=splits,
         names=names,
@@ -240,7 +245,7 @@ def _split(
     if section.empty_text == "drop":
         left_out |= set(np.flatnonzero(keys == NO_TEXT).tolist())
     keys[list(left_out)] = NO_TEXT
-    known = recipe.task != "language-modeling"
+    known = recipe.task_type.has_head
     return SplitFacts(
         name=table.split,
         source=table.name,

@@ -113,7 +113,7 @@ def giveaways(texts: Sequence[str], labels: Sequence[str]) -> list[Sure]:
 def _classes(facts: DataFacts) -> dict[int, str]:
     """Give each row of train one class: its label, its set of labels, or whether it is high."""
     rows = dict(facts.train.labeled())
-    if facts.kind == "regression":
+    if facts.task_type.numeric:
         values = {row: _number(labels) for row, labels in rows.items()}
         middle = sorted(values.values())[len(values) // 2] if values else 0.0
         return {row: "high" if value >= middle else "low" for row, value in values.items()}

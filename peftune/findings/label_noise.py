@@ -33,6 +33,7 @@ from peftune.findings.finding import LISTED, CheckResult, FindingType
 from peftune.models.inference import pooled_states
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe
+from peftune.recipe.task_type import SINGLE_LABEL
 from peftune.stats.intervals import Interval, share_change_interval
 from peftune.stats.tests import mcnemar
 
@@ -44,7 +45,7 @@ LABEL_NOISE = FindingType(
     threshold="A linear probe of the base, asked about rows that it was not fitted on, is wrong where it is sure of itself, too, in 3% of all rows or more (the lower end of a 95% interval).",
     remedy="Read the rows that are named, the first of label_noise.rows before all others, and mend their labels or leave them out.",
     sound="No wrong labels were found.",
-    tasks=("single-label",),
+    tasks=(SINGLE_LABEL.name,),
 )
 
 LEAST = 0.03

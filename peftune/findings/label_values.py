@@ -14,6 +14,7 @@ from peftune.errors import suggestion
 from peftune.findings.facts import DataFacts, SplitFacts, rows_in_words, some
 from peftune.findings.finding import CLASSES, LABELED, CheckResult, FindingType
 from peftune.recipe.data import hidden_in
+from peftune.recipe.task_type import REGRESSION, SINGLE_LABEL
 
 _NOTHING = re.compile(r"nan|null|n/a|#n/a|undefined|\?|-", re.IGNORECASE)
 _UNSEEN = re.compile(
@@ -85,7 +86,7 @@ MANY = FindingType(
     threshold=f"More different labels than half of the training rows, of at least {_FEW_ROWS}.",
     remedy="Check data.label_column; for measured numbers set task: regression.",
     sound="Labels repeat, as classes do.",
-    tasks=("single-label",),
+    tasks=(SINGLE_LABEL.name,),
 )
 
 
@@ -257,7 +258,7 @@ NO_NUMBER = FindingType(
     threshold="Any row.",
     remedy="Mend the labels, or check data.label_column.",
     sound="Every label is a number.",
-    tasks=("regression",),
+    tasks=(REGRESSION.name,),
 )
 CONSTANT = FindingType(
     code="constant-label",
@@ -267,7 +268,7 @@ CONSTANT = FindingType(
     threshold="One value in all rows of a split.",
     remedy="Check data.label_column.",
     sound="The labels vary.",
-    tasks=("regression",),
+    tasks=(REGRESSION.name,),
 )
 OUTLIER = FindingType(
     code="label-outlier",
@@ -277,7 +278,7 @@ OUTLIER = FindingType(
     threshold=f"More than {_FAR:g} times as far from the median of train as the middle half is wide.",
     remedy="Mend the labels, or remove the rows.",
     sound="No label lies far out.",
-    tasks=("regression",),
+    tasks=(REGRESSION.name,),
 )
 
 

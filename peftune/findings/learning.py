@@ -33,7 +33,7 @@ def find_overfitting(facts: RunFacts) -> Finding | None:
         return None
     begin = min(evaluations, key=lambda evaluation: evaluation.validation)
     end = evaluations[-1]
-    number = facts.recipe.task == "regression"
+    number = facts.recipe.task_type.numeric
     # Squared errors have the scale of the labels; their spread is of the order of their mean.
     spread = _SPREAD * (begin.validation if number else 1)
     noise = _ERRORS * spread / math.sqrt(facts.validation_rows)
@@ -74,7 +74,7 @@ _ADVICE = "Train for more epochs, or raise training.learning_rate or what the st
 def find_underfitting(facts: RunFacts) -> Finding | None:
     """Look whether the losses stayed where they began, or had not finished falling."""
     evaluations = facts.evaluations
-    if not evaluations or facts.recipe.task != "single-label":
+    if not evaluations or not facts.recipe.task_type.one_label:
         return None  # what a model knows that reads nothing is worked out for one label a row
     # Weights make labels more and less frequent than they are, in every loss of the curve.
     start = frequency_loss(_weighted(facts.train_labels, facts.recipe.training.class_weights))
@@ -155,7 +155,7 @@ def find_nothing_learned(facts: RunFacts) -> Finding | None:
 
 
 def _seen(learning: Learning) -> str:
-    if learning.task == "language-modeling":
+    if not learning.task_type.has_head:
         return f"The loss of {learning.loss:.4f} on the domain's own text is not clearly below the base's."
     significance = learning.significance
     if significance is None:
@@ -173,7 +173,7 @@ def _ranks(learning: Learning) -> str:
         return ""
     mend = (
         "training.label_threshold: validation"
-        if learning.task == "multi-label"
+        if learning.task_type.many_labels
         else "training.class_weights: balanced"
     )
     return f" The probabilities do rank rows (ROC AUC {value:.3f}), but labels are said from the wrong probability on: {mend} moves it, and training.metric_for_best_model: roc_auc asks for the ranking."
@@ -195,7 +195,7 @@ def find_below_baseline(facts: RunFacts) -> Finding | None:
     Balanced weights, and a label that is rare, set the two against each other.
     """
     learning, scores = facts.learning, facts.learning.baselines.get(_BASELINE)
-    if learning.task != "single-label" or scores is None or "wrong_alone" not in scores:
+    if not learning.task_type.one_label or scores is None or "wrong_alone" not in scores:
         return None
     if not learned_something(learning):
         return None

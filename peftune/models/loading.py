@@ -28,15 +28,9 @@ from peftune.models.base_contents import refuse_made_up
 from peftune.models.base_files import BaseSource
 from peftune.models.fingerprint import base_fingerprint
 from peftune.recipe.data import why_unclear
-from peftune.recipe.task_type import TaskName
+from peftune.recipe.task_type import SINGLE_LABEL, TaskName, TaskType, task_type
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
-
-PROBLEM_TYPES: dict[TaskName, str] = {
-    "single-label": "single_label_classification",
-    "multi-label": "multi_label_classification",
-    "regression": "regression",
-}
 
 _MOST_SHOWN = 80
 
@@ -67,7 +61,7 @@ def load_classifier(
     labels: Sequence[str],
     device: torch.device,
     seed: int,
-    kind: TaskName = "single-label",
+    task: TaskName = "single-label",
     in_float32: bool = False,
 ) -> GPT2ForSequenceClassification:
     """Load a base in float32, or as its strategy asks, with a new classification head.
@@ -81,7 +75,7 @@ def load_classifier(
         labels: label names in the order of their ids; at least two, one for a regression.
         device: where the model lives.
         seed: the run's seed.
-        kind: what the labels are.
+        task: the task type; one without a head has the head of single-label, which is not trained.
         in_float32: hold the base in float32 whatever the strategy asks for.
 
     Returns:
@@ -90,7 +84,8 @@ def load_classifier(
     Raises:
         BaseModelError: the weights cannot be read.
     """
-    _refuse_labels(labels, kind)
+    shape = task_type(task) if task_type(task).has_head else SINGLE_LABEL
+    _refuse_labels(labels, shape)
     model = load_weights(
         GPT2ForSequenceClassification,
         source,
@@ -98,7 +93,7 @@ def load_classifier(
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
-        problem_type=PROBLEM_TYPES[kind],
+        problem_type=shape.problem_type,
         pad_token_id=tokenizer.pad_token_id,
         use_cache=False,
         **({} if in_float32 else strategy.load_kwargs()),
@@ -139,7 +134,7 @@ def bare_model(
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = load_classifier(
-            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, kind=task
+            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, task=task
         )
         prepared = strategy.prepare(model)
         keep_weights(prepared)
@@ -178,12 +173,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
-def _refuse_labels(labels: Sequence[str], kind: TaskName) -> None:
-    """Refuse what transformers would read as another kind of task, and names that cannot be saved."""
-    if kind == "regression" and len(labels) != 1:
+def _refuse_labels(labels: Sequence[str], task: TaskType) -> None:
+    """Refuse what transformers would read as another task type, and names that cannot be saved."""
+    if task.numeric and len(labels) != 1:
         message = f"A regression has one label, which names its number (got {list(labels)})."
         raise UsageError(message)
-    if kind != "regression" and len(labels) < 2:  # noqa: PLR2004 - with one label transformers would fit a regression
+    if len(labels) < task.fewest_labels:
         message = f"A classifier needs at least two labels (got {list(labels)})."
         raise UsageError(message)
     if len(set(labels)) < len(labels):

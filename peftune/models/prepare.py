@@ -28,7 +28,7 @@ from peftune.models.tokenizer import (
     load_tokenizer,
     remembered_sha256,
 )
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import TaskName, TaskType, task_type
 from peftune.seeds import stream_seed
 from peftune.strategies import Strategy
 
@@ -87,6 +87,11 @@ class Preparation:
     task: TaskName = "single-label"
     initialized_from: InitializedFrom | None = None
 
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task)
+
 
 def prepare_model(
     base: str | BaseSource,
@@ -138,10 +143,10 @@ def prepare_model(
             source,
             tokenizer,
             strategy=strategy,
-            labels=labels if has_head(task) else _PLACEHOLDERS,
+            labels=labels if task_type(task).has_head else _PLACEHOLDERS,
             device=device,
             seed=seed,
-            kind=task if has_head(task) else "single-label",
+            task=task,
             in_float32=in_float32,
         )
         base_logits = logits_of(model, batch)
@@ -150,7 +155,7 @@ def prepare_model(
         keep_weights(prepared)
         before = snapshot(prepared)
         check_preparation(prepared, strategy, batch=batch, base_logits=base_logits, before=before)
-    if not has_head(task):
+    if not task_type(task).has_head:
         head_of(prepared).requires_grad_(False)
         before = {name: before[name] for name in trainable_parameters(prepared)}
     preparation = Preparation(
@@ -186,7 +191,7 @@ def refuse_nothing_to_learn(strategy: Strategy, task: TaskName) -> None:
     Raises:
         UsageError: nothing would be trainable.
     """
-    if not (has_head(task) or strategy.trains_backbone):
+    if not (task_type(task).has_head or strategy.trains_backbone):
         message = f"The strategy '{strategy.name}' trains the classification head alone, and 'task: {task}' has none. Choose a strategy that trains the backbone, such as lora or full."
         raise UsageError(message)
 

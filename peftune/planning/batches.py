@@ -100,7 +100,7 @@ def read_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Batches:
             source=f"every text is taken to have max_length tokens ({longest}): {reason}",
         )
     task = load_task(recipe.data, recipe.task, with_test=False)
-    read = way_of(recipe.task).tokens
+    read = way_of(recipe.task_type).tokens
     learned, chosen_by = (
         read(rows, tokenizer, max_length=longest).dataset["length"]
         for rows in (task.train, task.validation)

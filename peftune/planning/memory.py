@@ -26,9 +26,8 @@ from peftune.planning.batches import Batch, Batches
 from peftune.planning.passes import Passes
 from peftune.planning.shapes import Hollow, Shape, mapped_weights, one_block, prepare_hollow
 from peftune.recipe import Recipe
-from peftune.recipe.task_type import has_head
 from peftune.strategies import Full
-from peftune.tasks.evaluation import task_metrics
+from peftune.tasks.methods import methods_of
 from peftune.training.checkpoints import OPTIMIZER_BYTES, saved_bytes
 
 _HOLES, _OF_LENGTH, _MOST_HOLES = 1.2, 0.05, 2.2
@@ -188,7 +187,7 @@ def page_in(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, device: torch.de
         conditions = conditions_of(hollow.model, recipe, tokens=64)
         with few_tokens(hollow.model), training_forward(hollow.model, conditions):
             step(hollow.model, Batch(2, 16))
-    task_metrics(np.eye(2), np.arange(2))
+    methods_of("single-label").metrics(np.eye(2), np.arange(2))
 
 
 _RETURNED = 32 * 2**20
@@ -312,7 +311,7 @@ def _pass_bytes(facts: Facts, batch: Batch, recipe: Recipe) -> int:
 
 def _logits(shape: Shape, batch: Batch, recipe: Recipe) -> int:
     """Count logits over the vocabulary, which a task without a head has: with their gradient."""
-    if has_head(recipe.task):
+    if recipe.task_type.has_head:
         return 0
     everything = batch.tokens * shape.vocabulary
     if everything <= _HELD_LOGITS:

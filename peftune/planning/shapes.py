@@ -24,7 +24,7 @@ from peftune.fastpath.mapped_memory import mapped_files
 from peftune.models.architecture import backbone_of
 from peftune.models.base_files import BaseSource, check_config, find_base
 from peftune.models.loading import load_classifier
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import TaskName, task_type
 from peftune.strategies import Strategy
 
 OWN = "own"
@@ -322,15 +322,14 @@ def prepare_hollow(
     Raises:
         PeftuneError: the strategy cannot be put on this shape.
     """
-    classifies = has_head(task)
     model = load_classifier(
         block,
         tokenizer,
         strategy=strategy,
-        labels=labels if classifies else _PLACEHOLDERS,
+        labels=labels if task_type(task).has_head else _PLACEHOLDERS,
         device=device,
         seed=0,
-        kind=task if classifies else "single-label",
+        task=task,
     )
     backbone: Any = model.transformer
     backbone.h.extend(_twin(backbone.h[0], index) for index in range(1, shape.blocks))
@@ -346,7 +345,7 @@ def prepare_hollow(
     model.config.pad_token_id = 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         prepared = strategy.prepare(model)
-    if not classifies:
+    if not task_type(task).has_head:
         model.score.requires_grad_(False)
     if checkpointing:
         _checkpoint(model)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from peftune.configuration import Section
+from peftune.configuration import PathInRecipe, Section
 from peftune.errors import visible
 from peftune.seeds import MAX_SEED
 
@@ -90,7 +90,7 @@ Delimiter = Annotated[str, AfterValidator(_one_character)]
 class DataSection(Section):
     """Which rows are learned, and which are held out."""
 
-    dataset_name: str | None = Field(
+    dataset_name: Annotated[str | None, PathInRecipe(or_name=True)] = Field(
         None, min_length=1, description="bundled:posts, a hub id, or a saved datasets folder."
     )
     dataset_config_name: str | None = Field(None, description="Configuration of the hub data set.")
@@ -99,15 +99,15 @@ class DataSection(Section):
         default_factory=dict,
         description="Which split of the data set serves as train, validation and test.",
     )
-    train_file: str | None = Field(
+    train_file: Annotated[str | None, PathInRecipe()] = Field(
         None,
         description="csv, tsv, json, jsonl or parquet, relative to the recipe; instead of dataset_name.",
     )
-    validation_file: str | None = Field(
+    validation_file: Annotated[str | None, PathInRecipe()] = Field(
         None,
         description="Rows for choosing the best checkpoint; without it they are taken from train.",
     )
-    test_file: str | None = Field(
+    test_file: Annotated[str | None, PathInRecipe()] = Field(
         None, description="Rows for the final score; never used for a decision."
     )
     delimiter: Delimiter | None = Field(

@@ -4,73 +4,58 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import JsonOrPythonSchema
 
 from peftune.plugins import PluginGroup
-from peftune.probes import PROBES
-from peftune.recipe.schema import DuringTrainingSection, ForgettingSection, Recipe
-from peftune.regularizers import REGULARIZERS
-from peftune.strategies import STRATEGIES
+from peftune.probes import PROBES, Probe
+from peftune.recipe.schema import Recipe
+from peftune.regularizers import REGULARIZERS, Regularizer
+from peftune.strategies import STRATEGIES, Strategy
 
 Plugin = TypeVar("Plugin", bound=BaseModel)
 
+_GROUPS: dict[type[BaseModel], PluginGroup[Any]] = {
+    Strategy: STRATEGIES,
+    Probe: PROBES,
+    Regularizer: REGULARIZERS,
+}
+_GROUP = "plug-in of"
+"""Key that stands for the plug-ins of a group until they are described."""
+
 
 def recipe_json_schema() -> dict[str, Any]:
-    """Describe what a recipe may say, for editors that complete and check YAML."""
-    watched = create_model(
-        "DuringTrainingSection",
-        __base__=DuringTrainingSection,
-        probe=(dict[str, Any], _described(DuringTrainingSection, "probe")),
-    )
-    forgetting = create_model(
-        "ForgettingSection",
-        __base__=ForgettingSection,
-        probes=(tuple[dict[str, Any], ...], _described(ForgettingSection, "probes", ())),
-        regularizers=(
-            tuple[dict[str, Any], ...],
-            _described(ForgettingSection, "regularizers", ()),
-        ),
-        during_training=(
-            watched | None,
-            _described(ForgettingSection, "during_training", None),
-        ),
-    )
-    model = create_model(
-        "Recipe",
-        __base__=Recipe,
-        strategy=(dict[str, Any], Field(description=Recipe.model_fields["strategy"].description)),
-        forgetting=(
-            forgetting,
-            Field(
-                default_factory=forgetting,
-                description=Recipe.model_fields["forgetting"].description,
-            ),
-        ),
-    )
-    schema = model.model_json_schema()
+    """Describe what a recipe may hold, for editors that complete and check YAML."""
+    schema = Recipe.model_json_schema(schema_generator=_WithPlugins)
     definitions = schema["$defs"]
-    described = {"description": Recipe.model_fields["strategy"].description}
-    schema["properties"]["strategy"] = described | _one_of(STRATEGIES, "name", definitions)
-    probes = _one_of(PROBES, "type", definitions)
-    lists = definitions["ForgettingSection"]["properties"]
-    lists["probes"]["items"] = probes
-    lists["regularizers"]["items"] = _one_of(REGULARIZERS, "type", definitions)
-    watching = definitions["DuringTrainingSection"]["properties"]
-    watching["probe"] = {"description": watching["probe"]["description"]} | probes
+    offers = {group.kind: _one_of(group, group.key, definitions) for group in _GROUPS.values()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
+        **_offered(schema, offers),
         "title": "peftune recipe",
     }
 
 
-def _described(section: type[BaseModel], field: str, *default: object) -> Any:  # noqa: ANN401 - a pydantic field
-    description = section.model_fields[field].description
-    return Field(*default, description=description)
+class _WithPlugins(GenerateJsonSchema):
+    def json_or_python_schema(self, schema: JsonOrPythonSchema) -> JsonSchemaValue:
+        """Name the group where the schema takes any plug-in of one."""
+        group = _GROUPS.get(schema["python_schema"].get("cls"))  # type: ignore[arg-type]
+        return super().json_or_python_schema(schema) if group is None else {_GROUP: group.kind}
+
+
+def _offered(part: Any, offers: dict[str, dict[str, Any]]) -> Any:  # noqa: ANN401 - any JSON
+    """Put the plug-ins of a group in the place of its name, anywhere in a schema."""
+    if isinstance(part, list):
+        return [_offered(one, offers) for one in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: _offered(value, offers) for key, value in part.items() if key != _GROUP}
+    return found | offers[part[_GROUP]] if _GROUP in part else found
 
 
 def _one_of(group: PluginGroup[Plugin], key: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Offer each plug-in of a group, told apart by its name."""
+    """Offer each plug-in of a group, distinguished by its name."""
     options = []
     for name, plugin in group.load_all()[0].items():
         described = plugin.model_json_schema()

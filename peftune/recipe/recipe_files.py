@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from peftune.configuration import TextSource
+from peftune.configuration import PathInRecipe, with_paths
 from peftune.errors import RecipeError, suggestion
 from peftune.files.reading import given_name, given_path
-from peftune.recipe.schema import DataSection, ForgettingSection, Recipe
+from peftune.recipe.schema import Recipe
 from peftune.recipe.yaml_document import KeyPath, dotted
-
-Source = TypeVar("Source", bound=TextSource)
 
 _ROWS = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow", ".txt")
 """Endings of files that hold rows, and never a recipe; a .json may be either."""
@@ -102,88 +99,17 @@ def anchor_paths(recipe: Recipe, *, folder: Path, overridden: set[KeyPath]) -> R
         overridden: keys set on the command line; their paths may start from the working folder.
     """
 
-    def anchored(value: str, path: KeyPath) -> str:
+    def anchored(value: str, path: KeyPath, marker: PathInRecipe) -> str:
         given = Path(os.path.expanduser(given_name(value, dotted(path))))  # noqa: PTH111 - Path's own fails on '~nobody'
         typed = any(path[:length] in overridden for length in range(1, len(path) + 1))
-        if typed and (_is(given, "file") or _is(given, "folder")):
-            return str(given.resolve())
-        return os.path.normpath(folder / given)
+        here = typed and (_is(given, "file") or _is(given, "folder"))
+        absolute = str(given.resolve()) if here else os.path.normpath(folder / given)
+        looks_local = value.startswith((".", "/", "~"))
+        is_name = marker.or_name and not looks_local and not _is(Path(absolute), "folder")
+        return value if is_name else absolute
 
     given_path(recipe.output_dir, "output_dir")
-    base, init = recipe.model.name_or_path, recipe.model.init_from
-    model: dict[str, Any] = {
-        "name_or_path": _folder_or_id(base, anchored(base, ("model", "name_or_path")))
-    }
-    if init is not None:
-        model["init_from"] = anchored(init, ("model", "init_from"))
-    stages = tuple(
-        stage.model_copy(
-            update={"data": _anchored_data(stage.data, ("stages", index, "data"), anchored)}
-        )
-        for index, stage in enumerate(recipe.stages)
-    )
-    return recipe.model_copy(
-        update={
-            "data": _anchored_data(recipe.data, ("data",), anchored),
-            "model": recipe.model.model_copy(update=model),
-            "stages": stages,
-            "forgetting": _anchored_texts(recipe.forgetting, anchored),
-        }
-    )
-
-
-def _anchored_data(
-    section: DataSection, path: KeyPath, anchored: Callable[[str, KeyPath], str]
-) -> DataSection:
-    """Make the files of rows absolute."""
-    data: dict[str, Any] = {}
-    for key in ("train_file", "validation_file", "test_file"):
-        value = getattr(section, key)
-        if value is not None:
-            data[key] = anchored(value, (*path, key))
-    if section.dataset_name is not None:
-        data["dataset_name"] = _folder_or_id(
-            section.dataset_name, anchored(section.dataset_name, (*path, "dataset_name"))
-        )
-    return section.model_copy(update=data)
-
-
-def _anchored_texts(
-    section: ForgettingSection, anchored: Callable[[str, KeyPath], str]
-) -> ForgettingSection:
-    """Make the files that probes and regularizers read absolute."""
-
-    def text(source: Source, *path: str | int) -> Source:
-        if source.file is None:
-            return source
-        return source.model_copy(
-            update={"file": anchored(source.file, ("forgetting", *path, "file"))}
-        )
-
-    changed: dict[str, Any] = {
-        "probes": tuple(
-            text(probe, "probes", index) for index, probe in enumerate(section.probes)
-        ),
-        "regularizers": tuple(
-            term.model_copy(
-                update={
-                    field: text(source, "regularizers", index, field)
-                    for field, source in term.sources().items()
-                }
-            )
-            for index, term in enumerate(section.regularizers)
-        ),
-    }
-    if section.during_training is not None:
-        probe = text(section.during_training.probe, "during_training", "probe")
-        changed["during_training"] = section.during_training.model_copy(update={"probe": probe})
-    return section.model_copy(update=changed)
-
-
-def _folder_or_id(name: str, path: str) -> str:
-    """A name that looks like a path, or that is a folder beside the recipe, is that folder."""
-    looks_local = name.startswith((".", "/", "~"))
-    return path if looks_local or _is(Path(path), "folder") else name
+    return with_paths(recipe, anchored)
 
 
 def _is(path: Path, kind: Literal["file", "folder"]) -> bool:

@@ -8,8 +8,6 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.scalarfloat import ScalarFloat
 
+from peftune.configuration import with_paths
 from peftune.files.publishing import replace_file
 from peftune.recipe.schema import CompareSection, Recipe, TuneSection
-from peftune.recipe.task_type import METRICS, TaskName
+from peftune.recipe.task_type import TaskType
 from peftune.recipe.training import TrainingSection
 from peftune.recipe.yaml_document import Positions, explain, raise_faults, reads_as_text
 from peftune.strategies import STRATEGIES, Strategy, StrategyChoice, chosen_strategy
@@ -60,11 +59,15 @@ def resolve(recipe: Recipe) -> Recipe:
     overrides: dict[str, Any] = recipe.compare.training.get(recipe.strategy.name, {})
     stages = tuple(
         stage.model_copy(
-            update={"training": _filled(stage.training.model_dump(), recipe.strategy, stage.task)}
+            update={
+                "training": _filled(stage.training.model_dump(), recipe.strategy, stage.task_type)
+            }
         )
         for stage in recipe.stages
     )
-    training = _filled({**recipe.training.model_dump(), **overrides}, recipe.strategy, recipe.task)
+    training = _filled(
+        {**recipe.training.model_dump(), **overrides}, recipe.strategy, recipe.task_type
+    )
     resolved = recipe.model_copy(
         update={
             "stages": stages,
@@ -89,14 +92,14 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
 def tuned_metric(recipe: Recipe) -> str:
     """Return the validation metric that a search improves."""
     chosen = recipe.tune.metric or recipe.training.metric_for_best_model
-    return chosen or METRICS[recipe.task][0]
+    return chosen or recipe.task_type.default_metric
 
 
-def _filled(values: dict[str, Any], strategy: Strategy, task: TaskName) -> TrainingSection:
+def _filled(values: dict[str, Any], strategy: Strategy, task: TaskType) -> TrainingSection:
     """Fill what the strategy and the task decide where the recipe does not."""
     defaults = {
         **dataclasses.asdict(strategy.training_defaults),
-        "metric_for_best_model": METRICS[task][0],
+        "metric_for_best_model": task.default_metric,
     }
     filled = {key: value for key, value in defaults.items() if values[key] is None}
     return TrainingSection.model_validate({**values, **filled})
@@ -106,25 +109,11 @@ OF_A_RUN = (
     "# The resolved recipe of this run: every default is filled in. Run it again with\n"
     "#   peftune run recipe.yaml --output ANOTHER-FOLDER\n"
 )
-_PLACES_OF_ROWS = ("train_file", "validation_file", "test_file", "dataset_name")
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain values, in the order of the schema."""
-    values = recipe.model_dump(mode="json", exclude={"strategy", "forgetting", "compare", "tune"})
-    values["strategy"] = recipe.strategy.fields()
-    section = recipe.forgetting
-    values["forgetting"] = {
-        "probes": [probe.fields() for probe in section.probes],
-        "budget": section.budget,
-        "regularizers": [term.fields() for term in section.regularizers],
-        "during_training": section.during_training
-        and {
-            "probe": section.during_training.probe.fields(),
-            "over_budget": section.during_training.over_budget,
-        },
-        "path": section.path and section.path.model_dump(mode="json"),
-    }
+    values = recipe.model_dump(mode="json", exclude={"compare", "tune"})
     for name in ("compare", "tune"):
         if written := getattr(recipe, name).model_dump(mode="json", exclude_defaults=True):
             values[name] = written
@@ -133,9 +122,8 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_sha256(recipe: Recipe) -> str:
     """Hash what a run computes: everything but where its files lie and where it writes."""
-    values = recipe_values(recipe)
+    values = recipe_values(with_paths(recipe, _file_name))
     del values["output_dir"]
-    _rename_places(values, _file_name)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -159,26 +147,9 @@ def write_recipe(recipe: Recipe, path: Path, *, header: str = OF_A_RUN) -> None:
 
 def written_recipe(recipe: Recipe, path: Path, *, header: str = OF_A_RUN) -> bytes:
     """Return what `write_recipe` writes to a path."""
-    values = recipe_values(recipe)
-    _rename_places(values, partial(_relative, folder=path.resolve().parent))
+    folder = path.resolve().parent
+    values = recipe_values(with_paths(recipe, lambda value, *_: _relative(value, folder)))
     return (header + _yaml_text(values)).encode("utf-8")
-
-
-def _rename_places(values: dict[str, Any], renamed: Callable[[str | None], str | None]) -> None:
-    """Put another name in the place of every file and folder that a recipe names."""
-    for part in (values, *values["stages"]):
-        for key in _PLACES_OF_ROWS:
-            part["data"][key] = renamed(part["data"][key])
-    for key in ("name_or_path", "init_from"):
-        values["model"][key] = renamed(values["model"][key])
-    section = values["forgetting"]
-    texts = [*section["probes"]]
-    if section["during_training"]:
-        texts.append(section["during_training"]["probe"])
-    for term in section["regularizers"]:
-        texts += [value for value in term.values() if isinstance(value, dict) and "file" in value]
-    for text in texts:
-        text["file"] = renamed(text["file"])
 
 
 def _yaml_text(values: dict[str, Any]) -> str:
@@ -214,12 +185,12 @@ _StrictRepresenter.add_representer(ScalarFloat, _represent_float)
 _StrictRepresenter.add_representer(str, _represent_text)
 
 
-def _file_name(value: str | None) -> str | None:
-    return Path(value).name if value is not None and Path(value).is_absolute() else value
+def _file_name(value: str, *_: object) -> str:
+    return Path(value).name if Path(value).is_absolute() else value
 
 
-def _relative(value: str | None, folder: Path) -> str | None:
-    if value is None or not Path(value).is_absolute():
+def _relative(value: str, folder: Path) -> str:
+    if not Path(value).is_absolute():
         return value
     relative = os.path.relpath(value, folder)
     return relative if relative.startswith(".") else f"./{relative}"

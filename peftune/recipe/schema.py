@@ -6,17 +6,24 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, InstanceOf, PlainSerializer, model_validator
 from typing_extensions import Self
 
-from peftune.configuration import Section
+from peftune.configuration import PathInRecipe, Section
 from peftune.probes import Probe
 from peftune.recipe.data import DataSection, SplitName
-from peftune.recipe.task_type import CLASSIFICATION, TaskName, refuse_task_mismatch
+from peftune.recipe.task_type import TASK_TYPES, TaskName, TaskType, task_type
 from peftune.recipe.training import Metric, TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import MAX_SEED
 from peftune.strategies import Strategy
+
+AS_FIELDS = PlainSerializer(lambda plugin: plugin.fields(), when_used="json")
+"""Writes a plug-in as a recipe names it: by its name, with its fields."""
+
+AProbe = Annotated[InstanceOf[Probe], AS_FIELDS]
+ARegularizer = Annotated[InstanceOf[Regularizer], AS_FIELDS]
+AStrategy = Annotated[InstanceOf[Strategy], AS_FIELDS]
 
 StoredType = Literal["float32", "bfloat16"]
 """What a file holds the learned weights as; in memory they are float32."""
@@ -37,8 +44,9 @@ def refuse_unlabeled(dtype: StoredType, task: TaskName) -> None:
     Raises:
         ValueError: with what the task has to be.
     """
-    if dtype != "float32" and task not in CLASSIFICATION:
-        message = f"'save.dtype: {dtype}' is kept only where no predicted label changes, and a task of the kind {task} has none; it belongs to {' and '.join(CLASSIFICATION)}"
+    if dtype != "float32" and not task_type(task).has_classes:
+        allowed = " and ".join(name for name, one in TASK_TYPES.items() if one.has_classes)
+        message = f"'save.dtype: {dtype}' is kept only where no predicted label changes, and 'task: {task}' has none; it belongs to {allowed}"
         raise ValueError(message)
 
 
@@ -152,9 +160,14 @@ class Stage(Section):
         default_factory=TrainingSection, description="The training; its seed is the recipe's."
     )
 
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task)
+
     @model_validator(mode="after")
     def _fits_its_task(self) -> Stage:
-        refuse_task_mismatch(self.task, self.data, self.training)
+        self.task_type.refuse_mismatch(self.data, self.training)
         if self.data.cross_validation is not None:
             message = "'data.cross_validation' is for the recipe's own task, not for a stage"
             raise ValueError(message)
@@ -201,7 +214,7 @@ class ModelSection(Section):
         "attn_implementation": "peftune has a forward of its own for GPT-2; remove it.",
     }
 
-    name_or_path: str = Field(
+    name_or_path: Annotated[str, PathInRecipe(or_name=True)] = Field(
         "bundled:tiny-gpt2",
         min_length=1,
         description="Hub id, local folder, or bundled:tiny-gpt2.",
@@ -209,7 +222,7 @@ class ModelSection(Section):
     revision: str | None = Field(
         None, description="Commit, tag or branch of the hub id; pin a commit to repeat a run."
     )
-    init_from: str | None = Field(
+    init_from: Annotated[str | None, PathInRecipe()] = Field(
         None,
         min_length=1,
         description="Artifact of another task (its adapter/ or model/ folder): its backbone or adapter is the start, the head is new.",
@@ -225,7 +238,7 @@ class ModelSection(Section):
 class DuringTrainingSection(Section):
     """What is measured while training goes on, and what happens over the budget."""
 
-    probe: InstanceOf[Probe] = Field(
+    probe: AProbe = Field(
         description="Measured at every evaluation; its text must share nothing with the probes'."
     )
     over_budget: Literal["skip-checkpoint", "stop-training"] = Field(
@@ -250,7 +263,7 @@ class PathSection(Section):
 class ForgettingSection(Section):
     """What must not be forgotten, and how much of it may be."""
 
-    probes: tuple[InstanceOf[Probe], ...] = Field(
+    probes: tuple[AProbe, ...] = Field(
         (), strict=False, description="Probes, each measured before and after."
     )
     budget: float | None = Field(
@@ -258,7 +271,7 @@ class ForgettingSection(Section):
         allow_inf_nan=False,
         description="Largest allowed forgetting in bits per byte; above it the run exits with 2.",
     )
-    regularizers: tuple[InstanceOf[Regularizer], ...] = Field(
+    regularizers: tuple[ARegularizer, ...] = Field(
         (), strict=False, description="Terms added to the loss that hold forgetting down."
     )
     during_training: DuringTrainingSection | None = Field(
@@ -325,7 +338,7 @@ class Recipe(Section):
         description="What is learned first, in this order, by the same strategy and seed; the recipe's own task comes last.",
     )
     data: DataSection = Field(description="The rows.")
-    strategy: InstanceOf[Strategy] = Field(description="Strategy name and its hyper-parameters.")
+    strategy: AStrategy = Field(description="Strategy name and its hyper-parameters.")
     training: TrainingSection = Field(default_factory=TrainingSection, description="The training.")
     forgetting: ForgettingSection = Field(
         default_factory=ForgettingSection, description="The probes."
@@ -344,9 +357,14 @@ class Recipe(Section):
         min_length=1, description="Run folder, relative to where the command runs."
     )
 
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task)
+
     @model_validator(mode="after")
     def _fits_its_task(self) -> Recipe:
-        refuse_task_mismatch(self.task, self.data, self.training)
+        self.task_type.refuse_mismatch(self.data, self.training)
         refuse_unlabeled(self.save.dtype, self.task)
         if self.stages and self.data.cross_validation is not None:
             message = "'stages' would be learned anew for every fold of 'data.cross_validation'; run them first, and begin as their artifact: model.init_from"

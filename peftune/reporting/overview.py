@@ -117,7 +117,7 @@ def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
     for score in headline_scores(learning):
         title = score.title[0].upper() + score.title[1:]
         yield title, Cell(share(score.value), between(score.interval, share))
-    if learning.task != "regression":
+    if not learning.task_type.numeric:
         yield "Loss, nats", Cell(plain(learning.loss))
     for probe in run.forgetting:
         interval = between(probe.ci95, signed)

@@ -163,7 +163,7 @@ def write_missing_reports(evidence: Sequence[Evidence]) -> None:
 
 def contents_of(subject: Subject) -> Contents:
     """Build everything that a report says, in the order of its sections."""
-    single = all(run.learning.task == "single-label" for run in subject.runs)
+    single = all(run.learning.task_type.one_label for run in subject.runs)
     sections = [build(subject) for build in (_SECTIONS if single else _OF_ANY_TASK)]
     return Contents(
         title=title_of_report(subject),

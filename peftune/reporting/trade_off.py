@@ -228,7 +228,7 @@ def _losses(subject: Subject) -> Iterator[Figure]:
         for strategy, items in subject.by_strategy.items()
     }
     values = [y for lines in panels.values() for line in lines for y in line.ys]
-    unit = "" if any(run.learning.task == "regression" for run in subject.runs) else "nats"
+    unit = "" if any(run.learning.task_type.numeric for run in subject.runs) else "nats"
     if not values:
         return
     margin = _MARGIN * (max(values) - min(values)) or 1.0

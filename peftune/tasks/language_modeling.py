@@ -1,4 +1,4 @@
-"""What a run of language modeling learned: held-out text of the domain, before and after."""
+"""No label: the backbone predicts the next token, scored on held-out text before and after."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ import numpy as np
 from torch import nn
 
 from peftune.data.rows import Rows
-from peftune.forgetting.measurement import ProbeText, measure_base, measure_with
 from peftune.models.prepare import compared_with, preparation_of
 from peftune.probes import LanguageModelLoss, Measurement
 from peftune.probes.base import TOO_LARGE, perplexity
+from peftune.recipe.task_type import LANGUAGE_MODELING
 from peftune.stats.intervals import FEWEST_DOCUMENTS, ratio_interval
+from peftune.tasks.base import TaskMethods
 from peftune.tasks.scores import Learning
-from peftune.tasks.significance import significance_of_gain
 
 _PROBE = LanguageModelLoss(dataset_name="bundled:general-text", name="domain")
 """The one way in which text is scored; the documents are the run's own."""
+
+
+class LanguageModeling(TaskMethods):
+    """Rows have no labels; `read_domain` and `domain_learning` score their text."""
+
+    task = LANGUAGE_MODELING
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ def read_domain(model: nn.Module, rows: Rows) -> DomainText:
         model: a prepared model, trained.
         rows: one document each.
     """
+    from peftune.forgetting.measurement import ProbeText, measure_base, measure_with
+
     text = ProbeText(_PROBE, tuple(rows.texts))
     [after] = measure_with(model, preparation_of(model).tokenizer, [text])
     [before] = measure_base(compared_with(model), [text])
@@ -52,13 +60,15 @@ def read_domain(model: nn.Module, rows: Rows) -> DomainText:
 def domain_learning(
     domain: DomainText, *, split: str, curve: Sequence[Mapping[str, Any]] = ()
 ) -> Learning:
-    """Say how much better the domain's text is predicted than by the base.
+    """Score how much better the domain's text is predicted than by the base.
 
     Args:
         domain: from `read_domain`.
         split: which split the documents are.
         curve: points of the training curve.
     """
+    from peftune.tasks.significance import significance_of_gain
+
     before, after = domain.before, domain.after
     gain = before.total - after.total
     scores = _scores(after)
@@ -89,13 +99,13 @@ def domain_learning(
         },
         curve=curve,
         reason="; ".join(reasons),
-        task="language-modeling",
+        task=LANGUAGE_MODELING.name,
         significance=significance_of_gain(gain, before.weight),
     )
 
 
 def domain_lines(rows: Rows, domain: DomainText) -> Iterator[dict[str, Any]]:
-    """Say of each document how many bits it costs the base and the tuned model."""
+    """Return for each document the bits that the base and the tuned model need for it."""
     before, after = domain.before, domain.after
     for index, row in enumerate(rows.ids):
         yield {

@@ -1,76 +1,23 @@
-"""Losses that transformers' own classifier lacks: weighted, smoothed, with labels not known."""
+"""Losses that transformers' own classifier lacks: weighted, smoothed, with unknown labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from peftune.data.rows import Labels
-from peftune.data.tokens import NOT_KNOWN
-from peftune.recipe.task_type import TaskName
+from peftune.data.rows import NOT_KNOWN, Labels
 
 LossFunction = Callable[..., torch.Tensor]
 """What `transformers.Trainer` takes as `compute_loss_func`."""
 
 
-def loss_of(
-    kind: TaskName,
-    labels: Labels,
-    *,
-    classes: int,
-    weights: Literal["balanced"] | Sequence[float] | None,
-    smoothing: float = 0.0,
-) -> LossFunction | None:
-    """Return the loss of a task where the model's own does not do.
-
-    Args:
-        kind: what the labels are.
-        labels: those of the training rows.
-        classes: how many labels there are.
-        weights: `balanced`: a rare label counts as much as a common one; or one a label; None: each
-            row the same.
-        smoothing: share of each target that is spread evenly over all labels.
-
-    Returns:
-        A function for `compute_loss_func`, or None where the model's own loss is the right one:
-        cross-entropy without weights, and squared error.
-    """
-    if kind == "multi-label":
-        return _MaskedBinaryLoss(_positive(weights, np.asarray(labels, np.float64)))
-    if kind == "single-label" and (weights is not None or smoothing):
-        return ClassLoss(_weights_of_classes(weights, labels, classes), smoothing=smoothing)
-    return None
-
-
-def given_weights(
-    weights: Literal["balanced"] | Mapping[str, float] | None, names: Sequence[str]
-) -> Literal["balanced"] | tuple[float, ...] | None:
-    """Put the weights that a recipe gives by name in the order of the labels; 1 for the others."""
-    if weights is None or isinstance(weights, str):
-        return weights
+def weights_of(weights: Mapping[str, float], names: Sequence[str]) -> tuple[float, ...]:
+    """Put weights by name in the order of the labels; 1 for those not named."""
     return tuple(float(weights.get(name, 1.0)) for name in names)
-
-
-def _weights_of_classes(
-    weights: Literal["balanced"] | Sequence[float] | None, labels: Labels, classes: int
-) -> torch.Tensor | None:
-    if weights is None:
-        return None
-    return class_weights(labels, classes) if isinstance(weights, str) else scaled(weights, labels)
-
-
-def _positive(
-    weights: Literal["balanced"] | Sequence[float] | None, cells: np.ndarray[Any, Any]
-) -> torch.Tensor | None:
-    if weights is None:
-        return None
-    if isinstance(weights, str):
-        return positive_weights(cells)
-    return torch.tensor(weights, dtype=torch.float32)
 
 
 def class_weights(labels: Labels, classes: int) -> torch.Tensor:
@@ -140,8 +87,12 @@ class ClassLoss:
         return losses.sum() / _items(num_items_in_batch, len(labels))
 
 
-class _MaskedBinaryLoss:
-    """Binary cross-entropy over the labels that are known, each cell the same."""
+class MaskedBinaryLoss:
+    """Binary cross-entropy over the labels that are known, each cell the same.
+
+    Args:
+        weights: weight of the positive rows of each label, (labels,), float32; None: 1.
+    """
 
     def __init__(self, weights: torch.Tensor | None) -> None:
         self._weights = weights
@@ -152,6 +103,7 @@ class _MaskedBinaryLoss:
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
+        """Compute the loss of a batch: its part of the mean over the known cells of the step."""
         logits = outputs["logits"].float()
         known = labels != NOT_KNOWN
         weights = None if self._weights is None else self._weights.to(logits.device)
@@ -162,5 +114,5 @@ class _MaskedBinaryLoss:
 
 
 def _items(given: torch.Tensor | int | None, counted: int) -> torch.Tensor | int:
-    """Return the items of the whole step where Trainer says them, else those of this batch."""
+    """Return the items of the whole step where Trainer gives them, else those of this batch."""
     return max(counted, 1) if given is None else given

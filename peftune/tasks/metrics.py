@@ -19,7 +19,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from peftune.errors import TrainingError
+from peftune.tasks.scores import refuse_not_finite
 
 
 class SequenceClassificationMetrics(evaluate.Metric):
@@ -88,17 +88,6 @@ def class_metrics(
         message = "metrics are computed on the main process only"
         raise RuntimeError(message)
     return dict(result)
-
-
-def refuse_not_finite(logits: NDArray[np.floating[Any]]) -> None:
-    """Refuse to score what a diverged model says.
-
-    Raises:
-        TrainingError: a logit is not finite.
-    """
-    if not np.isfinite(logits).all():
-        message = "The model's outputs are not finite: training has diverged. Lower training.learning_rate, or check the data."
-        raise TrainingError(message)
 
 
 def _balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any]) -> float:

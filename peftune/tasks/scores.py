@@ -6,8 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peftune.recipe.task_type import TaskName
-from peftune.stats.intervals import Interval
+import numpy as np
+from numpy.typing import NDArray
+
+from peftune.errors import TrainingError
+from peftune.recipe.task_type import TASK_TYPES, TaskName, TaskType, task_type
+from peftune.stats.intervals import Interval, share_interval
+from peftune.stats.scores import FEWEST_ROWS_PER_LABEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Learning:
         baselines: scores of simple baselines on the same rows.
         curve: points of the training and validation curves, in order.
         reason: why values are None.
-        task: the kind of task, which decides what is None: accuracy and macro F1 where there are no
+        task: the task type, which decides what is None: accuracy and macro F1 where there are no
             labels.
         significance: whether it is more than can be had without reading a row; None in reports of
             versions that did not record it.
@@ -67,6 +72,11 @@ class Learning:
     task: TaskName = "single-label"
     significance: Significance | None = None
 
+    @property
+    def task_type(self) -> TaskType:
+        """What distinguishes its task type from the others."""
+        return task_type(self.task)
+
 
 def learned_something(learning: Learning) -> bool:
     """Say whether more was learned than what can be said without reading: the gate of every verdict.
@@ -84,25 +94,16 @@ def _learned_by_intervals(learning: Learning) -> bool:
     """Judge a report of a version that recorded intervals alone, by the rule of that version."""
     naive = learning.baselines.get("majority") or learning.baselines.get("mean") or {}
     loss, accuracy = learning.ci95.get("loss"), learning.ci95.get("accuracy")
-    if learning.task == "language-modeling":
+    if not learning.task_type.has_head:
         gain = learning.ci95["bits_per_byte_gain"]
         return gain is not None and gain[0] > 0
-    if learning.task == "single-label":
+    if learning.task_type.one_label:
         return accuracy is not None and accuracy[0] > naive.get("accuracy", 1.0)
     return loss is not None and loss[1] < naive.get("loss", 0.0)
 
 
-_HEADLINES: Mapping[TaskName, Mapping[str, str]] = {
-    "single-label": {"accuracy": "accuracy", "macro_f1": "macro F1"},
-    "multi-label": {
-        "macro_f1": "macro F1",
-        "micro_f1": "micro F1",
-        "accuracy": "all labels right",
-        "roc_auc": "ROC AUC",
-    },
-    "regression": {"pearson": "Pearson", "spearman": "Spearman", "mse": "mean squared error"},
-    "language-modeling": {"bits_per_byte": "bits per byte", "perplexity": "perplexity"},
-}
+_SHOWN = 3
+"""Labels that a reason names before it counts the rest."""
 
 _TITLES = {"accuracy": "accuracy", "mcc": "Matthews correlation", "binary_f1": "F1 of the second label", "weighted_f1": "weighted F1", "mae": "mean absolute error"}  # fmt: skip
 
@@ -126,13 +127,13 @@ class Score:
 
 def headline_scores(learning: Learning) -> Iterator[Score]:
     """Give the scores that stand for a run, the most telling one first."""
-    for name, title in _HEADLINES[learning.task].items():
+    for name, title in learning.task_type.headlines.items():
         yield Score(name, title, score_of(learning, name), learning.ci95.get(name))
 
 
 def title_of_metric(name: str) -> str:
     """Return what people call a score."""
-    known = {key: title for titles in _HEADLINES.values() for key, title in titles.items()}
+    known = {key: title for task in TASK_TYPES.values() for key, title in task.headlines.items()}
     return _TITLES.get(name) or known.get(name) or name.replace("_", " ")
 
 
@@ -142,3 +143,40 @@ def score_of(learning: Learning, name: str) -> float | None:
         value: float | None = getattr(learning, name)
         return value
     return learning.metrics.get(name)
+
+
+def refuse_not_finite(logits: NDArray[np.floating[Any]]) -> None:
+    """Refuse to score the outputs of a diverged model.
+
+    Raises:
+        TrainingError: a logit is not finite.
+    """
+    if not np.isfinite(logits).all():
+        message = "The model's outputs are not finite: training has diverged. Lower training.learning_rate, or check the data."
+        raise TrainingError(message)
+
+
+def accuracy_interval(accuracy: float, count: int) -> Interval | None:
+    """Return Wilson's 95% interval; None of one row, of which it covers 80 of 100."""
+    return share_interval(accuracy, count) if count > 1 else None
+
+
+def reasons_without_interval(true: NDArray[np.bool_], names: Sequence[str]) -> list[str]:
+    """Say why accuracy or macro F1 has no interval.
+
+    Args:
+        true: which labels a row has, (rows, labels).
+        names: names of the labels.
+    """
+    if len(true) == 1:
+        return ["ci95: one row has no spread"]
+    support = true.sum(axis=0).tolist()
+    few = [
+        f"{name} has {count}"
+        for name, count in zip(names, support, strict=True)
+        if count < FEWEST_ROWS_PER_LABEL
+    ]
+    if not few:
+        return []
+    shown = ", ".join(few[:_SHOWN]) + (f" and {len(few) - _SHOWN} more" if few[_SHOWN:] else "")
+    return [f"ci95: macro_f1 takes {FEWEST_ROWS_PER_LABEL} rows of every label: {shown}"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import log_softmax
 
-from peftune.recipe.task_type import METRICS
+from peftune.recipe.task_type import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from peftune.stats.crossed import crossed_error
 from peftune.stats.intervals import FEWEST_DOCUMENTS, contributions
 from peftune.stats.tests import permutation_p_value
@@ -52,11 +52,11 @@ def significance_of_classes(
     References:
         Ojala and Garriga 2010, Permutation tests for studying classifier performance.
     """
-    chosen = metric or METRICS["single-label"][0]
+    chosen = metric or SINGLE_LABEL.default_metric
     classes = log_probabilities.shape[-1]
     counts = np.bincount(labels, minlength=classes)
     if chosen == "roc_auc" and not counts.all():
-        chosen = METRICS["single-label"][0]
+        chosen = SINGLE_LABEL.default_metric
     of_seeds = [
         _CREDIT[chosen](labels, said, logs, counts)
         for said, logs in zip(predicted, log_probabilities, strict=True)
@@ -97,7 +97,7 @@ def significance_of_label_sets(
         logits: (rows, labels).
         metric: as in `significance_of_classes`.
     """
-    chosen = metric or METRICS["multi-label"][0]
+    chosen = metric or MULTI_LABEL.default_metric
     if chosen == "accuracy":
         return _of_whole_rows(truth, said)
     credit = _credit_of_label_sets(chosen, truth, said, logits)
@@ -164,7 +164,7 @@ def significance_of_numbers(
         said: (rows,).
         metric: what the checkpoint is chosen by; the squared error where it is None.
     """
-    chosen = metric or METRICS["regression"][0]
+    chosen = metric or REGRESSION.default_metric
     if chosen in ("pearson", "spearman"):
         if len(truth) < 3 or np.ptp(truth) == 0 or np.ptp(said) == 0:  # noqa: PLR2004 - no correlation
             return _significance(chosen, 0.0, 1.0)

@@ -26,13 +26,12 @@ from peftune.fastpath.mapped_memory import release_freed, release_mapped
 from peftune.models.architecture import backbone_of
 from peftune.models.prepare import preparation_of
 from peftune.progress import shows_bars
-from peftune.recipe.task_type import TaskName, refuse_label_mismatch
+from peftune.recipe.task_type import LOWER_IS_BETTER, TaskType
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import stream_seed
-from peftune.tasks.evaluation import LOWER_IS_BETTER
-from peftune.tasks.loss import ClassLoss, given_weights, loss_of
-from peftune.tasks.predictions import fixed_thresholds
+from peftune.tasks.loss import ClassLoss
+from peftune.tasks.methods import methods_of
 from peftune.training.checkpoints import Checkpoint, latest_whole, remove_unneeded
 from peftune.training.fast_path import (
     fast_forward,
@@ -97,7 +96,7 @@ def _peak_resident_bytes() -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a kind of task is trained.
+    """How a task type is trained.
 
     Args:
         tokens: turns rows into what the model reads.
@@ -108,13 +107,13 @@ class Way:
     trainer: type[ClassifierTrainer]
 
 
-_CLASSIFYING = Way(tokenize_rows, ClassifierTrainer)
-_WAYS: dict[TaskName, Way] = {"language-modeling": Way(pack_rows, LanguageTrainer)}
+_WITH_HEAD = Way(tokenize_rows, ClassifierTrainer)
+_WITHOUT_HEAD = Way(pack_rows, LanguageTrainer)
 
 
-def way_of(task: TaskName) -> Way:
-    """Return how a kind of task is trained."""
-    return _WAYS.get(task, _CLASSIFYING)
+def way_of(task: TaskType) -> Way:
+    """Return how a task type is trained."""
+    return _WITH_HEAD if task.has_head else _WITHOUT_HEAD
 
 
 def training_arguments(
@@ -277,7 +276,7 @@ def train(
     preparation = preparation_of(model)
     device = next(model.parameters()).device
     bf16 = uses_bfloat16(section.bf16, model)
-    way = way_of(task.kind)
+    way = way_of(task.task_type)
     learned, chosen_by = (
         way.tokens(rows, preparation.tokenizer, max_length=preparation.max_length)
         for rows in (task.train, task.validation)
@@ -356,18 +355,17 @@ def _result(
 
 
 def _objective(task: Task, section: TrainingSection) -> Objective:
-    refuse_label_mismatch(task.kind, task.labels, section)
-    count = len(task.labels)
-    loss = loss_of(
-        task.kind,
+    task.task_type.refuse_label_mismatch(task.labels, section)
+    methods = methods_of(task.task_name)
+    loss = methods.loss(
         task.train.labels,
-        classes=count,
-        weights=given_weights(section.class_weights, task.labels),
+        names=task.labels,
+        weights=section.class_weights,
         smoothing=section.label_smoothing_factor,
     )
     return Objective(
-        kind=task.kind,
-        thresholds=fixed_thresholds(section.label_threshold, count),
+        task_name=task.task_name,
+        thresholds=methods.fixed_thresholds(section.label_threshold, len(task.labels)),
         loss=loss,
         evaluation_loss=loss.unsmoothed() if isinstance(loss, ClassLoss) else None,
     )

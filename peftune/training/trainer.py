@@ -33,8 +33,8 @@ from peftune.models.lm_head import summed_nats
 from peftune.progress import stage
 from peftune.recipe.task_type import TaskName
 from peftune.regularizers import Regularizer
-from peftune.tasks.evaluation import metrics_for_trainer
 from peftune.tasks.loss import LossFunction
+from peftune.tasks.methods import methods_of
 from peftune.training.callbacks import (
     CountedSteps,
     QuietProgress,
@@ -139,13 +139,13 @@ class Objective:
     """What is learned, and how it is scored.
 
     Args:
-        kind: what the labels are.
-        thresholds: multi-label: probability from which a label is said in evaluations.
+        task_name: the task type.
+        thresholds: multi-label: decision thresholds of the evaluations, (labels,).
         loss: in the place of the model's own.
         evaluation_loss: in the place of `loss` where the model is evaluated; None: the same.
     """
 
-    kind: TaskName = "single-label"
+    task_name: TaskName = "single-label"
     thresholds: Sequence[float] | None = None
     loss: LossFunction | None = None
     evaluation_loss: LossFunction | None = None
@@ -207,7 +207,7 @@ class ClassifierTrainer(RegularizedTrainer):
             eval_dataset=TokenRows(validation),
             processing_class=tokenizer,
             data_collator=padding_collator(tokenizer),
-            compute_metrics=metrics_for_trainer(goal.kind, goal.thresholds),
+            compute_metrics=methods_of(goal.task_name).metrics_for_trainer(goal.thresholds),
             compute_loss_func=goal.loss,
         )
         self._evaluation_loss = goal.evaluation_loss

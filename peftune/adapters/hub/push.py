@@ -23,7 +23,6 @@ from peftune.adapters.reference_logits import check_reference_logits
 from peftune.errors import HubError, OutputFolderError, UsageError
 from peftune.files.reading import given_name
 from peftune.models.prepare import preparation_of
-from peftune.recipe.task_type import has_head
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -190,7 +189,7 @@ def _repository_of(text: str) -> HubName:
 def _check(opened: Opened, base: str | None, *, use_cpu: bool) -> None:
     """Load it, and let it go."""
     manifest = opened.manifest
-    if has_head(manifest.task_name):
+    if manifest.task_type.has_head:
         load(opened.folder, base=base, use_cpu=use_cpu)
         return
     model = load_prepared(opened, base=base, use_cpu=use_cpu)

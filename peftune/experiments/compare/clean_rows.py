@@ -14,7 +14,7 @@ from peftune.data.rows import Rows
 from peftune.experiments.compare.summary import LeakedRows
 from peftune.experiments.report import PathPoint, Run
 from peftune.experiments.run_evidence import Evidence, ScoredRows
-from peftune.tasks.evaluation import judge
+from peftune.tasks.methods import methods_of
 
 NOT_KEPT = "which rows it answers right is not kept"
 ALL_LEAKED = "all rows that it was asked about were read in training"
@@ -171,7 +171,7 @@ def _evidence_without(
 ) -> Evidence:
     rows, run = one.rows.without(leaked), one.run
     significance = run.learning.significance
-    learning = judge(
+    learning = methods_of(run.learning.task).score(
         np.log(np.maximum(rows.probabilities, _LEAST)),
         tuple(rows.labels.tolist()),
         names=rows.names,

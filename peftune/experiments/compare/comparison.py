@@ -163,7 +163,7 @@ def compare(
     _refuse_bad_grid([name_of(choice) for choice in strategies], seeds, jobs)
     recipes = read_for_each(recipe, overrides, strategies)
     chosen = next(iter(recipes.values()))
-    if chosen.task != "single-label":
+    if not chosen.task_type.one_label:
         message = f"A comparison reads the accuracy of single-label tasks (this recipe's is {chosen.task}). Run each strategy with peftune run, and read their reports side by side."
         raise UsageError(message)
     refuse_folds(chosen, "A comparison")

@@ -64,11 +64,10 @@ from peftune.recipe.search_space import (
     value_at,
     with_parameters,
 )
-from peftune.recipe.task_type import refuse_label_mismatch
+from peftune.recipe.task_type import LOWER_IS_BETTER
 from peftune.recipe.yaml_document import Positions, raise_faults
 from peftune.strategies import StrategyChoice
 from peftune.strategies.base import name_of
-from peftune.tasks.evaluation import LOWER_IS_BETTER
 
 RESULT = "tuning.json"
 
@@ -290,7 +289,7 @@ def run_rounds(
     model = recipe.model
     source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     task = load_task(recipe.data, recipe.task, with_test=False)
-    refuse_label_mismatch(recipe.task, task.labels, recipe.training)
+    recipe.task_type.refuse_label_mismatch(task.labels, recipe.training)
     identity = _identity(recipe, task, base_fingerprint(source.folder), overrides)
     with quiet_optuna(), Interrupts() as interrupts:
         storage = open_storage(folder)

@@ -254,7 +254,7 @@ def _write_candidate(
     """Write the first recipe that gives every winner its own values; say why none does."""
     if not winners:
         return "no strategy has a finished trial"
-    if recipe.task != "single-label":
+    if not recipe.task_type.one_label:
         return f"a comparison reads single-label tasks, and this is {recipe.task}"
     for candidate in _candidates(recipe, winners, trials):
         if all(_gives(candidate, name, winner) for name, winner in winners.items()):
