@@ -27,29 +27,28 @@ from peftune.models.architecture import backbone_of, trainable_parameters
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
 from peftune.planning import Plan, activations, plan
-from peftune.planning.activations import (
-    Conditions,
-    conditions_of,
-    few_tokens,
-    loss_of,
-    measure_passes,
-    step,
-    training_forward,
-)
+from peftune.planning.activations import LiveBytes, Passes, measure_passes
 from peftune.planning.batches import Batch, read_batches
 from peftune.planning.memory import Memory, backbone_parameters
-from peftune.planning.passes import LiveBytes, Passes
 from peftune.planning.plan_results import StrategyPlan, advise
 from peftune.planning.shapes import (
     OWN,
     SIZES,
-    Hollow,
     Shape,
+    ShapeModel,
     describe_base,
     one_block,
-    prepare_hollow,
+    prepare_shape,
     sample_of,
     shapes_of,
+)
+from peftune.planning.training_step import (
+    Conditions,
+    conditions_of,
+    few_tokens,
+    loss_of,
+    step,
+    training_forward,
 )
 from peftune.recipe import Recipe, read_recipe, resolve
 from peftune.stats.formats import size
@@ -83,11 +82,11 @@ def recipe(tmp_path: Path) -> Recipe:
     return resolve(read_recipe(write_recipe(tmp_path)))
 
 
-def hollow_of(shape: Shape, folder: Path, strategy: Strategy) -> Hollow:
+def shape_model_of(shape: Shape, folder: Path, strategy: Strategy) -> ShapeModel:
     """Prepare a shape by its block; the block's folder is gone afterwards, its weights are not."""
     tokenizer = load_tokenizer(folder)
     with one_block(shape) as block:
-        return prepare_hollow(
+        return prepare_shape(
             shape,
             block,
             strategy,
@@ -98,10 +97,10 @@ def hollow_of(shape: Shape, folder: Path, strategy: Strategy) -> Hollow:
         )
 
 
-def passes_of(hollow: Hollow, conditions: Conditions, batch: Batch) -> Passes:
+def passes_of(prepared: ShapeModel, conditions: Conditions, batch: Batch) -> Passes:
     """Measure passes of a shape at its own width."""
-    sample = sample_of(hollow.model)
-    measured = measure_passes(hollow.model, sample, conditions, longest=batch.time)
+    sample = sample_of(prepared.model)
+    measured = measure_passes(prepared.model, sample, conditions, longest=batch.time)
     return measured.of(sample.more, wider=1.0)
 
 
@@ -177,22 +176,22 @@ def test_what_learns_is_counted_on_what_the_strategy_prepares() -> None:
     """LoRA of rank 8: eight times inputs and outputs of four maps a block, and the head."""
     source = describe_base(BUNDLED)
     [_, shape] = shapes_of(source, (OWN, "small"))
-    hollow = hollow_of(shape, source.folder, LoRA(r=8))
+    prepared = shape_model_of(shape, source.folder, LoRA(r=8))
 
-    learning = sum(weight.numel() for weight in trainable_parameters(hollow.model).values())
+    learning = sum(weight.numel() for weight in trainable_parameters(prepared.model).values())
 
     assert learning == 12 * 8 * (4 + 2 + 5 + 5) * 768 + 3 * 768
-    assert sum(weight.numel() for weight in backbone_of(hollow.model).parameters()) == (
+    assert sum(weight.numel() for weight in backbone_of(prepared.model).parameters()) == (
         124_439_808 + learning - 3 * 768
     )
 
 
-def test_the_blocks_of_a_hollow_model_share_the_memory_of_one() -> None:
+def test_the_blocks_of_a_shape_share_the_memory_of_one() -> None:
     """A shape of any depth fits; what each block learns is its own."""
     source = describe_base(BUNDLED)
     [_, shape] = shapes_of(source, (OWN, "xl"))
-    hollow = hollow_of(shape, source.folder, LoRA8bit())
-    blocks = backbone_of(hollow.model).h
+    prepared = shape_model_of(shape, source.folder, LoRA8bit())
+    blocks = backbone_of(prepared.model).h
 
     places = {
         name: {block.get_parameter(name).data_ptr() for block in blocks}
@@ -219,7 +218,7 @@ def test_what_a_pass_keeps_is_what_the_whole_model_keeps(
     real = prepare_model(BUNDLED, strategy, labels=("a", "b", "c"), max_length=64)
     chosen = recipe.model_copy(update={"strategy": strategy})
     conditions = conditions_of(real, chosen, tokens=300)
-    passes = passes_of(hollow_of(shape, source.folder, strategy), conditions, batch)
+    passes = passes_of(shape_model_of(shape, source.folder, strategy), conditions, batch)
 
     with few_tokens(real), training_forward(real, conditions), LiveBytes(real) as live:
         step(real, batch)
@@ -239,8 +238,8 @@ def test_what_a_wide_shape_needs_follows_from_a_narrow_one(
     """GPT-2 small in the depth of the bundled base: three times as wide as what is measured for it."""
     source, batch = describe_base(BUNDLED), Batch(16, 40)
     shape = Shape("small", "small", {"n_layer": 4, "n_embd": 768, "n_head": 12})
-    wide = hollow_of(shape, source.folder, strategy)
-    narrow = hollow_of(shape.narrowed(), source.folder, strategy)
+    wide = shape_model_of(shape, source.folder, strategy)
+    narrow = shape_model_of(shape.narrowed(), source.folder, strategy)
     chosen = recipe.model_copy(update={"strategy": strategy})
     conditions = conditions_of(wide.model, chosen, tokens=300)
     sample = sample_of(narrow.model)

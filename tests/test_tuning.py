@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from bases import write_base
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 import peftune
-import peftune.experiments.tune.study as study_module
 from peftune.cli.main import _exit_code
 from peftune.cli.signals import INTERRUPTED
 from peftune.data.task_data import load_task
 from peftune.errors import OutputFolderError, RecipeError, TrainingError, UsageError
 from peftune.experiments.tune import Edge, Tuning, tune
-from peftune.experiments.tune.study import Search, open_storage
-from peftune.experiments.tune.trial import Interrupts
+from peftune.experiments.tune import study as study_module
+from peftune.experiments.tune.study import JOURNAL, Search, Worker, open_storage
 from peftune.experiments.tune.tuning_results import edges_of, write_comparison
 from peftune.recipe import read_recipe, resolve, with_strategy
 from peftune.recipe.schema import Dimension
@@ -97,6 +99,12 @@ def _with_tune(recipe: Path, folder: Path, changes: Mapping[str, str]) -> Path:
     path = folder / "changed.yaml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _study(out: Path) -> optuna.Study:
+    """Read a study as Optuna's own tools do."""
+    storage = JournalStorage(JournalFileBackend(str(out / JOURNAL)))
+    return optuna.load_study(study_name="lora", storage=storage)
 
 
 RATES = "training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}"
@@ -343,7 +351,7 @@ def test_a_trial_leaves_nothing_but_its_record(tuning: Tuning) -> None:
         "compare.yaml",
         "full.yaml",
         "lora.yaml",
-        "study.db",
+        "study.journal",
         "tuning.json",
     ]
     values = json.loads((tuning.folder / "tuning.json").read_text(encoding="utf-8"))
@@ -375,17 +383,17 @@ def test_a_winner_run_reaches_the_value_of_its_trial(tuning: Tuning, tmp_path: P
 
 
 def test_the_comparison_gives_every_strategy_its_own_winner(tuning: Tuning) -> None:
-    """A cell of `compare.yaml` trains with what the winner's own recipe says."""
+    """A strategy of `compare.yaml` trains with what the winner's own recipe says."""
     assert tuning.compare == tuning.folder / "compare.yaml"
     chosen = read_recipe(tuning.compare)
 
     assert chosen.compare.held_equal == "tuned"
     assert chosen.compare.tuning_budget == {"lora": 3, "full": 3}
     for name in ("lora", "full"):
-        cell = resolve(with_strategy(chosen, name))
+        resolved = resolve(with_strategy(chosen, name))
         winner = read_recipe(tuning.folder / f"{name}.yaml")
-        assert (cell.strategy, cell.training) == (winner.strategy, winner.training)
-        assert (cell.data, cell.model) == (winner.data, winner.model)
+        assert (resolved.strategy, resolved.training) == (winner.strategy, winner.training)
+        assert (resolved.data, resolved.model) == (winner.data, winner.model)
 
 
 def test_a_comparison_that_cannot_have_the_winners_is_not_written(
@@ -448,15 +456,16 @@ def test_a_trial_below_the_median_is_given_up_and_counts(recipe: Path, tmp_path:
     """It stops at its first evaluation, uses its place in the budget, and wins nothing."""
     out = tmp_path / "out"
     tune(recipe, trials=1, output=out)
-    study = optuna.load_study(study_name="lora", storage=f"sqlite:///{out / 'study.db'}")
+    study = _study(out)
     (begun,) = study.get_trials()
-    for _ in range(4):
+    for place in range(1, 5):
         study.add_trial(
             optuna.trial.create_trial(
                 params=begun.params,
                 distributions=begun.distributions,
                 value=-1.0,  # a loss that no training reaches
                 intermediate_values={24: -1.0, 48: -1.0},
+                user_attrs={"place": place},
             )
         )
 
@@ -537,7 +546,7 @@ def test_a_study_of_something_else_is_refused(
     out, copy = tmp_path / "out", tmp_path / "copy"
     shutil.copytree(tuning.folder, out)
     shutil.copytree(recipe.parent, copy, ignore=shutil.ignore_patterns("out"))
-    before = (out / "study.db").read_bytes()
+    before = (out / JOURNAL).read_bytes()
     if change == "rows":
         (copy / "train.jsonl").write_text(_rows(26, 100), encoding="utf-8")
 
@@ -553,7 +562,7 @@ def test_a_study_of_something_else_is_refused(
         f"'{out}' holds the study of another recipe, or of other rows. Choose another folder with "
         "--output, or remove it."
     )
-    assert (out / "study.db").read_bytes() == before
+    assert (out / JOURNAL).read_bytes() == before
 
 
 def test_a_folder_of_something_else_is_not_written_into(recipe: Path) -> None:
@@ -567,17 +576,33 @@ def test_a_folder_of_something_else_is_not_written_into(recipe: Path) -> None:
     )
 
 
-def test_a_file_that_is_no_database_is_told(recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lines", [1, 99])
+def test_a_file_that_is_not_a_journal_is_told(recipe: Path, tmp_path: Path, lines: int) -> None:
     """One line, no traceback."""
-    (tmp_path / "study.db").write_text("not a database, but long enough to be looked at\n" * 99)
+    (tmp_path / JOURNAL).write_text("not a journal\n" * lines)
 
     with pytest.raises(OutputFolderError) as caught:
         tune(recipe, output=tmp_path)
 
     assert str(caught.value) == (
-        f"'{tmp_path / 'study.db'}' cannot be used as a study (file is not a database). Choose "
-        "another output folder with --output, or remove it."
+        f"'{tmp_path / JOURNAL}' cannot be used as a study (Expecting value: line 1 column 1 (char 0)). "
+        "Choose another output folder with --output, or remove it."
     )
+    assert (tmp_path / JOURNAL).read_text() == "not a journal\n" * lines
+
+
+def test_the_study_of_an_older_version_is_not_read(recipe: Path, tmp_path: Path) -> None:
+    """It is a SQLite file, and one line says so."""
+    (tmp_path / "study.db").write_bytes(b"SQLite format 3\0")
+
+    with pytest.raises(OutputFolderError) as caught:
+        tune(recipe, output=tmp_path)
+
+    assert str(caught.value) == (
+        f"'{tmp_path / 'study.db'}' is the study of an older version of peftune, which is not read. "
+        "Choose another output folder with --output, or remove it."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
 
 
 def _start(recipe: Path, out: Path, trials: int) -> subprocess.Popen[str]:
@@ -597,11 +622,11 @@ def _hear_interrupts() -> None:
 
 
 def _finished(out: Path) -> int:
-    if not (out / "study.db").is_file():
+    if not (out / JOURNAL).is_file():
         return 0
     try:
-        study = optuna.load_study(study_name="lora", storage=f"sqlite:///{out / 'study.db'}")
-    except Exception:  # noqa: BLE001 - the other process is making the tables
+        study = _study(out)
+    except KeyError:  # the other process has not created it yet
         return 0
     return sum(trial.state.is_finished() for trial in study.get_trials())
 
@@ -633,18 +658,14 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert rest["lora"].trials == whole["lora"].trials
 
 
-def test_a_trial_that_ended_before_it_was_named_is_made_up_for(
-    recipe: Path, tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_line_that_a_crash_left_unfinished_is_cut(
+    recipe: Path, tuning: Tuning, tmp_path: Path
 ) -> None:
-    """A process can be killed between beginning a trial and saying that it is at it.
-
-    Nothing waits for that process's heartbeat to fall silent: here that would take a day.
-    """
-    monkeypatch.setattr(study_module, "_SILENT_SECONDS", 86_400)
+    """What stands before it is kept; a trial that it ended is repeated."""
     out = tmp_path / "out"
     shutil.copytree(tuning.folder, out)
-    study = optuna.load_study(study_name="lora", storage=f"sqlite:///{out / 'study.db'}")
-    study.ask()
+    with (out / JOURNAL).open("a", encoding="utf-8") as file:
+        file.write('{"op_code":6,"worker_id":"6c')
 
     trials = tune(recipe, trials=4, output=out)["lora"].trials
 
@@ -652,30 +673,76 @@ def test_a_trial_that_ended_before_it_was_named_is_made_up_for(
     assert trials[:3] == tuning["lora"].trials
 
 
-def test_a_trial_beyond_the_budget_is_not_run(tuning: Tuning, tmp_path: Path) -> None:
-    """Two processes may begin the last trial at once; the second to be numbered counts for nothing."""
-    out = tmp_path / "out"
-    shutil.copytree(tuning.folder, out)
-    search = Search(
+def _search(out: Path, *, trials: int) -> Search:
+    return Search(
         open_storage(out),
         "lora",
         identity="any",
         maximize=False,
-        trials=3,
+        trials=trials,
         seed=0,
         start={},
         prune=False,
     )
-    begun: list[int] = []
 
-    def objective(trial: optuna.Trial, _: Callable[[int], None]) -> float:
-        begun.append(trial.number)
-        return 0.0
 
-    search.run_one(objective)
+def test_a_place_that_two_processes_claim_at_once_is_that_of_the_first(tmp_path: Path) -> None:
+    """The second one in the journal takes the next place, and begins none beyond the budget."""
+    first, second = _search(tmp_path, trials=2), _search(tmp_path, trials=2)
+    free = [0, 0, 1, None]  # the second one asks before it has read what the first one writes
 
-    assert begun == []
-    assert [trial.number for trial in search.counted()] == [0, 1, 2]
+    with Worker(tmp_path) as one, Worker(tmp_path) as other, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Search, "_free_place", lambda _: free.pop(0))
+        begun = [first.begin(one), second.begin(other), second.begin(other)]
+
+    assert [trial and trial.user_attrs["place"] for trial in begun] == [0, 1, None]
+    assert [trial.user_attrs["worker"] for trial in first.counted()] == [one.name, other.name]
+
+
+@pytest.mark.parametrize(
+    ("change", "lives"),
+    [
+        ({}, True),
+        ({"process": 2**22 + 1}, False),
+        ({"began": 1.0}, False),
+        ({"process": 2**22 + 1, "host": "elsewhere"}, True),
+        ({"process": 2**22 + 1, "host": "elsewhere", "silent": 300}, False),
+        (None, False),
+    ],
+    ids=["here", "ended", "another of its number", "elsewhere", "silent", "left"],
+)
+def test_a_trial_is_repeated_when_its_process_does_not_live(
+    change: dict[str, Any] | None, lives: bool, tmp_path: Path
+) -> None:
+    """Of this machine it is known; of another one the file tells that it touches while it lives."""
+    search = _search(tmp_path, trials=1)
+    with Worker(tmp_path) as other, Worker(tmp_path) as worker:
+        assert search.begin(other) is not None
+        path = tmp_path / other.name
+        if change is None:
+            path.unlink()
+        else:
+            silent = change.pop("silent", 0)
+            path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+            os.utime(path, (time.time() - silent,) * 2)
+
+        again = search.begin(worker)
+
+    assert (again is None) == lives
+    assert len(search.counted()) == 1
+
+
+def test_a_worker_touches_its_file_while_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while nothing else happens; afterwards the file is gone."""
+    monkeypatch.setattr(study_module, "_BEAT_SECONDS", 0.01)
+    with Worker(tmp_path) as worker:
+        path = tmp_path / worker.name
+        os.utime(path, (0, 0))
+        _wait(lambda: path.stat().st_mtime > 0)
+
+    assert not path.exists()
 
 
 def test_two_processes_share_the_trials(recipe: Path, tmp_path: Path) -> None:
@@ -686,35 +753,11 @@ def test_two_processes_share_the_trials(recipe: Path, tmp_path: Path) -> None:
 
     assert [process.returncode for process in processes] == [0, 0], told
     assert told[0][0] == told[1][0]
-    study = optuna.load_study(study_name="lora", storage=f"sqlite:///{out / 'study.db'}")
-    counted = [trial for trial in study.get_trials() if trial.state.name != "FAIL"]
-    workers = {trial.user_attrs["worker"]["pid"] for trial in counted}
-    assert len(counted) == 6
-    assert workers == {process.pid for process in processes}
+    counted = [trial for trial in _study(out).get_trials() if trial.state.name != "FAIL"]
+    assert sorted(trial.user_attrs["place"] for trial in counted) == list(range(6))
+    assert len({trial.user_attrs["worker"] for trial in counted}) == 2
     rates = [trial.params["training.learning_rate"] for trial in counted]
     assert len(set(rates)) == len(rates)
-
-
-@pytest.fixture
-def _interruptible() -> Iterator[None]:
-    """Take interrupts as Python does by itself, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_interruptible")
-def test_an_interrupt_waits_for_a_good_moment_and_a_second_one_does_not() -> None:
-    """It is neither lost in a garbage collection nor raised where optuna is writing."""
-    with Interrupts() as interrupts:
-        interrupts.check()
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.check()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # The command line

@@ -179,7 +179,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 def _write(handle: int) -> None:
     os.ftruncate(handle, 0)
-    os.write(handle, json.dumps(_record()).encode("utf-8"))
+    os.write(handle, json.dumps(process_record()).encode("utf-8"))
 
 
 def _give_back_in_forks() -> None:
@@ -205,14 +205,14 @@ def _close_all() -> None:
 
 def _recorded(folder: Path) -> Callable[[], None] | None:
     """Own a folder by a record alone; None where another process that may live has one there."""
-    path, key, mine = folder / LOCK, str(folder.resolve()), _record()
+    path, key, mine = folder / LOCK, str(folder.resolve()), process_record()
     with _guard:
         if key in _owned:
             return None
         _owned.add(key)
     try:
         holder = _holder(folder)
-        if holder.get("key") is not None and not _is_stale(holder):
+        if holder.get("key") is not None and not has_ended(holder):
             _forget(key)
             return None
         staged = path.with_name(f"{LOCK}.{mine['key']}.partial")
@@ -242,8 +242,12 @@ def _forget(key: str) -> None:
         _owned.discard(key)
 
 
-def _is_stale(holder: Mapping[str, Any]) -> bool:
-    """Say whether a process of this machine has ended; of another one it cannot be told."""
+def has_ended(holder: Mapping[str, Any]) -> bool:
+    """Return whether a process of this machine has ended; of another one it cannot be told.
+
+    Args:
+        holder: a `process_record`.
+    """
     if holder.get("host") != platform.node():
         return False
     began = _beginning(int(holder.get("process", 0)))
@@ -263,7 +267,8 @@ def _beginning(process: int) -> float | None:
 # What a lock says
 
 
-def _record() -> dict[str, Any]:
+def process_record() -> dict[str, Any]:
+    """Describe this process, so that another one can tell whether it lives."""
     return {
         "key": secrets.token_hex(8),
         "host": platform.node(),

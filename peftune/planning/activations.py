@@ -3,129 +3,238 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
-import logging
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from peftune.fastpath.linear_maps import Computing
-from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 from peftune.planning.batches import Batch
-from peftune.planning.passes import Evaluation, Formula, LiveBytes, Sampled, Training
 from peftune.planning.shapes import Sample, only_blocks
-from peftune.recipe import Recipe
-from peftune.training.fast_path import fast_forward, kept_gradients, uses_bfloat16, worth_holding
+from peftune.planning.training_step import (
+    Conditions,
+    calls_of_backbone,
+    evaluate,
+    few_tokens,
+    held_so,
+    loss_of,
+    step,
+    training_forward,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """How a training computes.
+class Formula:
+    """Bytes of a batch: `fixed + tokens * linear + tokens * time * square`."""
+
+    fixed: float
+    linear: float
+    square: float = 0.0
+
+    def at(self, batch: Batch) -> int:
+        """Return the bytes of a batch."""
+        each = self.linear + self.square * batch.time
+        return max(0, round(self.fixed + batch.tokens * each))
+
+    def plus(self, other: Formula, times: int) -> Formula:
+        """Add another one, several times."""
+        return Formula(
+            self.fixed + times * other.fixed,
+            self.linear + times * other.linear,
+            self.square + times * other.square,
+        )
+
+    def wider(self, times: float) -> Formula:
+        """Carry it over to a wider shape, of as many more heads.
+
+        A token has so many more numbers, and attention so many more heads; what does not depend on
+        the batch is made of weights, which grow with the square of the width.
+        """
+        return Formula(self.fixed * times**2, self.linear * times, self.square * times)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a forward and backward pass needs beside the weights and gradients.
 
     Args:
-        computing: products and their type.
-        dropout: whether the backbone drops what its configuration says.
-        bf16: whether it is computed in bfloat16.
-        holds_bfloat16: whether the frozen backbone is held in bfloat16 as well.
-        keeps_gradients: whether gradients keep their memory from step to step.
-        looks_back: whether weights as they were before are read while training.
+        saved: bytes that the forward pass keeps for the backward pass.
+        temporary: bytes that are needed for a moment on top of that.
+        laid_out: bytes of copies of weights that are made at the first pass and stay.
+        products: for which oneDNN makes machine code at each length.
+        fast: whether the fast path computes it, and not the model's own forward.
     """
 
-    computing: Computing
-    dropout: bool
-    bf16: bool
-    holds_bfloat16: bool
-    keeps_gradients: bool
-    looks_back: bool
+    saved: Formula
+    temporary: Formula
+    laid_out: int
+    products: int
+    fast: bool
+
+    def at(self, batch: Batch) -> int:
+        """Return the most bytes that a pass of a batch needs."""
+        return self.saved.at(batch) + self.temporary.at(batch)
 
 
-def conditions_of(model: nn.Module, recipe: Recipe, *, tokens: float) -> Conditions:
-    """Decide as `peftune.training.train` does.
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a forward pass without gradients needs beside the weights.
 
     Args:
-        model: a prepared model of the full shape.
-        recipe: a resolved recipe.
-        tokens: of a training batch, in the mean.
+        temporary: bytes that are needed for a moment.
+        products: for which oneDNN makes machine code at each length.
+        fast: whether the fast path computes it, and not the model's own forward.
     """
-    section = recipe.training
-    bf16 = uses_bfloat16(section.bf16, model)
-    terms = any(term.weight > 0 for term in recipe.forgetting.regularizers)
-    path = recipe.forgetting.path
-    watched = recipe.forgetting.during_training or (path is not None and path.checkpoints)
-    looked_at = bool(terms or watched)
-    with kept_gradients(model):
-        keeps = _keeps_gradients(model)
-    return Conditions(
-        computing=Computing.of(backbone_of(model).h, bf16=bf16, tokens=tokens),
-        dropout=section.trunk_dropout,
-        bf16=bf16,
-        holds_bfloat16=bf16 and worth_holding(model, looked_at=looked_at),
-        keeps_gradients=keeps,
-        looks_back=looked_at,
-    )
+
+    temporary: Formula
+    products: int
+    fast: bool
 
 
-def _keeps_gradients(model: nn.Module) -> bool:
-    """Give the smallest learning weight a gradient, and see whether `zero_grad` leaves it."""
-    smallest = min(trainable_parameters(model).values(), key=lambda weight: weight.numel())
-    smallest.grad = torch.zeros_like(smallest)
-    model.zero_grad()
-    kept = smallest.grad is not None
-    smallest.grad = None
-    return kept
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """What passes of a shape need."""
+
+    training: Training
+    evaluation: Evaluation
 
 
-def held(model: nn.Module, conditions: Conditions) -> dict[str, nn.Parameter]:
-    """Return the weights that are held in bfloat16 while training, by name."""
-    if not conditions.holds_bfloat16:
-        return {}
-    return {
-        name: weight
-        for name, weight in backbone_of(model).named_parameters()
-        if not weight.requires_grad and weight.is_floating_point()
-    }
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Passes through a sample of a narrow shape's blocks.
+
+    Args:
+        once: through the sample.
+        pairs: through the sample with a second block of each kind that there are more of.
+        evaluation: through the sample.
+    """
+
+    once: Training
+    pairs: Sequence[Training]
+    evaluation: Evaluation
+
+    def of(self, more: Sequence[int], *, wider: float) -> Passes:
+        """Add up passes through all blocks of a shape.
+
+        Args:
+            more: how many more than one there are of each of these kinds.
+            wider: by how much the shape is wider than the narrow one.
+        """
+        saved, laid_out = self.once.saved, self.once.laid_out
+        for pair, times in zip(self.pairs, more, strict=True):
+            saved = saved.plus(pair.saved.plus(self.once.saved, -1), times)
+            laid_out += times * (pair.laid_out - self.once.laid_out)
+        return Passes(
+            dataclasses.replace(
+                self.once,
+                saved=saved.wider(wider),
+                temporary=self.once.temporary.wider(wider),
+                laid_out=round(laid_out * wider**2),
+            ),
+            dataclasses.replace(self.evaluation, temporary=self.evaluation.temporary.wider(wider)),
+        )
 
 
-@contextlib.contextmanager
-def training_forward(model: nn.Module, conditions: Conditions) -> Iterator[nn.Module]:
-    """Let a model compute inside as it does in a training."""
-    device = backbone_of(model).wte.weight.device.type
-    with (
-        _without_notes(),
-        fast_forward(model, conditions.computing, dropout=conditions.dropout),
-        torch.autocast(device, torch.bfloat16, enabled=conditions.bf16),
-    ):
-        yield model
+_ONEDNN = "mkldnn::_linear_pointwise"
+_PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_")}
+"""Products that are oneDNN's on a CPU: the first always, the others in bfloat16 (in float32 they are MKL's)."""
 
 
-@contextlib.contextmanager
-def calls_of_backbone(model: nn.Module) -> Iterator[list[object]]:
-    """Collect the calls of a backbone's own forward inside: the lean one, where it is used, makes none."""
-    calls: list[object] = []
-    backbone = backbone_of(model)
-    handle = backbone.register_forward_hook(lambda *_: calls.append(None))
-    try:
-        yield calls
-    finally:
-        handle.remove()
+class LiveBytes(TorchDispatchMode):
+    """Count inside a `with` block what operators allocate, temporaries too.
+
+    What a graph holds for its backward pass is alive, however it is held: an autograd function may
+    keep a tensor as an attribute, which hooks of saved tensors do not see.
+
+    Args:
+        model: whose weights were there before, and are not counted.
+
+    Attributes:
+        now: bytes that are alive.
+        peak: most bytes that were alive since `restart`.
+        products: different products for which oneDNN makes machine code on a CPU: by operator,
+            sizes and strides.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        self.products: set[Hashable] = set()
+        self._known = {_key(tensor) for tensor in _tensors_of(model)}
+
+    def restart(self) -> None:
+        """Forget the peak so far."""
+        self.peak = self.now
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - an operator
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - what the operator returns
+        """Run an operator and count what it made."""
+        found = func(*args, **(kwargs or {}))
+        if _is_onednn(func.name(), found):
+            self.products.add((func, *map(_layout, args)))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, torch.Tensor):
+                self._count(leaf)
+        return found
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        key, size = _key(tensor), _bytes_of(tensor)
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(_holder(tensor), self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
 
 
-@contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
-    """Leave out what is said of a training that begins: none does."""
-    logger = logging.getLogger("peftune.training.fast_path")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _is_onednn(name: str, found: torch.Tensor) -> bool:
+    halved = name in _PRODUCTS and found.dtype == torch.bfloat16
+    return found.device.type == "cpu" if name == _ONEDNN or halved else False
 
 
-_FEW = 256
-"""Tokens of the vocabulary that are read; the table is cut to them while passes are measured."""
+def _layout(argument: object) -> Hashable:
+    if not isinstance(argument, torch.Tensor):
+        return None
+    return argument.shape, None if argument.is_mkldnn else argument.stride()
+
+
+def _tensors_of(model: nn.Module) -> Iterable[torch.Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def _holder(tensor: torch.Tensor) -> Any:  # noqa: ANN401 - a storage, or a tensor that has none
+    """Return what lives exactly as long as the memory; weights laid out by oneDNN have no storage."""
+    return tensor if tensor.is_mkldnn else tensor.untyped_storage()
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return id(tensor) if tensor.is_mkldnn else int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - the storage's identity
+
+
+def _bytes_of(tensor: torch.Tensor) -> int:
+    if tensor.is_mkldnn:
+        return tensor.numel() * tensor.element_size()
+    return tensor.untyped_storage().nbytes()
+
+
+# Measuring
 
 _SHORT, _LONG = (16, 32), (136, 272)
 """Lengths at which a pass is measured. Bytes grow with the length and with its square (attention),
@@ -140,7 +249,7 @@ def measure_passes(
     """Run passes of few tokens over few blocks, and count the bytes of their tensors.
 
     Args:
-        model: hollow, of a narrow shape; its embedding is cut and its blocks change while this runs.
+        model: of a narrow shape; its embedding is cut and its blocks change while this runs.
         sample: of its blocks.
         conditions: how it computes.
         longest: tokens of the longest text.
@@ -191,7 +300,7 @@ def _training(
         temporary=_line(batches[0], one[1], batches[2], two[1]),
         laid_out=laid_out,
         products=products,
-        lean=not calls,
+        fast=not calls,
     )
 
 
@@ -235,7 +344,7 @@ def _evaluation(
     return Evaluation(
         _line(small, needed[0], large, needed[1]),
         products=len(live.products) - known,
-        lean=not calls,
+        fast=not calls,
     )
 
 
@@ -277,61 +386,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def few_tokens(model: nn.Module) -> Iterator[None]:
-    """Cut the embedding to a few tokens inside: a gradient of all of it takes time and tells nothing."""
-    weight = backbone_of(model).wte.weight
-    own = weight.data
-    weight.data = own[:_FEW].clone()
-    try:
-        yield
-    finally:
-        weight.data = own
-
-
-@contextlib.contextmanager
-def held_so(model: nn.Module, conditions: Conditions) -> Iterator[None]:
-    """Hold in bfloat16 what a training holds so, inside."""
-    own = {weight: weight.data for weight in held(model, conditions).values()}
-    for weight in own:
-        weight.data = weight.data.to(torch.bfloat16)
-    try:
-        yield
-    finally:
-        for weight, data in own.items():
-            weight.data = data
-
-
-def _inputs(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-    """Make texts of one length, without the token that pads: (rows, time), int64."""
-    device = backbone_of(model).wte.weight.device
-    tokens = torch.randint(1, _FEW, (batch.rows, batch.time), device=device)
-    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-
-
-def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Return a loss of random texts, with a graph: of the logits, or of all states where no head learns."""
-    inputs = _inputs(model, batch)
-    if any(weight.requires_grad for weight in head_of(model).parameters()):
-        logits: torch.Tensor = model(**inputs).logits
-        return logits.float().square().mean()
-    states: torch.Tensor = model(**inputs, output_hidden_states=True).hidden_states[-1]
-    return states.float().square().mean()
-
-
-def step(model: nn.Module, batch: Batch) -> None:
-    """Go forwards and backwards once."""
-    loss_of(model, batch).backward()
-    model.zero_grad(set_to_none=True)
-
-
-def evaluate(model: nn.Module, batch: Batch) -> None:
-    """Go forwards once as an evaluation does."""
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(**_inputs(model, batch))
-    finally:
-        model.train()

@@ -14,7 +14,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from peftune.models.architecture import backbone_of, is_whole_model, trainable_parameters
-from peftune.planning.activations import (
+from peftune.planning.activations import Passes
+from peftune.planning.batches import Batch, Batches
+from peftune.planning.shapes import Shape, ShapeModel, mapped_weights, one_block, prepare_shape
+from peftune.planning.training_step import (
     Conditions,
     conditions_of,
     few_tokens,
@@ -22,9 +25,6 @@ from peftune.planning.activations import (
     step,
     training_forward,
 )
-from peftune.planning.batches import Batch, Batches
-from peftune.planning.passes import Passes
-from peftune.planning.shapes import Hollow, Shape, mapped_weights, one_block, prepare_hollow
 from peftune.recipe import Recipe
 from peftune.strategies import Full
 from peftune.tasks.methods import methods_of
@@ -51,25 +51,25 @@ _MOST_PRODUCTS = 1024
 """Products whose machine code oneDNN keeps."""
 
 
-def holes(*, lean: bool, lengths: int) -> float:
+def holes(*, fast: bool, lengths: int) -> float:
     """Return the memory that training takes for each byte of a pass's tensors.
 
     Args:
-        lean: whether peftune computes, and not the model's own forward.
+        fast: whether the fast path computes, and not the model's own forward.
         lengths: different sizes of a batch so far.
     """
-    return min(_MOST_HOLES, _HOLES + _OF_LENGTH * lengths) if lean else _HOLES_OF_MODEL
+    return min(_MOST_HOLES, _HOLES + _OF_LENGTH * lengths) if fast else _HOLES_OF_MODEL
 
 
-def holes_of_evaluation(*, lean: bool, integers: bool) -> float:
+def holes_of_evaluation(*, fast: bool, integers: bool) -> float:
     """Return the memory that an evaluation takes for each byte of a pass's tensors.
 
     Args:
-        lean: whether peftune computes, and not the model's own forward.
+        fast: whether the fast path computes, and not the model's own forward.
         integers: whether the base is held in 8-bit integers.
     """
     own = _HOLES_OF_INTEGERS if integers else _HOLES_OF_MODEL
-    return _HOLES + _OF_LENGTH if lean else own
+    return _HOLES + _OF_LENGTH if fast else own
 
 
 def code_bytes(products: int) -> int:
@@ -77,18 +77,18 @@ def code_bytes(products: int) -> int:
     return _CODE * min(products, _MOST_PRODUCTS)
 
 
-def weight_bytes(hollow: Hollow, conditions: Conditions, *, lean: bool) -> int:
+def weight_bytes(prepared: ShapeModel, conditions: Conditions, *, fast: bool) -> int:
     """Count the weights as they are held: of a mapped file the pages that stay after they were read.
 
     Args:
-        hollow: the prepared model.
+        prepared: the prepared model.
         conditions: how it computes.
-        lean: whether peftune computes, and not the model's own forward.
+        fast: whether the fast path computes, and not the model's own forward.
     """
-    model, backbone = hollow.model, backbone_of(hollow.model)
+    model, backbone = prepared.model, backbone_of(prepared.model)
     halved = {id(weight) for weight in held(model, conditions).values()}
-    codes, in_file = integer_weights(model), mapped_weights(backbone, hollow.folder)
-    released = _released(model, conditions, in_file) if lean else set()
+    codes, in_file = integer_weights(model), mapped_weights(backbone, prepared.folder)
+    released = _released(model, conditions, in_file) if fast else set()
     found = sum(buffer.nbytes for buffer in backbone.buffers())
     for weight in model.parameters():
         if id(weight) in halved:
@@ -112,20 +112,18 @@ def _released(model: nn.Module, conditions: Conditions, in_file: set[int]) -> se
     }
 
 
-def copied_before(hollow: Hollow, conditions: Conditions) -> int:
-    """Count what learns and is copied before the training: all but what a mapped file holds.
+def copied_before(prepared: ShapeModel, conditions: Conditions) -> int:
+    """Count the trainable parameters that are copied before the training: all that no mapped file holds.
 
     Args:
-        hollow: the prepared model.
+        prepared: the prepared model.
         conditions: how it computes; who looks back while it trains has the file's pages in memory.
     """
-    backbone = backbone_of(hollow.model)
-    in_file = set() if conditions.looks_back else mapped_weights(backbone, hollow.folder)
+    backbone = backbone_of(prepared.model)
+    in_file = set() if conditions.looks_back else mapped_weights(backbone, prepared.folder)
     if in_file:
-        in_file.add(
-            id(backbone.wte.weight)
-        )  # the hollow model's own stands for one that lies there
-    learning = trainable_parameters(hollow.model).values()
+        in_file.add(id(backbone.wte.weight))  # this model's own stands for one that lies there
+    learning = trainable_parameters(prepared.model).values()
     return sum(weight.nbytes for weight in learning if id(weight) not in in_file)
 
 
@@ -175,7 +173,7 @@ def page_in(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, device: torch.de
     """
     shape = Shape("tiny", "tiny", {"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 256})
     with one_block(shape) as block:
-        hollow = prepare_hollow(
+        prepared = prepare_shape(
             shape,
             block,
             Full(),
@@ -184,9 +182,9 @@ def page_in(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, device: torch.de
             task="single-label",
             device=device,
         )
-        conditions = conditions_of(hollow.model, recipe, tokens=64)
-        with few_tokens(hollow.model), training_forward(hollow.model, conditions):
-            step(hollow.model, Batch(2, 16))
+        conditions = conditions_of(prepared.model, recipe, tokens=64)
+        with few_tokens(prepared.model), training_forward(prepared.model, conditions):
+            step(prepared.model, Batch(2, 16))
     methods_of("single-label").metrics(np.eye(2), np.arange(2))
 
 
@@ -209,10 +207,10 @@ class Memory:
 
     Args:
         process: the resident set of a process with its libraries and data; 0 on CUDA.
-        weights: the base as it is held, and the learning weights.
+        weights: the base as it is held, and the trainable parameters.
         copies: of weights: laid out for products, and as they were before training where no mapped
             file has them.
-        gradients: of the learning weights.
+        gradients: of the trainable parameters.
         optimizer: state of the optimizer.
         activations: most that a forward and backward pass of the training keeps and needs.
         other: machine code that oneDNN makes, holes of the heap, an evaluation's larger batches,
@@ -236,14 +234,14 @@ class Facts:
 
     Args:
         shape: of the base.
-        hollow: the prepared model.
+        prepared: the prepared model.
         conditions: how it computes.
         passes: what passes need.
         process_bytes: resident set before anything was loaded.
     """
 
     shape: Shape
-    hollow: Hollow
+    prepared: ShapeModel
     conditions: Conditions
     passes: Passes
     process_bytes: int
@@ -251,7 +249,7 @@ class Facts:
     @property
     def on_cpu(self) -> bool:
         """Whether it trains on a CPU."""
-        return bool(backbone_of(self.hollow.model).wte.weight.device.type == "cpu")
+        return bool(backbone_of(self.prepared.model).wte.weight.device.type == "cpu")
 
 
 def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
@@ -262,16 +260,16 @@ def memory_of(facts: Facts, recipe: Recipe, batches: Batches) -> Memory:
         recipe: resolved, with this strategy.
         batches: what is read.
     """
-    model, training = facts.hollow.model, facts.passes.training
+    model, training = facts.prepared.model, facts.passes.training
     learning = list(trainable_parameters(model).values())
     gradients = sum(weight.nbytes for weight in learning)
     optimizer = round(sum(w.numel() for w in learning) * OPTIMIZER_BYTES[recipe.training.optim])
-    weights = weight_bytes(facts.hollow, facts.conditions, lean=training.lean)
-    copies = training.laid_out + copied_before(facts.hollow, facts.conditions)
+    weights = weight_bytes(facts.prepared, facts.conditions, fast=training.fast)
+    copies = training.laid_out + copied_before(facts.prepared, facts.conditions)
     stays = facts.conditions.keeps_gradients or recipe.training.gradient_accumulation_steps > 1
 
     def at(batch: Batch, lengths: int) -> int:
-        share = holes(lean=training.lean, lengths=lengths) if facts.on_cpu else 1.0
+        share = holes(fast=training.fast, lengths=lengths) if facts.on_cpu else 1.0
         taken = round(share * _pass_bytes(facts, batch, recipe))
         during = gradients + taken if stays else max(gradients, taken)
         return during + code_bytes(training.products * lengths)
@@ -330,8 +328,8 @@ def _evaluation(facts: Facts, batches: Batches, recipe: Recipe) -> int:
     left = _pass_bytes(facts, trained, recipe)
     if not facts.on_cpu:
         return max(0, needed - left)
-    integers = bool(integer_weights(facts.hollow.model))
-    needed = round(holes_of_evaluation(lean=evaluation.lean, integers=integers) * needed)
+    integers = bool(integer_weights(facts.prepared.model))
+    needed = round(holes_of_evaluation(fast=evaluation.fast, integers=integers) * needed)
     # It goes over the validation rows and as many training rows.
     lengths = 2 * len({batch.time for batch in batches.evaluation})
     needed += code_bytes(evaluation.products * lengths)
@@ -343,10 +341,10 @@ def _evaluation(facts: Facts, batches: Batches, recipe: Recipe) -> int:
 
 
 def artifact_bytes(model: nn.Module, recipe: Recipe, tokenizer_bytes: int) -> int:
-    """Estimate the bytes of what a run saves: the learning weights, or a plain checkpoint.
+    """Estimate the bytes of what a run saves: the trainable parameters, or a plain checkpoint.
 
     Args:
-        model: prepared, hollow.
+        model: prepared, of a shape.
         recipe: says in which type it is stored.
         tokenizer_bytes: of the base's tokenizer, which a plain checkpoint holds too.
     """

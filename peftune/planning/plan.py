@@ -18,16 +18,8 @@ from peftune.models.base_files import BaseSource, check_length
 from peftune.models.loading import choose_device
 from peftune.models.prepare import refuse_nothing_to_learn
 from peftune.models.tokenizer import load_tokenizer
-from peftune.planning.activations import conditions_of, little_to_collect, measure_passes
+from peftune.planning.activations import Sampled, little_to_collect, measure_passes
 from peftune.planning.batches import Batches, read_batches
-from peftune.planning.machine_probe import (
-    Machine,
-    Pace,
-    measure_machine,
-    measure_pace,
-    seconds_of_pass,
-    seconds_of_step,
-)
 from peftune.planning.memory import (
     Facts,
     artifact_bytes,
@@ -37,18 +29,26 @@ from peftune.planning.memory import (
     page_in,
     resident_bytes,
 )
-from peftune.planning.passes import Sampled
 from peftune.planning.plan_results import Plan, StrategyPlan, advise
 from peftune.planning.shapes import (
     OWN,
     SIZES,
-    Hollow,
     Shape,
+    ShapeModel,
     describe_base,
     one_block,
-    prepare_hollow,
+    prepare_shape,
     sample_of,
     shapes_of,
+)
+from peftune.planning.training_step import (
+    Machine,
+    Pace,
+    conditions_of,
+    measure_machine,
+    measure_pace,
+    seconds_of_pass,
+    seconds_of_step,
 )
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
@@ -179,10 +179,14 @@ class Planner:
         section, name = recipe.training, recipe.strategy.name
         checkpointing = section.activation_checkpointing
         facts = self._facts(shape, block, recipe, known, checkpointing=checkpointing)
-        model, computing = facts.hollow.model, facts.conditions.computing
+        model, computing = facts.prepared.model, facts.conditions.computing
         if shape.size == OWN:
             known.pace[name] = measure_pace(
-                facts.hollow, facts.conditions, self.machine, self.batches.usual, share=known.share
+                facts.prepared,
+                facts.conditions,
+                self.machine,
+                self.batches.usual,
+                share=known.share,
             )
         memory = memory_of(facts, recipe, self.batches)
         fits = memory.peak <= self.available
@@ -226,24 +230,24 @@ class Planner:
         checkpointing: bool,
     ) -> Facts:
         gc.collect()  # the model before refers to itself
-        hollow = self._hollow(shape, block, recipe, checkpointing=checkpointing)
+        prepared = self._model_of(shape, block, recipe, checkpointing=checkpointing)
         tokens = self.batches.mean_tokens * recipe.training.per_device_train_batch_size
-        conditions = conditions_of(hollow.model, recipe, tokens=tokens)
-        narrow, sample = shape.narrowed(), sample_of(hollow.model)
+        conditions = conditions_of(prepared.model, recipe, tokens=tokens)
+        narrow, sample = shape.narrowed(), sample_of(prepared.model)
         alike = (recipe.strategy.name, checkpointing, conditions, narrow.alike, sample.pattern)
         if alike not in known.passes:
             with one_block(narrow) as few:
-                model = self._hollow(narrow, few, recipe, checkpointing=checkpointing).model
+                model = self._model_of(narrow, few, recipe, checkpointing=checkpointing).model
                 known.passes[alike] = measure_passes(
                     model, sample_of(model), conditions, longest=self.batches.largest.time
                 )
         passes = known.passes[alike].of(sample.more, wider=shape.width / narrow.width)
-        return Facts(shape, hollow, conditions, passes, self.process_bytes)
+        return Facts(shape, prepared, conditions, passes, self.process_bytes)
 
-    def _hollow(
+    def _model_of(
         self, shape: Shape, block: BaseSource, recipe: Recipe, *, checkpointing: bool
-    ) -> Hollow:
-        return prepare_hollow(
+    ) -> ShapeModel:
+        return prepare_shape(
             shape,
             block,
             recipe.strategy,

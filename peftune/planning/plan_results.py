@@ -1,4 +1,4 @@
-"""What a plan says."""
+"""Results of a plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StrategyPlan:
         strategy: its name.
         size: `own`, or a published size of GPT-2.
         base: what the shape is called.
-        learning_parameters: weights that learn.
+        learning_parameters: trainable parameters.
         base_parameters: weights of the base without a head.
         computes_in: type that products are computed in.
         integers: whether the base is held in 8-bit integers.
@@ -127,7 +127,7 @@ class Plan(Displayed):
 
 
 WORTH = 0.1
-"""Share of the peak from which holding the base in 8 bits is said to pay."""
+"""Share of the peak from which holding the base in 8 bits counts as worth it."""
 
 _GIB = 2**30
 
@@ -135,7 +135,7 @@ _GIB = 2**30
 def advise(
     plans: Sequence[StrategyPlan], *, available: int, checkpointing: bool, base: str
 ) -> list[str]:
-    """Say whether 8 bits pay, and whether everything fits.
+    """Return whether 8 bits pay, and whether everything fits, in sentences.
 
     Args:
         plans: all of them.
@@ -147,7 +147,7 @@ def advise(
 
 
 def _of_integers(plans: Sequence[StrategyPlan], base: str) -> Iterator[str]:
-    """Compare each strategy on integers with the one that learns as much on floats."""
+    """Compare each strategy on integers with the one on floats that has as many trainable parameters."""
     pairs: dict[tuple[str, str], dict[str, float]] = {}
     for plan in plans:
         for other in plans:

@@ -103,7 +103,7 @@ class Shape:
 
     @property
     def stored_type(self) -> torch.dtype:
-        """In which type the checkpoint holds its weights, as far as the configuration tells."""
+        """In which type the checkpoint holds its weights, as far as the configuration says."""
         name = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
         found: torch.dtype = getattr(torch, str(name).removeprefix("torch."), torch.float32)
         return found
@@ -129,7 +129,7 @@ def describe_base(name_or_path: str, revision: str | None = None) -> BaseSource:
     """Find a base's configuration and tokenizer; its weights are not fetched and not read.
 
     Raises:
-        BaseModelError: there is no such model, or it is no GPT-2.
+        BaseModelError: there is no such model, or it is not a GPT-2.
     """
     folder = Path(name_or_path).expanduser()
     if is_bundled(name_or_path):
@@ -152,7 +152,7 @@ def _described_by_hub(name: str, revision: str | None) -> BaseSource:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_DESCRIPTION))
     except Exception as error:
         message = (
-            f"The base model '{name}' is no local folder and its config.json could not be fetched from the hub "
+            f"The base model '{name}' is not a local folder and its config.json could not be fetched from the hub "
             f"({type(error).__name__}). Check the name and the connection, or use a local folder or bundled:tiny-gpt2."
         )
         raise BaseModelError(message) from error
@@ -167,8 +167,8 @@ def shapes_of(source: BaseSource, sizes: tuple[str, ...]) -> list[Shape]:
         sizes: of `SIZES`.
 
     Raises:
-        BaseModelError: the base's configuration makes no GPT-2.
-        UsageError: a size that is none.
+        BaseModelError: the base's configuration is not that of a GPT-2.
+        UsageError: an unknown size.
     """
     for size in sizes:
         if size not in SIZES:
@@ -212,7 +212,7 @@ class Sample:
 
 
 def sample_of(model: nn.Module) -> Sample:
-    """Choose blocks by what learns in them, and by whether a gradient goes on below them."""
+    """Choose blocks by their trainable parameters, and by whether a gradient continues below them."""
     backbone: Any = backbone_of(model)
     blocks: list[nn.Module] = list(backbone.h)
     embeddings = (*backbone.wte.parameters(), *backbone.wpe.parameters())
@@ -255,7 +255,7 @@ _PLACEHOLDERS = ("0", "1")
 
 
 @dataclass(frozen=True, slots=True)
-class Hollow:
+class ShapeModel:
     """A prepared classifier of a shape whose blocks share the memory of one.
 
     Args:
@@ -296,7 +296,7 @@ def _noise(size: torch.Size) -> torch.Tensor:
     return tile.repeat(-(-count // len(tile)))[:count].view(size)
 
 
-def prepare_hollow(
+def prepare_shape(
     shape: Shape,
     block: BaseSource,
     strategy: Strategy,
@@ -306,13 +306,13 @@ def prepare_hollow(
     task: TaskName,
     device: torch.device,
     checkpointing: bool = False,
-) -> Hollow:
-    """Load the block as the strategy loads a base, repeat it, and let the strategy choose what learns.
+) -> ShapeModel:
+    """Load the block as the strategy loads a base, repeat it, and let the strategy choose the trainable parameters.
 
     Args:
         shape: what the model is to be.
         block: from `one_block`.
-        strategy: which weights learn.
+        strategy: chooses the trainable parameters.
         tokenizer: of the recipe's base.
         labels: label names in the order of their ids.
         task: what is learned.
@@ -349,7 +349,7 @@ def prepare_hollow(
         model.score.requires_grad_(False)
     if checkpointing:
         _checkpoint(model)
-    return Hollow(prepared.train(), block.folder)
+    return ShapeModel(prepared.train(), block.folder)
 
 
 def _checkpoint(model: Any) -> None:  # noqa: ANN401 - both names of one method, of a transformers model

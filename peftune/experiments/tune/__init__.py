@@ -1,4 +1,4 @@
-"""Hyper-parameters searched with equal effort for every strategy, by the validation rows alone."""
+"""Search hyper-parameters with equal effort for every strategy, on the validation rows alone."""
 
 from peftune.experiments.tune.search import tune
 from peftune.experiments.tune.tuning_results import Edge, TrialRecord, TunedStrategy, Tuning

@@ -8,13 +8,13 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from optuna import Trial
-from optuna.storages import RDBStorage
+from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from peftune.data.documents import documents_sha256, load_documents
@@ -23,15 +23,15 @@ from peftune.errors import OutputFolderError, TrainingError, UsageError
 from peftune.experiments.run_folder import write_json
 from peftune.experiments.tune import tuning_results
 from peftune.experiments.tune.study import (
+    EXAMPLES,
     FAILURE,
     Search,
-    examples_of,
+    Worker,
     open_storage,
     quiet_optuna,
     refuse_other_study,
 )
 from peftune.experiments.tune.trial import (
-    Interrupts,
     WatchTrial,
     decoded,
     encoded,
@@ -83,9 +83,9 @@ def tune(
 ) -> Tuning:
     """Search the recipe's `tune.space` for each strategy, with the same number of trials.
 
-    A trial trains as a run would and is judged on the validation rows; the test rows are not read.
-    A search that was interrupted goes on; several processes may share one folder, and each ends
-    when all trials have. One process gives the same trials every time.
+    A trial trains as a run would and is scored on the validation rows; the test rows are not read.
+    A search that was interrupted continues; several processes may share one folder, and each ends
+    when all trials have ended. One process gives the same trials every time.
 
     Args:
         recipe: path or shipped name; or a `Recipe`, whose files start from the working folder.
@@ -134,7 +134,7 @@ def _chosen(
     *,
     several: bool,
 ) -> tuple[Recipe, list[str]]:
-    """Read the recipe as it is tuned, and the overrides that its own strategy has no key for."""
+    """Read the recipe that is tuned, and the overrides for which its own strategy has no key."""
     if isinstance(recipe, Recipe):
         raise_faults(tune_faults({"tune": recipe.tune}, Positions("recipe")))
     if not several:
@@ -218,15 +218,14 @@ _STATES: Mapping[TrialState, tuning_results.TrialState] = {
 
 @dataclass(frozen=True, slots=True)
 class _Entrant:
-    """One strategy in the search.
+    """A strategy in the search.
 
     Args:
-        recipe: resolved for it.
+        recipe: resolved for the strategy.
         space: what is searched.
         search: its trials.
         task: rows without the test.
         metric: what is improved.
-        interrupts: signals that end the search.
     """
 
     recipe: Recipe
@@ -234,16 +233,15 @@ class _Entrant:
     search: Search
     task: Task
     metric: str
-    interrupts: Interrupts
 
-    def objective(self, trial: Trial, count: Callable[[int], None]) -> float:
+    def objective(self, trial: Trial) -> float:
         """Train with the values of a trial."""
         recipe = with_parameters(self.recipe, suggest(trial, self.space))
-        watch = WatchTrial(trial, metric=self.metric, interrupts=self.interrupts)
+        watch = WatchTrial(trial, metric=self.metric)
         try:
             return value_of(run_trial(recipe, self.task, watch), self.metric)
         finally:
-            count(watch.examples)
+            trial.set_user_attr(EXAMPLES, watch.examples)
 
     def found(self) -> TunedStrategy:
         """Read the whole budget from the study."""
@@ -263,7 +261,7 @@ class _Entrant:
             state=_STATES[trial.state],
             value=trial.value if trial.state == TrialState.COMPLETE else None,
             parameters=decoded(trial.params, self.space),
-            examples=examples_of(trial),
+            examples=trial.user_attrs.get(EXAMPLES, 0),
             message=trial.user_attrs.get(FAILURE),
         )
 
@@ -272,16 +270,16 @@ class _Entrant:
 def run_rounds(
     recipe: Recipe, own: Mapping[str, Recipe], folder: Path, *, overrides: Sequence[str] = ()
 ) -> Iterator[Sequence[TunedStrategy]]:
-    """Run what is missing of the trials, one a strategy in turn, and wait for other processes.
+    """Run the trials that are missing, one of each strategy in turn, and wait for other processes.
 
-    Inside of the `with` this process owns the folder: what was found is read and written by one
-    process after the other.
+    Inside of the `with` this process owns the folder: results are read and written by one process
+    after the other.
 
     Args:
         recipe: the recipe that is tuned.
         own: the same, resolved for each strategy.
         folder: folder of the study.
-        overrides: what some strategies have beyond the recipe's own; part of the study's identity.
+        overrides: those that only some strategies have; part of the study's identity.
 
     Raises:
         PeftuneError: rows or base cannot be used, or the folder holds another study.
@@ -291,27 +289,26 @@ def run_rounds(
     task = load_task(recipe.data, recipe.task, with_test=False)
     recipe.task_type.refuse_label_mismatch(task.labels, recipe.training)
     identity = _identity(recipe, task, base_fingerprint(source.folder), overrides)
-    with quiet_optuna(), Interrupts() as interrupts:
-        storage = open_storage(folder)
-        try:
+    with quiet_optuna(), contextlib.ExitStack() as stack:
+        with _turn(folder):
+            storage = open_storage(folder)
             refuse_other_study(storage, identity, folder)
-            entrants = [
-                _entrant(storage, resolved, task, identity, interrupts)
-                for resolved in own.values()
-            ]
+            entrants = [_entrant(storage, one, task, identity) for one in own.values()]
             _refuse_smaller_budget(entrants, folder)
-            _run(entrants, interrupts)
-            with owned(folder, wait=interrupts.check):
-                sweep(folder)
-                yield [entrant.found() for entrant in entrants]
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
+            worker = stack.enter_context(Worker(folder))
+        _run(entrants, worker)
+        with _turn(folder):
+            sweep(folder)
+            worker.remove_dead()
+            yield [entrant.found() for entrant in entrants]
 
 
-def _entrant(
-    storage: RDBStorage, recipe: Recipe, task: Task, identity: str, interrupts: Interrupts
-) -> _Entrant:
+def _turn(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Own a folder, one process after the other."""
+    return owned(folder, wait=lambda: None)
+
+
+def _entrant(storage: JournalStorage, recipe: Recipe, task: Task, identity: str) -> _Entrant:
     section, space = recipe.tune, space_of(recipe)
     metric = tuned_metric(recipe)
     start = {key: encoded(value_at(recipe, key), dimension) for key, dimension in space.items()}
@@ -325,11 +322,11 @@ def _entrant(
         start={key: value for key, value in start.items() if value is not None},
         prune=section.pruner == "median",
     )
-    return _Entrant(recipe, space, search, task, metric, interrupts)
+    return _Entrant(recipe, space, search, task, metric)
 
 
 def _refuse_smaller_budget(entrants: Sequence[_Entrant], folder: Path) -> None:
-    """Strategies that were searched for longer have no equal budget with the others."""
+    """Refuse a budget below what is there: the strategies would not have an equal one."""
     for entrant in entrants:
         held, asked = len(entrant.search.counted()), entrant.search.budget
         if held > asked:
@@ -337,25 +334,28 @@ def _refuse_smaller_budget(entrants: Sequence[_Entrant], folder: Path) -> None:
             raise OutputFolderError(message)
 
 
-def _run(entrants: Sequence[_Entrant], interrupts: Interrupts) -> None:
+def _run(entrants: Sequence[_Entrant], worker: Worker) -> None:
+    """Run trials, one of each strategy in turn, until those of other processes have ended too."""
     waiting = False
     while True:
-        unfinished = [entrant for entrant in entrants if entrant.search.is_open()]
-        for entrant in unfinished:
-            entrant.search.run_one(entrant.objective)
-            interrupts.check()
-        if not unfinished:
-            if not any(entrant.search.is_running() for entrant in entrants):
-                return
-            if not waiting:
-                logger.info("waiting for the trials of other processes")
-            waiting = True
-            time.sleep(_POLL_SECONDS)
-            interrupts.check()
+        begun = False
+        for entrant in entrants:
+            trial = entrant.search.begin(worker)
+            if trial is not None:
+                begun = True
+                entrant.search.run(trial, entrant.objective)
+        if begun:
+            continue
+        if not any(entrant.search.is_running() for entrant in entrants):
+            return
+        if not waiting:
+            logger.info("waiting for the trials of other processes")
+        waiting = True
+        time.sleep(_POLL_SECONDS)
 
 
 def _identity(recipe: Recipe, task: Task, base: str, overrides: Sequence[str]) -> str:
-    """Hash what the values of a trial rest on; how many trials there are may change."""
+    """Hash what the values of a trial depend on; the number of trials may change."""
     section = recipe.tune.model_copy(update={"trials": TuneSection().trials})
     texts = [
         documents_sha256(load_documents(source))

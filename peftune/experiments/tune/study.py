@@ -1,89 +1,203 @@
-"""The study of one strategy: a budget of trials in a SQLite file that processes may share."""
+"""The study of one strategy: a budget of trials in a journal file that processes may share.
+
+The journal is Optuna's `JournalStorage`, which is safe on network folders, where SQLite is not.
+Optuna's heartbeat needs a relational database (`RDBStorage` alone has one, up to Optuna 5.0:
+optuna/optuna#6615) and works in `Study.optimize` alone. So a `Worker` here says that a process
+lives, and trials are begun and recorded one by one.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import logging
 import os
-import platform
-import time
-import uuid
-import warnings
+import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import optuna
 from optuna import Study, Trial, TrialPruned
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from typing_extensions import Self
 
-from peftune.errors import OutputFolderError, PeftuneError
-from peftune.files.lock import LOCK
+from peftune.errors import OutputFolderError, PeftuneError, first_line
+from peftune.files.lock import LOCK, has_ended, process_record
 from peftune.seeds import stream_seed
 
-WORKER = "worker"
-"""Attribute of a trial: the process that began it; of a study, with an id, each that took part."""
+logger = logging.getLogger(__name__)
 
-_PROCESS = uuid.uuid4().hex
+JOURNAL = "study.journal"
 
-
-def this_process() -> dict[str, Any]:
-    """Name this process, so that another one can tell whether it lives; no host is named."""
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:16]
-    return {"machine": machine, "pid": os.getpid(), "process": _PROCESS}
-
-
-def is_this_process(worker: Mapping[str, Any]) -> bool:
-    """Say whether a name is that of this process."""
-    return bool(worker["process"] == _PROCESS)
-
-
-def may_live(worker: Mapping[str, Any]) -> bool:
-    """Say whether a process may be alive.
-
-    Where it cannot be told, as of a process on another machine, the answer is yes, and the
-    heartbeat of the storage decides.
-    """
-    if worker["machine"] != this_process()["machine"] or os.name != "posix":
-        return True
-    if worker["pid"] == os.getpid():  # this process, or one that had its number
-        return is_this_process(worker)
-    try:
-        os.kill(worker["pid"], 0)  # asks whether there is such a process; nothing is sent
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
-
+EXAMPLES = "examples"
+"""Attribute of a trial: how many rows it read in training."""
 
 FAILURE = "failure"
-"""Attribute of a trial that failed by itself, with the reason."""
+"""Attribute of a trial that failed by itself: the reason."""
+
+PLACE = "place"
+"""Attribute of a trial: its place in the budget, from 0."""
+
+WORKER = "worker"
+"""Attribute of a trial: the worker that began it."""
+
+_IDENTITY = "identity"
+_WORKER_FILES = ".worker-"
+_BEAT_SECONDS = 30
+_SILENT_SECONDS = 180
+
+_OLDER = "study.db"
+"""What versions before the journal wrote."""
 
 
-def abandoned(trial: FrozenTrial) -> bool:
-    """Say whether a trial ended with its process, so that it is made up for: it counts as none."""
-    return trial.state == TrialState.FAIL and FAILURE not in trial.user_attrs
+# Who works on a study
 
 
-def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """Return the place of a trial in the budget, from 0: how many before it count.
+class Worker:
+    """This process, as the others that share its folder see it: a file that it touches while it lives.
 
-    The storage numbers trials one by one, also for processes that share it, so that no two
-    trials that count have the same place.
+    A process of this machine that is killed is seen at once, one of another machine when its file
+    has not been touched for three minutes, by the clock of the file system.
+
+    Args:
+        folder: folder of the study, which this process owns when it enters and when it removes
+            what dead workers left.
     """
-    return sum(other.number < trial.number and not abandoned(other) for other in trials)
+
+    def __init__(self, folder: Path) -> None:
+        self.name = f"{_WORKER_FILES}{secrets.token_hex(8)}"
+        self._folder = folder
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Write the file, and touch it from now on."""
+        (self._folder / self.name).write_text(json.dumps(process_record()), encoding="utf-8")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the file."""
+        self._stop.set()
+        self._thread.join()
+        (self._folder / self.name).unlink(missing_ok=True)
+
+    def sees(self, name: str) -> bool:
+        """Return whether a worker lives, as far as this process can know."""
+        own, other = self._folder / self.name, self._folder / name
+        try:
+            own.touch()
+            silent = own.stat().st_mtime - other.stat().st_mtime
+            return silent < _SILENT_SECONDS and not has_ended(json.loads(other.read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return False
+
+    def remove_dead(self) -> None:
+        """Remove the files of workers that do not live."""
+        for path in self._folder.glob(f"{_WORKER_FILES}*"):
+            if not self.sees(path.name):
+                path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_BEAT_SECONDS):
+            with contextlib.suppress(OSError):  # the next beat may reach the folder again
+                (self._folder / self.name).touch()
+
+
+# The journal
+
+
+class _JournalLock(JournalFileOpenLock):
+    """Lock the journal, and cut a line that a crash left unfinished.
+
+    The next line would be appended to it, and nobody could read the journal after that. This is
+    the lock that opens a file exclusively, which NFS from version 3 on does atomically and can
+    repeat when an answer is lost; a symbolic link is neither repeated safely nor known everywhere.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        taken = super().acquire()
+        content = self._path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self._path, whole)
+        return taken
+
+
+def open_storage(folder: Path) -> JournalStorage:
+    """Open the journal of a folder, or create it.
+
+    Raises:
+        OutputFolderError: the folder holds something else, or its journal cannot be read.
+    """
+    path = folder / JOURNAL
+    names = {one.name for one in folder.iterdir() if not one.name.startswith(_WORKER_FILES)}
+    if _OLDER in names:
+        message = f"'{folder / _OLDER}' is the study of an older version of peftune, which is not read. Choose another output folder with --output, or remove it."
+        raise OutputFolderError(message)
+    if names - {LOCK} and JOURNAL not in names:
+        message = f"'{folder}' is not empty and holds no study. Choose another output folder with --output, or empty it."
+        raise OutputFolderError(message)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+        with path.open("rb") as file:
+            for line in file:  # Optuna passes over the last line where it cannot read it
+                json.loads(line if line.endswith(b"\n") else b"{}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"'{path}' cannot be used as a study ({first_line(error)}). Choose another output folder with --output, or remove it."
+        raise OutputFolderError(message) from error
+    return storage
+
+
+def refuse_other_study(storage: JournalStorage, identity: str, folder: Path) -> None:
+    """Keep the studies of one recipe and its rows apart from those of another.
+
+    Raises:
+        OutputFolderError: the folder holds a study of something else.
+    """
+    for study in storage.get_all_studies():
+        if study.user_attrs.get(_IDENTITY, identity) != identity:
+            message = f"'{folder}' holds the study of another recipe, or of other rows. Choose another folder with --output, or remove it."
+            raise OutputFolderError(message)
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Let peftune report what happens, and Optuna errors alone."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+# The trials
 
 
 class PlaceSampler(BaseSampler):
-    """Sample with TPE, seeded anew for each place in the budget; place 0 is the recipe as written.
+    """Sample with TPE, seeded for each place in the budget; place 0 is the recipe as written.
 
-    Optuna stores no random state: a sampler that is seeded once would draw the values of the
-    first trials again when a search goes on in another process.
+    Optuna does not store the state of its random generator: a sampler that is seeded once would
+    draw the values of the first trials again when a search continues in another process.
 
     Args:
         seed: seed of the search.
@@ -96,9 +210,9 @@ class PlaceSampler(BaseSampler):
         self._place = 0
         self._inner = TPESampler(seed=seed)
 
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:  # noqa: ARG002 - Optuna's signature
         """Seed by the place of the trial."""
-        self._place = place_of(trial, study.get_trials(deepcopy=False))
+        self._place = trial.user_attrs[PLACE]
         self._inner = TPESampler(seed=stream_seed(self._seed, f"tuning/{self._place}"))
 
     def infer_relative_search_space(
@@ -138,104 +252,23 @@ class PlaceSampler(BaseSampler):
         self._inner.after_trial(study, trial, state, values)
 
 
-logger = logging.getLogger(__name__)
-
-DATABASE = "study.db"
-
-_IDENTITY = "identity"
-_EXAMPLES = "examples"
-_HEARTBEAT_SECONDS = 30
-_SILENT_SECONDS = 180
-_PATIENCE_SECONDS = 60
-_ATTEMPTS = 5
-
-Objective = Callable[[Trial, Callable[[int], None]], float]
-"""Runs a trial and returns its value; calls its second argument with the rows it has read."""
-
-
-def open_storage(folder: Path) -> RDBStorage:
-    """Open the database of a folder, or make it.
-
-    Raises:
-        OutputFolderError: the folder holds something else, or cannot be written.
-    """
-    path = folder / DATABASE
-    if folder.exists() and not folder.is_dir():
-        message = f"'{folder}' is a file. Choose another output folder with --output."
-        raise OutputFolderError(message)
-    if (
-        folder.is_dir()
-        and any(one.name != LOCK for one in folder.iterdir())
-        and not path.is_file()
-    ):
-        message = f"'{folder}' is not empty and holds no study. Choose another output folder with --output, or empty it."
-        raise OutputFolderError(message)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"'{folder}' cannot be written: {error.strerror}. Choose another output folder with --output."
-        raise OutputFolderError(message) from error
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return _storage(path)
-        except (SQLAlchemyError, RuntimeError) as error:  # noqa: PERF203 - few attempts
-            # Two processes that start together may both make the tables; the second finds them.
-            if attempt == _ATTEMPTS:
-                reason = str(getattr(error, "orig", error)).splitlines()[0]
-                message = f"'{path}' cannot be used as a study ({reason}). Choose another output folder with --output, or remove it."
-                raise OutputFolderError(message) from error
-            time.sleep(0.1 * attempt)
-    raise AssertionError
-
-
-def refuse_other_study(storage: RDBStorage, identity: str, folder: Path) -> None:
-    """Keep the studies of one recipe and its rows apart from those of another.
-
-    Raises:
-        OutputFolderError: the folder holds a study of something else.
-    """
-    for summary in optuna.get_all_study_summaries(storage, include_best_trial=False):
-        if summary.user_attrs.get(_IDENTITY, identity) != identity:
-            message = f"'{folder}' holds the study of another recipe, or of other rows. Choose another folder with --output, or remove it."
-            raise OutputFolderError(message)
-
-
-@contextlib.contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Let peftune tell what happens; optuna would print every value and a traceback a failure."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-class _TrialFailedError(Exception):
-    """A trial failed by itself; the reason is in its attributes."""
-
-
-class _SurplusTrialError(Exception):
-    """Another process began the last trial of the budget at the same moment."""
-
-
 class Search:
     """The trials of one strategy.
 
     Args:
-        storage: the database.
+        storage: the journal.
         strategy: name of the strategy, and of its study.
         identity: hash of the recipe and its rows.
         maximize: whether a higher value is better.
         trials: the budget.
         seed: seed of the search.
         start: what the first trial tries, by key.
-        prune: whether bad trials are given up early.
+        prune: whether bad trials are stopped early.
     """
 
     def __init__(
         self,
-        storage: RDBStorage,
+        storage: JournalStorage,
         strategy: str,
         *,
         identity: str,
@@ -247,6 +280,7 @@ class Search:
     ) -> None:
         self.strategy = strategy
         self.budget = trials
+        self.maximize = maximize
         self._study: Study = optuna.create_study(
             storage=storage,
             study_name=strategy,
@@ -256,98 +290,80 @@ class Search:
             load_if_exists=True,
         )
         self._study.set_user_attr(_IDENTITY, identity)
-        process = this_process()
-        self._study.set_user_attr(f"{WORKER} {process['process']}", process)
-        self.maximize = maximize
 
     def counted(self) -> list[FrozenTrial]:
-        """List the trials that use the budget, in order: all but those that are made up for."""
-        trials = self._study.get_trials(deepcopy=False)
-        return [trial for trial in trials if not abandoned(trial)]
+        """List the trials that use the budget, by place: of those that claim a place, the first.
 
-    def is_open(self) -> bool:
-        """Say whether a trial of the budget has not begun; what a dead process began is freed."""
-        self._release_dead()
-        return len(self.counted()) < self.budget
+        A trial that ended with its process does not count, so that it is repeated.
+        """
+        found: dict[int, FrozenTrial] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            abandoned = trial.state == TrialState.FAIL and FAILURE not in trial.user_attrs
+            if PLACE in trial.user_attrs and not abandoned:
+                found.setdefault(trial.user_attrs[PLACE], trial)
+        return [found[place] for place in sorted(found)]
 
     def is_running(self) -> bool:
-        """Say whether some process, such as another one, is at a trial."""
+        """Return whether some process, such as another one, runs a trial."""
         return any(trial.state == TrialState.RUNNING for trial in self.counted())
 
-    def run_one(self, objective: Objective) -> None:
-        """Begin the next trial and see it to its end; a failure is recorded and stops nothing.
+    def begin(self, worker: Worker) -> Trial | None:
+        """Begin the next trial of the budget; None where all have begun.
 
-        An interrupt goes on; the trial that it ended is made up for by the next search.
+        A place that a dead process left is free. The order of the journal decides between
+        processes that claim a place at once.
+
+        Args:
+            worker: this process.
         """
-        with warnings.catch_warnings():
-            # The heartbeat is marked experimental, and optuna says so at every use.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            self._study.optimize(
-                lambda trial: self._attempt(trial, objective),
-                n_trials=1,
-                catch=(_TrialFailedError, _SurplusTrialError),
-            )
+        self._release_dead(worker)
+        while (place := self._free_place()) is not None:
+            attributes = {PLACE: place, WORKER: worker.name}
+            self._study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=attributes))
+            own = next(t for t in self._running() if t.user_attrs[WORKER] == worker.name)
+            if any(trial.number == own.number for trial in self.counted()):
+                # `Study.ask` begins trials without attributes, or those that another process queued.
+                return Trial(self._study, own._trial_id)  # noqa: SLF001 - what Trial takes
+            self._study.tell(own.number, state=TrialState.FAIL)
+        return None
 
-    def _attempt(self, trial: Trial, objective: Objective) -> float:
-        place = place_of(_frozen(trial), self._study.get_trials(deepcopy=False))
-        if place >= self.budget:
-            raise _SurplusTrialError
-        trial.set_user_attr(WORKER, this_process())
-        name = f"[{self.strategy} {place + 1}/{self.budget}]"
+    def run(self, trial: Trial, objective: Callable[[Trial], float]) -> None:
+        """Run a trial that has begun; a failure is recorded and stops nothing.
+
+        An interrupt is not caught; the next search repeats the trial that it ended.
+        """
+        name = f"[{self.strategy} {trial.user_attrs[PLACE] + 1}/{self.budget}]"
+        value, state = None, None
         try:
-            value = objective(trial, lambda rows: trial.set_user_attr(_EXAMPLES, rows))
+            value = objective(trial)
+            logger.info("%s %.4f", name, value)
         except TrialPruned:
-            logger.info("%s given up: worse than the median at this point", name)
-            raise
-        except Exception as error:
-            message = _first_line(error)
+            state = TrialState.PRUNED
+            logger.info("%s stopped early: worse than the median at this point", name)
+        except Exception as error:  # noqa: BLE001 - whatever a training raises
+            state, message = TrialState.FAIL, _reason(error)
             logger.warning("%s failed: %s", name, message)
-            trial.set_user_attr(FAILURE, message)
-            raise _TrialFailedError from error
-        logger.info("%s %.4f", name, value)
-        return value
+            with contextlib.suppress(UpdateFinishedTrialError):  # another process took its place
+                trial.set_user_attr(FAILURE, message)
+        self._study.tell(trial, value, state, skip_if_finished=True)
 
-    def _release_dead(self) -> None:
-        """Mark what a process left running when it was killed; one on another machine by its silence."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            optuna.storages.fail_stale_trials(self._study)
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not any(may_live(worker) for worker in self._workers_of(trial)):
-                with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
+    def _free_place(self) -> int | None:
+        taken = {trial.user_attrs[PLACE] for trial in self.counted()}
+        return next((place for place in range(self.budget) if place not in taken), None)
+
+    def _running(self) -> list[FrozenTrial]:
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in trials if WORKER in trial.user_attrs]
+
+    def _release_dead(self, worker: Worker) -> None:
+        """Free the places of trials whose process does not live."""
+        for trial in self._running():
+            if not worker.sees(trial.user_attrs[WORKER]):
+                # Another process may be faster.
+                with contextlib.suppress(ValueError, UpdateFinishedTrialError):
                     self._study.tell(trial.number, state=TrialState.FAIL)
 
-    def _workers_of(self, trial: FrozenTrial) -> list[Mapping[str, Any]]:
-        """List the process of a running trial; all others, if it ended before it could tell."""
-        if WORKER in trial.user_attrs:
-            return [trial.user_attrs[WORKER]]
-        processes = self._study.user_attrs.items()
-        took_part = [process for name, process in processes if name.startswith(WORKER)]
-        return [process for process in took_part if not is_this_process(process)]
 
-
-def examples_of(trial: FrozenTrial) -> int:
-    """Return the rows that a trial read in training."""
-    return int(trial.user_attrs.get(_EXAMPLES, 0))
-
-
-def _storage(path: Path) -> RDBStorage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(
-            f"sqlite:///{path.resolve()}",
-            engine_kwargs={"connect_args": {"timeout": _PATIENCE_SECONDS}},
-            heartbeat_interval=_HEARTBEAT_SECONDS,
-            grace_period=_SILENT_SECONDS,
-        )
-
-
-def _frozen(trial: Trial) -> FrozenTrial:
-    trials = trial.study.get_trials(deepcopy=False)
-    return next(other for other in trials if other.number == trial.number)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    line = text.splitlines()[0]
+def _reason(error: Exception) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line if isinstance(error, PeftuneError) else f"{type(error).__name__}: {line}"

@@ -5,18 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import math
-import signal
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 from optuna import Trial, TrialPruned
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from typing_extensions import Self
 
 from peftune.adapters.initialization import Initialization, initialize
 from peftune.data.task_data import Task
@@ -26,65 +22,6 @@ from peftune.recipe.schema import Dimension
 from peftune.recipe.search_space import Space
 from peftune.training.train import TrainingResult, train
 from peftune.training.trainer import rows_read
-
-_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
-
-
-class Interrupts:
-    """Let a signal that ends the process wait, inside a `with` block, until somebody asks for it.
-
-    An exception out of nowhere is lost where Python clears garbage away, of which the storage
-    leaves much, and breaks optuna where it is writing. So the first signal ends a trial at its next
-    step, and only a second one ends it at once. What the signal does is up to whoever handled it before.
-    """
-
-    def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
-        self._pending: int | None = None
-        self._acted = False
-
-    def __enter__(self) -> Self:
-        """Listen; only the main thread can."""
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                handler = signal.getsignal(number)
-                if callable(handler):
-                    self._before[number] = handler
-                    signal.signal(number, self._hear)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the signals back.
-
-        Raises:
-            BaseException: see `check`.
-        """
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if error is None and not self._acted:
-            self.check()  # what came after the last check is not lost
-
-    def check(self) -> None:
-        """Act on a signal that has come.
-
-        Raises:
-            KeyboardInterrupt: or what else the earlier handler raises.
-        """
-        if self._pending is not None:
-            self._acted = True
-            self._before[self._pending](self._pending, None)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._pending is not None:
-            self._before[number](number, frame)
-        self._pending = number
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Any]:
@@ -130,7 +67,7 @@ def run_trial(recipe: Recipe, task: Task, watch: WatchTrial) -> TrainingResult:
     Args:
         recipe: resolved, with the values to try.
         task: rows without the test.
-        watch: reports each evaluation, and ends training when the trial is given up.
+        watch: reports each evaluation, and ends training when the trial is stopped early.
     """
     gc.collect()  # the model of a failed trial lives as long as its traceback
     if torch.cuda.is_available():
@@ -156,7 +93,7 @@ def value_of(result: TrainingResult, metric: str) -> float:
     """Return the metric of the checkpoint that a run would keep.
 
     Raises:
-        TrainingError: nothing was scored, or the metric is no number.
+        TrainingError: nothing was scored, or the metric is not a number.
     """
     for point in result.curve:
         value = point.get(f"validation_{metric}")
@@ -170,19 +107,17 @@ def value_of(result: TrainingResult, metric: str) -> float:
 
 
 class WatchTrial(TrainerCallback):
-    """Report every evaluation to the study, and give the trial up when its pruner says so.
+    """Report every evaluation to the study, and stop the trial when its pruner says so.
 
     Args:
         trial: the trial.
         metric: what the study improves.
-        interrupts: asked after every batch, of training and of evaluation.
     """
 
-    def __init__(self, trial: Trial, *, metric: str, interrupts: Interrupts) -> None:
+    def __init__(self, trial: Trial, *, metric: str) -> None:
         self.examples = 0
         self._trial = trial
         self._metric = metric
-        self._interrupts = interrupts
 
     def on_step_end(
         self,
@@ -192,12 +127,7 @@ class WatchTrial(TrainerCallback):
         **kwargs: Any,  # noqa: ANN401, ARG002 - Trainer's signature
     ) -> None:
         """Count the rows that were read."""
-        self._interrupts.check()
         self.examples = rows_read(state)
-
-    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Trainer's signature
-        """Let an interrupt through."""
-        self._interrupts.check()
 
     def on_evaluate(
         self,

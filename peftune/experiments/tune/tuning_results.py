@@ -1,4 +1,4 @@
-"""What a search found: the best values of each strategy, what they cost, and every trial."""
+"""Results of a search: the best values of each strategy, what they cost, and every trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NEAR_EDGE = 0.05
-"""Share of a range, at either end, in which the best value is called at the edge."""
+"""Share of a range, at either end, in which a best value counts as at its edge."""
 
 TrialState = Literal["complete", "pruned", "failed"]
 
@@ -42,7 +42,7 @@ class Edge:
     side: Literal["low", "high"]
 
     def __str__(self) -> str:
-        """Tell it in one sentence, with what to do."""
+        """Return it in one sentence, with the next step."""
         return (
             f"the best {self.key}, {self.value:.2g}, lies at the {self.side} end of "
             f"[{self.low:.2g}, {self.high:.2g}]; a better one may lie beyond. "
@@ -73,7 +73,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class TunedStrategy:
-    """What was found for one strategy.
+    """The result for one strategy.
 
     Args:
         strategy: its name.
@@ -105,7 +105,7 @@ class TunedStrategy:
         return sum(trial.examples for trial in self.trials)
 
     def why_without_winner(self) -> str:
-        """Say in one line why there is no best trial."""
+        """Return in one line why there is no best trial."""
         last = [trial.message for trial in self.trials if trial.message][-1:]
         return f"No trial of '{self.strategy}' finished, of {len(self.trials)}. The last failure: {''.join(last)}"
 
@@ -116,7 +116,7 @@ class TunedStrategy:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Tuning(Displayed):
-    """What a search found for every strategy, with the same number of trials on the same rows.
+    """The result of a search, with the same number of trials on the same rows for every strategy.
 
     Args:
         folder: where the study, the winners and `tuning.json` lie.
@@ -135,7 +135,7 @@ class Tuning(Displayed):
     reason: str | None = None
 
     def __getitem__(self, strategy: str) -> TunedStrategy:
-        """Return what was found for a strategy."""
+        """Return the result for a strategy."""
         for tuned in self.strategies:
             if tuned.strategy == strategy:
                 return tuned
@@ -174,7 +174,7 @@ class Tuning(Displayed):
 
 
 def edges_of(parameters: Mapping[str, Any], key: str, dimension: Dimension | None) -> list[Edge]:
-    """Say whether the best value of a key lies at the end of its range, or of its choices."""
+    """Return the edge at which the best value of a key lies: of its range, or of its choices."""
     value = parameters.get(key)
     if dimension is None or not isinstance(value, int | float):
         return []
@@ -304,10 +304,10 @@ def _own(recipe: Recipe, best: Recipe) -> dict[str, Any]:
 
 def _gives(candidate: Recipe, name: str, winner: Recipe) -> bool:
     try:
-        cell = resolve(with_strategy(candidate, name))
+        chosen = resolve(with_strategy(candidate, name))
     except RecipeError:
         return False
-    return cell.strategy == winner.strategy and cell.training == winner.training
+    return chosen.strategy == winner.strategy and chosen.training == winner.training
 
 
 LEGEND = "Values of the best trial, on the validation rows; the test rows were not read."
@@ -330,7 +330,7 @@ def tuning_rows(tuning: Tuning) -> list[dict[str, str]]:
 
 
 def notes_of(tuning: Tuning) -> list[str]:
-    """Tell, a line each, what lies at an edge, what is to be run next, and what is missing."""
+    """List what lies at an edge, what to run next, and what is missing, each in one line."""
     lines = [f"{tuned.strategy}: {edge}" for tuned in tuning.strategies for edge in tuned.edges]
     lines += [_next(tuned) for tuned in tuning.strategies]
     if tuning.compare is not None:
