@@ -19,8 +19,11 @@ MOST_IN_MEMORY = 64 * 2**20
 """Bytes of rows that are kept in memory; a larger table lies in a temporary file."""
 
 
+# Not `Dataset.from_generator`: it fails on a field that only later rows have, hides our error in one
+# of its own, and leaves a named cache of all rows behind where a process is killed. On 300,000 rows
+# it takes 12 s in place of 10 (csv) and 16 in place of 15 (JSON lines), and 35 MiB in place of 112.
 class GrowingTable:
-    """Take record batches one after another, so that what makes them can forget them.
+    """Collect record batches one after another, so that their source can release them.
 
     Beyond `MOST_IN_MEMORY` the rows are written to a file in the system's temporary folder
     (`TMPDIR`), and the table is mapped into memory instead of read. The file has no name any more

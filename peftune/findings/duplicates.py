@@ -191,11 +191,12 @@ def find_leaked(facts: DataFacts) -> CheckResult | None:
     said = []
     advice: set[str] = set()
     for one, other in facts.pairs:
-        both = np.intersect1d(one.keys, other.keys)
-        both = both[both != NO_TEXT]
-        if not len(both):
+        rows = [
+            np.flatnonzero(are_among(mine.keys, its.keys)).tolist()
+            for mine, its in ((one, other), (other, one))
+        ]
+        if not rows[0]:
             continue
-        rows = [np.flatnonzero(are_among(split.keys, both)).tolist() for split in (one, other)]
         for split, found in zip((one, other), rows, strict=True):
             shared.setdefault(split.name, set()).update(found)
         said.append(_said(one, other, rows[1]))
@@ -308,7 +309,7 @@ def find_staged(facts: DataFacts) -> CheckResult | None:
     for stage, texts in facts.stages.items():
         read = text_keys(texts)
         found = {
-            name: np.flatnonzero(are_among(split.keys, read) & (split.keys != NO_TEXT)).tolist()
+            name: np.flatnonzero(are_among(split.keys, read)).tolist()
             for name, split in facts.splits.items()
             if name != "train"
         }

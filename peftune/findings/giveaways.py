@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from peftune.data.labels import number_of
 from peftune.findings.facts import DataFacts, rows_in_words
 from peftune.findings.finding import LABELED, CheckResult, FindingType
 
@@ -114,18 +115,11 @@ def _classes(facts: DataFacts) -> dict[int, str]:
     """Give each row of train one class: its label, its set of labels, or whether it is high."""
     rows = dict(facts.train.labeled())
     if facts.kind == "regression":
-        values = {row: _number(labels) for row, labels in rows.items()}
+        numbers = {row: number_of(label) for row, (label,) in rows.items()}
+        values = {row: 0.0 if math.isnan(each) else each for row, each in numbers.items()}
         middle = sorted(values.values())[len(values) // 2] if values else 0.0
         return {row: "high" if value >= middle else "low" for row, value in values.items()}
     return {row: ", ".join(sorted(labels)) for row, labels in rows.items()}
-
-
-def _number(labels: Sequence[str]) -> float:
-    try:
-        value = float(labels[0])
-    except (ValueError, IndexError):
-        return 0.0
-    return value if math.isfinite(value) else 0.0
 
 
 def _sample(rows: list[int]) -> list[int]:

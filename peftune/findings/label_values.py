@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from peftune.data.labels import label_key
+from peftune.data.labels import label_key, number_of
 from peftune.errors import suggestion
-from peftune.findings.facts import DataFacts, SplitFacts, rows_in_words, some
+from peftune.findings.facts import DataFacts, SplitFacts, first_row, rows_in_words, some
 from peftune.findings.finding import CLASSES, LABELED, CheckResult, FindingType
 from peftune.recipe.data import hidden_in
 
@@ -289,7 +289,7 @@ def find_no_numbers(facts: DataFacts) -> CheckResult | None:
     }
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     label = (facts.splits[split].labels[row] or ("",))[0]
     return NO_NUMBER.in_rows(
         f"{rows_in_words(rows)} whose label is no number, such as '{label}'.", rows
@@ -334,11 +334,4 @@ def find_outliers(facts: DataFacts) -> CheckResult | None:
 
 
 def _values(split: SplitFacts) -> list[tuple[int, float]]:
-    return [(row, _number(labels[0])) for row, labels in split.labeled() if labels]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    return [(row, number_of(labels[0])) for row, labels in split.labeled() if labels]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.findings.facts import DataFacts, RunFacts, rows_in_words, some
+from peftune.findings.facts import DataFacts, RunFacts, first_row, rows_in_words, some
 from peftune.findings.finding import LABELED, CheckResult, Finding, FindingType
 
 _BARS = 24
@@ -120,7 +120,7 @@ def find_overlong(facts: DataFacts) -> CheckResult | None:
     }
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     tokens = facts.splits[split].tokens
     assert tokens is not None  # noqa: S101 - rows come from splits with tokens
     return OVERLONG.in_rows(

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from peftune.data import cleaning
 from peftune.data.text_hashes import NO_TEXT
-from peftune.findings.facts import DataFacts, quoted_start, rows_in_words, rows_where, some
+from peftune.findings.facts import (
+    DataFacts,
+    first_row,
+    quoted_start,
+    rows_in_words,
+    rows_where,
+    some,
+)
 from peftune.findings.finding import LABELED, CheckResult, FindingType, Status
 
 if TYPE_CHECKING:
@@ -249,7 +256,7 @@ def _found(
 ) -> CheckResult | None:
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     text = facts.splits[split].texts[row]
     match = pattern.search(text)
     start = max(0, match.start() - _BEFORE) if match else 0
@@ -280,7 +287,7 @@ def find_html(facts: DataFacts) -> CheckResult | None:
     )
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     text = facts.splits[split].texts[row]
     return MARKUP.in_rows(f"{rows_in_words(rows)} with HTML, such as {quoted_start(text)}.", rows)
 
@@ -312,7 +319,7 @@ def find_other(facts: DataFacts) -> CheckResult | None:
     rows = rows_where(facts, lambda text: _is_other(text, alphabet, language))
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     usual = f"'{language}'" if language else f"the {(alphabet or '').title()} alphabet"
     return LANGUAGE.in_rows(
         f"{rows_in_words(rows)} in another language than most ({usual}), such as {quoted_start(facts.splits[split].texts[row])}.",
