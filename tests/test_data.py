@@ -552,7 +552,7 @@ def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> No
         (
             "torn.parquet",
             b"PAR1",
-            "'torn.parquet' is no readable parquet file: Parquet file size is 4 bytes, smaller than the minimum file footer (8 bytes).",
+            "'torn.parquet' is not a readable parquet file: Parquet file size is 4 bytes, smaller than the minimum file footer (8 bytes).",
         ),
         (
             "rows.xlsx",

@@ -1,4 +1,4 @@
-"""A table that grows batch by batch, and moves to a file when it is large."""
+"""Read parquet and Arrow files, and collect large tables batch by batch in a temporary file."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ def read_parquet(path: Path) -> pa.Table:
     What `datasets` has noted of the columns stays with the table, for `class_names_of`.
 
     Raises:
-        DataError: it is no readable parquet file.
+        DataError: it is not a readable parquet file.
     """
     try:
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
             table = _grown(file.schema_arrow, file.iter_batches(batch_size=_BATCH))
             return _with_features(table, file.schema_arrow)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        message = f"'{path}' is no readable parquet file: {first_line(error)}."
+        message = f"'{path}' is not a readable parquet file: {first_line(error)}."
         raise DataError(message) from error
 
 
@@ -130,7 +130,7 @@ def read_arrow(path: Path) -> pa.Table:
     """Map an Arrow file, such as `datasets` writes, into memory.
 
     Raises:
-        DataError: it is no readable Arrow file.
+        DataError: it is not a readable Arrow file.
     """
     try:
         file = pa.memory_map(str(path))
@@ -143,7 +143,7 @@ def read_arrow(path: Path) -> pa.Table:
         read = pa.table([plain(column) for column in table.columns], names=table.column_names)
         return _with_features(read, table.schema)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        message = f"'{path}' is no readable Arrow file: {first_line(error)}."
+        message = f"'{path}' is not a readable Arrow file: {first_line(error)}."
         raise DataError(message) from error
 
 

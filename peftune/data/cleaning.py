@@ -129,7 +129,7 @@ def clean_tables(
     Args:
         tables: the splits as they were read.
         section: which columns, and which steps.
-        kind: the task; equal texts with unlike labels are told apart in classification alone.
+        kind: the task type; labels of equal texts are compared in classification only.
         general: documents of probes, which `drop-leaked` keeps out of train.
 
     Raises:

@@ -123,7 +123,7 @@ def names_of_labels(
     """Say what the labels are called, in the order of their ids.
 
     Args:
-        kind: the task.
+        kind: the task type.
         table: the training rows.
         label_column: column of the labels, or those of multi-label.
         given: the names that the recipe fixes.
@@ -352,7 +352,7 @@ def label_names(values: Sequence[Any], *, source: str) -> tuple[str, ...]:
 
 
 def check_classes(rows: Rows, names: Sequence[str], *, kind: TaskName, source: str) -> None:
-    """Refuse rows from which nothing can be learned, or on which nothing can be judged.
+    """Refuse rows with one class only: nothing can be learned from them or scored on them.
 
     Raises:
         DataError: all rows have the same label.

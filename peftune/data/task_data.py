@@ -28,15 +28,15 @@ CROSS_VALIDATION = "cross-validation"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Rows to learn from, to choose by, and to be judged on.
+    """Rows for training, for the choice of the checkpoint, and for the final score.
 
     Args:
         labels: label names in the order of their ids.
-        train: rows that are learned.
+        train: training rows.
         validation: rows that choose the best checkpoint.
         test: rows of the final score; None where the recipe names none.
         dropped: rows left out for an empty text, by split.
-        kind: what is learned from them.
+        kind: the task type.
         held_out: what the rows of the final score are called.
     """
 
@@ -80,7 +80,7 @@ def load_task(
 
     Args:
         section: which rows.
-        kind: what is learned from them.
+        kind: the task type.
         with_test: read the test rows too. Without, the others are the same; a test file is not
             opened, and rows that are held out of train for the test are dropped.
         general: documents of probes, which `data.clean: [drop-leaked]` keeps out of train.
@@ -106,7 +106,7 @@ def task_of(
     Args:
         tables: the splits as they were read.
         section: which rows.
-        kind: what is learned from them.
+        kind: the task type.
         with_test: keep the rows that are held out of train for the test.
         cleaning: what was made of the texts; None where it is yet to be made.
     """
@@ -214,7 +214,7 @@ def read_labeled(
     Args:
         path: a csv, tsv, json, jsonl or parquet file.
         names: label names in the order of their ids.
-        kind: what the labels are.
+        kind: the task type.
         text: column that holds the text, or the columns that it is made of.
         label_column: column that holds the label, as id or name, or those of multi-label.
         empty_text: `error`, `drop` or `keep`: what to do with rows without text.

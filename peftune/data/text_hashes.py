@@ -1,4 +1,4 @@
-"""When two texts count as equal."""
+"""Normalized texts, their hashes, and sketches of many texts: which texts count as equal."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class DataFacts:
     """All that the checks look at.
 
     Args:
-        kind: the task.
+        kind: the task type.
         section: which rows.
         splits: the given splits; the parts that are held out of train are not among them.
         names: label names in the order of their ids, or the label columns; None where they are
@@ -333,7 +333,7 @@ def first_row(rows: Mapping[str, Sequence[int]]) -> tuple[str, int]:
 
 
 def some(rows: Mapping[str, Sequence[int]]) -> bool:
-    """Say whether there are any rows."""
+    """Return whether there are any rows."""
     return any(map(len, rows.values()))
 
 

@@ -31,7 +31,6 @@ _SHOWN = 3
 TOKEN = FindingType(
     code="giveaway-token",
     scope="data",
-    worst="warn",
     looks_for="One token decides the label, as where a program has written it beside the text: a model learns the token, and nothing else.",
     threshold=f"Its rows, at least {_LEAST_ROWS}, have one label in {_SURE:.0%} of cases, beyond chance (binomial test, p < {_P_VALUE:g} after Bonferroni); and it tells {_SHARE:.0%} of all that there is to know of the labels (mutual information over entropy), or is in {_COVERED:.0%} of the label's rows, or is in {_PARTLY_COVERED:.0%} of them and no word of a text: it is in one place, counted from the start or the end, in {_IN_PLACE:.0%} of its rows, or has letters and digits together or an underscore. Words that people use, such as `love`, or `contactless` of one kind of question, do not reach that.",
     remedy="Look at the rows; remove the token from the texts if it is no part of what people write.",

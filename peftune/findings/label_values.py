@@ -70,7 +70,6 @@ HIDDEN = FindingType(
 PLACEHOLDER = FindingType(
     code="placeholder-label",
     scope="data",
-    worst="warn",
     looks_for="A program has written a word for nothing in the place of a label, which becomes a class: `nan`, `#N/A`, `null`.",
     threshold="The whole label is such a word, and `data.labels` does not name it.",
     remedy="Add the labels, or remove the rows; name the label in data.labels if it is one.",
@@ -80,7 +79,6 @@ PLACEHOLDER = FindingType(
 MANY = FindingType(
     code="many-labels",
     scope="data",
-    worst="warn",
     looks_for="The label column holds something else than classes, such as ids, texts or measured numbers.",
     threshold=f"More different labels than half of the training rows, of at least {_FEW_ROWS}.",
     remedy="Check data.label_column; for measured numbers set task: regression.",
@@ -201,7 +199,7 @@ def find_placeholders(facts: DataFacts) -> CheckResult | None:
 
 
 def find_many(facts: DataFacts) -> CheckResult | None:
-    """Look whether the labels are classes at all."""
+    """Check whether the labels are classes at all."""
     counts = facts.label_counts["train"]
     rows = sum(counts.values())
     if rows < _FEW_ROWS or 2 * len(counts) <= rows:
@@ -253,7 +251,7 @@ NO_NUMBER = FindingType(
     code="label-no-number",
     scope="data",
     worst="fail",
-    looks_for="A label of a regression is no finite number.",
+    looks_for="A label of a regression is not a finite number.",
     threshold="Any row.",
     remedy="Mend the labels, or check data.label_column.",
     sound="Every label is a number.",
@@ -272,7 +270,6 @@ CONSTANT = FindingType(
 OUTLIER = FindingType(
     code="label-outlier",
     scope="data",
-    worst="warn",
     looks_for="A label lies so far out that it decides the squared error, as with a lost decimal point or a 999 for nothing.",
     threshold=f"More than {_FAR:g} times as far from the median of train as the middle half is wide.",
     remedy="Mend the labels, or remove the rows.",
@@ -282,7 +279,7 @@ OUTLIER = FindingType(
 
 
 def find_no_numbers(facts: DataFacts) -> CheckResult | None:
-    """Look for labels that are no numbers."""
+    """Look for labels that are not numbers."""
     rows = {
         name: [row for row, value in _values(split) if not math.isfinite(value)]
         for name, split in facts.splits.items()
@@ -292,7 +289,7 @@ def find_no_numbers(facts: DataFacts) -> CheckResult | None:
     split, row = first_row(rows)
     label = (facts.splits[split].labels[row] or ("",))[0]
     return NO_NUMBER.in_rows(
-        f"{rows_in_words(rows)} whose label is no number, such as '{label}'.", rows
+        f"{rows_in_words(rows)} whose label is not a number, such as '{label}'.", rows
     )
 
 
