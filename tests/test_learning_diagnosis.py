@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from transformers import TrainerCallback
 
 import peftune
@@ -47,12 +46,6 @@ training:
   use_cpu: true
 output_dir: out
 """
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base, with dropout."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def rows(count: int, seed: int) -> Rows:

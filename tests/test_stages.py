@@ -7,25 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bases import write_base
 from kinds import STRATEGIES, recipe, stage, write_documents, write_probe, write_rows
 
 import peftune
 from peftune.errors import LeakageError, OutputFolderError, UsageError
 from peftune.experiments import Run
-from peftune.experiments.compare.comparison import _cell
+from peftune.experiments.compare.comparison import recipe_of_run
 from peftune.experiments.stages import Reached, blamed
 from peftune.forgetting.before_and_after import Before, Measured
 from peftune.forgetting.measurement import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement, MultipleChoice
 from peftune.recipe import resolve, with_strategy
 from peftune.reporting.report_writer import report
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "base")
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +250,6 @@ def test_a_cell_of_a_comparison_resolved_again_is_the_same(base: Path, tmp_path:
     whole = recipe(tmp_path, base, STRATEGIES["lora"], stages=[stage(tmp_path, "domain")])
 
     for name in ("lora", "full"):
-        cell = _cell(with_strategy(whole, name), 3, tmp_path)
-        assert resolve(cell) == cell
-        assert cell.training.seed == cell.stages[0].training.seed == 3
+        planned = recipe_of_run(with_strategy(whole, name), 3, tmp_path)
+        assert resolve(planned) == planned
+        assert planned.training.seed == planned.stages[0].training.seed == 3

@@ -1,4 +1,4 @@
-"""Measure what each dial costs and saves: the tables of docs/forgetting.md.
+"""Measure what each dial costs and saves: the tables of docs/results.md.
 
     python tools/measure_dials.py tweets.csv prose.txt OUT \
         --probe '{type: lm-loss, file: wikitext2-valid.txt, articles: true, max_characters: 4000}' \
@@ -23,10 +23,9 @@ from scipy import stats
 
 import peftune
 from peftune.experiments import Run
-from peftune.experiments.rescale import sweep
+from peftune.experiments.rescale import Head, sweep
 from peftune.experiments.run_evidence import probe_records
 from peftune.experiments.run_inputs import read_inputs
-from peftune.experiments.strength_sweep import Head
 from peftune.probes import Probe
 from peftune.recipe import read_probe, read_recipe
 

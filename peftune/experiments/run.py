@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainerCallback
 
-from peftune.adapters.initialization import Beginning, begin
+from peftune.adapters.initialization import Initialization, initialize
 from peftune.adapters.rounding import Rounding, round_weights
 from peftune.adapters.saving import save
 from peftune.bundled import is_bundled
@@ -27,6 +27,12 @@ from peftune.data.task_data import Task
 from peftune.data.text_hashes import RowSketch
 from peftune.errors import UsageError
 from peftune.experiments.folds import cross_validate, is_cross_validated
+from peftune.experiments.path import (
+    PathCallback,
+    end_of_path,
+    path_at_checkpoints,
+    path_at_strengths,
+)
 from peftune.experiments.report import Forgetting, Run, summarized
 from peftune.experiments.run_evidence import probe_records, task_record, write_evidence
 from peftune.experiments.run_folder import (
@@ -49,12 +55,6 @@ from peftune.experiments.run_inputs import (
 )
 from peftune.experiments.run_scores import Scored, cost_of, leaked_rows, said_from, score
 from peftune.experiments.stages import Reached, blamed, run_stages
-from peftune.experiments.strength_sweep import (
-    PathCallback,
-    end_of_path,
-    path_at_checkpoints,
-    path_at_strengths,
-)
 from peftune.files.reading import given_path
 from peftune.findings import CheckReport
 from peftune.findings.check import find_in_run
@@ -230,7 +230,7 @@ def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
 def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Reached]) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     task, texts, inputs = opened.task, opened.texts, opened.inputs
-    model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
+    model = initialize(Initialization.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
     judged, leaked = task.judged[1], leaked_rows(task)
     _announce(recipe, task)
@@ -306,7 +306,7 @@ def _forgotten(
     reached: Sequence[Reached],
 ) -> Forgetting:
     """Say what was forgotten, and in which stage."""
-    start = preparation_of(model).start
+    start = preparation_of(model).initialized_from
     forgetting = summarized(texts, measured, learned=learned_something(learning))
     stages = blamed(
         texts,
@@ -314,7 +314,7 @@ def _forgotten(
         reached,
         name=recipe.name,
         task=recipe.task,
-        start=None if start is None else start.task,
+        start=None if start is None else start.task_name,
     )
     return dataclasses.replace(forgetting, stages=tuple(stages))
 

@@ -1,4 +1,4 @@
-"""Measure probes on models, always in the same way: before, after, and with the adapter off."""
+"""Measure probes on models, always in the same way: before, after, and with the adapter disabled."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from peftune.errors import DataError
 from peftune.forgetting.scorer import LanguageModelScorer, Reference
 from peftune.models.prepare import (
     acting_as_base,
+    based_on_artifact,
     compared_with,
     preparation_of,
     refuse_changed_base,
-    stands_on_its_start,
 )
 from peftune.probes import Measurement, Probe
 
@@ -82,17 +82,17 @@ def measure_base(model: nn.Module, texts: Sequence[ProbeText]) -> list[Measureme
 def measure_off(
     model: nn.Module, texts: Sequence[ProbeText], after: Sequence[Measurement]
 ) -> list[Measurement]:
-    """Measure every probe on a trained model with its adapter off.
+    """Measure every probe on a trained model with its adapter disabled.
 
     Args:
         model: a prepared model, trained.
         texts: probes with their documents.
         after: from `measure`; a probe that read the base in the same pass is not measured again.
     """
-    read_with_it = not stands_on_its_start(model)
+    read_with_it = not based_on_artifact(model)
     return [
-        Measurement(found.extra["off"], found.weight, found.tokens)
-        if read_with_it and "off" in found.extra
+        Measurement(found.adapter_disabled, found.weight, found.tokens)
+        if read_with_it and found.adapter_disabled is not None
         else measure_base(model, [text])[0]
         for text, found in zip(texts, after, strict=True)
     ]
@@ -162,11 +162,11 @@ def measure_with(
 
 
 def adapter_off_forgetting(before: Sequence[Measurement], off: Sequence[Measurement]) -> float:
-    """The control: with the adapter off, after training, the model is the base again.
+    """The control: with the adapter disabled, after training, the model is the base again.
 
     Args:
         before: the base, measured before the first training step.
-        off: the trained model with its adapter off.
+        off: the trained model with its adapter disabled.
 
     Returns:
         The largest change of any document's total, relative to the documents' weight, over all
