@@ -455,7 +455,7 @@ def test_a_file_that_cannot_be_read_is_told_with_place(
         pytest.param(
             "rows.parquet",
             b"no parquet",
-            "'{path}' is no readable parquet file: ",
+            "'{path}' is not a readable parquet file: ",
             "",
             id="bad parquet",
         ),

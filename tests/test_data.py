@@ -15,8 +15,9 @@ import pyarrow.parquet
 import pytest
 
 from peftune.data.documents import documents_sha256, load_documents
-from peftune.data.labels import class_ids, label_names
+from peftune.data.labels import encode_labels, label_names
 from peftune.data.rows import Rows
+from peftune.data.split_tables import SplitTable
 from peftune.data.splits import hold_out, limit
 from peftune.data.tables import read_file
 from peftune.data.task_data import Task, load_task, read_labeled
@@ -24,6 +25,7 @@ from peftune.data.text_column import read_texts
 from peftune.errors import DataError
 from peftune.probes import LanguageModelLoss
 from peftune.recipe.schema import DataSection
+from peftune.recipe.task_type import SINGLE_LABEL
 
 AWKWARD = (
     "NA",
@@ -272,10 +274,17 @@ def test_the_ids_of_a_class_label_feature_are_ids_of_its_own_names(
     assert task.labels[task.train.labels[0]] == label_of_the_first
 
 
+def _id_of(cell: object, names: tuple[str, ...]) -> int:
+    """Read the label of a table with one row."""
+    table = SplitTable("train", "rows", pa.table({"label": [cell]}), {})
+    [found] = encode_labels(SINGLE_LABEL, table, "label", names)([0])
+    return int(found)
+
+
 def test_a_number_is_never_read_as_an_id_where_labels_are_numbers() -> None:
     """With the labels 1 to 3 a row labeled 0 is an error, and not the label of id 0."""
     with pytest.raises(DataError) as caught:
-        class_ids(["0"], [0], names=("1", "2", "3"), source="rows")
+        _id_of("0", ("1", "2", "3"))
     assert str(caught.value) == (
         "rows: unknown label '0' in row 0. Available: 1, 2, 3. Mend data.labels or the rows."
     )
@@ -299,7 +308,7 @@ def test_a_label_is_read_the_same_from_every_kind_of_file(
     cell: object, names: tuple[str, ...], label: str
 ) -> None:
     """A csv writes `1.0` or `True` where parquet has a number or a truth value, and JSON `true`."""
-    assert names[class_ids([cell], [0], names=names, source="rows")[0]] == label
+    assert names[_id_of(cell, names)] == label
 
 
 @pytest.mark.parametrize(
@@ -311,7 +320,7 @@ def test_a_label_that_could_be_meant_otherwise_is_refused(
 ) -> None:
     """A truth value names neither of two words, and 1 may be true or the second name."""
     with pytest.raises(DataError) as caught:
-        class_ids([cell], [0], names=names, source="rows")
+        _id_of(cell, names)
     assert str(caught.value) == (
         f"rows: unknown label '{cell}' in row 0. Available: {', '.join(sorted(names))}. "
         "Mend data.labels or the rows."
@@ -544,7 +553,7 @@ def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> No
         (
             "torn.parquet",
             b"PAR1",
-            "'torn.parquet' is no readable parquet file: Parquet file size is 4 bytes, smaller than the minimum file footer (8 bytes).",
+            "'torn.parquet' is not a readable parquet file: Parquet file size is 4 bytes, smaller than the minimum file footer (8 bytes).",
         ),
         (
             "rows.xlsx",

@@ -116,9 +116,9 @@ def test_one_sequence_in_a_hundred_may_be_shared_and_two_may_not() -> None:
     judged = [words(1, 112)]
     assert shared_share(judged, [words(50, 62)]) == 1 / 100
 
-    refuse_overlap(judged, [words(50, 62)], judged_name="probe 'prose'", read_name="the rows")
+    refuse_overlap(judged, [words(50, 62)], name="probe 'prose'", read_name="the rows")
     with pytest.raises(LeakageError) as refused:
-        refuse_overlap(judged, [words(50, 63)], judged_name="probe 'prose'", read_name="the rows")
+        refuse_overlap(judged, [words(50, 63)], name="probe 'prose'", read_name="the rows")
 
     assert str(refused.value) == (
         "2.0% of the 13-word sequences of probe 'prose' are in the rows too; at most 1% may be. "

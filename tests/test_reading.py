@@ -313,7 +313,7 @@ def test_a_list_or_an_object_is_no_text(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", "\n".join(lines))
 
     assert fault(lambda: texts(read_file(path)), tmp_path) == (
-        "'rows': row 1001 holds a list or an object in 'text', which is no text. "
+        "'rows': row 1001 holds a list or an object in 'text', which is not text. "
         "Mend the row. Set data.text_column and data.label_column."
     )
 
@@ -334,7 +334,7 @@ def test_a_column_of_bytes_or_lists_is_no_text(
     pyarrow.parquet.write_table(pa.table({"text": column}), tmp_path / "rows.parquet")
 
     assert fault(lambda: texts(read_file(tmp_path / "rows.parquet")), tmp_path) == (
-        f"'rows': column 'text' holds {kind.replace('item', 'element')}, which is no text. "
+        f"'rows': column 'text' holds {kind.replace('item', 'element')}, which is not text. "
         "Set data.text_column and data.label_column."
     )
 
@@ -346,7 +346,7 @@ def test_text_of_a_typed_file_that_is_no_utf8_is_refused(kind: str, tmp_path: Pa
     path.write_bytes(path.read_bytes().replace(b"umlaut-text", b"\xfcmlaut-text"))
 
     assert fault(lambda: read_file(path), tmp_path).startswith(
-        f"'rows.{kind}' is no readable {'Arrow' if kind == 'arrow' else kind} file: "
+        f"'rows.{kind}' is not a readable {'Arrow' if kind == 'arrow' else kind} file: "
     )
 
 
@@ -357,7 +357,7 @@ def test_a_column_of_bytes_is_no_label_either(tmp_path: Path) -> None:
 
     section = DataSection(train_file=str(tmp_path / "rows.parquet"))
     assert fault(lambda: load_task(section), tmp_path) == (
-        "'rows.parquet': column 'label' holds binary, which is no text. "
+        "'rows.parquet': column 'label' holds binary, which is not text. "
         "Set data.text_column and data.label_column."
     )
 

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 import peftune
 from peftune.baselines.simple import baseline_scores
 from peftune.cli.main import app
-from peftune.data.labels import label_texts
+from peftune.data.labels import read_labels
 from peftune.data.rows import Rows
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import read_file
@@ -806,7 +806,9 @@ def test_minus_one_says_that_a_label_is_not_known(
         pa.parquet.write_table(table, path)
 
     found = read_labeled(path, names=("x", "y"), task_name="multi-label", label_column=("x", "y"))
-    texts = label_texts(MULTI_LABEL, SplitTable("train", "rows", read_file(path), {}), ("x", "y"))
+    texts = read_labels(
+        MULTI_LABEL, SplitTable("train", "rows", read_file(path), {}), ("x", "y")
+    ).texts
 
     np.testing.assert_array_equal(found.labels, [[1, np.nan], [np.nan, 0], [0, 1]])
     assert texts == [("x",), (), ("y",)]
@@ -824,15 +826,15 @@ def test_a_row_of_which_no_label_is_known_has_none(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "'rows.csv': 1 row without a label, row 1. Add the labels or remove the rows."
     )
-    assert label_texts(MULTI_LABEL, table, ("x", "y")) == [("x",), None]
+    assert read_labels(MULTI_LABEL, table, ("x", "y")).texts == [("x",), None]
 
 
 @pytest.mark.parametrize(
     ("kind", "cell", "message"),
     [
-        ("multi-label", "maybe", "rows.csv': row 1 has 'maybe' in 'x'. A label column of multi-label holds 0 or 1, or nothing or -1 where it is not known."),
-        ("regression", "high", "rows.csv': row 1 has 'high' as its label, which is no number. A regression learns finite numbers; check data.label_column."),
-        ("regression", "inf", "rows.csv': row 1 has 'inf' as its label, which is no number. A regression learns finite numbers; check data.label_column."),
+        ("multi-label", "maybe", "rows.csv': row 1 has 'maybe' in 'x'. A label column of multi-label holds 0 or 1, or nothing or -1 if it is unknown."),
+        ("regression", "high", "rows.csv': row 1 has 'high' as its label, which is not a finite number. Check data.label_column."),
+        ("regression", "inf", "rows.csv': row 1 has 'inf' as its label, which is not a finite number. Check data.label_column."),
         ("regression", "", "rows.csv': 1 row without a label, row 1. Add the labels or remove the rows."),
     ],
 )  # fmt: skip

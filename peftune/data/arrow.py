@@ -1,4 +1,4 @@
-"""A table that grows batch by batch, and moves to a file when it is large."""
+"""Read parquet and Arrow files, and collect large tables batch by batch in a temporary file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ MOST_IN_MEMORY = 64 * 2**20
 """Bytes of rows that are kept in memory; a larger table lies in a temporary file."""
 
 
+# Not `Dataset.from_generator`: it fails on a field that only later rows have, hides our error in one
+# of its own, and leaves a named cache of all rows behind where a process is killed. On 300,000 rows
+# it takes 12 s in place of 10 (csv) and 16 in place of 15 (JSON lines), and 35 MiB in place of 112.
 class GrowingTable:
-    """Take record batches one after another, so that what makes them can forget them.
+    """Collect record batches one after another, so that their source can release them.
 
     Beyond `MOST_IN_MEMORY` the rows are written to a file in the system's temporary folder
     (`TMPDIR`), and the table is mapped into memory instead of read. The file has no name any more
@@ -112,14 +115,14 @@ def read_parquet(path: Path) -> pa.Table:
     What `datasets` has noted of the columns stays with the table, for `class_names_of`.
 
     Raises:
-        DataError: it is no readable parquet file.
+        DataError: it is not a readable parquet file.
     """
     try:
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
             table = _grown(file.schema_arrow, file.iter_batches(batch_size=_BATCH))
             return _with_features(table, file.schema_arrow)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        message = f"'{path}' is no readable parquet file: {first_line(error)}."
+        message = f"'{path}' is not a readable parquet file: {first_line(error)}."
         raise DataError(message) from error
 
 
@@ -127,7 +130,7 @@ def read_arrow(path: Path) -> pa.Table:
     """Map an Arrow file, such as `datasets` writes, into memory.
 
     Raises:
-        DataError: it is no readable Arrow file.
+        DataError: it is not a readable Arrow file.
     """
     try:
         file = pa.memory_map(str(path))
@@ -140,7 +143,7 @@ def read_arrow(path: Path) -> pa.Table:
         read = pa.table([plain(column) for column in table.columns], names=table.column_names)
         return _with_features(read, table.schema)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        message = f"'{path}' is no readable Arrow file: {first_line(error)}."
+        message = f"'{path}' is not a readable Arrow file: {first_line(error)}."
         raise DataError(message) from error
 
 

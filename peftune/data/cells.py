@@ -1,4 +1,4 @@
-"""What a cell of a table says."""
+"""Cells of a table as texts, and sequences of texts that are read when they are asked for."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _SHOWN_ROWS = 5
 
 
 def is_missing(value: object) -> bool:
-    """Say whether a cell holds nothing: None, or a float that is no number."""
+    """Return whether a cell is missing: None or NaN."""
     return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124 - NaN
 
 
 def cell_text(cell: pa.Scalar) -> str:
-    """Return a cell's text; nothing is the empty text."""
+    """Return a cell's text; that of a missing cell is empty."""
     value: Any = cell.as_py()
     return "" if is_missing(value) else str(value)
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from peftune.data.cells import Strings
-from peftune.data.labels import LabelTexts, label_key, label_texts
+from peftune.data.labels import LabelTexts, label_key, read_labels
 from peftune.data.similarity import sequence_keys, shares_a_sequence
 from peftune.data.split_tables import SplitTable
 from peftune.data.text_column import texts_of
-from peftune.data.text_hashes import HANDLE, LINK, NO_TEXT, text_keys
+from peftune.data.text_hashes import HANDLE, LINK, NO_TEXT, are_among, text_keys
 from peftune.recipe.data import CleaningStep, DataSection, SplitName, TextStep
 from peftune.recipe.task_type import TaskType
 
@@ -136,7 +138,7 @@ def clean_tables(
     texts = {split: texts_of(table, section) for split, table in tables.items()}
     labels = None
     if "drop-duplicates" in section.clean and task.has_classes:
-        labels = label_texts(task, tables["train"], section.label_column, section.labels)
+        labels = read_labels(task, tables["train"], section.label_column, section.labels).texts
     return clean(texts, section.clean, labels=labels, general=general)
 
 
@@ -253,15 +255,12 @@ def _compared(labels: LabelTexts) -> LabelTexts:
 
 
 def _leaked(cleaning: Cleaning, general: Sequence[Any]) -> frozenset[int]:
-    held_out = {
-        key
-        for split, texts in cleaning.texts.items()
-        if split != "train"
-        for key in text_keys(texts).tolist()
-    } - {NO_TEXT}
-    train = cleaning.texts["train"]
+    train, keys = cleaning.texts["train"], text_keys(cleaning.texts["train"])
     probed = sequence_keys(general)
-    leaving = {row for row, key in enumerate(text_keys(train).tolist()) if key in held_out}
+    leaving: set[int] = set()
+    for split, texts in cleaning.texts.items():
+        if split != "train":
+            leaving.update(np.flatnonzero(are_among(keys, text_keys(texts))).tolist())
     if probed:
         leaving |= {row for row, text in enumerate(train) if shares_a_sequence(text, probed)}
     return frozenset(leaving - cleaning.dropped)

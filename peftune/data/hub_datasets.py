@@ -1,4 +1,4 @@
-"""Open data sets of the `datasets` library: folders, and the hub."""
+"""Read files of rows, and open data sets of the `datasets` library from folders and the hub."""
 
 from __future__ import annotations
 

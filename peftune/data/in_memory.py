@@ -163,7 +163,7 @@ def _array_of(values: pd.Series, place: str) -> pa.Array | pa.ChunkedArray:
 
 
 def _holds(kept: Path, splits: Mapping[str, Dataset]) -> bool:
-    """Say whether a folder holds these very rows."""
+    """Return whether a folder holds these very rows."""
     if not kept.exists():
         return False
     there = read_saved_dataset(kept)

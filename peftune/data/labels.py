@@ -1,4 +1,4 @@
-"""The labels of a table, by kind of task, checked one by one."""
+"""Read the labels of a table, find their names, and encode them for training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,10 +22,9 @@ from peftune.recipe.task_type import TaskType
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _WHOLE = re.compile(r"(-?\d+)\.0*")
 _TRUTH = {"false": "0", "true": "1"}
-_CELLS = {"0": 0.0, "false": 0.0, "1": 1.0, "true": 1.0}
-_NOT_KNOWN = math.nan
+_YES, _NO = ("1", "true"), ("0", "false")
 UNKNOWN = ("", "-1")
-"""What a label column of multi-label holds where nobody knows whether the label applies."""
+"""What a label column of multi-label holds if it is unknown whether the label applies."""
 
 
 def label_key(label: str) -> str:
@@ -83,86 +83,6 @@ def label_spellings(labels: Sequence[str]) -> dict[str, str]:
     return {label: key if key in shared else label for label, key in keys.items()}
 
 
-def class_ids(
-    values: Sequence[Any], rows: Sequence[int], *, names: Sequence[str], source: str
-) -> tuple[int, ...]:
-    """Return the label id of each row.
-
-    Args:
-        values: label column, ids or names.
-        rows: which rows.
-        names: label names in the order of their ids.
-        source: what to call the rows in messages.
-
-    Raises:
-        DataError: labels are missing or unknown; with the first row numbers.
-    """
-    find = label_finder(names)
-    missing: list[int] = []
-    unknown: dict[str, list[int]] = {}
-    ids = []
-    for row in rows:
-        text = "" if is_missing(values[row]) else label_text(values[row])
-        if not text.strip():
-            missing.append(row)
-        elif (index := find(text)) is not None:
-            ids.append(index)
-        else:
-            unknown.setdefault(text, []).append(row)
-    _refuse_missing(missing, source)
-    _refuse_unknown(unknown, names, source)
-    return tuple(ids)
-
-
-def labels_of_cells(
-    columns: Sequence[Sequence[Any]], rows: Sequence[int], *, names: Sequence[str], source: str
-) -> tuple[tuple[float, ...], ...]:
-    """Read one column a label: 1 or true, 0 or false, nothing or -1 where it is not known."""
-    found, missing = [], []
-    for row in rows:
-        cells = []
-        for name, values in zip(names, columns, strict=True):
-            text = "" if is_missing(values[row]) else label_key(label_text(values[row]).strip())
-            if text not in UNKNOWN and text not in _CELLS:
-                message = f"{source}: row {row} has '{values[row]}' in '{name}'. A label column of multi-label holds 0 or 1, or nothing or -1 where it is not known."
-                raise DataError(message)
-            cells.append(_CELLS.get(text, _NOT_KNOWN))
-        if all(map(math.isnan, cells)):
-            missing.append(row)
-        found.append(tuple(cells))
-    _refuse_missing(missing, source)
-    return tuple(found)
-
-
-def labels_of_lists(
-    values: Sequence[Any],
-    rows: Sequence[int],
-    *,
-    names: Sequence[str],
-    known: Sequence[str],
-    source: str,
-) -> tuple[tuple[float, ...], ...]:
-    """Read lists of labels, by name or id; an empty list says that none applies."""
-    find = label_finder(names)
-    found, missing = [], []
-    unknown: dict[str, list[int]] = {}
-    for row in rows:
-        labels = listed(values[row])
-        if labels is None:
-            missing.append(row)
-            continue
-        texts = [label_text(label) for label in named(labels, known, names)]
-        ids = {text: find(text) for text in texts}
-        for text, index in ids.items():
-            if index is None:
-                unknown.setdefault(text, []).append(row)
-        said = set(ids.values())
-        found.append(tuple(float(index in said) for index in range(len(names))))
-    _refuse_missing(missing, source)
-    _refuse_unknown(unknown, names, source)
-    return tuple(found)
-
-
 def listed(cell: Any) -> list[Any] | None:  # noqa: ANN401 - a cell of any column
     """Return a cell's list, which text formats hold as JSON; None where there is none."""
     if isinstance(cell, str):
@@ -173,24 +93,13 @@ def listed(cell: Any) -> list[Any] | None:  # noqa: ANN401 - a cell of any colum
     return cell if isinstance(cell, list) else None
 
 
-def numbers(values: Sequence[Any], rows: Sequence[int], *, source: str) -> tuple[float, ...]:
-    """Read finite numbers, the labels of a regression."""
-    found, missing = [], []
-    for row in rows:
-        text = "" if is_missing(values[row]) else str(values[row]).strip()
-        if not text:
-            missing.append(row)
-            continue
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            message = f"{source}: row {row} has '{values[row]}' as its label, which is no number. A regression learns finite numbers; check data.label_column."
-            raise DataError(message)
-        found.append(number)
-    _refuse_missing(missing, source)
-    return tuple(found)
+def number_of(text: str) -> float:
+    """Return the number that a label spells, the label of a regression; nan if it is not finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def named(labels: list[Any], known: Sequence[str], names: Sequence[str]) -> list[Any]:
@@ -203,20 +112,6 @@ def named(labels: list[Any], known: Sequence[str], names: Sequence[str]) -> list
         else label
         for label in labels
     ]
-
-
-def _refuse_missing(rows: Sequence[int], source: str) -> None:
-    if rows:
-        message = f"{source}: {counted(len(rows), 'row')} without a label, {numbered(rows)}. Add the labels or remove the rows."
-        raise DataError(message)
-
-
-def _refuse_unknown(unknown: dict[str, list[int]], names: Sequence[str], source: str) -> None:
-    if unknown:
-        label, rows = next(iter(unknown.items()))
-        more = f" ({len(unknown)} unknown labels in all)" if len(unknown) > 1 else ""
-        message = f"{source}: unknown label '{label}' in {numbered(rows)}{more}. {suggestion(label, names)} Mend data.labels or the rows."
-        raise DataError(message)
 
 
 def names_of_labels(
@@ -274,37 +169,168 @@ def _names(
     return label_names(values, source=table.name)
 
 
+LabelTexts = tuple[str, ...] | None
+"""The labels of a row as text: one, or those that apply in multi-label; None if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReading:
+    """The labels of every row of a table, with what is wrong with them.
+
+    Args:
+        texts: the labels of each row, faulty ones as they are written; empty for language modeling.
+        faults: what is wrong with the first faulty cell of a row, by row number.
+        missing: numbers of the rows without a label.
+        unknown: label columns of multi-label that hold neither yes nor no, by row number.
+    """
+
+    texts: list[LabelTexts]
+    faults: Mapping[int, str] = field(default_factory=dict)
+    missing: frozenset[int] = frozenset()
+    unknown: Mapping[int, frozenset[str]] = field(default_factory=dict)
+
+
 def read_labels(
-    task: TaskType, table: SplitTable, label_column: str | Sequence[str], names: Sequence[str]
-) -> Callable[[Sequence[int]], Labels]:
-    """Return what gives the labels of any rows of a table.
+    task: TaskType,
+    table: SplitTable,
+    label_column: str | Sequence[str],
+    given: Sequence[str] | None = None,
+) -> LabelReading:
+    """Read the labels of every row; ids of the data set are read as their names.
 
     Args:
         task: the task type.
         table: the rows.
-        label_column: column of the labels, or those of multi-label.
-        names: label names in the order of their ids.
-
-    Returns:
-        A function of row numbers; it raises a `DataError` with the numbers of the rows whose label
-        is missing or is none.
+        label_column: column of the labels, or the label columns of multi-label.
+        given: the label names that the recipe fixes.
 
     Raises:
         DataError: there is no such column.
     """
-    source = table.name
+    if not task.has_head:
+        return LabelReading([])
+    if not isinstance(label_column, str):
+        return _read_cells(table, label_column)
+    values = column(table.table, label_column, source=table.name)
+    known = table.class_names.get(label_column, ())
+    if task.many_labels:
+        lists = [listed(value) for value in values]
+        texts = [
+            _text_of(value)
+            if labels is None
+            else tuple(map(label_text, named(labels, known, given or known)))
+            for value, labels in zip(values, lists, strict=True)
+        ]
+        missing = frozenset(row for row, labels in enumerate(lists) if labels is None)
+        return LabelReading(texts, missing=missing)
+    if task.one_label:
+        values = named(values, known, given or known)
+    texts = [_text_of(value) for value in values]
+    missing = frozenset(row for row, text in enumerate(texts) if text is None)
+    faults = {
+        row: f"has '{values[row]}' as its label, which is not a finite number. Check data.label_column."
+        for row, text in enumerate(texts)
+        if task.numeric and text is not None and math.isnan(number_of(text[0]))
+    }
+    return LabelReading(texts, faults, missing)
+
+
+def _text_of(value: object) -> LabelTexts:
+    blank = is_missing(value) or not str(value).strip()
+    return None if blank else (label_text(value),)
+
+
+def _read_cells(table: SplitTable, names: Sequence[str]) -> LabelReading:
+    """Read one column a label: 1 or true, 0 or false, empty or -1 if it is unknown."""
+    columns = [column(table.table, name, source=table.name) for name in names]
+    texts: list[LabelTexts] = []
+    faults: dict[int, str] = {}
+    unknown: dict[int, frozenset[str]] = {}
+    for row, cells in enumerate(zip(*columns, strict=True)):
+        applying = []
+        for name, cell in zip(names, cells, strict=True):
+            text = "" if is_missing(cell) else label_key(label_text(cell).strip())
+            if text in UNKNOWN:
+                unknown[row] = unknown.get(row, frozenset()) | {name}
+            elif text in _YES:
+                applying.append(name)
+            elif text not in _NO:
+                applying.append(f"{name}={cell}")
+                faults.setdefault(
+                    row,
+                    f"has '{cell}' in '{name}'. A label column of multi-label holds 0 or 1, or nothing or -1 if it is unknown.",
+                )
+        texts.append(None if len(unknown.get(row, ())) == len(names) else tuple(applying))
+    missing = frozenset(row for row, text in enumerate(texts) if text is None)
+    return LabelReading(texts, faults, missing, unknown)
+
+
+def encode_labels(
+    task: TaskType, table: SplitTable, label_column: str | Sequence[str], names: Sequence[str]
+) -> Callable[[Sequence[int]], Labels]:
+    """Return a function that encodes the labels of any rows of a table as training needs them.
+
+    Args:
+        task: the task type.
+        table: the rows.
+        label_column: column of the labels, or the label columns of multi-label.
+        names: label names in the order of their ids.
+
+    Returns:
+        A function of row numbers; it raises a `DataError` with the numbers of the rows whose label
+        is missing, faulty or unknown.
+
+    Raises:
+        DataError: there is no such column.
+    """
     if not task.has_head:
         return lambda rows: (None,) * len(rows)
-    if not isinstance(label_column, str):
-        cells = [column(table.table, name, source=source) for name in names]
-        return partial(labels_of_cells, cells, names=names, source=source)
-    values = column(table.table, label_column, source=source)
-    known = table.class_names.get(label_column, ())
+    columns = label_column if isinstance(label_column, str) else names
+    reading = read_labels(task, table, columns, None if task.numeric else names)
+    return partial(_encode, task, reading, names=names, source=table.name)
+
+
+def _encode(
+    task: TaskType,
+    reading: LabelReading,
+    rows: Sequence[int],
+    *,
+    names: Sequence[str],
+    source: str,
+) -> Labels:
+    for row in rows:
+        if row in reading.faults:
+            message = f"{source}: row {row} {reading.faults[row]}"
+            raise DataError(message)
+    missing = [row for row in rows if row in reading.missing]
+    if missing:
+        message = f"{source}: {counted(len(missing), 'row')} without a label, {numbered(missing)}. Add the labels or remove the rows."
+        raise DataError(message)
+    texts = [reading.texts[row] or () for row in rows]
     if task.numeric:
-        return partial(numbers, values, source=source)
-    if task.many_labels:
-        return partial(labels_of_lists, values, names=names, known=known, source=source)
-    return partial(class_ids, named(values, known, names), names=names, source=source)
+        return tuple(number_of(number) for (number,) in texts)
+    find = label_finder(names)
+    ids = [[find(text) for text in row] for row in texts]
+    unknown: dict[str, list[int]] = {}
+    for row, labels, found in zip(rows, texts, ids, strict=True):
+        for text in dict.fromkeys(
+            text for text, index in zip(labels, found, strict=True) if index is None
+        ):
+            unknown.setdefault(text, []).append(row)
+    if unknown:
+        label, where = next(iter(unknown.items()))
+        more = f" ({len(unknown)} unknown labels in all)" if len(unknown) > 1 else ""
+        message = f"{source}: unknown label '{label}' in {numbered(where)}{more}. {suggestion(label, names)} Mend data.labels or the rows."
+        raise DataError(message)
+    if task.one_label:
+        return tuple(index for (index,) in ids)
+    return tuple(
+        tuple(
+            math.nan if name in reading.unknown.get(row, ()) else float(index in applying)
+            for index, name in enumerate(names)
+        )
+        for row, applying in zip(rows, map(set, ids), strict=True)
+    )
 
 
 def label_names(values: Sequence[Any], *, source: str) -> tuple[str, ...]:
@@ -326,7 +352,7 @@ def label_names(values: Sequence[Any], *, source: str) -> tuple[str, ...]:
 
 
 def check_classes(rows: Rows, names: Sequence[str], *, task: TaskType, source: str) -> None:
-    """Refuse rows from which nothing can be learned, or on which nothing can be judged.
+    """Refuse rows with one class only: nothing can be learned from them or scored on them.
 
     Raises:
         DataError: all rows have the same label.
@@ -348,67 +374,3 @@ def check_classes(rows: Rows, names: Sequence[str], *, task: TaskType, source: s
         least = "values" if task.numeric else "classes"
         message = f"{source}: all {len(rows)} rows have {only}. At least two {least} must occur; check the file and data.label_column."
         raise DataError(message)
-
-
-LabelTexts = tuple[str, ...] | None
-"""The labels of a row: one, or those that apply in multi-label; None where nothing is said."""
-
-_YES, _NO = ("1", "true"), ("0", "false")
-
-
-def label_texts(
-    task: TaskType,
-    table: SplitTable,
-    label_column: str | Sequence[str],
-    given: Sequence[str] | None = None,
-) -> list[LabelTexts]:
-    """Return the labels of every row, ids of the data set by their names, faulty ones as they are.
-
-    Args:
-        task: the task type.
-        table: the rows.
-        label_column: column of the labels, or those of multi-label.
-        given: the names that the recipe fixes.
-
-    Returns:
-        One a row; nothing for language modeling.
-
-    Raises:
-        DataError: there is no such column.
-    """
-    if not task.has_head:
-        return []
-    if not isinstance(label_column, str):
-        columns = [column(table.table, name, source=table.name) for name in label_column]
-        return [_said(label_column, cells) for cells in zip(*columns, strict=True)]
-    values = column(table.table, label_column, source=table.name)
-    known = table.class_names.get(label_column, ())
-    if task.many_labels:
-        return [_of_list(cell, known, given or known) for cell in values]
-    values = named(values, known, given or known)
-    return [None if _blank(value) else (label_text(value),) for value in values]
-
-
-def _said(names: Sequence[str], cells: Sequence[Any]) -> LabelTexts:
-    """Name the columns that say yes; one that says neither yes nor no is named with what it says."""
-    texts = ["" if is_missing(cell) else label_key(label_text(cell).strip()) for cell in cells]
-    if all(text in UNKNOWN for text in texts):
-        return None
-    found = []
-    for name, cell, text in zip(names, cells, texts, strict=True):
-        if text in _YES:
-            found.append(name)
-        elif text not in (*_NO, *UNKNOWN):
-            found.append(f"{name}={cell}")
-    return tuple(found)
-
-
-def _of_list(cell: Any, known: Sequence[str], given: Sequence[str]) -> LabelTexts:  # noqa: ANN401 - a cell of any column
-    labels = listed(cell)
-    if labels is None:
-        return None if _blank(cell) else (str(cell),)
-    return tuple(label_text(label) for label in named(labels, known, given))
-
-
-def _blank(value: object) -> bool:
-    return is_missing(value) or not str(value).strip()

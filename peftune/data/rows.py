@@ -70,7 +70,7 @@ def check_rows(
 
     Args:
         texts: one a row; a missing one is empty.
-        labels: gives the labels of the rows with these numbers, from `read_labels`.
+        labels: gives the labels of the rows with these numbers, from `encode_labels`.
         ids: what the source calls the rows, if it does.
         groups: what they are held out by together, if anything.
         empty_text: `error`, `drop` or `keep`: what to do with empty or blank texts.

@@ -1,4 +1,4 @@
-"""Texts that are nearly equal: found by hashes, verified by their real likeness or the real edit."""
+"""Texts that are nearly equal, splits with the same rows, and word sequences that texts share."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Words:
         return sum(math.log2(texts / self.texts_with[word]) for word in set(words))
 
     def one_edit_apart(self, one: Sequence[str], other: Sequence[str]) -> bool:
-        """Say whether one edit makes one text the other, and chance does not explain what they share.
+        """Return whether one edit makes one text the other, and chance does not explain what they share.
 
         The edit is another order, a space, a letter of one word, or one word more, fewer or other.
         """
@@ -286,7 +286,7 @@ def differing(one: Sequence[str], other: Sequence[str]) -> tuple[Sequence[str], 
 
 
 def is_typo(one: str, other: str) -> bool:
-    """Say whether one letter more, fewer or other, or two that change places, make the one the other."""
+    """Return whether one letter more, fewer or other, or two that change places, make the one the other."""
     left, right = differing(one, other)
     swapped = len(left) == len(right) == 2 and left[::-1] == right  # noqa: PLR2004 - two letters
     return swapped or max(len(left), len(right)) <= 1
@@ -347,35 +347,35 @@ def _same_texts(one: SplitTable, other: SplitTable, section: DataSection) -> str
 
 
 def refuse_overlap(
-    judged: Sequence[Any], read: Sequence[Any], *, judged_name: str, read_name: str
+    documents: Sequence[Any], read: Sequence[Any], *, name: str, read_name: str
 ) -> None:
     """Refuse texts of which too much was read in training.
 
     Args:
-        judged: documents whose figures are reported.
+        documents: evaluation documents.
         read: documents that training reads, or decides by.
-        judged_name: what the first is called in messages.
+        name: what the first are called in messages.
         read_name: what the second is called.
 
     Raises:
-        LeakageError: more than 1% of the judged text's 13-word sequences are in the other.
+        LeakageError: more than 1% of the 13-word sequences of the documents are in the others.
 
     References:
         Brown et al. 2020, Language Models are Few-Shot Learners, arXiv:2005.14165, appendix C.
     """
-    share = shared_share(judged, read)
+    share = shared_share(documents, read)
     if share > LARGEST_SHARE:
-        message = f"{share:.1%} of the {WORDS}-word sequences of {judged_name} are in {read_name} too; at most {LARGEST_SHARE:.0%} may be. What is measured must share nothing with what training reads or decides by: give one of them another text."
+        message = f"{share:.1%} of the {WORDS}-word sequences of {name} are in {read_name} too; at most {LARGEST_SHARE:.0%} may be. What is measured must share nothing with what training reads or decides by: give one of them another text."
         raise LeakageError(message)
 
 
-def shared_share(judged: Sequence[Any], read: Sequence[Any]) -> float:
+def shared_share(documents: Sequence[Any], read: Sequence[Any]) -> float:
     """Return the share of the first texts' 13-word sequences that are in the others, 0 to 1.
 
     A shorter text counts as one sequence. Case and white space do not matter. Each part of a
     document, such as a sentence of a pair or an option, is a text of its own.
     """
-    sequences = {sequence for document in judged for sequence in _word_sequences(document)}
+    sequences = {sequence for document in documents for sequence in _word_sequences(document)}
     if not sequences:
         return 0.0
     found = {
@@ -408,5 +408,5 @@ def sequence_keys(documents: Sequence[Any]) -> frozenset[int]:
 
 
 def shares_a_sequence(text: str, keys: frozenset[int]) -> bool:
-    """Say whether any 13-word sequence of a text is among those of documents."""
+    """Return whether any 13-word sequence of a text is among those of documents."""
     return any(hash(sequence) in keys for sequence in _word_sequences(text))

@@ -9,10 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from peftune.bundled import TASKS, bundled_folder, is_bundled
+from peftune.data.cells import Strings, cell_text
 from peftune.data.tables import (
+    chunked_column,
     class_names_of,
     read_documents,
     read_file,
@@ -44,6 +47,15 @@ class SplitTable:
     class_names: Mapping[str, tuple[str, ...]]
     key: str = ""
     place: Path | str = ""
+
+    def cells(self, column: str) -> Strings:
+        """Return the cells of a column as text, each read when it is asked for.
+
+        Raises:
+            DataError: there is no such column, or it holds bytes.
+        """
+        found = chunked_column(self.table, column, source=self.name)
+        return Strings(lambda row: cell_text(found[row]), np.arange(len(found)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The door to tables of rows: reading them, and finding their columns."""
+"""Find the columns of tables, and read the documents of text files."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def text_column(
         raise DataError(_no_text(found, name, source=source, advice=advice))
     mark = (table.schema.field(name).metadata or {}).get(NESTED)
     if mark is not None:
-        message = f"{source}: row {mark.decode()} holds a list or an object in '{name}', which is no text. Mend the row. {advice}"
+        message = f"{source}: row {mark.decode()} holds a list or an object in '{name}', which is not text. Mend the row. {advice}"
         raise DataError(message)
     return found
 
 
 def _no_text(column: pa.ChunkedArray, name: str, *, source: str, advice: str) -> str:
-    return f"{source}: column '{name}' holds {column.type}, which is no text. {advice}"
+    return f"{source}: column '{name}' holds {column.type}, which is not text. {advice}"
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from peftune.data.cells import Strings, cell_text
 from peftune.data.cleaning import Cleaning, clean_tables
-from peftune.data.labels import check_classes, names_of_labels, read_labels
+from peftune.data.labels import check_classes, encode_labels, names_of_labels
 from peftune.data.rows import Rows, check_rows
 from peftune.data.split_tables import SPLITS, SplitTable, read_split_tables, split_table
 from peftune.data.splits import fold_of, hold_out, limit, per_label
-from peftune.data.tables import chunked_column, read_file
+from peftune.data.tables import read_file
 from peftune.data.text_column import TextColumns, texts_of
 from peftune.errors import UsageError
 from peftune.recipe.schema import DataSection, SplitName
@@ -31,11 +28,11 @@ CROSS_VALIDATION = "cross-validation"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Rows to learn from, to choose by, and to be judged on.
+    """Rows for training, for the choice of the checkpoint, and for the final score.
 
     Args:
         labels: label names in the order of their ids.
-        train: rows that are learned.
+        train: training rows.
         validation: rows that choose the best checkpoint.
         test: rows of the final score; None where the recipe names none.
         dropped: rows left out for an empty text, by split.
@@ -201,18 +198,13 @@ def _checked(
     grouped = section.group_column
     return check_rows(
         cleaning.texts[table.split],
-        read_labels(task_type(task_name), table, section.label_column, names),
-        ids=_cells(table, "id") if "id" in table.table.column_names else None,
-        groups=None if grouped is None else _cells(table, grouped),
+        encode_labels(task_type(task_name), table, section.label_column, names),
+        ids=table.cells("id") if "id" in table.table.column_names else None,
+        groups=None if grouped is None else table.cells(grouped),
         empty_text=section.empty_text,
         source=table.name,
         left_out=cleaning.dropped if table.split == "train" else frozenset(),
     )
-
-
-def _cells(table: SplitTable, name: str) -> Strings:
-    cells = chunked_column(table.table, name, source=table.name)
-    return Strings(lambda row: cell_text(cells[row]), np.arange(len(cells)))
 
 
 def read_labeled(
@@ -244,7 +236,7 @@ def read_labeled(
     columns = TextColumns(text) if isinstance(text, str) else text
     rows, _ = check_rows(
         texts_of(table, columns),
-        read_labels(task_type(task_name), table, label_column, names),
+        encode_labels(task_type(task_name), table, label_column, names),
         ids=None,
         empty_text=empty_text,
         source=table.name,

@@ -1,4 +1,4 @@
-"""When two texts count as equal."""
+"""Normalized texts, their hashes, and sketches of many texts: which texts count as equal."""
 
 from __future__ import annotations
 
@@ -117,11 +117,11 @@ def text_keys(texts: Iterable[str]) -> NDArray[np.uint64]:
 
 
 def are_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Say of each key whether it is among others, (keys,).
+    """Return whether each key is among others, (keys,); a text without content never is.
 
     By sorting: numpy's other way overflows on keys as large as these before numpy 2.1.
     """
-    found: NDArray[np.bool_] = np.isin(keys, others, kind="sort")
+    found: NDArray[np.bool_] = np.isin(keys, others, kind="sort") & (keys != NO_TEXT)
     return found
 
 

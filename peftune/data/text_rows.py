@@ -1,4 +1,4 @@
-"""Read text files that are UTF-8, and say where and what else they are if they are not."""
+"""Read delimited and JSON files as tables of text, and text files that must be UTF-8."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def read_json(path: Path) -> pa.Table:
 
 
 def _opens_array(file: TextIO) -> bool:
-    """Say whether an array of objects begins: a bracket, then a brace or its end, blanks aside."""
+    """Return whether an array of objects begins: a bracket, then a brace or its end, blanks aside."""
     start = "".join(file.read(_LOOKED_AT).split())[:2]
     return start in ("[{", "[]")
 

@@ -190,7 +190,7 @@ def _refuse_leaks(
 
 def _refuse_shared(name: str, judged: Sequence[Any], read: Sequence[NamedText]) -> None:
     for read_name, documents in read:
-        refuse_overlap(judged, documents, judged_name=name, read_name=read_name)
+        refuse_overlap(judged, documents, name=name, read_name=read_name)
 
 
 def identity_of(

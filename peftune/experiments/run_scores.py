@@ -16,7 +16,7 @@ from peftune.adapters.saving import artifact_bytes
 from peftune.baselines.simple import baseline_predictions, baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task
-from peftune.data.text_hashes import NO_TEXT, are_among, text_keys
+from peftune.data.text_hashes import are_among, text_keys
 from peftune.experiments.path import prepared_logits, without_path
 from peftune.experiments.report import Cost
 from peftune.findings.check_report import LeakedScore
@@ -74,7 +74,7 @@ def leaked_rows(task: Task) -> NDArray[np.bool_]:
     read = [task.train] if split == "validation" else [task.train, task.validation]
     keys = text_keys(judged.texts)
     seen = np.concatenate([text_keys(rows.texts) for rows in read])
-    found: NDArray[np.bool_] = are_among(keys, seen) & (keys != NO_TEXT)
+    found: NDArray[np.bool_] = are_among(keys, seen)
     return found
 
 

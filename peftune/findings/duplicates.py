@@ -1,4 +1,4 @@
-"""Texts and ids that occur more than once inside a split, and texts with several labels."""
+"""Texts and ids that occur more than once, in a split or across splits, stages and probes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from peftune.findings.finding import LABELED, CheckResult, FindingType, Status
 DUPLICATES = FindingType(
     code="duplicate-text",
     scope="data",
-    worst="warn",
     looks_for="A text stands in a split more than once: in train it weighs more, in a held-out split it is counted more than once.",
     threshold="Equal without case, links, handles, white space and Unicode forms. Every row after the first counts.",
     remedy="Set data.clean: [drop-duplicates] for train, and mend held-out files.",
@@ -35,7 +34,6 @@ DUPLICATES = FindingType(
 NEAR_DUPLICATES = FindingType(
     code="near-duplicate",
     scope="data",
-    worst="warn",
     looks_for="Two texts of a split differ in a few characters, in a word, or in the order of their words.",
     threshold=f"At least {LEAST_LIKENESS:.0%} of the 5-character sequences of two texts, punctuation apart, are in both (Jaccard; found by MinHash, then counted). Or both have {LEAST_WORDS} words or more and are one edit apart: a letter of a word, a space, another order, or a word more, fewer or other where the words that both have are together rarer than one in the cube of the number of texts. Texts under {SHORTEST} characters are compared as equal only.",
     remedy="Look at the rows; remove what a program has copied.",
@@ -44,7 +42,6 @@ NEAR_DUPLICATES = FindingType(
 CONFLICT = FindingType(
     code="conflicting-labels",
     scope="data",
-    worst="warn",
     looks_for="Equal texts have different labels: one of them is wrong, or the text does not decide the label.",
     threshold="Equal as for `duplicate-text`, in all splits together.",
     remedy="Decide on one label; data.clean: [drop-duplicates] leaves such texts out of train.",
@@ -54,8 +51,7 @@ CONFLICT = FindingType(
 IDS = FindingType(
     code="duplicate-id",
     scope="data",
-    worst="warn",
-    looks_for="Two rows have one id, so predictions cannot be told apart, or rows were copied.",
+    looks_for="Two rows have one id, so predictions cannot be matched to rows, or rows were copied.",
     threshold="Equal values in a column `id`, in one split or in two. Every row after the first counts.",
     remedy="Give every row an id of its own, or remove the copies.",
     sound="Every id is given once.",
@@ -168,7 +164,6 @@ LEAKED = FindingType(
 NEARLY_LEAKED = FindingType(
     code="near-leakage",
     scope="data",
-    worst="warn",
     looks_for="A text of one split is in another but for a few characters, a word, or the order of its words.",
     threshold="As for `near-duplicate`, across splits.",
     remedy="Look at the rows; remove from train what a program has copied.",
@@ -191,18 +186,19 @@ def find_leaked(facts: DataFacts) -> CheckResult | None:
     said = []
     advice: set[str] = set()
     for one, other in facts.pairs:
-        both = np.intersect1d(one.keys, other.keys)
-        both = both[both != NO_TEXT]
-        if not len(both):
+        rows = [
+            np.flatnonzero(are_among(mine.keys, its.keys)).tolist()
+            for mine, its in ((one, other), (other, one))
+        ]
+        if not rows[0]:
             continue
-        rows = [np.flatnonzero(are_among(split.keys, both)).tolist() for split in (one, other)]
         for split, found in zip((one, other), rows, strict=True):
             shared.setdefault(split.name, set()).update(found)
         said.append(_said(one, other, rows[1]))
         advice.add(_advice(one, facts))
     if not said:
         return None
-    result = _judged(LEAKED, facts, "; ".join(said), _ordered(shared))
+    result = _leak_result(LEAKED, facts, "; ".join(said), _ordered(shared))
     return dataclasses.replace(result, advice=" ".join(sorted(advice)))
 
 
@@ -252,7 +248,11 @@ def find_groups(facts: DataFacts) -> CheckResult | None:
             f"{counted(len(both), 'group')} of {other.name} in {one.name} too, such as '{min(both)}'"
         )
     rows_by_split = _ordered(shared)
-    return _judged(GROUPS, facts, "; ".join(said), rows_by_split) if some(rows_by_split) else None
+    return (
+        _leak_result(GROUPS, facts, "; ".join(said), rows_by_split)
+        if some(rows_by_split)
+        else None
+    )
 
 
 def _groups(split: SplitFacts) -> set[str]:
@@ -268,7 +268,7 @@ def _said(one: SplitFacts, other: SplitFacts, rows: Sequence[int]) -> str:
     return f"{found} {are} in {one.name} too: {other.name} row {rows[0]} is {one.name} row {place}, {quoted_start(other.texts[rows[0]])}"
 
 
-def _judged(
+def _leak_result(
     check: FindingType, facts: DataFacts, said: str, rows: Mapping[str, Sequence[int]]
 ) -> CheckResult:
     accepted = facts.section.accept_leakage
@@ -293,7 +293,6 @@ SHARED = FindingType(
 STAGES = FindingType(
     code="stage-leakage",
     scope="data",
-    worst="warn",
     looks_for="A text of a held-out split is read in a stage, so that the model has seen it before it is scored, if without its label.",
     threshold="Equal as for `leakage`, with the training rows of a stage.",
     remedy="Leave the rows out of the stage's text.",
@@ -308,7 +307,7 @@ def find_staged(facts: DataFacts) -> CheckResult | None:
     for stage, texts in facts.stages.items():
         read = text_keys(texts)
         found = {
-            name: np.flatnonzero(are_among(split.keys, read) & (split.keys != NO_TEXT)).tolist()
+            name: np.flatnonzero(are_among(split.keys, read)).tolist()
             for name, split in facts.splits.items()
             if name != "train"
         }

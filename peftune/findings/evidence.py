@@ -1,4 +1,4 @@
-"""The test rows are too few to tell the gain."""
+"""Findings about the evidence: few test rows, unstable seeds, and rows that were trained on."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SMALL_TEST_SET = FindingType(
     code="small-test-set",
     scope="run",
     looks_for="So few rows were scored that a gain over the best baseline of this size may be chance.",
-    threshold=f"The gain in accuracy is above zero, and the exact McNemar test of the rows that only one of the two has right does not reject chance (one-sided, {ONE_SIDED:.1%}). The number of rows said is that which shows such a gain, with as large a share of such rows, in 80 of 100 cases.",
+    threshold=f"The gain in accuracy is above zero, and the exact McNemar test of the rows that only one of the two has right does not reject chance (one-sided, {ONE_SIDED:.1%}). The number of rows given is that which shows such a gain, with as large a share of such rows, in 80 of 100 cases.",
 )
 
 
 def find_small_test_set(facts: RunFacts) -> Finding | None:
-    """Look whether the rows are too few for the gain over the best baseline."""
+    """Check whether the rows are too few for the gain over the best baseline."""
     learning = facts.learning
     if not learning.task_type.one_label or learning.accuracy is None:
         return None
@@ -182,7 +182,7 @@ def find_collapsed_seeds(
 
 
 def unstable_across_seeds(accuracies: Sequence[float], n: int) -> Finding | None:
-    """Look whether the accuracy differs between seeds by more than the noise of the test rows.
+    """Check whether the accuracy differs between seeds by more than the noise of the test rows.
 
     k models that are equally good, each scored on n rows of its own, have accuracies of variance
     p (1 - p) / n, and the sum of their squared distances from the mean over that variance is
@@ -221,7 +221,7 @@ SCORED_ON_VALIDATION = FindingType(
 
 
 def find_score_on_validation(facts: RunFacts) -> Finding | None:
-    """Look whether there were rows of their own for the final score."""
+    """Check whether there were rows of their own for the final score."""
     if facts.learning.split != "validation":
         return None
     return SCORED_ON_VALIDATION.found(
@@ -240,7 +240,7 @@ KEPT_FLOAT32 = FindingType(
 
 
 def find_kept_float32(facts: RunFacts) -> Finding | None:
-    """Look whether rounding was given up."""
+    """Check whether rounding was given up."""
     if facts.rounding is None or not facts.rounding.flips:
         return None
     found = facts.rounding
@@ -270,7 +270,7 @@ def seen_rows(
     what: str,
     consequence: str,
 ) -> Finding | None:
-    """Look whether texts were trained on, or chose the checkpoint.
+    """Check whether texts were trained on, or chose the checkpoint.
 
     Args:
         texts: what is scored.

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from peftune.adapters.rounding import Rounding
-from peftune.data.cells import Strings, cell_text, counted, numbered
+from peftune.data.cells import counted, numbered
 from peftune.data.cleaning import Cleaning
-from peftune.data.labels import LabelTexts, label_finder, label_key, label_spellings, label_texts
+from peftune.data.labels import LabelTexts, label_finder, label_key, label_spellings, read_labels
 from peftune.data.similarity import NearPair, near_pairs
 from peftune.data.split_tables import SplitTable
-from peftune.data.tables import chunked_column
 from peftune.data.text_hashes import NO_TEXT, text_keys
 from peftune.forgetting.results import ProbeResult
 from peftune.models.tokenizer import encode_texts
@@ -209,7 +208,9 @@ def data_facts(
     """
     names = _names(recipe, tables["train"])
     written = {
-        split: label_texts(recipe.task_type, table, recipe.data.label_column, recipe.data.labels)
+        split: read_labels(
+            recipe.task_type, table, recipe.data.label_column, recipe.data.labels
+        ).texts
         for split, table in tables.items()
     }
     name_of = _naming(names, written["train"])
@@ -252,8 +253,8 @@ def _split(
         texts=texts,
         labels=labels,
         respelled=_respelled(written, labels),
-        ids=_cells(table, "id") if "id" in columns else None,
-        groups=None if section.group_column is None else _cells(table, section.group_column),
+        ids=table.cells("id") if "id" in columns else None,
+        groups=None if section.group_column is None else table.cells(section.group_column),
         keys=keys,
         left_out=left_out,
         tokens=_token_counts(texts, tokenizer) if known else None,
@@ -299,11 +300,6 @@ def _respelled(written: Sequence[LabelTexts], labels: Sequence[LabelTexts]) -> d
     }
 
 
-def _cells(table: SplitTable, name: str) -> Strings:
-    cells = chunked_column(table.table, name, source=table.name)
-    return Strings(lambda row: cell_text(cells[row]), np.arange(len(cells)))
-
-
 _CHUNK = 1000
 
 
@@ -338,8 +334,13 @@ def rows_where(facts: DataFacts, holds: Callable[[str], object]) -> dict[str, li
     }
 
 
+def first_row(rows: Mapping[str, Sequence[int]]) -> tuple[str, int]:
+    """Return split and number of the first of some rows."""
+    return next((split, found[0]) for split, found in rows.items() if found)
+
+
 def some(rows: Mapping[str, Sequence[int]]) -> bool:
-    """Say whether there are any rows."""
+    """Return whether there are any rows."""
     return any(map(len, rows.values()))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from peftune.data.labels import number_of
 from peftune.findings.facts import DataFacts, rows_in_words
 from peftune.findings.finding import LABELED, CheckResult, FindingType
 
@@ -30,7 +31,6 @@ _SHOWN = 3
 TOKEN = FindingType(
     code="giveaway-token",
     scope="data",
-    worst="warn",
     looks_for="One token decides the label, as where a program has written it beside the text: a model learns the token, and nothing else.",
     threshold=f"Its rows, at least {_LEAST_ROWS}, have one label in {_SURE:.0%} of cases, beyond chance (binomial test, p < {_P_VALUE:g} after Bonferroni); and it tells {_SHARE:.0%} of all that there is to know of the labels (mutual information over entropy), or is in {_COVERED:.0%} of the label's rows, or is in {_PARTLY_COVERED:.0%} of them and no word of a text: it is in one place, counted from the start or the end, in {_IN_PLACE:.0%} of its rows, or has letters and digits together or an underscore. Words that people use, such as `love`, or `contactless` of one kind of question, do not reach that.",
     remedy="Look at the rows; remove the token from the texts if it is no part of what people write.",
@@ -114,18 +114,11 @@ def _classes(facts: DataFacts) -> dict[int, str]:
     """Give each row of train one class: its label, its set of labels, or whether it is high."""
     rows = dict(facts.train.labeled())
     if facts.task_type.numeric:
-        values = {row: _number(labels) for row, labels in rows.items()}
+        numbers = {row: number_of(label) for row, (label,) in rows.items()}
+        values = {row: 0.0 if math.isnan(each) else each for row, each in numbers.items()}
         middle = sorted(values.values())[len(values) // 2] if values else 0.0
         return {row: "high" if value >= middle else "low" for row, value in values.items()}
     return {row: ", ".join(sorted(labels)) for row, labels in rows.items()}
-
-
-def _number(labels: Sequence[str]) -> float:
-    try:
-        value = float(labels[0])
-    except (ValueError, IndexError):
-        return 0.0
-    return value if math.isfinite(value) else 0.0
 
 
 def _sample(rows: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Look for wrong labels in train: what a linear probe of the frozen base makes of rows that it has not seen."""
+"""Find wrong labels in train with a linear probe of the base, on rows that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ from peftune.stats.tests import mcnemar
 LABEL_NOISE = FindingType(
     code="label-noise",
     scope="data",
-    worst="warn",
     looks_for="Rows of train whose label is probably wrong. Made with `--label-noise` alone.",
     threshold="A linear probe of the base, asked about rows that it was not fitted on, is wrong where it is sure of itself, too, in 3% of all rows or more (the lower end of a 95% interval).",
     remedy="Read the rows that are named, the first of label_noise.rows before all others, and mend their labels or leave them out.",
@@ -290,7 +289,7 @@ def label_noise_of(task: Task, train: Matrix, validation: Matrix, *, seed: int) 
 
 
 def verdict_of(even: NoiseRate, one_way: OneWay | None, accuracy: float) -> Verdict:
-    """Say whether labels are wrong, or that nobody can tell."""
+    """Return whether labels are wrong, or that it cannot be told."""
     if accuracy < LEAST_RIGHT:
         return "cannot-tell"
     if even.interval[0] > LEAST:
@@ -300,7 +299,7 @@ def verdict_of(even: NoiseRate, one_way: OneWay | None, accuracy: float) -> Verd
 
 
 def names_pair(verdict: Verdict, one_way: OneWay | None, accuracy: float) -> bool:
-    """Say whether rows of a pair of labels are named, where no even noise was found."""
+    """Return whether rows of a pair of labels are named, where no even noise was found."""
     sure = accuracy >= LEAST_ACCURACY and one_way is not None and one_way.interval[0] > LEAST
     return verdict == "cannot-tell" and sure
 
@@ -370,7 +369,7 @@ def _left_out(
     """Score the probe on validation with and without the suspects; None where there are none, or one label is left."""
     labels, truth = np.asarray(task.train.labels), np.asarray(task.validation.labels)
     kept = np.setdiff1d(np.arange(len(labels)), suspects)
-    if len(suspects) == 0 or len(np.unique(labels[kept])) < 2:  # noqa: PLR2004 - nothing to tell apart
+    if len(suspects) == 0 or len(np.unique(labels[kept])) < 2:  # noqa: PLR2004 - nothing to classify
         return None
     every, without = (
         (predicted_labels(train[rows], labels[rows], validation, penalty) == truth).astype(

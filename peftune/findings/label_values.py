@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from peftune.data.labels import label_key
+from peftune.data.labels import label_key, number_of
 from peftune.errors import suggestion
-from peftune.findings.facts import DataFacts, SplitFacts, rows_in_words, some
+from peftune.findings.facts import DataFacts, SplitFacts, first_row, rows_in_words, some
 from peftune.findings.finding import CLASSES, LABELED, CheckResult, FindingType
 from peftune.recipe.data import hidden_in
 from peftune.recipe.task_type import REGRESSION, SINGLE_LABEL
@@ -71,7 +71,6 @@ HIDDEN = FindingType(
 PLACEHOLDER = FindingType(
     code="placeholder-label",
     scope="data",
-    worst="warn",
     looks_for="A program has written a word for nothing in the place of a label, which becomes a class: `nan`, `#N/A`, `null`.",
     threshold="The whole label is such a word, and `data.labels` does not name it.",
     remedy="Add the labels, or remove the rows; name the label in data.labels if it is one.",
@@ -81,7 +80,6 @@ PLACEHOLDER = FindingType(
 MANY = FindingType(
     code="many-labels",
     scope="data",
-    worst="warn",
     looks_for="The label column holds something else than classes, such as ids, texts or measured numbers.",
     threshold=f"More different labels than half of the training rows, of at least {_FEW_ROWS}.",
     remedy="Check data.label_column; for measured numbers set task: regression.",
@@ -202,7 +200,7 @@ def find_placeholders(facts: DataFacts) -> CheckResult | None:
 
 
 def find_many(facts: DataFacts) -> CheckResult | None:
-    """Look whether the labels are classes at all."""
+    """Check whether the labels are classes at all."""
     counts = facts.label_counts["train"]
     rows = sum(counts.values())
     if rows < _FEW_ROWS or 2 * len(counts) <= rows:
@@ -254,7 +252,7 @@ NO_NUMBER = FindingType(
     code="label-no-number",
     scope="data",
     worst="fail",
-    looks_for="A label of a regression is no finite number.",
+    looks_for="A label of a regression is not a finite number.",
     threshold="Any row.",
     remedy="Mend the labels, or check data.label_column.",
     sound="Every label is a number.",
@@ -273,7 +271,6 @@ CONSTANT = FindingType(
 OUTLIER = FindingType(
     code="label-outlier",
     scope="data",
-    worst="warn",
     looks_for="A label lies so far out that it decides the squared error, as with a lost decimal point or a 999 for nothing.",
     threshold=f"More than {_FAR:g} times as far from the median of train as the middle half is wide.",
     remedy="Mend the labels, or remove the rows.",
@@ -283,17 +280,17 @@ OUTLIER = FindingType(
 
 
 def find_no_numbers(facts: DataFacts) -> CheckResult | None:
-    """Look for labels that are no numbers."""
+    """Look for labels that are not numbers."""
     rows = {
         name: [row for row, value in _values(split) if not math.isfinite(value)]
         for name, split in facts.splits.items()
     }
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     label = (facts.splits[split].labels[row] or ("",))[0]
     return NO_NUMBER.in_rows(
-        f"{rows_in_words(rows)} whose label is no number, such as '{label}'.", rows
+        f"{rows_in_words(rows)} whose label is not a number, such as '{label}'.", rows
     )
 
 
@@ -335,11 +332,4 @@ def find_outliers(facts: DataFacts) -> CheckResult | None:
 
 
 def _values(split: SplitFacts) -> list[tuple[int, float]]:
-    return [(row, _number(labels[0])) for row, labels in split.labeled() if labels]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    return [(row, number_of(labels[0])) for row, labels in split.labeled() if labels]

@@ -1,4 +1,4 @@
-"""The training rows were learned by heart."""
+"""Findings about training: overfitting, underfitting, baselines, learning rate and warm-up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OVERFITTING = FindingType(
 
 
 def find_overfitting(facts: RunFacts) -> Finding | None:
-    """Look whether the validation loss has left its minimum for good, and since which step."""
+    """Check whether the validation loss has left its minimum for good, and since which step."""
     evaluations = facts.evaluations
     if not evaluations:
         return None
@@ -72,7 +72,7 @@ _ADVICE = "Train for more epochs, or raise training.learning_rate or what the st
 
 
 def find_underfitting(facts: RunFacts) -> Finding | None:
-    """Look whether the losses stayed where they began, or had not finished falling."""
+    """Check whether the losses stayed where they began, or had not finished falling."""
     evaluations = facts.evaluations
     if not evaluations or not facts.recipe.task_type.one_label:
         return None  # what a model knows that reads nothing is worked out for one label a row
@@ -137,13 +137,13 @@ def frequency_loss(counts: Sequence[float]) -> float:
 NOTHING_LEARNED = FindingType(
     code="nothing-learned",
     scope="run",
-    looks_for="The model says no more of a row than can be said without reading it.",
+    looks_for="The model predicts no better than is possible without reading the text.",
     threshold="The score that the checkpoint is chosen by (`training.metric_for_best_model`) is not significantly better, one-sided at 2.5%, than the best that is had without reading: the rule of the verdict. Scores of labels: 1,999 permutations of the rows (399 of more than 10,000 rows), against the best constant answer and, for macro F1, guessing by frequency, which has one by the number of labels. Regression: the errors against those of the best constant, or the correlation against 0. Language modeling: the loss against the base's.",
 )
 
 
 def find_nothing_learned(facts: RunFacts) -> Finding | None:
-    """Look whether the score that chose the checkpoint is more than can be had without reading."""
+    """Check whether the score that chose the checkpoint is more than can be had without reading."""
     learning = facts.learning
     if learned_something(learning):
         return None
@@ -166,7 +166,7 @@ def _seen(learning: Learning) -> str:
 
 
 def _ranks(learning: Learning) -> str:
-    """Point to what the probabilities know and the labels do not say."""
+    """Point to probabilities that rank rows although the labels are no better than chance."""
     interval = learning.ci95.get("roc_auc")
     value = learning.metrics.get("roc_auc")
     if interval is None or value is None or interval[0] <= 0.5:  # noqa: PLR2004 - a coin
@@ -176,7 +176,7 @@ def _ranks(learning: Learning) -> str:
         if learning.task_type.many_labels
         else "training.class_weights: balanced"
     )
-    return f" The probabilities do rank rows (ROC AUC {value:.3f}), but labels are said from the wrong probability on: {mend} moves it, and training.metric_for_best_model: roc_auc asks for the ranking."
+    return f" The probabilities do rank rows (ROC AUC {value:.3f}), but the decision threshold is wrong: {mend} moves it, and training.metric_for_best_model: roc_auc asks for the ranking."
 
 
 _BASELINE = "tfidf_logistic_regression"
@@ -185,12 +185,12 @@ BELOW_BASELINE = FindingType(
     code="below-baseline",
     scope="run",
     looks_for="A classifier that counts words, and takes a second to train, does as well.",
-    threshold=f"The model is significantly better than TF-IDF with logistic regression on the same rows neither in accuracy (exact McNemar test) nor in macro F1 (the answers of the two swapped at random), both one-sided at {ONE_SIDED:.1%}. Not said where nothing was learned, which says more.",
+    threshold=f"The model is significantly better than TF-IDF with logistic regression on the same rows neither in accuracy (exact McNemar test) nor in macro F1 (the answers of the two swapped at random), both one-sided at {ONE_SIDED:.1%}. Not reported where nothing was learned, which says more.",
 )
 
 
 def find_below_baseline(facts: RunFacts) -> Finding | None:
-    """Look whether accuracy or macro F1 is significantly above TF-IDF with logistic regression.
+    """Check whether accuracy or macro F1 is significantly above TF-IDF with logistic regression.
 
     Balanced weights, and a label that is rare, set the two against each other.
     """
@@ -221,7 +221,7 @@ BELOW_LINEAR_PROBE = FindingType(
 def below_linear_probe(
     accuracies: Sequence[float], probe: float, apart: Interval | None
 ) -> Finding | None:
-    """Look whether a trained head lies clearly below the head that was fitted to the same base.
+    """Check whether a trained head lies clearly below the head that was fitted to the same base.
 
     Args:
         accuracies: of `head-only`, one a seed.
@@ -252,7 +252,7 @@ LEARNING_RATE_AT_EDGE = FindingType(
 def learning_rate_at_edge(
     value: float, low: float, high: float, *, log: bool = True
 ) -> Finding | None:
-    """Look whether the best learning rate of a search lies at an end of its range.
+    """Check whether the best learning rate of a search lies at an end of its range.
 
     Args:
         value: the best learning rate.
@@ -282,14 +282,14 @@ SHARED_LEARNING_RATE = FindingType(
     code="shared-learning-rate",
     scope="comparison",
     looks_for="One learning rate for strategies that want unlike ones: it suits one and makes another look worse than it is.",
-    threshold="Two strategies or more are trained with one rate, their own defaults differ, and `compare.training` gives none of them a rate of its own. Not said with `compare.held_equal: tuned`. Said before the runs.",
+    threshold="Two strategies or more are trained with one rate, their own defaults differ, and `compare.training` gives none of them a rate of its own. Not reported with `compare.held_equal: tuned`. Reported before the runs.",
 )
 
 
 def shared_learning_rate(
     rates: Mapping[str, float], defaults: Mapping[str, float]
 ) -> Finding | None:
-    """Look whether strategies whose defaults differ share a learning rate.
+    """Check whether strategies whose defaults differ share a learning rate.
 
     Args:
         rates: what each strategy is trained with, of those that were given none of their own.
@@ -312,24 +312,24 @@ LONG_WARMUP = FindingType(
     code="warmup-longer-than-training",
     scope="run",
     looks_for="The learning rate was still rising when training ended, so it never was what the recipe asks for.",
-    threshold="`training.warmup_steps` is at least the number of optimizer steps that were taken. A share (below 1) cannot be. Said before the training where its length is known by then.",
+    threshold="`training.warmup_steps` is at least the number of optimizer steps that were taken. A share (below 1) cannot be. Reported before the training where its length is known by then.",
 )
 
 IGNORED_WARMUP = FindingType(
     code="warmup-ignored",
     scope="run",
     looks_for="A warm-up is asked for, and the schedule has none.",
-    threshold="`training.warmup_steps` is above 0 with `training.lr_scheduler_type: constant`, which takes no notice of it. Said before the training.",
+    threshold="`training.warmup_steps` is above 0 with `training.lr_scheduler_type: constant`, which takes no notice of it. Reported before the training.",
 )
 
 
 def find_long_warmup(facts: RunFacts) -> Finding | None:
-    """Look whether training ended within its warm-up."""
+    """Check whether training ended within its warm-up."""
     return long_warmup(facts.recipe.training, facts.training.steps)
 
 
 def find_ignored_warmup(facts: RunFacts) -> Finding | None:
-    """Look whether the schedule takes no notice of the warm-up."""
+    """Check whether the schedule takes no notice of the warm-up."""
     return ignored_warmup(facts.recipe.training)
 
 
@@ -356,7 +356,7 @@ def planned_steps(section: TrainingSection, rows: int) -> int:
 
 
 def long_warmup(section: TrainingSection, steps: int) -> Finding | None:
-    """Look whether so many steps end within the warm-up."""
+    """Check whether so many steps end within the warm-up."""
     warmup, rate = int(section.warmup_steps), section.learning_rate
     if section.lr_scheduler_type == "constant" or not 1 <= steps <= warmup or rate is None:
         return None
@@ -370,7 +370,7 @@ def long_warmup(section: TrainingSection, steps: int) -> Finding | None:
 
 
 def ignored_warmup(section: TrainingSection) -> Finding | None:
-    """Look whether the schedule takes no notice of the warm-up."""
+    """Check whether the schedule takes no notice of the warm-up."""
     if section.lr_scheduler_type != "constant" or section.warmup_steps == 0:
         return None
     return IGNORED_WARMUP.found(

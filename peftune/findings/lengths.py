@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.findings.facts import DataFacts, RunFacts, rows_in_words, some
+from peftune.findings.facts import DataFacts, RunFacts, first_row, rows_in_words, some
 from peftune.findings.finding import LABELED, CheckResult, Finding, FindingType
 
 _BARS = 24
@@ -37,7 +37,7 @@ class Lengths:
 
 
 def lengths_of(tokens: Mapping[str, NDArray[np.int32]], max_length: int) -> Lengths | None:
-    """Summarize token counts; None where there are no texts.
+    """Summarize token counts; None if there are no texts.
 
     Args:
         tokens: of each text, by split.
@@ -70,7 +70,6 @@ _LEAST = 200
 CUT = FindingType(
     code="truncation",
     scope="data",
-    worst="warn",
     looks_for="Texts are longer than `model.max_length`; what decides the label may stand in the part that is cut off.",
     threshold=f"More than {_MANY:.0%} of the rows of a split.",
     remedy="Raise model.max_length.",
@@ -80,7 +79,6 @@ CUT = FindingType(
 OVERLONG = FindingType(
     code="overlong-text",
     scope="data",
-    worst="warn",
     looks_for="A text is so much longer than the others that it may be several rows in one, as after a quote that was never closed.",
     threshold=f"More than {_TIMES} times the median of its split, and more than {_LEAST} tokens.",
     remedy="Look at the rows and mend the file.",
@@ -90,7 +88,7 @@ OVERLONG = FindingType(
 
 
 def find_cut(facts: DataFacts) -> CheckResult | None:
-    """Look whether many texts are cut."""
+    """Check whether many texts are cut."""
     rows: dict[str, list[int]] = {}
     said = []
     for name, split in facts.splits.items():
@@ -120,7 +118,7 @@ def find_overlong(facts: DataFacts) -> CheckResult | None:
     }
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     tokens = facts.splits[split].tokens
     assert tokens is not None  # noqa: S101 - rows come from splits with tokens
     return OVERLONG.in_rows(
@@ -138,7 +136,7 @@ TRUNCATED_IN_RUN = FindingType(
 
 
 def find_truncation(facts: RunFacts) -> Finding | None:
-    """Look whether many training texts were cut."""
+    """Check whether many training texts were cut."""
     cut, rows = facts.training.truncated, facts.train_rows
     if cut <= _MANY * rows:
         return None

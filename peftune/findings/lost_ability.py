@@ -1,4 +1,4 @@
-"""General ability was lost."""
+"""Findings about forgetting: lost ability, the budget, and the control."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORGETTING = FindingType(
 
 
 def find_forgetting(facts: RunFacts) -> Finding | None:
-    """Look for probes that are judged forgot; the one furthest past its margin comes first."""
+    """Look for probes with the verdict `forgot`; the one furthest past its margin comes first."""
     forgot = [probe for probe in facts.probes if probe.verdict == "forgot"]
     if not forgot:
         return None
@@ -30,13 +30,13 @@ def find_forgetting(facts: RunFacts) -> Finding | None:
 
 
 def _advice(facts: RunFacts) -> str:
-    """Name the dials that this run has not turned yet."""
-    dials = ["lower training.learning_rate", "train for fewer epochs"]
+    """Name the mitigations that this run does not use yet."""
+    mitigations = ["lower training.learning_rate", "train for fewer epochs"]
     if not facts.recipe.forgetting.regularizers:
-        dials.append("add a regularizer (forgetting.regularizers: kl-to-base or replay)")
+        mitigations.append("add a regularizer (forgetting.regularizers: kl-to-base or replay)")
     if facts.recipe.strategy.name == "full":
-        dials.append("try lora or head-only")
-    sentence = f"{', '.join(dials)}, or scale the change down after training with 'peftune adapter rescale'."
+        mitigations.append("try lora or head-only")
+    sentence = f"{', '.join(mitigations)}, or scale the change down after training with 'peftune adapter rescale'."
     return f"{sentence[0].upper()}{sentence[1:]} Each may cost accuracy: compare."
 
 
@@ -80,7 +80,7 @@ CONTROL_FAILED = FindingType(
 
 
 def find_failed_control(facts: RunFacts) -> Finding | None:
-    """Look whether the model with its adapter off is the base."""
+    """Check whether the model with its adapter off is the base."""
     if facts.control in {None, 0.0}:
         return None
     return CONTROL_FAILED.found(

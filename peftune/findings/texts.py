@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from peftune.data import cleaning
 from peftune.data.text_hashes import NO_TEXT
-from peftune.findings.facts import DataFacts, quoted_start, rows_in_words, rows_where, some
+from peftune.findings.facts import (
+    DataFacts,
+    first_row,
+    quoted_start,
+    rows_in_words,
+    rows_where,
+    some,
+)
 from peftune.findings.finding import LABELED, CheckResult, FindingType, Status
 
 if TYPE_CHECKING:
@@ -37,7 +44,6 @@ EMPTY = FindingType(
 PLACEHOLDER = FindingType(
     code="placeholder-text",
     scope="data",
-    worst="warn",
     looks_for="A program has written a word for nothing in the place of a text: `nan`, `#N/A`, `[deleted]`.",
     threshold="The whole text is such a word.",
     remedy="Mend the rows, or remove them.",
@@ -46,7 +52,6 @@ PLACEHOLDER = FindingType(
 ADDRESSES = FindingType(
     code="addresses-alone",
     scope="data",
-    worst="warn",
     looks_for="A text has nothing but links and handles, which do not tell the label of a new text.",
     threshold="Nothing but white space and punctuation is left of the text without them.",
     remedy="Remove the rows, unless links and handles decide the label.",
@@ -65,7 +70,6 @@ HEADER = FindingType(
 NUMBERS = FindingType(
     code="wrong-text-column",
     scope="data",
-    worst="warn",
     looks_for="The texts are numbers or codes, as where `data.text_column` names an id.",
     threshold="More than half of the training texts have no letter, symbol or emoji.",
     remedy="Check data.text_column.",
@@ -145,7 +149,7 @@ def find_header(facts: DataFacts) -> CheckResult | None:
 
 
 def find_numbers(facts: DataFacts) -> CheckResult | None:
-    """Look whether most texts of train are numbers."""
+    """Check whether most texts of train are numbers."""
     train = facts.train
     rows = [row for row, text in train.rows() if _WORDLESS.fullmatch(text)]
     used = int((train.keys != NO_TEXT).sum())
@@ -164,7 +168,6 @@ _PATH = re.compile(r"\b[A-Za-z]:(?:\\[\w.]+)+")
 MISREAD = FindingType(
     code="mojibake",
     scope="data",
-    worst="warn",
     looks_for="UTF-8 was read as another encoding: `cafÃ©` for `café`.",
     threshold="Any row with a sequence of characters that ftfy knows as misread text (its `badness`).",
     remedy="Read the source as UTF-8 and write the file anew.",
@@ -173,7 +176,6 @@ MISREAD = FindingType(
 LOST = FindingType(
     code="lost-characters",
     scope="data",
-    worst="warn",
     looks_for="A character could not be read and was replaced by U+FFFD (`�`).",
     threshold="Any row.",
     remedy="Read the source in its own encoding and write the file anew.",
@@ -182,7 +184,6 @@ LOST = FindingType(
 CONTROL = FindingType(
     code="control-characters",
     scope="data",
-    worst="warn",
     looks_for="A text holds control characters, such as NUL, or such as turn the direction of writing.",
     threshold="Any row; line ends and tabs are none.",
     remedy="Set data.clean: [normalize-unicode].",
@@ -191,7 +192,6 @@ CONTROL = FindingType(
 UNSEEN = FindingType(
     code="unseen-characters",
     scope="data",
-    worst="warn",
     looks_for="A text holds characters that nobody sees, such as zero-width spaces or a byte order mark: they part equal words.",
     threshold="Any row; the joiners within emoji and scripts are none.",
     remedy="Set data.clean: [normalize-unicode].",
@@ -200,7 +200,6 @@ UNSEEN = FindingType(
 ESCAPED = FindingType(
     code="escape-residue",
     scope="data",
-    worst="warn",
     looks_for="A text spells characters as a program's source does: `\\n`, `\\u00e9`, `<U+1F600>`.",
     threshold="Any row; file paths are none.",
     remedy="Decode the source once more and write the file anew.",
@@ -249,7 +248,7 @@ def _found(
 ) -> CheckResult | None:
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     text = facts.splits[split].texts[row]
     match = pattern.search(text)
     start = max(0, match.start() - _BEFORE) if match else 0
@@ -265,7 +264,6 @@ def _printable(character: str) -> str:
 MARKUP = FindingType(
     code="html",
     scope="data",
-    worst="warn",
     looks_for="Texts hold HTML tags or entities: tokens that say nothing, and that new texts may not have.",
     threshold="Any row with a tag of HTML, a comment, or an entity such as `&amp;`.",
     remedy="Set data.clean: [strip-html].",
@@ -280,7 +278,7 @@ def find_html(facts: DataFacts) -> CheckResult | None:
     )
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     text = facts.splits[split].texts[row]
     return MARKUP.in_rows(f"{rows_in_words(rows)} with HTML, such as {quoted_start(text)}.", rows)
 
@@ -296,7 +294,6 @@ _MOSTLY = 0.5
 LANGUAGE = FindingType(
     code="other-language",
     scope="data",
-    worst="warn",
     looks_for="A row is in another language or alphabet than most: a base of English text can hardly learn it.",
     threshold=f"More than half of at least {_LETTERS} letters are of another alphabet than most rows; or py3langid gives another of its 139 languages than that of most rows a probability of {_LIKELY:g} or more, from the first {_READ} characters. Not where the data have no such majority.",
     remedy="Remove the rows, unless new texts will be like them.",
@@ -312,7 +309,7 @@ def find_other(facts: DataFacts) -> CheckResult | None:
     rows = rows_where(facts, lambda text: _is_other(text, alphabet, language))
     if not some(rows):
         return None
-    split, row = next((split, found[0]) for split, found in rows.items() if found)
+    split, row = first_row(rows)
     usual = f"'{language}'" if language else f"the {(alphabet or '').title()} alphabet"
     return LANGUAGE.in_rows(
         f"{rows_in_words(rows)} in another language than most ({usual}), such as {quoted_start(facts.splits[split].texts[row])}.",

@@ -18,7 +18,7 @@ from peftune.models.architecture import backbone_of, head_of, trainable_paramete
 from peftune.planning.batches import Batch
 from peftune.planning.shapes import Shape, ShapeModel, only_blocks, sample_of
 from peftune.recipe import Recipe
-from peftune.training.fast_path import kept_gradients, fast_forward, uses_bfloat16, worth_holding
+from peftune.training.fast_path import fast_forward, kept_gradients, uses_bfloat16, worth_holding
 
 
 @dataclass(frozen=True, slots=True)
