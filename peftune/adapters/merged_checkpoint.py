@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from peftune.adapters.artifact import Opened, open_artifact
+from peftune.adapters.artifact import Opened, open_artifact, refuse_inside
 from peftune.adapters.card import merged_card
 from peftune.adapters.format import CARD
 from peftune.adapters.manifest import Manifest
@@ -25,7 +25,7 @@ from peftune.adapters.verification import (
     TOLERANCES,
     Difference,
     difference_of,
-    held_model,
+    load_model,
     merged_model,
 )
 from peftune.errors import (
@@ -77,8 +77,6 @@ _REFUSED = {
     "int8": "Merging into a base held in 8-bit integers rounds base and update together anew, and logits change by 0.05 to 0.13. Merge in float32, and quantize what comes of it if you must."
 }
 
-_VIEW: TaskName = "language-modeling"
-
 
 @working("merging")
 def merge(
@@ -117,23 +115,23 @@ def merge(
     opened, target = open_artifact(artifact), given_path(output, "output")
     _refuse_other_content(target, opened)
     manifest = opened.manifest
-    view = _VIEW if lm else manifest.task_name
-    model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
+    task: TaskName = "language-modeling" if lm else manifest.task_name
+    model, tokenizer = load_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
     _refuse_unreproduced(model, tokenizer, opened)
     make_writable(target.parent)  # not before the artifact has been checked
-    expected = _read(model, tokenizer, manifest, view)
+    expected = _read(model, tokenizer, manifest, task)
     device = backbone_of(model).wte.weight.device
     plain = merged_model(model)
     with published(target) as staging:
-        _write(plain, tokenizer, staging, view=view, dtype=getattr(torch, kind))
+        _write(plain, tokenizer, staging, task=task, dtype=getattr(torch, kind))
         del model, plain
-        again = _open(staging, view=view, dtype=getattr(torch, kind), device=device)
-        actual = _read(again, load_tokenizer(staging), manifest, view)
+        again = _open(staging, task=task, dtype=getattr(torch, kind), device=device)
+        actual = _read(again, load_tokenizer(staging), manifest, task)
         result = Merged(
             target,
             kind,
-            not has_head(view),
-            _difference(expected, actual, manifest, view),
+            not has_head(task),
+            _difference(expected, actual, manifest, task),
             MERGE_TOLERANCES[kind] * scale_of(expected),
         )
         if not result.difference.largest <= result.allowed:
@@ -170,10 +168,7 @@ def _refuse_other_content(target: Path, opened: Opened) -> None:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         message = f"'{target}' exists and is not empty. Choose another folder, or remove it."
         raise OutputFolderError(message)
-    source = opened.folder.path
-    if source is not None and source.resolve() in (target.resolve(), *target.resolve().parents):
-        message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."
-        raise OutputFolderError(message)
+    refuse_inside(opened, target)
 
 
 def _refuse_unreproduced(
@@ -190,7 +185,7 @@ def _refuse_unreproduced(
 
 
 def _read(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest, view: TaskName
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest, task: TaskName
 ) -> Rows:
     try:
         return replay(
@@ -198,15 +193,15 @@ def _read(
             tokenizer,
             manifest.reference_logits.texts,
             max_length=manifest.max_length,
-            task=view,
+            task=task,
         )
     except FloatingPointError as error:
         message = f"Nothing is merged: {error}."
         raise VerificationError(message) from error
 
 
-def _difference(expected: Rows, actual: Rows, manifest: Manifest, view: TaskName) -> Difference:
-    if has_head(view):
+def _difference(expected: Rows, actual: Rows, manifest: Manifest, task: TaskName) -> Difference:
+    if has_head(task):
         return difference_of(expected, actual, manifest)
     return Difference(largest_difference(expected, actual), None)
 
@@ -216,10 +211,10 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     *,
-    view: TaskName,
+    task: TaskName,
     dtype: torch.dtype,
 ) -> None:
-    if has_head(view):
+    if has_head(task):
         rounded: PreTrainedModel = plain.to(dtype)  # type: ignore[arg-type]
         write_classifier(rounded, tokenizer, folder, dtype=dtype)
         return
@@ -231,10 +226,10 @@ def _write(
 
 
 def _open(
-    folder: Path, *, view: TaskName, dtype: torch.dtype, device: torch.device
+    folder: Path, *, task: TaskName, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
     """Open a checkpoint as anyone will, who has no peftune."""
-    kind = GPT2ForSequenceClassification if has_head(view) else GPT2LMHeadModel
+    kind = GPT2ForSequenceClassification if has_head(task) else GPT2LMHeadModel
     model: PreTrainedModel = open_model(kind, folder, device, name=folder.name, dtype=dtype)
     model.eval()
     return model

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peftune.adapters.artifact import open_artifact
+from peftune.adapters.artifact import open_artifact, refuse_inside
 from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import Rescaled
 from peftune.adapters.saving import save
-from peftune.errors import OutputFolderError, UsageError, visible_lines
+from peftune.errors import UsageError, visible_lines
 from peftune.experiments.run_evidence import probe_records, task_record
 from peftune.experiments.strength_sweep import (
     Head,
@@ -145,7 +145,7 @@ def rescale(
     """
     strength = Strength(alpha, shallow)
     opened, target = open_artifact(artifact), given_path(output, "output")
-    _refuse_own_folder(opened.folder.path, target)
+    refuse_inside(opened, target)
     inputs = read_strength_inputs(
         opened,
         head=head,
@@ -170,15 +170,6 @@ def rescale(
         label_thresholds=opened.manifest.label_thresholds,
         clean=opened.manifest.clean or (),
     )
-
-
-def _refuse_own_folder(artifact: Path | None, target: Path) -> None:
-    if artifact is None:
-        return
-    source = artifact.resolve()
-    if source in (target.resolve(), *target.resolve().parents):
-        message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."
-        raise OutputFolderError(message)
 
 
 KINDS = (".pdf", ".png", ".svg")

@@ -67,7 +67,7 @@ def load_classifier(
     labels: Sequence[str],
     device: torch.device,
     seed: int,
-    kind: TaskName = "single-label",
+    task: TaskName = "single-label",
     in_float32: bool = False,
 ) -> GPT2ForSequenceClassification:
     """Load a base in float32, or as its strategy asks, with a new classification head.
@@ -81,7 +81,7 @@ def load_classifier(
         labels: label names in the order of their ids; at least two, one for a regression.
         device: where the model lives.
         seed: the run's seed.
-        kind: what the labels are.
+        task: the task type; it has a head.
         in_float32: hold the base in float32 whatever the strategy asks for.
 
     Returns:
@@ -90,7 +90,7 @@ def load_classifier(
     Raises:
         BaseModelError: the weights cannot be read.
     """
-    _refuse_labels(labels, kind)
+    _refuse_labels(labels, task)
     model = load_weights(
         GPT2ForSequenceClassification,
         source,
@@ -98,7 +98,7 @@ def load_classifier(
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
-        problem_type=PROBLEM_TYPES[kind],
+        problem_type=PROBLEM_TYPES[task],
         pad_token_id=tokenizer.pad_token_id,
         use_cache=False,
         **({} if in_float32 else strategy.load_kwargs()),
@@ -139,7 +139,7 @@ def bare_model(
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = load_classifier(
-            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, kind=task
+            source, tokenizer, strategy=strategy, labels=labels, device=device, seed=0, task=task
         )
         prepared = strategy.prepare(model)
         keep_weights(prepared)
@@ -178,12 +178,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
-def _refuse_labels(labels: Sequence[str], kind: TaskName) -> None:
-    """Refuse what transformers would read as another kind of task, and names that cannot be saved."""
-    if kind == "regression" and len(labels) != 1:
+def _refuse_labels(labels: Sequence[str], task: TaskName) -> None:
+    """Refuse what transformers would read as another task type, and names that cannot be saved."""
+    if task == "regression" and len(labels) != 1:
         message = f"A regression has one label, which names its number (got {list(labels)})."
         raise UsageError(message)
-    if kind != "regression" and len(labels) < 2:  # noqa: PLR2004 - with one label transformers would fit a regression
+    if task != "regression" and len(labels) < 2:  # noqa: PLR2004 - with one label transformers would fit a regression
         message = f"A classifier needs at least two labels (got {list(labels)})."
         raise UsageError(message)
     if len(set(labels)) < len(labels):
@@ -212,7 +212,7 @@ def load_language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadM
 
 
 def load_base(
-    kind: type[Model],
+    model_class: type[Model],
     source: BaseSource,
     device: torch.device,
     **options: Any,  # noqa: ANN401 - whatever from_pretrained takes
@@ -220,7 +220,7 @@ def load_base(
     """Load a base whose weights nothing else has read: all of them are finite, and its own LM head is tied.
 
     Args:
-        kind: one of transformers' classes.
+        model_class: one of transformers' classes.
         source: where the base lies.
         device: where the model lives.
         options: further arguments of `from_pretrained`.
@@ -232,13 +232,13 @@ def load_base(
         BaseModelError: the weights cannot be read, or are not those of the configuration.
     """
     base_fingerprint(source.folder)  # reads every weight, and refuses values that are no weights
-    model = load_weights(kind, source, device, **options)
+    model = load_weights(model_class, source, device, **options)
     model.eval()
     return model
 
 
 def load_weights(
-    kind: type[Model],
+    model_class: type[Model],
     source: BaseSource,
     device: torch.device,
     **options: Any,  # noqa: ANN401 - whatever from_pretrained takes
@@ -246,7 +246,7 @@ def load_weights(
     """Load a base as one of transformers' classes, in float32; a classification head alone may be new.
 
     Args:
-        kind: the class.
+        model_class: the class.
         source: where the base lies.
         device: where the model lives.
         options: further arguments of `from_pretrained`.
@@ -257,7 +257,7 @@ def load_weights(
     try:
         # Mismatched sizes are for the head's sake alone: any other made-up tensor is refused.
         return open_model(
-            kind,
+            model_class,
             source.folder,
             device,
             name=source.name,
@@ -273,7 +273,7 @@ def load_weights(
 
 
 def open_model(
-    kind: type[Model],
+    model_class: type[Model],
     folder: Path | None,
     device: torch.device,
     *,
@@ -284,7 +284,7 @@ def open_model(
     """Call `from_pretrained`: safetensors of this machine only, silently, with no tensor made up.
 
     Args:
-        kind: one of transformers' classes.
+        model_class: one of transformers' classes.
         folder: a checkpoint; None where `options` hold a configuration and tensors.
         device: where the model lives.
         name: what messages call the model.
@@ -296,7 +296,7 @@ def open_model(
     """
     settle_vector_functions()  # what is loaded computes exactly from its first pass on
     with hidden_load_report():
-        loaded: Any = kind.from_pretrained(
+        loaded: Any = model_class.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,

@@ -330,7 +330,7 @@ def prepare_hollow(
         labels=labels if classifies else _PLACEHOLDERS,
         device=device,
         seed=0,
-        kind=task if classifies else "single-label",
+        task=task if classifies else "single-label",
     )
     backbone: Any = model.transformer
     backbone.h.extend(_twin(backbone.h[0], index) for index in range(1, shape.blocks))
