@@ -75,12 +75,6 @@ class Saved:
     logits: NDArray[np.float32]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
 def _tuned(base: Path, strategy: Strategy) -> nn.Module:
     """Prepare a model and move every weight that learns, as training would."""
     model = prepare_model(str(base), strategy, labels=LABELS, max_length=48, seed=3, use_cpu=True)

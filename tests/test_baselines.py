@@ -123,12 +123,6 @@ class Erratic(Planted):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base of 64 positions, whose tokens are bytes."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def tokenizer(base: Path) -> PreTrainedTokenizerBase:
     """Load its tokenizer."""
     return load_tokenizer(base)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from pydantic import ValidationError
 from torch import nn
 
@@ -33,12 +32,6 @@ from peftune.recipe.task_type import TaskName
 from peftune.strategies import LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def _tuned(base: Path, strategy: Strategy, task: TaskName = "single-label") -> nn.Module:

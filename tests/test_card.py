@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from hub_client import client_environment
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from loopback_hub import card_errors, running_hub
@@ -89,12 +88,6 @@ def task_of(kind: TaskName) -> dict[str, Any]:
     if kind not in OTHER_SCORES:
         return TASK
     return {**TASK, "accuracy": None, "macro_f1": None, "metrics": OTHER_SCORES[kind]}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="module")

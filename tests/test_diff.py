@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from scipy.stats import beta
 from torch import nn
 
@@ -32,12 +31,6 @@ from peftune.recipe.task_type import TaskName
 from peftune.strategies import HeadOnly, LoRA, Strategy
 
 ROWS = ("what a lovely day", "no", "so-so", "the soup was cold", "rain again", "splendid")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def _tuned(

@@ -42,12 +42,6 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> LanguageModelLoss:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def adapter(
     base: Path, probe: LanguageModelLoss, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Forgetting]:

@@ -24,12 +24,6 @@ LABELS = ["no", "yes", "perhaps"]
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "base")
-
-
-@pytest.fixture(scope="module")
 def artifacts(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Give an artifact of another task by every strategy."""
     folder = tmp_path_factory.mktemp("artifacts")

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from bases import write_base
 from peft import PeftModel
 from torch import nn
 from torch.func import functional_call
@@ -42,12 +41,6 @@ FLOAT = [
 ]
 
 Weights = Mapping[str, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small base with dropout."""
-    return write_base(tmp_path_factory.mktemp("base") / "small")
 
 
 def moved(base: Path, strategy: Strategy) -> nn.Module:

@@ -23,12 +23,6 @@ LABELS = ("bad", "so-so", "good")
 TEXTS = ["what a lovely day", "no", "the soup was cold " * 3]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
 def _write(base: Path, folder: Path, **settings: Any) -> PeftModel:  # noqa: ANN401 - of LoraConfig
     """Save an adapter as somebody without peftune would, every weight of it moved."""
     model = get_peft_model(

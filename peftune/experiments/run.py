@@ -57,7 +57,7 @@ from peftune.experiments.strength_sweep import (
 )
 from peftune.files.reading import given_path
 from peftune.findings import CheckReport
-from peftune.findings.check import find_pitfalls
+from peftune.findings.check import find_in_run
 from peftune.findings.learning import warmup_ahead
 from peftune.forgetting.before_and_after import Before, Measured, measure_before, measure_tuned
 from peftune.forgetting.callback import ForgettingCallback
@@ -282,7 +282,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         learning=learning,
         forgetting=forgetting,
         cost=cost_of(model, training, artifact, texts=judged.texts if has_head(task.kind) else ()),
-        findings=find_pitfalls(facts),
+        findings=find_in_run(facts),
         environment=environment_of(task, recipe.training.seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
     )

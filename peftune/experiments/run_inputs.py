@@ -20,7 +20,8 @@ from peftune.data.task_data import Task, load_task, task_of
 from peftune.experiments.environment import RunEnvironment, environment
 from peftune.experiments.report import CONTROL, Forgetting, Identity, StartedAs
 from peftune.findings import CheckReport, check_tables, refuse_failed
-from peftune.findings.finding import Facts
+from peftune.findings.facts import RunFacts
+from peftune.findings.texts import release_identifier
 from peftune.forgetting.measurement import ProbeText, read_probe_texts
 from peftune.models.base_files import BaseSource
 from peftune.models.fingerprint import base_fingerprint, find_sound_base
@@ -131,6 +132,7 @@ def _checked_task(
         stages={name: stage.train.texts for name, stage in stages.items()},
         tokenizer=load_tokenizer(source.folder),
     )
+    release_identifier()
     return task, checks
 
 
@@ -163,7 +165,7 @@ def _artifact_digest(recipe: Recipe) -> str | None:
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
     """Read what regularizers learn from, and what is measured during training."""
     learned: list[NamedText] = [
-        (f"the text of regularizer '{term.type}'", load_documents(source))
+        (f"the text of regularizer '{term.name}'", load_documents(source))
         for term in section.regularizers
         for source in term.sources().values()
     ]
@@ -234,10 +236,10 @@ def facts_of(
     training: TrainingResult,
     *,
     rounding: Rounding | None = None,
-) -> Facts:
+) -> RunFacts:
     """Gather what the diagnosis looks at."""
     counts = Counter(task.train.labels) if task.kind == "single-label" else Counter()
-    return Facts(
+    return RunFacts(
         recipe=recipe,
         learning=learning,
         probes=forgetting.probes,

@@ -23,7 +23,7 @@ from peftune.data.task_data import read_labeled
 from peftune.errors import UsageError
 from peftune.experiments.report import Forgetting, PathPoint, summarized
 from peftune.files.reading import given_path
-from peftune.findings.finding import LeakedScore
+from peftune.findings.check_report import LeakedScore
 from peftune.forgetting.before_and_after import Before, Measured, measure_tuned
 from peftune.forgetting.measurement import ProbeText, change_of, measure_plainly, read_probe_texts
 from peftune.models.inference import fit_head, predict_logits, with_head

@@ -112,7 +112,7 @@ def _read(key: str, count: int) -> Measurement | None:
     if not set(_FIELDS) <= set(values) or any(len(array) != count for array in values.values()):
         return None
     extra = {name: array for name, array in values.items() if name not in _FIELDS}
-    return Measurement(values["total"], values["weight"], values["tokens"], extra)
+    return Measurement(values["total"], values["weight"], values["tokens"], extra=extra)
 
 
 def _write(measured: Measurement, key: str) -> None:

@@ -91,8 +91,8 @@ def measure_off(
     """
     read_with_it = not based_on_artifact(model)
     return [
-        Measurement(found.extra["off"], found.weight, found.tokens)
-        if read_with_it and "off" in found.extra
+        Measurement(found.adapter_disabled, found.weight, found.tokens)
+        if read_with_it and found.adapter_disabled is not None
         else measure_base(model, [text])[0]
         for text, found in zip(texts, after, strict=True)
     ]
