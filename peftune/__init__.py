@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from peftune.adapters.inspection import Contents, inspect
     from peftune.adapters.merged_checkpoint import Merged, merge
     from peftune.adapters.verification import Verification, verify
-    from peftune.baselines.measure import FewShot, fewshot
+    from peftune.baselines.few_shot import FewShot, fewshot
     from peftune.errors import PeftuneError
     from peftune.experiments import Run, forget, read_run, run
     from peftune.experiments.evaluate import evaluate
@@ -53,7 +53,7 @@ _HOMES = {
     "Cloze": "peftune.probes",
     "Contents": "peftune.adapters.inspection",
     "EWC": "peftune.regularizers",
-    "FewShot": "peftune.baselines.measure",
+    "FewShot": "peftune.baselines.few_shot",
     "ForgettingCallback": "peftune.forgetting.callback",
     "Full": "peftune.strategies",
     "HeadOnly": "peftune.strategies",
@@ -83,7 +83,7 @@ _HOMES = {
     "check": "peftune.findings",
     "diff": "peftune.adapters.difference",
     "evaluate": "peftune.experiments.evaluate",
-    "fewshot": "peftune.baselines.measure",
+    "fewshot": "peftune.baselines.few_shot",
     "forget": "peftune.experiments",
     "inspect": "peftune.adapters.inspection",
     "learning_curve": "peftune.experiments.learning_curve",

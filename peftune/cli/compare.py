@@ -38,7 +38,7 @@ def compare(
     """Run what is missing of strategies x seeds, and say which strategy to use."""
     quiet_libraries()
     from peftune.experiments.compare import compare as compare_strategies
-    from peftune.experiments.compare.table import ladder_rows, legend, standing_rows
+    from peftune.experiments.compare.table import baseline_rows, legend, standing_rows
     from peftune.experiments.report import check_budget
     from peftune.reporting import write_missing_reports, write_reports
 
@@ -65,7 +65,7 @@ def compare(
         if comparison.summary is not None:
             print_rows(standing_rows(comparison.summary), as_json=False)
             say("")
-            print_rows(ladder_rows(comparison.summary), as_json=False)
+            print_rows(baseline_rows(comparison.summary), as_json=False)
             say(f"\n{legend(comparison.summary)}\n\n{comparison.summary.answer}\n")
         for finding in comparison.findings:
             say(f"{finding.severity}: {finding.message} {finding.advice}\n")

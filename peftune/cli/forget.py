@@ -10,6 +10,7 @@ import typer
 
 from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries, say
 from peftune.errors import GateError
+from peftune.stats.formats import with_interval
 
 if TYPE_CHECKING:
     from peftune.experiments import Forgetting
@@ -80,7 +81,7 @@ def _print_result(artifact: str, result: Forgetting) -> None:
         print_facts(f"{artifact}, {found.type} on {found.name}", probe_facts(found))
     control = result.controls["adapter_off_forgetting"]
     shown = "not measured: a plain checkpoint has none" if control is None else repr(control)
-    say(f"control, adapter off: {shown}")
+    say(f"control, adapter disabled: {shown}")
     say(f"verdict: {result.verdict or f'none: {result.reason}'}")
 
 
@@ -88,7 +89,9 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
     """List what one probe found, each with its name and unit."""
     yield "before", f"{found.before:.4f} {found.unit}"
     yield "after", f"{found.after:.4f} {found.unit}"
-    worse = f"{found.forgetting:+.4f}{_interval(found.ci95)} {found.unit} (positive is worse)"
+    worse = (
+        f"{with_interval(found.forgetting, found.ci95, '+.4f')} {found.unit} (positive is worse)"
+    )
     yield "forgetting", worse
     if found.ci95 is not None:
         yield "  brackets", ONE_MODEL
@@ -101,7 +104,7 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
         cost, total = found.quantization.cost, found.quantization.total
         yield "  8-bit base", f"{cost:+.4f} {found.unit}, apart; {total:+.4f} in all"
     if found.kl is not None:
-        yield "KL(base || tuned)", f"{found.kl:.4f}{_interval(found.kl_ci95, '')} nats/token"
+        yield "KL(base || tuned)", f"{with_interval(found.kl, found.kl_ci95, '.4f')} nats/token"
     for name, value in found.details.items():
         yield name.replace("_", " "), "-" if value is None else f"{value:.4f}"
     if found.mcnemar is not None:
@@ -122,7 +125,3 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
 def _print_checks(checks: Sequence[Check]) -> None:
     for check in checks:
         say(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.found}")
-
-
-def _interval(bounds: tuple[float, float] | None, sign: str = "+") -> str:
-    return f" [{bounds[0]:{sign}.4f}, {bounds[1]:{sign}.4f}]" if bounds else ""

@@ -39,6 +39,7 @@ from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.progress import working
+from peftune.stats.formats import with_interval
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,10 +58,8 @@ class MeasuredForgetting(Forgetting):
         """Show each probe, and of what its interval speaks."""
         lines = ["95% intervals over documents, of this one model; positive is worse"]
         for probe in self.probes:
-            shown = f"{probe.name}: {probe.forgetting:+.4f}"
-            if probe.ci95 is not None:
-                shown += f" [{probe.ci95[0]:+.4f}, {probe.ci95[1]:+.4f}]"
-            lines.append(f"{shown} {probe.unit}")
+            shown = with_interval(probe.forgetting, probe.ci95, "+.4f")
+            lines.append(f"{probe.name}: {shown} {probe.unit}")
         lines.append(f"verdict: {self.verdict or f'none: {self.reason}'}")
         return "\n".join(map(visible, lines))
 
@@ -76,7 +75,7 @@ def forget(
     """Measure what an artifact forgot.
 
     The base is loaded by itself for "before", in the precision in which the artifact was trained
-    on it, so the control (the artifact's model with its adapter off) is a second, independent way
+    on it, so the control (the artifact's model with its adapter disabled) is a second, independent way
     to the same numbers.
 
     Args:

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from peftune.experiments.rescale import write_as_text
-from peftune.files.publishing import replaced
 from peftune.stats.crossed import FEWEST_SEEDS
+from peftune.stats.formats import with_interval
 from peftune.stats.intervals import Interval
 from peftune.stats.power_law import PowerLaw
 
@@ -114,47 +111,6 @@ def answer_of(
     )
 
 
-_GREY = "0.45"
-
-
-def plot_learning_curve(curve: LearningCurve, path: Path) -> None:
-    """Write an SVG: the errors with 95% intervals, the fitted law, and where twice the rows would lead.
-
-    Args:
-        curve: what was measured.
-        path: the file.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    rows = [size.rows for size in curve.sizes]
-    for size in curve.sizes:
-        if size.ci95 is not None:
-            axes.vlines(size.rows, *size.ci95, color=_GREY, linewidth=1)
-    axes.plot(rows, [size.error for size in curve.sizes], "o", label="measured, 95% intervals")
-    if curve.law is not None:
-        reach = np.geomspace(rows[0], 2 * rows[-1], 100)
-        known = reach <= rows[-1]
-        errors = np.array([curve.law.error_with(count) for count in reach])
-        axes.plot(reach[known], errors[known], color="C0", linewidth=1, label="power law")
-        axes.plot(reach[~known], errors[~known], color="C0", linewidth=1, linestyle="--")
-        if curve.gain_ci95 is not None:
-            last = curve.law.error_with(rows[-1])
-            low, high = curve.gain_ci95
-            axes.vlines(2 * rows[-1], last - high, last - low, color="C0", linewidth=1)
-    axes.set_xscale("log", base=2)
-    ticks = [*rows, 2 * rows[-1]]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_xlabel("training rows")
-    axes.set_ylabel(f"error on {curve.validation_rows} validation rows")
-    axes.set_title(f"{curve.name}, {curve.strategy}: more data worth it? {curve.worth}")
-    axes.legend(frameon=False)
-    write_as_text(figure)
-    with replaced(path) as file:
-        figure.savefig(file, format="svg", metadata={"Date": None})
-
-
 LEGEND = "Error: share of wrong validation rows; no test row is read. Brackets: 95% intervals; in parentheses each of two seeds, which have none. Gain: less error than with the rows of the line above."
 
 
@@ -163,8 +119,8 @@ def curve_rows(curve: LearningCurve) -> list[dict[str, str]]:
     return [
         {
             "rows": str(size.rows),
-            "error": _shown(size.error, size.ci95, ".3f") + _each(size),
-            "gain": _shown(size.gain, size.gain_ci95, "+.3f"),
+            "error": with_interval(size.error, size.ci95, ".3f") + _each(size),
+            "gain": with_interval(size.gain, size.gain_ci95, "+.3f"),
             "seconds": "-" if size.seconds is None else f"{size.seconds:.0f}",
         }
         for size in curve.sizes
@@ -175,10 +131,3 @@ def _each(size: Size) -> str:
     """Give the errors of two seeds, of which no interval is made."""
     two = len(size.errors) > 1 and size.ci95 is None
     return f" ({', '.join(f'{error:.3f}' for error in size.errors)})" if two else ""
-
-
-def _shown(value: float | None, interval: Sequence[float] | None, form: str) -> str:
-    if value is None:
-        return "-"
-    around = f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""
-    return f"{value:{form}}{around}"

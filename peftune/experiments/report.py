@@ -320,7 +320,7 @@ def check_budget(runs: Sequence[Run], budget: float | None) -> None:
 
 
 CONTROL = "adapter_off_forgetting"
-_CONTROL_FAILED = "the control failed: with the adapter off the model is not the base"
+_CONTROL_FAILED = "the control failed: with the adapter disabled the model is not the base"
 
 
 def summarized(
