@@ -288,20 +288,20 @@ def _refusal(saved: Saved, base: Path | None = None) -> str:
 def _change_manifest(
     saved: Saved,
     *,
-    sealed: bool = True,
+    fitting: bool = True,
     **values: Any,  # noqa: ANN401 - values of a JSON file
 ) -> None:
-    """Edit the manifest; sealed again, as someone would who wants the change unnoticed."""
+    """Edit the manifest; with a new digest, as someone would who wants the change unnoticed."""
     path = saved.folder / "peftune.json"
     changed = {**json.loads(path.read_text()), **values}
-    seal = changed.pop("sha256")
-    if sealed:
-        seal = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
-    laid_out = json.dumps({**changed, "sha256": seal}, indent=1, ensure_ascii=False)
+    digest = changed.pop("sha256")
+    if fitting:
+        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
+    laid_out = json.dumps({**changed, "sha256": digest}, indent=1, ensure_ascii=False)
     path.write_text(f"{laid_out}\n", encoding="utf-8")
 
 
-def _seal_again(saved: Saved) -> None:
+def _renew_digest(saved: Saved) -> None:
     """Bring the manifest's hashes up to date, as someone would who wants a change unnoticed."""
     listed = json.loads((saved.folder / "peftune.json").read_text())["files"]
     hashes = {
@@ -315,7 +315,7 @@ def _change_tensors(
 ) -> None:
     path = saved.folder / "adapter_model.safetensors"
     save_file(change(load_file(path)), path)
-    _seal_again(saved)
+    _renew_digest(saved)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "README.md"])
@@ -354,11 +354,11 @@ def test_any_flipped_bit_of_the_manifest_is_refused(saved: Saved) -> None:
         {"forgetting": []},
         {"sha256": None},
     ],
-    ids=["labels", "alpha", "length", "accuracy", "forgetting", "seal"],
+    ids=["labels", "alpha", "length", "accuracy", "forgetting", "digest"],
 )
 def test_an_edited_manifest_is_refused(values: dict[str, Any], saved: Saved) -> None:
     """Permuted labels turn every verdict round, and no tensor would show it."""
-    _change_manifest(saved, sealed=False, **values)
+    _change_manifest(saved, fitting=False, **values)
 
     assert _refusal(saved) == (
         "'adapter/peftune.json' is not the manifest that was saved: its content does not fit its "

@@ -198,7 +198,7 @@ def test_a_hostile_artifact_is_refused_in_one_line(
     assert _faults(verdict) == []
     assert not draft.marker.exists()
     forgotten = "its hash differs", "does not fit its hash"
-    assert case.unsealed or not any(words in verdict.message for words in forgotten)
+    assert case.unfitting or not any(words in verdict.message for words in forgotten)
 
 
 _DOORS = ("forget", "init_from", "rescale", "verify", "merge", "load_many")

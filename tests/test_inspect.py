@@ -79,7 +79,7 @@ def test_tensors_are_counted_by_group_and_block(base: Path, adapter: Path) -> No
 
 
 def test_the_manifest_speaks(base: Path, adapter: Path) -> None:
-    """Strategy, labels, scores, origin and seal are the manifest's."""
+    """Strategy, labels, scores, origin and digest are the manifest's."""
     manifest = json.loads((adapter / "peftune.json").read_text())
     found = inspect(adapter, base=str(base), use_cpu=True)
 

@@ -203,7 +203,7 @@ def test_other_kinds_of_task_keep_their_kind(
 def test_the_card_says_what_was_merged_and_how_close_it_is(
     adapter: Path, base: Path, tmp_path: Path
 ) -> None:
-    """The seal leads back to the artifact and its numbers."""
+    """The digest leads back to the artifact and its numbers."""
     merged = peftune.adapters.merge(adapter, tmp_path / "merged", base=str(base), use_cpu=True)
 
     card = (merged.folder / "README.md").read_text()

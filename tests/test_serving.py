@@ -241,7 +241,7 @@ def test_the_base_is_in_memory_once(alone: dict[str, Classifier], together: Clas
         name: sum(weight.numel() for weight in trainable_parameters(one.model).values())
         for name, one in alone.items()
     }
-    heads = sum(seat.head.numel() for seat in together.shared.seats.values())
+    heads = sum(slot.head.numel() for slot in together.shared.slots.values())
     base = sum(weight.numel() for weight in alone["head"].model.parameters()) - learned["head"]
 
     assert sum(weights.values()) + heads == base + sum(learned.values())

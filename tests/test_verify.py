@@ -54,7 +54,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _off_record(folder: Path, output: Path, precision: str, change: float) -> Path:
-    """Copy an artifact and move one recorded logit, sealed again."""
+    """Copy an artifact and move one recorded logit, with a new digest."""
     shutil.copytree(folder, output)
     values = json.loads((folder / "peftune.json").read_text())
     values.pop("sha256")

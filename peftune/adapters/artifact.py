@@ -20,7 +20,7 @@ from peftune.adapters.format import (
 from peftune.adapters.hub.client import hub_name
 from peftune.adapters.hub.fetch import fetch
 from peftune.adapters.manifest import Manifest, read_manifest, sha256_of
-from peftune.errors import ArtifactError, BaseModelError, printable
+from peftune.errors import ArtifactError, BaseModelError, OutputFolderError, printable
 from peftune.files.hash_cache import last_place, remember_place
 from peftune.files.reading import SharedFolder, given_path, local_folder
 from peftune.models.base_files import (
@@ -171,6 +171,18 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
         message = f"'{folder.name}' lists no {opened.weights}; the artifact is incomplete."
         raise ArtifactError(message)
     return opened
+
+
+def refuse_inside(opened: Opened, target: Path) -> None:
+    """Refuse an output folder that is the artifact's own, or lies in it.
+
+    Raises:
+        OutputFolderError: it is.
+    """
+    source = opened.folder.path
+    if source is not None and source.resolve() in (target.resolve(), *target.resolve().parents):
+        message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."
+        raise OutputFolderError(message)
 
 
 def _strategy_of(manifest: Manifest, *, source: str) -> Strategy:

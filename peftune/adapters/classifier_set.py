@@ -24,7 +24,7 @@ from peftune.adapters.shared_base import (
     Update,
     refuse_whole_backbone,
     share,
-    taken_off,
+    take_off_update,
 )
 from peftune.errors import ArtifactError, UsageError, printable, suggestion
 from peftune.models.architecture import evaluating
@@ -212,7 +212,7 @@ class ClassifierSet(Mapping[str, Classifier]):
         """Put the places together whose texts may share a pass."""
         pools: dict[str | None, list[int]] = {}
         for place, name in enumerate(adapters):
-            pools.setdefault(None if self.shared.seats[name].mixes else name, []).append(place)
+            pools.setdefault(None if self.shared.slots[name].mixes else name, []).append(place)
         return pools.values()
 
 
@@ -330,4 +330,4 @@ def _update(
     prepared = strategy.prepare(model).eval()
     refuse_whole_backbone(prepared, name=opened.name, strategy=strategy.name)
     fill(prepared, opened, contents)
-    return taken_off(prepared, name=opened.name, strategy=strategy.name)
+    return take_off_update(prepared, name=opened.name, strategy=strategy.name)

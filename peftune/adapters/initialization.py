@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,14 +88,16 @@ class Initialization:
             base_folder=base_folder,
         )
 
-    def prepared(self, name_or_path: str | None = None, *, in_float32: bool = False) -> nn.Module:
+    def prepared(
+        self, base: str | BaseSource | None = None, *, in_float32: bool = False
+    ) -> nn.Module:
         """Prepare the base, or another one in its place."""
         return prepare_model(
-            name_or_path or self.name_or_path,
+            base or self.name_or_path,
             self.strategy,
             labels=self.labels,
             task=self.task,
-            revision=self.revision if name_or_path is None else None,
+            revision=self.revision if base is None else None,
             max_length=self.max_length,
             seed=self.seed,
             use_cpu=self.use_cpu,
@@ -107,7 +110,8 @@ def initialize(initialization: Initialization) -> nn.Module:
 
     The artifact is taken over in the first of three ways that fits. The artifact's own strategy
     with fields that mean the same: its tensors are copied in and trained further. A strategy in
-    which every weight that the artifact changed is trainable: the weights are copied. Any other: the artifact's backbone is written as a plain checkpoint, which is then the base that the
+    which every weight that the artifact changed is trainable: the weights are copied. Any other:
+    the artifact's backbone is written as a plain checkpoint, which is then the base that the
     strategy is put on. In the first two the reference stays the untouched base.
 
     Raises:
@@ -127,14 +131,8 @@ def initialize(initialization: Initialization) -> nn.Module:
     # Held in float32 even where it was trained on 8 bits: what it learned is added exactly.
     base = None if folder_beside(opened) else str(origin.folder)
     init = load_prepared(opened, base=base, use_cpu=True, in_float32=True)
-    check_reference_logits(
-        init,
-        preparation_of(init).tokenizer,
-        manifest.reference_logits,
-        max_length=manifest.max_length,
-        source=str(folder),
-        task=manifest.task_name,
-    )
+    tokenizer = preparation_of(init).tokenizer
+    check_reference_logits(init, tokenizer, manifest, source=str(folder))
     model = initialization.prepared()
     kind: InitializedAs = "adapter"
     if not _trains_on(model, init, initialization):
@@ -206,15 +204,8 @@ def _means_the_same(
         return True
     if type(preparation.strategy) is not type(initialization.strategy):
         return False
-    twin = prepare_model(
-        preparation.base,
-        initialization.strategy,
-        labels=initialization.labels,
-        task=initialization.task,
-        max_length=initialization.max_length,
-        use_cpu=True,
-        in_float32=True,
-    )
+    on_cpu = dataclasses.replace(initialization, use_cpu=True)
+    twin = on_cpu.prepared(preparation.base, in_float32=True)
     try:
         insert_backbone(twin, tensors, source=str(initialization.init_from))
     except ArtifactError:

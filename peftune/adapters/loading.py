@@ -180,13 +180,7 @@ def checked_classifier(
     """
     manifest = opened.manifest
     _refuse_other_precision(model, opened)
-    check_reference_logits(
-        model,
-        tokenizer,
-        manifest.reference_logits,
-        max_length=manifest.max_length,
-        source=opened.name,
-    )
+    check_reference_logits(model, tokenizer, manifest, source=opened.name)
     return Classifier(
         model, tokenizer, tuple(manifest.labels), manifest.max_length, manifest, opened.name
     )

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from peftune.adapters.artifact import Opened, open_artifact
+from peftune.adapters.artifact import Opened, open_artifact, refuse_inside
 from peftune.adapters.card import merged_card
 from peftune.adapters.format import CARD
 from peftune.adapters.manifest import Manifest
@@ -26,7 +26,7 @@ from peftune.adapters.verification import (
     TOLERANCES,
     Difference,
     difference_of,
-    held_model,
+    load_model,
     merged_model,
 )
 from peftune.errors import (
@@ -121,7 +121,7 @@ def merge(
     _refuse_other_content(target, opened)
     manifest = opened.manifest
     task = LANGUAGE_MODELING if lm else manifest.task_type
-    model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
+    model, tokenizer = load_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
     _refuse_unreproduced(model, tokenizer, opened)
     make_writable(target.parent)  # not before the artifact has been checked
     expected = _read(model, tokenizer, manifest, task)
@@ -173,10 +173,7 @@ def _refuse_other_content(target: Path, opened: Opened) -> None:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         message = f"'{target}' exists and is not empty. Choose another folder, or remove it."
         raise OutputFolderError(message)
-    source = opened.folder.path
-    if source is not None and source.resolve() in (target.resolve(), *target.resolve().parents):
-        message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."
-        raise OutputFolderError(message)
+    refuse_inside(opened, target)
 
 
 def _refuse_unreproduced(

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.adapters.manifest import Precision, ReferenceLogits
+from peftune.adapters.manifest import Manifest, Precision, ReferenceLogits
 from peftune.adapters.tensors import adapter_tensors
 from peftune.errors import ArtifactError, GuardError
 from peftune.models.inference import predict_logits
 from peftune.models.lm_head import token_log_probabilities
-from peftune.models.prepare import preparation_of, prepare_model
+from peftune.models.prepare import preparation_of, prepared_again
 from peftune.models.tokenizer import REFERENCE_TEXTS, encode_texts
 from peftune.recipe.task_type import TaskName, task_type
 
@@ -91,28 +91,20 @@ def replay(
 
 
 def check_reference_logits(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    recorded: ReferenceLogits,
-    *,
-    max_length: int,
-    source: str,
-    task: TaskName = "single-label",
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest, *, source: str
 ) -> None:
     """Replay two recorded texts as one padded batch: they are short, and differ in length.
 
     Args:
         model: the model as loaded.
         tokenizer: its tokenizer.
-        recorded: from the time of saving.
-        max_length: tokens kept of each text.
+        manifest: of its artifact.
         source: name of the artifact for messages.
-        task: the task type.
 
     Raises:
-        ArtifactError: the model does not behave as it did.
+        ArtifactError: the logits differ from the recorded ones.
     """
-    if not reproduces(model, tokenizer, recorded, max_length=max_length, task=task):
+    if not reproduces(model, tokenizer, manifest):
         message = (
             f"'{source}' does not reproduce the logits recorded when it was saved; its tensors and its manifest "
             "do not belong together, or library versions differ in what they compute. It is not loaded."
@@ -120,18 +112,12 @@ def check_reference_logits(
         raise ArtifactError(message)
 
 
-def reproduces(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    recorded: ReferenceLogits,
-    *,
-    max_length: int,
-    task: TaskName,
-) -> bool:
+def reproduces(model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest) -> bool:
     """Say whether a model gives two recorded texts, as one padded batch, the logits that they have alone.
 
     Every load asks it, and every save asks it first. The arguments are those of `check_reference_logits`.
     """
+    recorded, max_length = manifest.reference_logits, manifest.max_length
     precision = precision_of(model)
     chosen = _two_short(tokenizer, recorded.texts, max_length=max_length)
     expected = [recorded.logits[precision][index] for index in chosen]
@@ -142,7 +128,7 @@ def reproduces(
             tokenizer,
             [recorded.texts[index] for index in chosen],
             max_length=max_length,
-            task=task,
+            task=manifest.task_name,
             batch_size=len(chosen),
         )
     return largest_difference(expected, actual) <= LOAD_TOLERANCES[precision] * scale_of(expected)
@@ -180,19 +166,10 @@ def _recorded(model: nn.Module) -> list[list[float]]:
 
 def _in_float32(model: nn.Module) -> nn.Module:
     """Put what a model has learned on its base held in float32, on the CPU."""
-    preparation = preparation_of(model)
-    twin = prepare_model(
-        preparation.base,
-        preparation.strategy,
-        labels=preparation.labels,
-        task=preparation.task,
-        max_length=preparation.max_length,
-        use_cpu=True,
-        in_float32=True,
-    )
+    twin = prepared_again(model, use_cpu=True, in_float32=True)
     learned, weights = adapter_tensors(model), adapter_tensors(twin)
     if set(learned) != set(weights):
-        message = f"The strategy '{preparation.strategy.name}' trains other weights on an int8 base than on the same base in float32, so its artifact could not move between them."
+        message = f"The strategy '{preparation_of(model).strategy.name}' trains other weights on an int8 base than on the same base in float32, so its artifact could not move between them."
         raise GuardError(message)
     with torch.no_grad():
         for name, weight in weights.items():

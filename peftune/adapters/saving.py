@@ -291,12 +291,6 @@ def _refuse_other_weights(model: nn.Module, preparation: Preparation) -> None:
 
 def _refuse_not_reproduced(model: nn.Module, preparation: Preparation, manifest: Manifest) -> None:
     """Ask the model first what every load asks."""
-    if not reproduces(
-        model,
-        preparation.tokenizer,
-        manifest.reference_logits,
-        max_length=preparation.max_length,
-        task=preparation.task,
-    ):
+    if not reproduces(model, preparation.tokenizer, manifest):
         message = f"What the strategy '{preparation.strategy.name}' made gives two texts other logits in one padded batch than alone, so every load would refuse it; nothing is saved. Choose a strategy whose logits do not depend on padding."
         raise GuardError(message)

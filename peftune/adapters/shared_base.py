@@ -53,7 +53,7 @@ class Update:
     head: torch.Tensor
 
 
-def taken_off(prepared: nn.Module, *, name: str, strategy: str) -> Update:
+def take_off_update(prepared: nn.Module, *, name: str, strategy: str) -> Update:
     """Copy what an adapter adds, and take it off its base again.
 
     Args:
@@ -130,7 +130,7 @@ UNCHANGED = "__base__"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seat:
+class AdapterSlot:
     """One adapter's place on the shared base.
 
     Args:
@@ -150,11 +150,11 @@ class SharedBase:
 
     Args:
         model: the classifier with the identity in the place of its head, in eval mode.
-        seats: the adapters by the names that users gave them.
+        slots: the adapters by the names that users gave them.
     """
 
     model: nn.Module
-    seats: Mapping[str, Seat]
+    slots: Mapping[str, AdapterSlot]
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def states(self, batch: Mapping[str, torch.Tensor], adapters: Sequence[str]) -> torch.Tensor:
@@ -166,7 +166,7 @@ class SharedBase:
             batch: `input_ids` and `attention_mask`, (batch, time), int64.
             adapters: name of the adapter of each row; several only if all of them mix.
         """
-        inside = [self.seats[name].inside for name in adapters]
+        inside = [self.slots[name].inside for name in adapters]
         with self._lock:
             if not isinstance(self.model, PeftModel):
                 output: torch.Tensor = self.model(**batch).logits
@@ -184,7 +184,7 @@ class SharedBase:
         """Return the logits of each row, (labels,) of its own adapter, float32."""
         states = self.states(batch, adapters)
         return [
-            nn.functional.linear(state, self.seats[name].head)
+            nn.functional.linear(state, self.slots[name].head)
             for state, name in zip(states, adapters, strict=True)
         ]
 
@@ -218,7 +218,7 @@ class SharedClassifier(GPT2PreTrainedModel):
         """Score a batch: `input_ids` and `attention_mask`, (batch, time), int64."""
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         states = self.shared.states(batch, [self.name] * len(input_ids))
-        head = self.shared.seats[self.name].head
+        head = self.shared.slots[self.name].head
         return SequenceClassifierOutput(logits=nn.functional.linear(states, head))
 
 
@@ -239,19 +239,19 @@ def share(
     model.score = nn.Identity()  # type: ignore[assignment]
     model.requires_grad_(False)
     whole: nn.Module = model
-    seats = {}
+    slots = {}
     for index, (name, update) in enumerate(updates.items()):
-        inside = UNCHANGED if update.backbone is None else f"seat{index}"
+        inside = UNCHANGED if update.backbone is None else f"slot{index}"
         if update.backbone is not None:
-            whole = _seated(whole, update.backbone, inside, name)
+            whole = _with_update(whole, update.backbone, inside, name)
         # PEFT cannot mix rows of DoRA with others.
         mixes = rows_mix and not (update.backbone is not None and update.backbone.config.use_dora)
-        seats[name] = Seat(inside, update.head, mixes)
+        slots[name] = AdapterSlot(inside, update.head, mixes)
     whole.requires_grad_(False)
-    return SharedBase(whole.eval(), seats)
+    return SharedBase(whole.eval(), slots)
 
 
-def _seated(model: nn.Module, update: LoraUpdate, inside: str, name: str) -> PeftModel:
+def _with_update(model: nn.Module, update: LoraUpdate, inside: str, name: str) -> PeftModel:
     config = copy.deepcopy(update.config)
     if isinstance(model, PeftModel):
         model.add_adapter(inside, config)

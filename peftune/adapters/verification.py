@@ -142,7 +142,7 @@ class Verification(Displayed):
         return {**values, "replays": replays, "passed": self.passed}
 
 
-def held_model(
+def load_model(
     opened: Opened, *, base: str | None, use_cpu: bool, in_float32: bool = False
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """Load the model of an artifact, whatever it makes of its recorded texts.
@@ -273,7 +273,7 @@ def _make(
 ) -> _Made:
     """Load one model, let it read the texts, and let it go before the next one is loaded."""
     manifest = opened.manifest
-    model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=on != "int8")
+    model, tokenizer = load_model(opened, base=base, use_cpu=use_cpu, in_float32=on != "int8")
     if on == "merged":
         model = merged_model(model)
     length, scored = manifest.max_length, None

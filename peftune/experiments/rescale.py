@@ -11,14 +11,14 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from peftune.adapters.artifact import Opened, open_artifact
+from peftune.adapters.artifact import Opened, open_artifact, refuse_inside
 from peftune.adapters.classifier import cleaned_for
 from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import Rescaled
 from peftune.adapters.saving import save
 from peftune.data.rows import Rows
 from peftune.data.task_data import read_labeled
-from peftune.errors import OutputFolderError, UsageError
+from peftune.errors import UsageError
 from peftune.experiments.path import at_each, prepared_logits
 from peftune.experiments.report import Forgetting, summarized
 from peftune.experiments.run_evidence import probe_records, task_record
@@ -261,7 +261,7 @@ def rescale(
     """
     strength = Strength(alpha, shallow)
     opened, target = open_artifact(artifact), given_path(output, "output")
-    _refuse_own_folder(opened.folder.path, target)
+    refuse_inside(opened, target)
     inputs = _read_inputs(
         opened,
         head=head,
@@ -286,12 +286,3 @@ def rescale(
         label_thresholds=opened.manifest.label_thresholds,
         clean=opened.manifest.clean or (),
     )
-
-
-def _refuse_own_folder(artifact: Path | None, target: Path) -> None:
-    if artifact is None:
-        return
-    source = artifact.resolve()
-    if source in (target.resolve(), *target.resolve().parents):
-        message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."
-        raise OutputFolderError(message)

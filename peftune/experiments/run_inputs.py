@@ -25,7 +25,7 @@ from peftune.findings.texts import release_identifier
 from peftune.forgetting.measurement import ProbeText, read_probe_texts
 from peftune.models.base_files import BaseSource
 from peftune.models.fingerprint import base_fingerprint, find_sound_base
-from peftune.models.prepare import preparation_of, refuse_nothing_to_learn
+from peftune.models.prepare import preparation_of, refuse_nothing_trainable
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe import Recipe, recipe_sha256
 from peftune.recipe.schema import ForgettingSection
@@ -87,7 +87,7 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
             two splits are the same rows.
     """
     for name in (recipe.task, *(stage.task for stage in recipe.stages)):
-        refuse_nothing_to_learn(recipe.strategy, name)
+        refuse_nothing_trainable(recipe.strategy, name)
     model = recipe.model
     source = find_sound_base(model.name_or_path, model.revision, max_length=model.max_length)
     texts = read_probe_texts(recipe.forgetting.probes)

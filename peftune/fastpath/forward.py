@@ -164,7 +164,7 @@ class _Norm:
 
 
 def why_not(backbone: nn.Module) -> str | None:
-    """Say what keeps a backbone from being computed leanly; None if nothing does."""
+    """Say what keeps a backbone from the fast forward; None if nothing does."""
     config: Any = backbone.config
     if type(backbone) is not GPT2Model:
         return f"the backbone is a {type(backbone).__name__}"

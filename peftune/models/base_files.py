@@ -53,7 +53,7 @@ _CONFIG_BYTES = 1 << 20
 _INDEX_BYTES = 1 << 22
 _MOST_SHARDS = 1000
 _LARGE = 64 << 20
-_HOLLOW = 8
+_SPARSE = 8
 """A file that takes less than an eighth of its size on the disk is mostly holes."""
 
 _SAVE = "Name a folder written by save_pretrained."
@@ -121,7 +121,7 @@ def find_base_beside(folder: Path) -> BaseSource:
     files = local_folder(folder)
     files.refuse_others(_BESIDE | set(filter(_SHARD.match, files.entries)))
     for name, path in files.entries.items():
-        _refuse_hollow(path, shown=f"{files.name}/{name}")
+        _refuse_sparse(path, shown=f"{files.name}/{name}")
     source = BaseSource(folder.name, None, folder, "beside")
     config = check_config(source)
     refuse_unknown(config, name=source.name)
@@ -130,11 +130,11 @@ def find_base_beside(folder: Path) -> BaseSource:
     return source
 
 
-def _refuse_hollow(path: Path, *, shown: str) -> None:
+def _refuse_sparse(path: Path, *, shown: str) -> None:
     """Refuse a file that is not plain, or is large and mostly holes: it costs its sender nothing."""
     with open_plain(path, shown=shown) as (handle, size):
         blocks = getattr(os.fstat(handle), "st_blocks", 0)
-    if size > _LARGE and 0 < blocks * 512 * _HOLLOW < size:
+    if size > _LARGE and 0 < blocks * 512 * _SPARSE < size:
         message = (
             f"'{shown}' has {size} bytes, and {blocks * 512} of them on the disk; it is not read."
         )

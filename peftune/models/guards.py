@@ -52,8 +52,8 @@ def check_preparation(
         GuardError: naming the guard that failed and what the strategy has to mend.
     """
     check_identity(model, strategy, batch=batch, base_logits=base_logits)
-    check_head_learns(model, strategy)
-    check_backbone_learns(model, strategy)
+    check_head_is_trainable(model, strategy)
+    check_backbone_is_trainable(model, strategy)
     check_gradient(model, strategy, batch=batch)
     check_reference(model, strategy, batch=batch, base_logits=base_logits, before=before)
 
@@ -71,7 +71,7 @@ def check_identity(
         )
 
 
-def check_head_learns(model: nn.Module, strategy: Strategy) -> None:
+def check_head_is_trainable(model: nn.Module, strategy: Strategy) -> None:
     """The classification head is trainable; a frozen random head can learn no task."""
     if not any(weight.requires_grad for weight in head_of(model).parameters()):
         _fail(
@@ -81,7 +81,7 @@ def check_head_learns(model: nn.Module, strategy: Strategy) -> None:
         )
 
 
-def check_backbone_learns(model: nn.Module, strategy: Strategy) -> None:
+def check_backbone_is_trainable(model: nn.Module, strategy: Strategy) -> None:
     """Weights other than the head are trainable exactly if the strategy says so."""
     learning = _backbone_names(model)
     if strategy.trains_backbone and not learning:
@@ -159,7 +159,7 @@ def _probe_gradients(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def _some_labels(model: nn.Module, rows: int) -> torch.Tensor:
-    """Make labels of the kind that the model learns, as different as they can be."""
+    """Make labels of the model's task type, as different as they can be."""
     kind, count = unwrapped(model).config.problem_type, label_count(model)
     numbers = torch.arange(rows)
     if kind == "regression":

@@ -207,7 +207,7 @@ def load_language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadM
 
 
 def load_base(
-    kind: type[Model],
+    model_class: type[Model],
     source: BaseSource,
     device: torch.device,
     **options: Any,  # noqa: ANN401 - whatever from_pretrained takes
@@ -215,7 +215,7 @@ def load_base(
     """Load a base whose weights nothing else has read: all of them are finite, and its own LM head is tied.
 
     Args:
-        kind: one of transformers' classes.
+        model_class: one of transformers' classes.
         source: where the base lies.
         device: where the model lives.
         options: further arguments of `from_pretrained`.
@@ -227,13 +227,13 @@ def load_base(
         BaseModelError: the weights cannot be read, or are not those of the configuration.
     """
     base_fingerprint(source.folder)  # reads every weight, and refuses values that are no weights
-    model = load_weights(kind, source, device, **options)
+    model = load_weights(model_class, source, device, **options)
     model.eval()
     return model
 
 
 def load_weights(
-    kind: type[Model],
+    model_class: type[Model],
     source: BaseSource,
     device: torch.device,
     **options: Any,  # noqa: ANN401 - whatever from_pretrained takes
@@ -241,7 +241,7 @@ def load_weights(
     """Load a base as one of transformers' classes, in float32; a classification head alone may be new.
 
     Args:
-        kind: the class.
+        model_class: the class.
         source: where the base lies.
         device: where the model lives.
         options: further arguments of `from_pretrained`.
@@ -252,7 +252,7 @@ def load_weights(
     try:
         # Mismatched sizes are for the head's sake alone: any other made-up tensor is refused.
         return open_model(
-            kind,
+            model_class,
             source.folder,
             device,
             name=source.name,
@@ -268,7 +268,7 @@ def load_weights(
 
 
 def open_model(
-    kind: type[Model],
+    model_class: type[Model],
     folder: Path | None,
     device: torch.device,
     *,
@@ -279,7 +279,7 @@ def open_model(
     """Call `from_pretrained`: safetensors of this machine only, silently, with no tensor made up.
 
     Args:
-        kind: one of transformers' classes.
+        model_class: one of transformers' classes.
         folder: a checkpoint; None where `options` hold a configuration and tensors.
         device: where the model lives.
         name: what messages call the model.
@@ -291,7 +291,7 @@ def open_model(
     """
     settle_vector_functions()  # what is loaded computes exactly from its first pass on
     with hidden_load_report():
-        loaded: Any = kind.from_pretrained(
+        loaded: Any = model_class.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,

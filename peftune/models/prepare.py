@@ -128,7 +128,7 @@ def prepare_model(
         GuardError: the strategy leaves the model in a wrong state.
         UsageError: the strategy trains nothing that the task uses.
     """
-    refuse_nothing_to_learn(strategy, task)
+    refuse_nothing_trainable(strategy, task)
     source = base if isinstance(base, BaseSource) else find_base(base, revision)
     check_length(source, max_length)
     tokenizer = load_tokenizer(source.folder)
@@ -185,7 +185,7 @@ def note_initialization(
     setattr(model, _ATTRIBUTE, noted)
 
 
-def refuse_nothing_to_learn(strategy: Strategy, task: TaskName) -> None:
+def refuse_nothing_trainable(strategy: Strategy, task: TaskName) -> None:
     """Refuse a strategy whose only trainable weights are those of a head that the task lacks.
 
     Raises:
@@ -273,14 +273,29 @@ def compared_with(model: nn.Module) -> nn.Module:
     )
 
 
-def prepared_again(model: nn.Module, source: BaseSource | None = None) -> nn.Module:
-    """Prepare the base of a model again from its files, or another one in its place."""
+def prepared_again(
+    model: nn.Module,
+    source: BaseSource | None = None,
+    *,
+    use_cpu: bool | None = None,
+    in_float32: bool = False,
+) -> nn.Module:
+    """Prepare the base of a model again from its files, or another base in its place.
+
+    Args:
+        model: a prepared model.
+        source: the other base.
+        use_cpu: stay on the CPU; if not given, where the model is on it.
+        in_float32: hold the base in float32 even where the strategy would not.
+    """
     preparation = preparation_of(model)
+    on_cpu = next(model.parameters()).device.type == "cpu"
     return prepare_model(
-        str((source or preparation.base).folder),
+        source or preparation.base,
         preparation.strategy,
         labels=preparation.labels,
         task=preparation.task,
         max_length=preparation.max_length,
-        use_cpu=next(model.parameters()).device.type == "cpu",
+        use_cpu=on_cpu if use_cpu is None else use_cpu,
+        in_float32=in_float32,
     )

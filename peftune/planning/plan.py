@@ -16,7 +16,7 @@ from peftune.fastpath.products import multiplies_bfloat16
 from peftune.models.architecture import trainable_parameters
 from peftune.models.base_files import BaseSource, check_length
 from peftune.models.loading import choose_device
-from peftune.models.prepare import refuse_nothing_to_learn
+from peftune.models.prepare import refuse_nothing_trainable
 from peftune.models.tokenizer import load_tokenizer
 from peftune.planning.activations import Sampled, little_to_collect, measure_passes
 from peftune.planning.batches import Batches, read_batches
@@ -327,7 +327,7 @@ def _with_each(
             if strategies is None and name in broken:
                 raise broken[name]
             found[name] = resolve(read_recipe(recipe, own[name], strategy=choice))
-            refuse_nothing_to_learn(found[name].strategy, found[name].task)
+            refuse_nothing_trainable(found[name].strategy, found[name].task)
         except PeftuneError as error:
             if strategies is not None:
                 raise

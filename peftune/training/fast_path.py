@@ -202,7 +202,7 @@ def kept_gradients(model: nn.Module, *, processes: int = 1) -> Iterator[Gradient
 
 
 _TAKEN = {"input_ids", "attention_mask", "labels", "output_hidden_states"}
-"""Arguments of a forward that the lean one understands; with any other the model's own is called."""
+"""Arguments of a forward that the fast forward understands; with any other the model's own is called."""
 
 _MULTIPLE = 4
 _LARGE = 256
@@ -217,7 +217,7 @@ def fast_forward(
     dropout: bool = True,
     buffers: GradientBuffers | None = None,
 ) -> Iterator[str | None]:
-    """Let a classifier compute leanly inside; its own forward comes back afterwards.
+    """Let a classifier compute with the fast forward inside; its own forward comes back afterwards.
 
     The logits and gradients are those of its own forward up to rounding, with dropout drawn from
     another stream of random numbers. Texts must be padded on the right, with one pad id. Of
@@ -231,7 +231,7 @@ def fast_forward(
         buffers: where gradients of weights are written, from `kept_gradients`.
 
     Yields:
-        Why the model's own forward is used instead; None where the lean one is.
+        Why the model's own forward is used instead; None where the fast forward is.
     """
     inner: Any = unwrapped(model)
     reason = _why_not(model)

@@ -1,7 +1,6 @@
 """A corpus of hostile and damaged artifacts: named cases, and a process that tries to load them."""
 
 from hostile.adapter_configs import CONFIG_CASES
-from hostile.behaviours import BEHAVIOUR_CASES
 from hostile.case import Case
 from hostile.checkpoints import CHECKPOINT_CASES
 from hostile.files import FILE_CASES
@@ -11,6 +10,7 @@ from hostile.manifests import MANIFEST_CASES
 from hostile.other_bases import BASE_CASES
 from hostile.other_tensors import OTHER_TENSOR_CASES
 from hostile.plain import PLAIN_CASES
+from hostile.reference_logits import REFERENCE_LOGITS_CASES
 from hostile.strategies import STRATEGY_CASES
 from hostile.tensors import TENSOR_CASES
 
@@ -19,7 +19,7 @@ CASES: tuple[Case, ...] = (
     *FILE_CASES,
     *LAYOUT_CASES,
     *MANIFEST_CASES,
-    *BEHAVIOUR_CASES,
+    *REFERENCE_LOGITS_CASES,
     *STRATEGY_CASES,
     *CONFIG_CASES,
     *TENSOR_CASES,

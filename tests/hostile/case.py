@@ -78,21 +78,21 @@ class Draft:
         return values
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest's values, without its seal."""
+        """Return the manifest's values, without its digest."""
         values = self.values(MANIFEST)
         values.pop(DIGEST)
         return values
 
-    def write_manifest(self, values: Mapping[str, Any], *, sealed: bool = True) -> None:
-        """Write a manifest as peftune would; `sealed` with the hash that fits it."""
-        seal = digest_of(values) if sealed else self.values(MANIFEST)[DIGEST]
+    def write_manifest(self, values: Mapping[str, Any], *, fitting: bool = True) -> None:
+        """Write a manifest as peftune would; `fitting` with the digest that fits it."""
+        digest = digest_of(values) if fitting else self.values(MANIFEST)[DIGEST]
         self.write(
-            MANIFEST, manifest_text({**values, DIGEST: seal}).encode("utf-8", "surrogatepass")
+            MANIFEST, manifest_text({**values, DIGEST: digest}).encode("utf-8", "surrogatepass")
         )
 
-    def edit(self, *, sealed: bool = True, **values: Any) -> None:  # noqa: ANN401 - JSON values
+    def edit(self, *, fitting: bool = True, **values: Any) -> None:  # noqa: ANN401 - JSON values
         """Replace values of the manifest."""
-        self.write_manifest({**self.manifest(), **values}, sealed=sealed)
+        self.write_manifest({**self.manifest(), **values}, fitting=fitting)
 
     def edit_json(self, name: str, **values: Any) -> None:  # noqa: ANN401 - JSON values
         """Replace values of a JSON file, written as transformers and peft write theirs."""
@@ -123,7 +123,7 @@ def sha256_of(content: bytes) -> str:
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
-    """Compute a manifest's seal as anyone can who knows the format."""
+    """Compute a manifest's digest as anyone can who knows the format."""
     return sha256_of(json.dumps(values, sort_keys=True).encode())
 
 
@@ -145,14 +145,14 @@ class Case:
         damage: edits the copy.
         base: which base the load is given; see `hostile.good`. None gives none, so that only the
             name in the artifact could lead to one.
-        unsealed: whether the hashes give it away: bit rot, or an attacker who forgot them.
+        unfitting: whether the hashes give it away: bit rot, or an attacker who forgot them.
     """
 
     name: str
     artifact: Artifact
     damage: Damage
     base: str | None = "own"
-    unsealed: bool = False
+    unfitting: bool = False
 
 
 def cases(
@@ -160,16 +160,16 @@ def cases(
     damages: Mapping[str, Damage],
     *,
     base: str | None = "own",
-    unsealed: bool = False,
+    unfitting: bool = False,
 ) -> Iterator[Case]:
     """Name several damages of one artifact; a whole model is loaded without a base."""
     given = None if artifact == "full" else base
     for name, damage in damages.items():
-        yield Case(f"{artifact}: {name}", artifact, damage, base=given, unsealed=unsealed)
+        yield Case(f"{artifact}: {name}", artifact, damage, base=given, unfitting=unfitting)
 
 
 def edits(**values: Any) -> Damage:  # noqa: ANN401 - JSON values
-    """Replace values of the manifest, and seal it again."""
+    """Replace values of the manifest, and make its digest anew."""
     return lambda draft: draft.edit(**values)
 
 
@@ -184,12 +184,12 @@ def forges(name: str, content: bytes) -> Damage:
 
 
 def inside(part: str, **values: Any) -> Damage:  # noqa: ANN401 - JSON values
-    """Replace values within one part of the manifest, and seal it again."""
+    """Replace values within one part of the manifest, and make its digest anew."""
     return with_part(part, lambda found: {**found, **values})
 
 
 def with_part(part: str, change: Callable[[Any], object]) -> Damage:
-    """Change one part of the manifest, and seal it again."""
+    """Change one part of the manifest, and make its digest anew."""
 
     def damage(draft: Draft) -> None:
         changed: dict[str, Any] = {part: change(draft.manifest()[part])}

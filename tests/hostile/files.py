@@ -146,7 +146,7 @@ _SPECIAL: dict[str, Damage] = {
 
 FILE_CASES: tuple[Case, ...] = (
     *cases("lora", {**_added({**_EXTRA, **_OF_AN_ADAPTER}), **_SPECIAL}),
-    *cases("lora", {"a manifest that lists itself": _lists_itself}, unsealed=True),
+    *cases("lora", {"a manifest that lists itself": _lists_itself}, unfitting=True),
     *cases("full", _added({**_EXTRA, WEIGHTS: lambda _: b"", CONFIG: lambda _: b"{}"})),
     *cases("head-only", _added({CONFIG: lambda _: b'{"peft_type": "LORA"}'})),
 )

@@ -123,7 +123,7 @@ def _instead(artifact: Artifact, names: tuple[str, ...], kinds: tuple[str, ...])
                 f"{name} is {kind}": lambda draft, put=put, name=name: put(draft, name)  # type: ignore[misc]
             }
             yield from cases(
-                artifact, damages, unsealed=kind in ("an empty file", "the file twice")
+                artifact, damages, unfitting=kind in ("an empty file", "the file twice")
             )
 
 

@@ -1,4 +1,4 @@
-"""Manifests in other bytes than peftune writes, and edited ones whose seal does not fit."""
+"""Manifests in other bytes than peftune writes, and edited ones whose digest does not fit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from hostile.case import DIGEST, MANIFEST, Case, Damage, Draft, cases, manifest_
 
 
 def _text(change: Callable[[bytes], bytes]) -> Damage:
-    """Change the manifest's bytes, whatever its seal says."""
+    """Change the manifest's bytes, whatever its digest says."""
     return lambda draft: draft.write(MANIFEST, change(draft.read(MANIFEST)))
 
 
 def _twice(key: str) -> Damage:
-    """State a key twice, with a seal that fits what a lenient reader makes of it."""
+    """State a key twice, with a digest that fits what a lenient reader makes of it."""
 
     def change(content: bytes) -> bytes:
         return b'{"' + key.encode() + b'": null,' + content.lstrip()[1:]
@@ -28,7 +28,7 @@ def _twice_within(draft: Draft) -> None:
 
 
 def _spelled(old: str, new: str) -> Damage:
-    """Write a number in words that JSON does not have; a lenient reader would seal it so."""
+    """Write a number in words that JSON does not have; a lenient reader would make its digest so."""
 
     def damage(draft: Draft) -> None:
         values = {**draft.manifest(), "task": {"accuracy": old}}
@@ -36,14 +36,14 @@ def _spelled(old: str, new: str) -> Damage:
         lenient = json.loads(text)
         lenient.pop(DIGEST)
         draft.write_manifest(lenient)
-        sealed = draft.values(MANIFEST)[DIGEST]
-        draft.write(MANIFEST, text.replace("0" * 64, sealed).encode())
+        digest = draft.values(MANIFEST)[DIGEST]
+        draft.write(MANIFEST, text.replace("0" * 64, digest).encode())
 
     return damage
 
 
-def _with_seal(change: Callable[[str], object]) -> Damage:
-    """Write the seal changed beside the same content."""
+def _with_digest(change: Callable[[str], object]) -> Damage:
+    """Write the digest changed beside the same content."""
 
     def damage(draft: Draft) -> None:
         values = draft.values(MANIFEST)
@@ -98,31 +98,31 @@ _LAYOUT: dict[str, Damage] = {
     "a number beyond the largest in the manifest": _spelled("marked", "1e999"),
 }  # fmt: skip
 
-_SEALS = {"null": None, "zero": 0, "empty": "", "another": "0" * 64}
-_UNSEALED: dict[str, Damage] = {
+_DIGESTS = {"null": None, "zero": 0, "empty": "", "another": "0" * 64}
+_UNFITTING: dict[str, Damage] = {
     "labels in another order": lambda draft: draft.edit(
-        sealed=False, labels=["good", "so-so", "bad"]
+        fitting=False, labels=["good", "so-so", "bad"]
     ),
-    "a better accuracy": lambda draft: draft.edit(sealed=False, task={"accuracy": 0.99}),
+    "a better accuracy": lambda draft: draft.edit(fitting=False, task={"accuracy": 0.99}),
     "another alpha": lambda draft: draft.edit(
-        sealed=False, strategy={**draft.manifest()["strategy"], "lora_alpha": 17.0}
+        fitting=False, strategy={**draft.manifest()["strategy"], "lora_alpha": 17.0}
     ),
     "another base": lambda draft: draft.edit(
-        sealed=False, base={**draft.manifest()["base"], "name": "evil"}
+        fitting=False, base={**draft.manifest()["base"], "name": "evil"}
     ),
-    "another length": lambda draft: draft.edit(sealed=False, max_length=47),
-    "another version": lambda draft: draft.edit(sealed=False, peftune_version="0"),
-    "another task": lambda draft: draft.edit(sealed=False, task_name="multi-label"),
-    "other hashes": lambda draft: draft.edit(sealed=False, files={}),
-    "no seal": lambda draft: draft.write(MANIFEST, manifest_text(draft.manifest()).encode()),
+    "another length": lambda draft: draft.edit(fitting=False, max_length=47),
+    "another version": lambda draft: draft.edit(fitting=False, peftune_version="0"),
+    "another task": lambda draft: draft.edit(fitting=False, task_name="multi-label"),
+    "other hashes": lambda draft: draft.edit(fitting=False, files={}),
+    "no digest": lambda draft: draft.write(MANIFEST, manifest_text(draft.manifest()).encode()),
     **{
-        f"a seal that is {what}": _with_seal(lambda _, value=value: value)  # type: ignore[misc]
-        for what, value in _SEALS.items()
+        f"a digest that is {what}": _with_digest(lambda _, value=value: value)  # type: ignore[misc]
+        for what, value in _DIGESTS.items()
     },
-    "a seal in capitals": _with_seal(str.upper),
+    "a digest in capitals": _with_digest(str.upper),
 }
 
 LAYOUT_CASES: tuple[Case, ...] = (
     *cases("lora", _LAYOUT),
-    *cases("lora", _UNSEALED, unsealed=True),
+    *cases("lora", _UNFITTING, unfitting=True),
 )

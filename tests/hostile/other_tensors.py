@@ -76,7 +76,7 @@ def _of_other_artifacts() -> tuple[Case, ...]:
 
 
 OTHER_TENSOR_CASES: tuple[Case, ...] = (
-    *cases("lora", _bit_rot(), unsealed=True),
-    *cases("full", _bit_rot(), unsealed=True),
+    *cases("lora", _bit_rot(), unfitting=True),
+    *cases("full", _bit_rot(), unfitting=True),
     *_of_other_artifacts(),
 )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peftune.adapters.artifact import Opened, open_artifact
 from peftune.adapters.format import ALL_FILES, CARD, MANIFEST
 from peftune.adapters.hub.client import HubName, in_one_line, parse_hub_name, within_time
 from peftune.adapters.hub.fetch import (
@@ -17,15 +16,13 @@ from peftune.adapters.hub.fetch import (
     list_repository,
     shown,
 )
-from peftune.adapters.loading import load, load_prepared
-from peftune.adapters.manifest import laid_out
-from peftune.adapters.reference_logits import check_reference_logits
 from peftune.errors import HubError, OutputFolderError, UsageError
 from peftune.files.reading import given_name
-from peftune.models.prepare import preparation_of
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    from peftune.adapters.artifact import Opened
 
 
 def require_access() -> None:
@@ -171,6 +168,8 @@ def push(
         OutputFolderError: the repository holds something else.
         UsageError: the name is none, there is no token, or the repository is public and must not be.
     """
+    from peftune.adapters.artifact import open_artifact
+
     name = _repository_of(repository)
     require_access()
     opened = open_artifact(artifact)
@@ -188,22 +187,23 @@ def _repository_of(text: str) -> HubName:
 
 def _check(opened: Opened, base: str | None, *, use_cpu: bool) -> None:
     """Load it, and let it go."""
+    # Nothing else here takes torch, and fetching and pushing files do without.
+    from peftune.adapters.loading import load, load_prepared
+    from peftune.adapters.reference_logits import check_reference_logits
+    from peftune.models.prepare import preparation_of
+
     manifest = opened.manifest
     if manifest.task_type.has_head:
         load(opened.folder, base=base, use_cpu=use_cpu)
         return
     model = load_prepared(opened, base=base, use_cpu=use_cpu)
-    check_reference_logits(
-        model,
-        preparation_of(model).tokenizer,
-        manifest.reference_logits,
-        max_length=manifest.max_length,
-        source=opened.name,
-        task=manifest.task_name,
-    )
+    tokenizer = preparation_of(model).tokenizer
+    check_reference_logits(model, tokenizer, opened.manifest, source=opened.name)
 
 
 def _contents(opened: Opened) -> dict[str, bytes]:
     """Return what is pushed: the manifest that was checked, and files that have its hashes."""
+    from peftune.adapters.manifest import laid_out
+
     weights = opened.folder.entries[opened.weights].stat().st_size
     return {MANIFEST: laid_out(opened.manifest), **opened.contents(limit=weights)}

@@ -285,7 +285,7 @@ def test_an_int8_base_is_evaluated_by_its_own_forward(base: str) -> None:
         assert not torch.equal(model.train()(**batch).logits, own)
 
 
-def test_a_switched_off_adapter_stays_switched_off(base: str) -> None:
+def test_a_disabled_adapter_stays_disabled(base: str) -> None:
     """Inside, as for the model's own forward."""
     model = without_dropout(prepared(base, STRATEGIES["lora"])).eval()
     batch = batch_of(model)

@@ -1,4 +1,4 @@
-"""Manifests that record a behaviour which the artifact does not show, or none that it could."""
+"""Manifests that record logits which the artifact does not give, or none that it could."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ _OF_EVERY_ARTIFACT = {
     for name in ("logits moved by one", "logits beyond the largest number", "no logits")
 }
 
-BEHAVIOUR_CASES: tuple[Case, ...] = (
+REFERENCE_LOGITS_CASES: tuple[Case, ...] = (
     *cases("lora", _BEHAVIOUR),
     *cases("full", _OF_EVERY_ARTIFACT),
     *cases("head-only", _OF_EVERY_ARTIFACT),

@@ -129,6 +129,16 @@ def test_without_a_head_the_texts_own_tokens_are_recorded(base: Path) -> None:
     assert all(row.max() < 0 for row in batched)
 
 
+def recording(logits: ReferenceLogits) -> Manifest:
+    """Make of a manifest what a replay reads."""
+    values: dict[str, Any] = {
+        "reference_logits": logits,
+        "max_length": 48,
+        "task_name": "single-label",
+    }
+    return Manifest.model_construct(**values)
+
+
 def test_a_model_that_takes_padding_for_text_is_refused(tuned: nn.Module) -> None:
     """The replay is one padded batch: a wrong pad token shows in no tensor and in no hash.
 
@@ -140,11 +150,11 @@ def test_a_model_that_takes_padding_for_text_is_refused(tuned: nn.Module) -> Non
     config = unwrapped(tuned).config
     kept = config.pad_token_id
 
-    check_reference_logits(tuned, tokenizer, recorded, max_length=48, source="it")
+    check_reference_logits(tuned, tokenizer, recording(recorded), source="it")
     config.pad_token_id = int(kept) + 1
     try:
         with pytest.raises(ArtifactError) as caught:
-            check_reference_logits(tuned, tokenizer, recorded, max_length=48, source="it")
+            check_reference_logits(tuned, tokenizer, recording(recorded), source="it")
     finally:
         config.pad_token_id = kept
     assert str(caught.value) == (
@@ -159,17 +169,12 @@ def test_texts_of_one_length_and_a_single_text_are_replayed_too(tuned: nn.Module
     for texts in (["abc", "abd"], ["abc"]):
         rows = replay(tuned, tokenizer, texts, max_length=48)
         recorded = ReferenceLogits(texts=texts, logits={"float32": [row.tolist() for row in rows]})
-        check_reference_logits(tuned, tokenizer, recorded, max_length=48, source="it")
+        check_reference_logits(tuned, tokenizer, recording(recorded), source="it")
 
         worse = [[value + 0.1 for value in row] for row in recorded.logits["float32"]]
+        muddled = recording(ReferenceLogits(texts=texts, logits={"float32": worse}))
         with pytest.raises(ArtifactError):
-            check_reference_logits(
-                tuned,
-                tokenizer,
-                ReferenceLogits(texts=texts, logits={"float32": worse}),
-                max_length=48,
-                source="it",
-            )
+            check_reference_logits(tuned, tokenizer, muddled, source="it")
 
 
 def test_an_adapter_of_int8_is_checked_on_float32_as_closely_as_any(
@@ -186,9 +191,9 @@ def test_an_adapter_of_int8_is_checked_on_float32_as_closely_as_any(
         update={"logits": {"float32": int8, "int8": int8}}
     )
 
-    check_reference_logits(model, tokenizer, recorded.reference_logits, max_length=48, source="it")
+    check_reference_logits(model, tokenizer, recorded, source="it")
     with pytest.raises(ArtifactError):
-        check_reference_logits(model, tokenizer, muddled, max_length=48, source="it")
+        check_reference_logits(model, tokenizer, recording(muddled), source="it")
 
 
 def test_differences_of_what_cannot_be_compared_are_beyond_any_tolerance() -> None:
