@@ -43,7 +43,7 @@ from peftune.stats.formats import with_interval
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MeasuredForgetting(Forgetting):
-    """What an artifact forgot, with what stands in the way of believing it.
+    """Forgetting of an artifact, with findings that limit it.
 
     Its `repr` is a line for each probe; the intervals speak of this one model.
 
@@ -54,7 +54,7 @@ class MeasuredForgetting(Forgetting):
     findings: Sequence[Finding] = ()
 
     def __repr__(self) -> str:
-        """Show each probe, and of what its interval speaks."""
+        """Show each probe with its interval."""
         lines = ["95% intervals over documents, of this one model; positive is worse"]
         for probe in self.probes:
             shown = with_interval(probe.forgetting, probe.ci95, "+.4f")
@@ -165,7 +165,7 @@ def _forget_own(
 
 
 def _learned(manifest: Manifest) -> bool | None:
-    """Say whether the task was learned, as the manifest recorded it; None where it did not."""
+    """Return whether the task was learned, from the manifest; None where it is not recorded."""
     task = manifest.task or {}
     if isinstance(recorded := task.get("learned"), bool):
         return recorded

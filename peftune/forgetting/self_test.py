@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import GPT2Model, PreTrainedTokenizerBase
 
 from peftune.forgetting.measurement import ProbeText, adapter_off_forgetting, measure_with
@@ -80,7 +80,9 @@ def _text(documents: Sequence[str]) -> ProbeText:
 def _zero_by_identity(
     backbone: GPT2Model, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]
 ) -> Check:
-    scorer = LanguageModelScorer(backbone, tokenizer, reference=lambda: _Itself(backbone))
+    scorer = LanguageModelScorer(
+        backbone, tokenizer, reference=lambda: contextlib.nullcontext(backbone)
+    )
     probe = _text(documents)
     [before] = measure_with(backbone, tokenizer, [probe])
     after = probe.probe.measure(scorer, probe.documents)
@@ -88,19 +90,6 @@ def _zero_by_identity(
     kl = float(after.extra["kl"].sum())
     found = f"forgetting {change!r} bits per byte, KL {kl!r} nats"
     return Check("an unchanged model forgot nothing, exactly", change == kl == 0.0, found)
-
-
-class _Itself:
-    """A reference that is the model itself."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def __enter__(self) -> nn.Module:
-        return self._model
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def _batching(
@@ -179,7 +168,9 @@ def _planted_noise(
     for scale in NOISE:
         noisy = load_backbone(source, device)
         _add_noise(noisy, scale)
-        scorer = LanguageModelScorer(noisy, tokenizer, reference=lambda: _Itself(base))
+        scorer = LanguageModelScorer(
+            noisy, tokenizer, reference=lambda: contextlib.nullcontext(base)
+        )
         measured = probe.probe.measure(scorer, probe.documents)
         bits.append(measured.value)
         kl.append(float(measured.extra["kl"].sum() / measured.tokens.sum()))
