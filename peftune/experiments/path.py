@@ -14,13 +14,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from peftune.data.rows import Rows
 from peftune.experiments.report import Forgetting, PathPoint
-from peftune.findings.finding import LeakedScore
+from peftune.findings.check_report import LeakedScore
 from peftune.forgetting.before_and_after import Measured
 from peftune.forgetting.measurement import ProbeText, changes_of, measure_plainly
-from peftune.models.inference import predict_logits
+from peftune.models.inference import fit_head, predict_logits, with_head
 from peftune.models.interpolation import Strength, at_strength
-from peftune.models.merging import fit_head, with_head
-from peftune.models.prepare import preparation_of, stands_on_its_start
+from peftune.models.prepare import based_on_artifact, preparation_of
 from peftune.probes import Measurement
 from peftune.recipe.schema import PathSection
 from peftune.recipe.task_type import has_head
@@ -156,7 +155,7 @@ def path_at_strengths(
     for strength in at_each(model, (0.0, *sorted(section.strengths))):
         forgetting = (
             _forgetting(model, texts, measured.before.measured)
-            if strength or stands_on_its_start(model)
+            if strength or based_on_artifact(model)
             else {text.label: 0.0 for text in texts}
         )
         scores = _scores(model, rows, leaked)

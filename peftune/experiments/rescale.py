@@ -26,8 +26,8 @@ from peftune.files.publishing import make_writable
 from peftune.files.reading import given_path
 from peftune.forgetting.before_and_after import Before, measure_before, measure_tuned
 from peftune.forgetting.measurement import ProbeText, read_probe_texts
-from peftune.models.interpolation import Strength
-from peftune.models.merging import fit_head, refuse_frozen_backbone, rescale_model, set_head
+from peftune.models.inference import fit_head, set_head
+from peftune.models.interpolation import Strength, rescale_model
 from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.progress import working
@@ -87,7 +87,9 @@ def _read_inputs(
 ) -> _Inputs:
     """Read and check the rows and texts, before a model is loaded."""
     manifest = opened.manifest
-    refuse_frozen_backbone(opened.strategy)
+    if not opened.strategy.trains_backbone:
+        message = f"The strategy '{opened.strategy.name}' leaves the backbone as it is, so every strength is the same model; there is nothing to rescale."
+        raise UsageError(message)
     if manifest.task_name != "single-label" and (file is not None or head == "refitted"):
         message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{opened.name}' is {manifest.task_name}). Leave the labeled rows out and keep the head."
         raise UsageError(message)
@@ -271,7 +273,7 @@ def rescale(
     )
     model = load_prepared(opened, base=base, use_cpu=use_cpu)
     make_writable(target.parent)  # not before the artifact has been checked
-    rescale_model(model, strength)
+    rescale_model(model, preparation_of(model).before, strength)
     if inputs.fit is not None:
         set_head(model, fit_head(model, inputs.fit.texts, inputs.fit.labels))
     point = _measured(model, strength, head, inputs, measure_before(model, inputs.texts))
@@ -280,7 +282,7 @@ def rescale(
         target,
         task=task_record(point.learning, data=inputs.name) if point.learning else None,
         forgetting=probe_records(point.forgetting) or None,
-        rescaled=Rescaled(alpha=alpha, shallow=shallow, head=head, from_sha256=opened.seal),
+        rescaled=Rescaled(alpha=alpha, shallow=shallow, head=head, from_sha256=opened.digest),
         label_thresholds=opened.manifest.label_thresholds,
         clean=opened.manifest.clean or (),
     )

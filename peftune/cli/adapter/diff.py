@@ -15,7 +15,7 @@ from peftune.cli.predict import ArtifactArgument, BaseOption
 if TYPE_CHECKING:
     from peftune.adapters.difference import (
         ArtifactDifference,
-        BehaviourDifference,
+        LogitsDifference,
         TensorDifference,
     )
 
@@ -51,7 +51,7 @@ def diff(
         return
     print_facts("", [("A", found.a), ("B", found.b)])
     if found.identical:
-        say("\nBoth are the same artifact: one seal, so the same files.")
+        say("\nBoth are the same artifact: one digest, so the same files.")
     if found.fields:
         say()
         rows = [
@@ -61,7 +61,7 @@ def diff(
     say()
     _print_tensors(found.tensors)
     say()
-    print_facts("", _behaviour(found))
+    print_facts("", _reference_logits(found))
 
 
 def _print_tensors(found: TensorDifference) -> None:
@@ -86,16 +86,16 @@ def _print_tensors(found: TensorDifference) -> None:
         print_rows(rows, as_json=False)
 
 
-def _behaviour(found: ArtifactDifference) -> Iterator[tuple[str, str]]:
+def _reference_logits(found: ArtifactDifference) -> Iterator[tuple[str, str]]:
     if found.recorded is None:
-        yield "recorded behaviour", f"cannot be compared: {found.reason}"
+        yield "reference logits", f"cannot be compared: {found.reason}"
     for precision, one in (found.recorded or {}).items():
-        yield f"recorded behaviour, {precision}", _said("texts", one)
+        yield f"reference logits, {precision}", _said("texts", one)
     if found.rows is not None:
         yield "rows of the file", _said("rows", found.rows)
 
 
-def _said(unit: str, found: BehaviourDifference) -> str:
+def _said(unit: str, found: LogitsDifference) -> str:
     parts = []
     if found.largest is not None:
         parts.append(f"logits differ by up to {found.largest:.3g}")

@@ -52,7 +52,10 @@ def inspect(artifact: ArtifactArgument, base: BaseOption = None, json: JsonFlag 
 def _facts(found: Contents) -> Iterator[tuple[str, str]]:
     yield "kind", found.kind
     if found.sha256 is None:
-        yield "manifest", "none: nothing says which base, labels and behaviour it belongs to"
+        yield (
+            "manifest",
+            "none: nothing says which base, labels and reference logits it belongs to",
+        )
     else:
         yield "sha256", found.sha256
     yield (

@@ -32,7 +32,7 @@ def push(
     """Share an artifact on the hub: checked, then pushed as one commit of exactly its files."""
     quiet_libraries()
     from peftune.adapters.artifact import open_artifact
-    from peftune.adapters.card_usage import load_line
+    from peftune.adapters.card import load_line
     from peftune.adapters.hub.push import push as push_artifact
 
     pushed = push_artifact(artifact, repository, private=private, message=message, base=base)

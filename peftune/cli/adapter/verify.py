@@ -41,7 +41,7 @@ def verify(
     base: BaseOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Replay the texts that an artifact's behaviour is recorded on; 2 if one is beyond its tolerance."""
+    """Replay the texts on which an artifact's reference logits are recorded; 2 if one is beyond its tolerance."""
     quiet_libraries()
     from peftune.adapters.verification import verify as verify_artifact
 
