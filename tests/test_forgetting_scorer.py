@@ -17,7 +17,7 @@ from tuned import DOCUMENTS, PROBE, TEXTS, prepared, train
 from peftune.errors import DataError
 from peftune.forgetting import scorer as scorer_module
 from peftune.forgetting.measurement import ProbeText, measure, measure_with
-from peftune.forgetting.results import sealed_protocol
+from peftune.forgetting.results import protocol_with_digest
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.tokenizer import encode_texts, load_tokenizer
 from peftune.probes import KLDivergence, LanguageModel, LanguageModelLoss, Measurement, Probe
@@ -122,7 +122,7 @@ def test_the_protocol_is_hashed(scorer: Scorer) -> None:
     ]
 
     protocols = [
-        sealed_protocol(
+        protocol_with_digest(
             ProbeText(LanguageModelLoss(file="a.txt", **fields), DOCUMENTS),
             scorer(**chosen).protocol(),
         )

@@ -1,4 +1,4 @@
-"""Versions and hardware: what a number was measured with."""
+"""Versions and hardware of a measurement."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Environment(TypedDict):
 
 
 class RunEnvironment(Environment):
-    """What a run was made with.
+    """The environment of a run.
 
     Args:
         seed_streams: the seeds derived from the run's.

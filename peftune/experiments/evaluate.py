@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 def seen_by(
     manifest: Manifest, texts: Sequence[str], *, what: str, consequence: str
 ) -> list[Finding]:
-    """Look whether an artifact has seen texts in training; what is found is logged.
+    """Check whether texts were in an artifact's training data, and log the findings.
 
     Args:
         manifest: of the artifact.
@@ -64,7 +64,7 @@ def _sketch(task: Mapping[str, Any] | None, split: str) -> RowSketch | None:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evaluation(Displayed, Learning):
-    """The score of an artifact on rows, with what stands in the way of believing it.
+    """The score of an artifact on rows, with findings that limit it.
 
     Args:
         findings: such as rows that the artifact was trained on.

@@ -1,4 +1,4 @@
-"""A run once for each fold of train, and what the folds say together."""
+"""Cross-validation: a run for each fold of train, and their joint result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LEAST = np.finfo(np.float64).tiny
 
 
 def learning_across(found: Sequence[Evidence], task: Task, *, metric: str | None) -> Learning:
-    """Score every row of train by the run that did not train on it."""
+    """Score every row of train with the prediction of the run that did not train on it."""
     probabilities = np.concatenate([one.rows.probabilities for one in found])
     labels = np.concatenate([one.rows.labels for one in found])
     return methods_of(task.task_name).score(
@@ -76,7 +76,7 @@ def _baselines(found: Sequence[Learning]) -> dict[str, dict[str, float]]:
 
 
 def documents_across(found: Sequence[Evidence]) -> dict[str, DocumentScores]:
-    """Average what the folds say of every document; they share the base's numbers."""
+    """Average the folds' scores of every document; they share the base's scores."""
     return {
         name: dataclasses.replace(
             first, after=np.mean([one.documents[name].after for one in found], axis=0)
@@ -91,7 +91,7 @@ def forgetting_across(
     *,
     learned: bool,
 ) -> Forgetting:
-    """Say what the folds forgot on average; a control that failed in one has failed."""
+    """Return the mean forgetting of the folds; a control that failed in one fold has failed."""
     controls = [run.forgetting.controls[CONTROL] for run in runs]
     measured = [control for control in controls if control is not None]
     control = max(measured, key=abs) if measured else None
@@ -158,7 +158,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def cost_across(costs: Sequence[Cost]) -> Cost:
-    """Add up what the folds cost; memory is that of the largest."""
+    """Sum the costs of the folds; memory is that of the largest."""
     seconds = [cost.train_seconds for cost in costs]
     peaks = [cost.peak_memory_bytes for cost in costs if cost.peak_memory_bytes is not None]
     timed = [second for second in seconds if second is not None]
@@ -178,7 +178,7 @@ def cost_across(costs: Sequence[Cost]) -> Cost:
 
 
 def findings_across(runs: Sequence[Run]) -> list[Finding]:
-    """Tell each pitfall once, as the first fold has it, with how many have it."""
+    """Return each finding once, from the first fold that has it, with the number of folds."""
     by_code: dict[str, list[tuple[int, Finding]]] = {}
     for number, run in enumerate(runs):
         for finding in run.findings:
@@ -199,12 +199,12 @@ TEST_PREDICTIONS = "test-predictions.jsonl"
 
 
 def is_cross_validated(recipe: Recipe) -> bool:
-    """Say whether a recipe asks for all folds, and not for one of them."""
+    """Return whether a recipe asks for all folds rather than one of them."""
     return recipe.data.cross_validation is not None and recipe.data.fold is None
 
 
 def refuse_folds(recipe: Recipe, what: str) -> None:
-    """Refuse what trains on one split of its own.
+    """Refuse a recipe with folds where a single split is needed.
 
     Raises:
         UsageError: the recipe asks for folds.
@@ -292,7 +292,7 @@ def _fold(run: Run, folder: Path) -> Fold:
 def _scored_together(
     recipe: Recipe, task: Task, runs: Sequence[Run], folder: Path
 ) -> Learning | None:
-    """Score the test by the mean of the folds' logits, and write what is said of its rows."""
+    """Score the test set with the mean of the folds' logits, and write its predictions."""
     if task.test is None:
         return None
     texts, sums = task.test.texts, None
@@ -336,7 +336,7 @@ def _logits(recipe: Recipe, run: Run, texts: Sequence[str]) -> NDArray[np.float6
 def _write_evidence(
     found: Sequence[Evidence], documents: Mapping[str, DocumentScores], folder: Path
 ) -> None:
-    """Write what the folds say of every row, fold by fold, and of every document."""
+    """Write the predictions of every row, fold by fold, and the scores of every document."""
     write_lines(_copied(found, PREDICTIONS), folder / PREDICTIONS)
     write_lines(_copied(found, TEXTS), folder / TEXTS)
     write_lines(_document_lines(documents), folder / DOCUMENTS)

@@ -46,7 +46,7 @@ from peftune.stats.formats import with_interval
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MeasuredForgetting(Displayed, Forgetting):
-    """What an artifact forgot, with what stands in the way of believing it.
+    """Forgetting of an artifact, with findings that limit it.
 
     Its `repr` is a line for each probe; the intervals speak of this one model.
 
@@ -177,7 +177,7 @@ def _forget_own(
 
 
 def _learned(manifest: Manifest) -> bool | None:
-    """Say whether the task was learned, as the manifest recorded it; None where it did not."""
+    """Return whether the task was learned, from the manifest; None where it is not recorded."""
     task = manifest.task or {}
     if isinstance(recorded := task.get("learned"), bool):
         return recorded

@@ -1,4 +1,4 @@
-"""Train on growing subsets of the training rows, and say what doubling them would give."""
+"""Train on growing subsets of the training rows, and estimate the gain of doubling them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ SIZE_RESULT = "result.json"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What one training on a subset gave.
+    """The result of one training on a subset.
 
     Args:
         wrong: 1.0 for each validation row that got another label, (rows,).

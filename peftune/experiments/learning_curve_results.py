@@ -1,4 +1,4 @@
-"""What a learning curve over data size says."""
+"""Results of a learning curve over the number of training rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORTHWHILE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What was learned from so many rows.
+    """The result with one number of training rows.
 
     Args:
         rows: training rows.
@@ -95,7 +95,7 @@ class LearningCurve(Displayed):
 def answer_of(
     law: PowerLaw | None, interval: Interval | None, *, rows: int, seeds: int
 ) -> tuple[Worth, str]:
-    """Say whether more data is worth it.
+    """Decide whether more data is worth it.
 
     Args:
         law: fitted to the errors.

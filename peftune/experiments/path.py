@@ -16,7 +16,7 @@ from peftune.data.rows import Rows
 from peftune.experiments.report import Forgetting, PathPoint
 from peftune.findings.check_report import LeakedScore
 from peftune.forgetting.before_and_after import Measured
-from peftune.forgetting.measurement import ProbeText, change_of, measure_plainly
+from peftune.forgetting.measurement import ProbeText, changes_of, measure_plainly
 from peftune.models.inference import fit_head, predict_logits, with_head
 from peftune.models.interpolation import Strength, at_strength
 from peftune.models.prepare import based_on_artifact, preparation_of
@@ -82,7 +82,7 @@ def without_path(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def end_of_path(
     learning: Learning, forgetting: Forgetting, leaked: LeakedScore | None = None
 ) -> PathPoint:
-    """Return the tuned model as a point, from what was measured of it."""
+    """Return the tuned model as a point of the path, from its scores."""
     changes = {probe.name: probe.forgetting for probe in forgetting}
     without = None if leaked is None else leaked.metrics_without.get("accuracy")
     return PathPoint(1.0, None, learning.accuracy, learning.macro_f1, changes, without)
@@ -104,10 +104,7 @@ def path_at_checkpoints(
         settled: the base on them, as the report has it: cached scores that did not repeat were
             measured again after the training.
     """
-    moved = {
-        text.label: change_of(text.probe, now, then)
-        for text, then, now in zip(texts, assumed, settled, strict=True)
-    }
+    moved = changes_of(texts, settled, assumed)
     return [
         PathPoint(
             strength=1.0,
@@ -135,7 +132,7 @@ def path_at_strengths(
     end: PathPoint,
     leaked: NDArray[np.bool_],
 ) -> list[PathPoint]:
-    """Measure a trained model between its base and itself; the head stays as it was tuned.
+    """Measure a trained model at strengths between its base and itself, with the tuned head.
 
     Args:
         model: a prepared model, trained; its weights are afterwards as they were.
@@ -211,7 +208,4 @@ def _forgetting(
     model: nn.Module, texts: Sequence[ProbeText], before: Sequence[Measurement]
 ) -> dict[str, float]:
     after = measure_plainly(model, preparation_of(model).tokenizer, texts)
-    return {
-        text.label: change_of(text.probe, first, now)
-        for text, first, now in zip(texts, before, after, strict=True)
-    }
+    return changes_of(texts, before, after)

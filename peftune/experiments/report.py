@@ -56,7 +56,7 @@ class StartedAs:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What was run.
+    """Identity of a run.
 
     Args:
         name: the recipe's name.
@@ -90,7 +90,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class PathPoint:
-    """A point on the way from the base to the tuned model, measured on the reported rows and texts.
+    """A point on the path from the base to the tuned model, on the evaluation rows and documents.
 
     Args:
         strength: 0 is the base's backbone, 1 the tuned one; the classification head is the tuned one.
@@ -112,7 +112,7 @@ class PathPoint:
 
 @dataclass(frozen=True, slots=True)
 class StageForgetting:
-    """What one stage changed: the model after it against the model after the one before.
+    """Forgetting of one stage: the model after it compared with the model after the one before.
 
     Args:
         name: of the stage; `start` for that of `model.init_from`; the recipe's for its own task.
@@ -130,7 +130,7 @@ class StageForgetting:
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """What the probes found, by name: `run.forgetting["general-text"].forgetting`.
+    """Results of the probes, by name: `run.forgetting["general-text"].forgetting`.
 
     Args:
         probes: one result a probe.
@@ -171,7 +171,7 @@ class Forgetting:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the run cost.
+    """Cost of a run.
 
     Args:
         train_seconds: time in training steps, without evaluation; None for a resumed run.

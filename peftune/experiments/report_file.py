@@ -100,7 +100,7 @@ def _validator() -> Draft202012Validator:
 
 
 def _said(fault: ValidationError) -> str:
-    """Say what is wrong with a value; the library repeats the whole of it."""
+    """Describe what is wrong with a value, without the whole value."""
     shown = json.dumps(fault.instance, ensure_ascii=False)[:80]
     if fault.validator == "type":
         kinds = fault.validator_value
@@ -135,7 +135,7 @@ def _probe(values: Mapping[str, Any]) -> ProbeResult:
 
 
 def _pair(interval: Sequence[float] | None) -> Interval | None:
-    """Make a pair of what JSON holds as a list."""
+    """Convert a JSON list to a pair."""
     return None if interval is None else (interval[0], interval[1])
 
 
@@ -158,7 +158,7 @@ _FREE_KEYS: dict[tuple[str, str], Schema] = {
 
 
 def report_json_schema() -> Schema:
-    """Describe what a report holds: a finished run's numbers, or why there are none.
+    """Return the schema of a report: the numbers of a finished run, or the reason why there are none.
 
     Every key is required but those of a cross-validation, and no other is allowed; only mappings by label, metric, baseline or
     package are open.
@@ -193,7 +193,7 @@ def _head() -> Schema:
 
 
 def _refine(name: str, definition: Schema) -> None:
-    """Ask for every key and allow no other; say of each what its class's docstring says."""
+    """Require every key, allow no other, and take descriptions from the class's docstring."""
     docstring = inspect.cleandoc(definition.pop("description"))
     meanings = _meanings(docstring)
     if name == RunEnvironment.__name__:

@@ -1,4 +1,4 @@
-"""Run a recipe: check, train, judge, measure forgetting, save, report."""
+"""Run a recipe: check, train, evaluate, measure forgetting, save, report."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ from peftune.training.train import train
 
 
 def round_for_storage(model: nn.Module, recipe: Recipe, task: Task) -> Rounding | None:
-    """Round what was learned to the type that a recipe stores it in, if no label minds.
+    """Round trainable parameters to the recipe's storage type, unless a predicted label changes.
 
     Before anything is scored, so that every number of a report is of what is shared. The labels
     that must not change are those of the validation rows.
@@ -98,7 +98,7 @@ def save_artifact(
     folder: Path,
     rounding: Rounding | None,
 ) -> Path:
-    """Save what was learned, with its score on the rows that did not leak, into `adapter/` or `model/` of a run folder."""
+    """Save the artifact, with its score on rows that did not leak, into `adapter/` or `model/` of a run folder."""
     name = recipe.data.dataset_name or recipe.data.train_file or ""
     data = name if "://" not in name and not Path(name).is_absolute() else Path(name).name
     return save(
@@ -119,7 +119,7 @@ def save_artifact(
 
 
 def _trained_on(section: DataSection, task: Task) -> dict[str, Any]:
-    """Name what was learned from: by its hash, and on the hub where others find it too."""
+    """Return the training data's rows, hash, and data set on the hub."""
     name = section.dataset_name
     is_here = name is None or is_bundled(name) or Path(name).exists()
     return {
@@ -134,7 +134,7 @@ def _trained_on(section: DataSection, task: Task) -> dict[str, Any]:
 
 
 def _columns(section: DataSection) -> dict[str, Any]:
-    """Say of which columns texts and labels are made, as a recipe says it."""
+    """Return the columns of texts and labels, as in the recipe."""
     names = {"text_column", "text_pair_column", "template", "label_column"}
     return {
         key: value
@@ -189,7 +189,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What a run reads, and the run itself where its folder holds it already."""
+    """Inputs of a run, and the finished run if its folder holds one."""
 
     task: Task
     texts: Sequence[ProbeText]
@@ -284,7 +284,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
 
 
 def _announce(recipe: Recipe, task: Task) -> None:
-    """Say that training begins, and what is known to be wrong with it before it does."""
+    """Log that training begins, and findings that are known before it."""
     packed = not task.task_type.has_head
     for ahead in warmup_ahead(recipe.training, None if packed else len(task.train)):
         logger.warning("%s: %s %s", ahead.severity, ahead.message, ahead.advice)
@@ -300,7 +300,7 @@ def _forgotten(
     learning: Learning,
     reached: Sequence[Reached],
 ) -> Forgetting:
-    """Say what was forgotten, and in which stage."""
+    """Return what was forgotten, and in which stage."""
     start = preparation_of(model).initialized_from
     forgetting = summarized(texts, measured, learned=learned_something(learning))
     stages = blamed(

@@ -1,4 +1,4 @@
-"""The run folder: who owns it, and what lies in it."""
+"""The run folder: its files, and which process owns it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def finished_run(folder: Path) -> Run | None:
 
 
 def reason_of(folder: Path) -> str | None:
-    """Return why the run of a folder did not finish, if it had time to say so."""
+    """Return why the run of a folder did not finish, if it recorded a reason."""
     try:
         reason = _read_report(folder).get("reason")
     except OutputFolderError:

@@ -1,4 +1,4 @@
-"""What goes into a run: its recipe, its rows, its base and its probe texts, each by hash."""
+"""Inputs of a run: recipe, rows, base and probe documents, with their hashes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from peftune.tasks.scores import Learning
 from peftune.training.train import TrainingResult
 
 NamedText = tuple[str, Sequence[Any]]
-"""What a text is called in messages, and its documents."""
+"""Name of a text in messages, and its documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
 def _checked_task(
     recipe: Recipe, texts: Sequence[ProbeText], stages: Mapping[str, Task], source: BaseSource
 ) -> tuple[Task, CheckReport]:
-    """Read the tables once, for the rows and for what the checks say of them."""
+    """Read the tables once, for the rows and for the data checks."""
     tables = read_split_tables(recipe.data)
     refuse_same_splits(tables, recipe.data)
     documents = [document for text in texts for document in text.documents]
@@ -144,7 +144,7 @@ def inputs_of(
     texts_sha256: str,
     start_sha256: str,
 ) -> Inputs:
-    """Hash what was read."""
+    """Hash the inputs."""
     return Inputs(
         recipe_sha256=recipe_sha256(recipe),
         data_fingerprint=task.fingerprint(),
@@ -156,13 +156,13 @@ def inputs_of(
 
 
 def _artifact_digest(recipe: Recipe) -> str | None:
-    """Name the artifact that a run begins as."""
+    """Return the digest of the artifact that a run is initialized from."""
     init = recipe.model.init_from
     return None if init is None else open_artifact(init).digest
 
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
-    """Read what regularizers learn from, and what is measured during training."""
+    """Read the documents of regularizers, and those of the probe during training."""
     learned: list[NamedText] = [
         (f"the text of regularizer '{term.name}'", load_documents(source))
         for term in section.regularizers
@@ -196,7 +196,7 @@ def _refuse_shared(name: str, judged: Sequence[Any], read: Sequence[NamedText]) 
 def identity_of(
     recipe: Recipe, model: nn.Module, inputs: Inputs, training: TrainingResult
 ) -> Identity:
-    """Say what was run."""
+    """Return the identity of a run."""
     preparation = preparation_of(model)
     start = preparation.initialized_from
     return Identity(
@@ -218,7 +218,7 @@ def identity_of(
 
 
 def environment_of(task: Task, seed: int, training: TrainingResult) -> RunEnvironment:
-    """Say with what a run was done."""
+    """Return the environment of a run."""
     return {
         **environment(),
         "seed_streams": seed_streams(seed),
@@ -236,7 +236,7 @@ def facts_of(
     *,
     rounding: Rounding | None = None,
 ) -> RunFacts:
-    """Gather what the diagnosis looks at."""
+    """Gather the facts that findings are made from."""
     counts = Counter(task.train.labels) if task.task_type.one_label else Counter()
     return RunFacts(
         recipe=recipe,

@@ -1,4 +1,4 @@
-"""The final score of a run, by kind of task, and what it leaves of every row."""
+"""The final score of a run, by task type, and the predictions of every row."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def leaked_score(
 
 
 def leaked_rows(task: Task) -> NDArray[np.bool_]:
-    """Say of each scored row whether its text was read in training, or chose the checkpoint.
+    """Return for each evaluation row whether its text was read in training or chose the checkpoint.
 
     Of language modeling none is: what is scored there are documents and not rows.
     """
@@ -153,7 +153,7 @@ def _latency(model: nn.Module, texts: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a trained model scored.
+    """Scores of a trained model.
 
     Args:
         learning: the score.
@@ -243,7 +243,7 @@ def decision_thresholds(
 def _notes(
     leaked: NDArray[np.bool_], baselines: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
-    """Say of each row what is not the model's: `leaked` where it did, `baselines` by name."""
+    """Return for each row `leaked` where it did, and the baselines' labels by name."""
     return [
         {
             **({"leaked": True} if one else {}),

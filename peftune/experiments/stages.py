@@ -1,4 +1,4 @@
-"""What is learned before a recipe's own task, and what of the forgetting each stage is to blame for."""
+"""Stages before a recipe's own task, and the forgetting of each stage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 STAGES = "stages"
 START = "start"
-"""What the start of `model.init_from` is called among the stages."""
+"""Name of the artifact of `model.init_from` among the stages."""
 
 Sums = Mapping[str, NDArray[np.float64]]
 """By probe: the numerator of each document that counts, (documents,), float64."""
@@ -49,7 +49,7 @@ class Reached:
 def run_stages(
     recipe: Recipe, folder: Path, run_one: Callable[[Recipe, Path], Run]
 ) -> tuple[Recipe, list[Reached]]:
-    """Run the stages of a recipe in order, each starting from the one before.
+    """Run the stages of a recipe in order, each initialized from the one before.
 
     Each is a run of its own in `stages/`, with the recipe's strategy, seed and probes; one that
     has finished is read, not run again.
@@ -97,7 +97,7 @@ def blamed(
     task: TaskName,
     start: TaskName | None,
 ) -> list[StageForgetting]:
-    """Say how much each stage changed every probe: after it, minus after the one before.
+    """Return how much each stage changed every probe: after it, minus after the one before.
 
     The changes of a probe add up to its forgetting.
 
@@ -154,7 +154,7 @@ def _sums(texts: Sequence[ProbeText], measured: Sequence[Measurement]) -> Sums:
 
 
 def _sums_in(folder: Path, key: str) -> Sums:
-    """Read from a finished run what each document's sum was."""
+    """Read each document's sum from a finished run."""
     sums: dict[str, list[float]] = {}
     for line in (folder / DOCUMENTS).read_text(encoding="utf-8").split("\n"):
         if line:

@@ -1,4 +1,4 @@
-"""The base's scores on disk: a constant of base, text, protocol and machine, measured once."""
+"""Measure the reference before training, from a cache where it can, and the tuned model after."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from peftune.forgetting.measurement import (
     measure_off,
     measure_with,
 )
-from peftune.forgetting.results import sealed_protocol
+from peftune.forgetting.results import protocol_with_digest
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.architecture import unwrapped
 from peftune.models.loading import load_backbone
@@ -57,18 +57,18 @@ def base_score(
     scoring: Mapping[str, Any],
     device: torch.device,
 ) -> tuple[Measurement, bool]:
-    """Return what a probe measures on a base, from the cache or by measuring it now.
+    """Return the measurement of a probe on a base, from the cache or by measuring it now.
 
-    The name of an entry holds everything that a bit of the result can depend on, so an entry
-    equals what would be measured now. A torn or changed entry counts as absent. A cache that cannot
-    be written is done without, with a word in the log.
+    The name of an entry hashes everything that the result depends on to the bit, so an entry
+    equals what would be measured now. A damaged or changed entry counts as absent. If the cache
+    cannot be written, a warning is logged.
 
     Args:
         text: the probe and its documents.
         compute: measures the base.
         base_fingerprint: hash of the base's backbone.
-        precision: how the base is held, such as `float32` or a quantization configuration.
-        scoring: the scorer's share of the protocol.
+        precision: data type of the base, such as `float32` or a quantization configuration.
+        scoring: the part of the protocol that the scorer decides.
         device: where the base lies.
 
     Returns:
@@ -77,7 +77,7 @@ def base_score(
     facts = {
         "base": base_fingerprint,
         "documents": documents_sha256(text.documents),
-        "protocol": sealed_protocol(text, scoring)["sha256"],
+        "protocol": protocol_with_digest(text, scoring)["sha256"],
         "probe": text.probe.fields(),
         "precision": precision,
         "machine": _machine(device),
@@ -139,16 +139,16 @@ _FLOAT32 = "float32"
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The base on every probe.
+    """The reference on every probe.
 
     Args:
-        measured: in the precision in which it is trained on.
+        measured: in the precision in which it is trained.
         exact: in float32, where that is another precision; else None.
-        scoring: the scorer's share of the protocol.
+        scoring: the part of the protocol that the scorer decides.
         cached: whether any of `measured` came from the cache.
-        start: the model before the first step, where it does not begin as the base.
-        off: what the tuned model must be with its adapter disabled, where that is not the base but the
-            start, on which the strategy was put.
+        start: the model before the first step, where it is initialized from another artifact.
+        off: what the tuned model must equal with its adapter disabled, where that is not the base
+            but the artifact that it is initialized from.
     """
 
     measured: Sequence[Measurement]
@@ -161,7 +161,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A base and the model tuned from it on every probe.
+    """The reference and the tuned model on every probe.
 
     Args:
         before: the base.
@@ -187,8 +187,8 @@ class Measured:
 def measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
     """Measure the base of a prepared model, or take its scores from the cache.
 
-    For a quantized base the same weights in float32 are measured as well. A model that begins as
-    another artifact is measured as it is, too.
+    For a quantized base the same weights in float32 are measured as well. A model that is initialized
+    from another artifact is measured before training, too.
 
     Args:
         model: a prepared model, before its first step.
@@ -239,7 +239,7 @@ def measure_tuned(model: nn.Module, texts: Sequence[ProbeText], before: Before) 
     # On another start the control cannot tell whether the cached scores of the base repeat here.
     doubtful = before.off is not None or measured.control != 0.0
     if before.cached and doubtful:
-        logger.info("the cached scores of the base may not repeat here; measuring it afresh")
+        logger.info("the cached scores of the base may not repeat here; measuring it again")
         base = compared_with(model)
         fresh = measure_base(prepared_again(model) if base is model else base, texts)
         measured = dataclasses.replace(
@@ -277,7 +277,7 @@ def _measure_exact(
     scoring: Mapping[str, Any],
     device: torch.device,
 ) -> list[Measurement]:
-    """Measure the base in float32: what an 8-bit base is compared with."""
+    """Measure the base in float32, with which an 8-bit base is compared."""
 
     def compute(text: ProbeText) -> Measurement:
         backbone = load_backbone(preparation.base, device)

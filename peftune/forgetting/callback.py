@@ -20,7 +20,7 @@ from transformers import (
 from peftune.errors import GuardError, UsageError, suggestion
 from peftune.forgetting.measurement import (
     ProbeText,
-    change_of,
+    changes_of,
     measure_base,
     measure_plainly,
     measure_with,
@@ -160,10 +160,8 @@ class ForgettingCallback(TrainerCallback):
         if self.curve and self.curve[-1]["step"] == state.global_step:  # another evaluation set
             return {key: value for key, value in self.curve[-1].items() if key.startswith(KEY)}
         after = self._measured(model)
-        found = {
-            f"{KEY}{text.label}": change_of(text.probe, before, now)
-            for text, before, now in zip(self._texts, self._before, after, strict=True)
-        }
+        changes = changes_of(self._texts, self._before, after)
+        found = {f"{KEY}{label}": change for label, change in changes.items()}
         entry = {"epoch": state.epoch or 0.0, "step": state.global_step, **found}
         state.log_history.append(entry)
         self.curve.append(dict(entry))

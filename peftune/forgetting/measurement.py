@@ -1,9 +1,9 @@
-"""Measure probes on models, always in the same way: before, after, and with the adapter disabled."""
+"""Measure probes on a model: the reference before, the tuned model after, and the adapter disabled."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,11 @@ from peftune.probes import Measurement, Probe
 
 @dataclass(frozen=True, slots=True)
 class ProbeText:
-    """A probe with its documents read.
+    """A probe with its documents.
 
     Args:
-        probe: what is measured.
-        documents: on what: strings, or what else the probe makes of a row.
+        probe: the probe.
+        documents: strings, or what else the probe makes of a row.
     """
 
     probe: Probe
@@ -51,7 +51,7 @@ def read_probe_texts(probes: Sequence[Probe]) -> list[ProbeText]:
 
 
 def measure(model: nn.Module, texts: Sequence[ProbeText]) -> list[Measurement]:
-    """Measure every probe on a prepared model as it is now, beside its base.
+    """Measure every probe on a prepared model as it is now, compared with its base.
 
     Training mode, gradients, weights and random state are afterwards as they were.
 
@@ -127,6 +127,16 @@ def change_of(probe: Probe, before: Measurement, after: Measurement) -> float:
     return -change if probe.higher_is_better else change
 
 
+def changes_of(
+    texts: Sequence[ProbeText], before: Sequence[Measurement], after: Sequence[Measurement]
+) -> dict[str, float]:
+    """Return how much worse the value of each probe became, by the probe's label."""
+    return {
+        text.label: change_of(text.probe, first, last)
+        for text, first, last in zip(texts, before, after, strict=True)
+    }
+
+
 def measure_with(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -143,11 +153,7 @@ def measure_with(
         reference: gives the base to compare with token by token; without it the model is its own,
             for the probes that need one.
     """
-
-    @contextlib.contextmanager
-    def itself() -> Iterator[nn.Module]:
-        yield model
-
+    itself: Reference = lambda: contextlib.nullcontext(model)  # noqa: E731 - typed
     return [
         _measured(
             LanguageModelScorer(

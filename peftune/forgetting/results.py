@@ -1,4 +1,4 @@
-"""What one probe says of one run: the difference, its interval, and what it rests on."""
+"""Results of a probe: forgetting with its interval, power and verdict."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def judge_probe(
 
 
 def verdict(words: Sequence[Verdict | None]) -> Verdict | None:
-    """Judge the probes of one run together: the worst word that one of them has."""
+    """Return the verdict on all probes of a run: the worst verdict of any of them."""
     order: tuple[Verdict, ...] = ("nothing learned", "forgot", "inconclusive", "retained", "improved")  # fmt: skip
     return next((word for word in order if word in words), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """What holding the base in 8 bits costs, apart from forgetting; positive is worse.
+    """The cost of a base in 8 bits, separate from forgetting; positive is worse.
 
     Args:
         before_float32: the base in float32.
@@ -91,11 +91,11 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Forgetting under two output heads, where the tied embedding itself learned.
+    """Forgetting under two output heads, where the tied embedding itself is trainable.
 
     Args:
         tied: under the tuned model's own embedding: the model as it is.
-        base: under the base's embedding: what the backbone alone lost.
+        base: under the base's embedding: forgetting of the backbone alone.
     """
 
     tied: float
@@ -104,7 +104,7 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What one probe says of one run.
+    """The result of one probe for one run.
 
     Args:
         name: the probe's name.
@@ -118,15 +118,15 @@ class ProbeResult:
         ci95: 95% paired interval over documents, of this one model.
         ci90: 90% interval; its upper end below the margin is a one-sided test at 5%.
         margin: loss that still counts as retained.
-        verdict: the word on this probe.
+        verdict: the verdict on this probe.
         power: how many documents it takes to see a loss of the margin.
         kl: mean divergence KL(base || tuned), nats per token.
         kl_ci95: 95% interval of it over documents.
         mcnemar: exact test of right and wrong answers.
-        heads: forgetting under either output head, where the embedding learned.
+        heads: forgetting under either output head, where the embedding is trainable.
         quantization: the cost of an 8-bit base.
-        details: the same change in other units, and what else the probe tells; None for what no
-            number of 64 bits can hold.
+        details: the same change in other units, and other values of the probe; None for a value
+            that no number of 64 bits can hold.
         n_documents: documents scored.
         n_tokens: tokens scored, each once.
         data_sha256: hash of the documents.
@@ -169,13 +169,13 @@ def forgetting_of(
     learned: bool | None = None,
     float_base: Measurement | None = None,
 ) -> ProbeResult:
-    """Set one probe's measurements against each other.
+    """Compare one probe's measurements before and after.
 
     Args:
         text: the probe and its documents.
         before: the base.
         after: the tuned model.
-        scoring: the scorer's share of the protocol.
+        scoring: the part of the protocol that the scorer decides.
         learned: whether the task was learned; None where it is not known, and there is no verdict.
         float_base: the base in float32, where `before` is in another precision.
     """
@@ -195,7 +195,7 @@ def forgetting_of(
     details = probe.details(before, after)
     infinite = [name for name, value in details.items() if not math.isfinite(value)]
     too_large = f"details: {', '.join(infinite)} {TOO_LARGE}" if infinite else None
-    told = _reason(text, after, judged, learned=learned, quantized=float_base is not None)
+    reason = _reason(text, after, judged, learned=learned, quantized=float_base is not None)
     tokens = after.tokens.astype(np.float64)
     return ProbeResult(
         name=text.label,
@@ -220,20 +220,20 @@ def forgetting_of(
         n_documents=len(after.weight),
         n_tokens=int(after.tokens.sum()),
         data_sha256=documents_sha256(text.documents),
-        protocol=sealed_protocol(text, scoring),
-        reason="; ".join(filter(None, (told, too_large))) or None,
+        protocol=protocol_with_digest(text, scoring),
+        reason="; ".join(filter(None, (reason, too_large))) or None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedChange:
-    """What documents say of a change: intervals, power and the word.
+    """The intervals, power and verdict of a change over documents.
 
     Args:
         ci95: 95% interval.
         ci90: 90% interval.
         power: how many documents it takes; None without a margin or an interval.
-        verdict: the word.
+        verdict: the verdict.
         inconclusive: why it is not "retained", though the 90% interval lies below the margin.
     """
 
@@ -312,7 +312,7 @@ def _never_negative(interval: Interval | None) -> Interval | None:
     return None if interval is None else (max(0.0, interval[0]), interval[1])
 
 
-def sealed_protocol(text: ProbeText, scoring: Mapping[str, Any]) -> dict[str, Any]:
+def protocol_with_digest(text: ProbeText, scoring: Mapping[str, Any]) -> dict[str, Any]:
     """Describe how a probe scores, with a hash of the description."""
     facts = {**scoring, **text.probe.protocol()}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -352,7 +352,7 @@ def _reason(
     learned: bool | None,
     quantized: bool,
 ) -> str | None:
-    """Say of every value that is None, or inconclusive, why it is: `keys: cause; keys: cause`."""
+    """Explain every value that is None or inconclusive: `keys: cause; keys: cause`."""
     probe, count = text.probe, len(after.weight)
     shown = "1 document has" if count == 1 else f"{count} documents have"
     causes = (

@@ -1,4 +1,4 @@
-"""Read a backbone as the language model that it was: what probes ask, batch by batch."""
+"""Score texts with the language model of a backbone: windows, token scores, batches, a shared prefix."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from peftune.progress import counted
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One forward pass of one document: what is fed, and which tokens its end predicts.
+    """The input of one forward pass of one document, and the tokens that its last positions predict.
 
     Args:
         document: index of the document.
-        inputs: token ids that are fed.
+        inputs: token ids of the input.
         targets: token ids that the last `len(targets)` positions predict.
     """
 
@@ -95,11 +95,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenScores:
-    """What was read out at every target, (tokens,) each, on the model's device.
+    """Scores of every target, (tokens,) each, on the model's device.
 
     Args:
         nats: negative log-likelihood, float32.
-        greedy: whether the target is the likeliest token, bool; None where it was not asked for.
+        greedy: whether the target is the likeliest token, bool; None where it was not requested.
         kl: KL(base || model) in nats, float32; None without a base.
         base_entropy: of the base's prediction in nats, float32; None without a base.
         agreement: whether model and base find the same token likeliest; None without a base.
@@ -125,7 +125,7 @@ def read_out(
         tuned: the model's states and head.
         targets: token ids, (tokens,), int64.
         base: the base's states at the same positions, and its head.
-        greedy: whether to say which targets are the likeliest tokens.
+        greedy: whether to mark the targets that are the likeliest tokens.
     """
     other_head = base is not None and not torch.equal(base.head, tuned.head)
     parts: dict[str, list[torch.Tensor]] = {}
@@ -157,11 +157,11 @@ def _log_probabilities(states: torch.Tensor, head: torch.Tensor) -> torch.Tensor
 
 
 _SHORTEST = 16
-"""Fewer tokens are read again with every piece: there is little to save."""
+"""A shorter prefix is not shared: it saves little."""
 
 
 class SharedPrefix:
-    """The keys and values of tokens that all pieces begin with.
+    """Keys and values of the tokens that all pieces begin with.
 
     Args:
         model: any model around a GPT-2 backbone.
@@ -197,16 +197,16 @@ def shared_tokens(pieces: Sequence[Piece]) -> tuple[int, ...]:
 
 
 def without_first(pieces: Sequence[Piece], count: int) -> list[Piece]:
-    """Take the first tokens off the inputs of every piece."""
+    """Remove the first tokens from the inputs of every piece."""
     return [dataclasses.replace(piece, inputs=piece.inputs[count:]) for piece in pieces]
 
 
 Reference = Callable[[], contextlib.AbstractContextManager[nn.Module]]
-"""Gives, inside a context, the model that is the base; the tuned model is itself again after it."""
+"""Gives the base inside a context; after it the tuned model has its own weights again."""
 
 
 class LanguageModelScorer:
-    """Read a (fine-tuned) backbone as the language model it was, through the tied embedding.
+    """Score texts with a (fine-tuned) backbone as a language model, through the tied embedding.
 
     GPT-2 ties its output head to the token embedding, so the head that a classifier dropped is
     still in the backbone, and re-attaching it gives the language model exactly.
@@ -217,8 +217,8 @@ class LanguageModelScorer:
         reference: gives the base; with it, texts are read by both and the divergence is measured.
         batch_size: windows in one forward pass; fixed, since int8 results depend on the batch.
         window: most tokens of context; at most the model's positions.
-        share_prefix: read what all continuations of one call begin with once, and not with each:
-            the same up to rounding, and much less work where prompts share their examples.
+        share_prefix: compute the common beginning of all continuations of one call once: the same
+            result up to rounding, in much less time where prompts share their examples.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class LanguageModelScorer:
         self.share_prefix = share_prefix
 
     def protocol(self) -> dict[str, Any]:
-        """Describe what every probe shares."""
+        """Describe how texts are scored, for the protocol of every probe."""
         return {
             "window": self.window,
             "batch_size": self.batch_size,
@@ -336,7 +336,7 @@ class LanguageModelScorer:
         greedy: bool = False,
         past: SharedPrefix | None = None,
     ) -> list[tuple[Piece, dict[str, float]]]:
-        """Sum what is read out of each piece; where it is paired, the base reads each batch too."""
+        """Sum the scores of each piece; with `paired`, the base scores each batch too."""
         scored: list[tuple[Piece, dict[str, float]]] = []
         with evaluating(self.model):
             for batch in self._batches(pieces):
@@ -398,7 +398,7 @@ def _output(
     batch: Sequence[Piece],
     past: SharedPrefix | None = None,
 ) -> Output:
-    """Take the states that predict targets, and the head as it is now."""
+    """Return the states that predict targets, and the head as it is now."""
     hidden = _hidden(model, inputs, past)
     states = [
         hidden[row, len(piece.inputs) - len(piece.targets) : len(piece.inputs)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +10,6 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from transformers import GPT2Model, PreTrainedTokenizerBase
 
 from peftune.forgetting.measurement import ProbeText, adapter_off_forgetting, measure_with
@@ -80,7 +80,9 @@ def _text(documents: Sequence[str]) -> ProbeText:
 def _zero_by_identity(
     backbone: GPT2Model, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]
 ) -> Check:
-    scorer = LanguageModelScorer(backbone, tokenizer, reference=lambda: _Itself(backbone))
+    scorer = LanguageModelScorer(
+        backbone, tokenizer, reference=lambda: contextlib.nullcontext(backbone)
+    )
     probe = _text(documents)
     [before] = measure_with(backbone, tokenizer, [probe])
     after = probe.probe.measure(scorer, probe.documents)
@@ -95,19 +97,6 @@ def _divergences(measured: Measurement) -> NDArray[np.float64]:
         message = "The documents were scored without a reference."
         raise ValueError(message)
     return measured.kl
-
-
-class _Itself:
-    """A reference that is the model itself."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def __enter__(self) -> nn.Module:
-        return self._model
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def _batching(
@@ -186,7 +175,9 @@ def _planted_noise(
     for scale in NOISE:
         noisy = load_backbone(source, device)
         _add_noise(noisy, scale)
-        scorer = LanguageModelScorer(noisy, tokenizer, reference=lambda: _Itself(base))
+        scorer = LanguageModelScorer(
+            noisy, tokenizer, reference=lambda: contextlib.nullcontext(base)
+        )
         measured = probe.probe.measure(scorer, probe.documents)
         bits.append(measured.value)
         kl.append(float(_divergences(measured).sum() / measured.tokens.sum()))

@@ -1,4 +1,4 @@
-"""What the classifiers answer: which labels they confuse, and how sure they are."""
+"""Sections on the predictions: confusion, calibration, mistakes, and scores by label."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Counts = NDArray[np.int64]
 
 
 def confusion_section(subject: Subject) -> Section:
-    """Build what each strategy takes for what, over all its seeds, and its scores by label."""
+    """Build the confusion matrix of each strategy over all its seeds, and its scores by label."""
     if not subject.by_strategy:
         return Section("confusion", "Confusion", [])
     pooled = {strategy: _counts(items) for strategy, items in subject.by_strategy.items()}

@@ -1,4 +1,4 @@
-"""What a report consists of, before it is a page or a Markdown file."""
+"""The contents of a report, independent of the page or Markdown file that shows them."""
 
 from __future__ import annotations
 
@@ -227,6 +227,16 @@ class Subject:
         return {strategy: items for strategy, items in grouped.items() if items}
 
     @cached_property
+    def figures(self) -> Sequence[tuple[str, int, Mapping[str, Estimate]]]:
+        """Name, series and figures of each strategy of a comparison, or of each run without one."""
+        if self.summary is not None:
+            return [
+                (one.strategy, self.series(one.strategy), one.figures)
+                for one in self.summary.standings
+            ]
+        return [(title_of(run), self.series(run.run.strategy), _figures(run)) for run in self.runs]
+
+    @cached_property
     def probes(self) -> Sequence[str]:
         """Names of the probes, in the order of the recipe."""
         return tuple(dict.fromkeys(probe.name for run in self.runs for probe in run.forgetting))
@@ -240,6 +250,16 @@ class Subject:
         return next(
             result.unit for run in self.runs for result in run.forgetting if result.name == probe
         )
+
+
+def _figures(run: Run) -> dict[str, Estimate]:
+    learning = run.learning
+    found = {
+        "accuracy": (learning.accuracy, learning.ci95.get("accuracy")),
+        "macro_f1": (learning.macro_f1, None),
+        **{f"forgetting.{one.name}": (one.forgetting, one.ci95) for one in run.forgetting},
+    }
+    return {key: Estimate(value, ci95, [value]) for key, (value, ci95) in found.items()}
 
 
 def title_of(run: Run) -> str:
@@ -263,7 +283,7 @@ def form_of(key: str) -> Form:
 
 
 def estimate(value: Estimate | None, key: str) -> tuple[str, str]:
-    """Write an estimate and what stands below it: its interval, each of two seeds, or a reason."""
+    """Write an estimate and the line below it: its interval, the values of two seeds, or a reason."""
     if value is None:
         return NOT_MEASURED, ""
     form = form_of(key)

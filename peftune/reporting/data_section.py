@@ -1,4 +1,4 @@
-"""What the checks of the data found, how long the texts are, and what leakage did to the score."""
+"""Sections on data and documents: checks, text lengths, leakage, folds, stages, worst documents."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _documents(strategy: str, probe: str, unit: str, items: Sequence[Evidence]) 
 
 
 def stages_section(subject: Subject) -> Section:
-    """Build a table for each run that did not begin as its base."""
+    """Build a table for each run that is initialized from another artifact."""
     tables = [_table(run) for run in subject.runs if run.forgetting.stages]
     return Section("stages", "Forgetting by stage", tables)
 
@@ -173,7 +173,7 @@ _TONES: dict[Status, Tone] = {"fail": "error", "warn": "warning"}
 
 
 def data_section(subject: Subject) -> Section:
-    """Build what the runs were told of their data; all of them have the same."""
+    """Build the results of the data checks, which all runs share."""
     checks = subject.runs[0].checks if subject.runs else None
     blocks = [] if checks is None or not checks.results else list(_blocks(checks))
     return Section("data", "The data", blocks)

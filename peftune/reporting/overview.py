@@ -1,4 +1,4 @@
-"""What stands at the top: what was run, on what, and what came out."""
+"""Title, answer, runs, findings and origin of a report."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def title_of_report(subject: Subject) -> str:
 
 
 def facts_of(subject: Subject) -> str:
-    """Say in a line which base, rows and seeds the numbers rest on."""
+    """Return the line that names base, rows and seeds."""
     if not subject.runs:
         return ""
     bases = listed(list(dict.fromkeys(run.run.base_model for run in subject.runs)))
@@ -61,7 +61,7 @@ def facts_of(subject: Subject) -> str:
 
 
 def answer_of(subject: Subject) -> str:
-    """Give the verdict in one sentence; of a run on its own, what it measured."""
+    """Return the answer of the comparison, or the measurements of a single run, in one sentence."""
     if subject.summary is not None:
         return subject.summary.answer
     if len(subject.runs) != 1:
@@ -85,7 +85,7 @@ def answer_of(subject: Subject) -> str:
 
 
 def run_section(subject: Subject) -> Section:
-    """Build the table of a run that stands on its own."""
+    """Build the table of a single run."""
     runs = subject.runs if subject.summary is None else ()
     return Section("runs", "The run" if len(runs) == 1 else "The runs", runs_table(runs))
 
@@ -140,7 +140,7 @@ def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
 
 
 def origin_section(subject: Subject) -> Section:
-    """Build the recipes of the runs, what they ran with, and their hashes."""
+    """Build the recipes of the runs, their environment and their hashes."""
     if not subject.runs:
         return Section("origin", "Recipes and environment", [])
     blocks: list[Block] = [_identities(subject)]
@@ -185,7 +185,7 @@ def _identities(subject: Subject) -> Table:
 
 
 def _environment(subject: Subject) -> Table:
-    """Say each value once where the runs agree, and by run where they do not."""
+    """Show each value once where the runs agree, and by run where they do not."""
     facts = [dict(_flat(run.environment)) for run in subject.runs]
     rows = []
     for key in dict.fromkeys(key for known in facts for key in known):
@@ -259,7 +259,7 @@ def findings_section(subject: Subject) -> Section:
 
 
 def alerts_of(subject: Subject) -> list[Paragraph]:
-    """Say what has to be known before any number is read: what makes the numbers say nothing."""
+    """Return the alerts at the top: failures and findings that make numbers meaningless."""
     alerts: list[Paragraph] = []
     if subject.failures:
         failed = listed([f"{one.strategy}, seed {one.seed}" for one in subject.failures])
@@ -277,7 +277,7 @@ def alerts_of(subject: Subject) -> list[Paragraph]:
 
 
 def _seen(subject: Subject, found: Sequence[tuple[Finding, Sequence[Run]]]) -> str:
-    """Say what was seen where one run shows it, and otherwise which runs do."""
+    """Return the messages of a finding in one run, or the names of several runs that show it."""
     runs = [run for _, shown in found for run in shown]
     alone = len(subject.runs) == 1 or len(runs) < len(found)
     if alone or len(runs) == 1:
@@ -288,7 +288,7 @@ def _seen(subject: Subject, found: Sequence[tuple[Finding, Sequence[Run]]]) -> s
 
 
 def _found(subject: Subject) -> Iterator[tuple[Finding, Sequence[Run]]]:
-    """Give what the comparison shows, what runs show, and what the seeds of a strategy show."""
+    """Yield the findings of the comparison, of the runs, and across the seeds of a strategy."""
     for finding in subject.findings:
         yield finding, []
     for run in subject.runs:

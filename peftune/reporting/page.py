@@ -70,7 +70,7 @@ def page(contents: Contents) -> str:
 
 
 def _seen(value: object) -> object:
-    """Spell out what is not seen in whatever the template writes, but for markup of our own."""
+    """Make invisible characters visible in every value of the template except our own markup."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return visible_lines(value)
@@ -146,7 +146,7 @@ def _cell(cell: Cell) -> str:
 Value = str | int | float | None
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""What makes a spreadsheet work a text out, in the letters of East Asian keyboards too."""
+"""First characters that make a spreadsheet evaluate a text, full-width forms included."""
 
 
 def spreadsheet(evidence: Sequence[Evidence], failures: Sequence[Failure]) -> str:

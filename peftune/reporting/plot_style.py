@@ -142,7 +142,7 @@ _LINE = 0.075
 
 
 def in_lines(name: str) -> str:
-    """Break a long name, for on one line it would leave no room for what is drawn."""
+    """Break a long name into lines, so that it leaves room for the plot."""
     shown = visible(name)
     return "\n".join(textwrap.wrap(shown, _LINE_LETTERS)) or shown
 
@@ -188,7 +188,7 @@ def beside(figure: Figure, axes: Axes, names: Sequence[Named]) -> None:
 
 
 def _covered(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
-    """Return how much of what lies there already a name would hide or leave."""
+    """Return the area that a name would cover of other items or have outside the frame."""
     from matplotlib.transforms import Bbox
 
     def area(common: Bbox | None) -> float:

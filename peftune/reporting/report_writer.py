@@ -85,7 +85,7 @@ _OF_ANY_TASK = (
     origin_section,
     repeat_section,
 )
-"""What is said of tasks in which a row has not just one label."""
+"""Sections of tasks other than single-label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def write_missing_reports(evidence: Sequence[Evidence]) -> None:
 
 
 def contents_of(subject: Subject) -> Contents:
-    """Build everything that a report says, in the order of its sections."""
+    """Build the contents of a report, in the order of its sections."""
     single = all(run.learning.task_type.one_label for run in subject.runs)
     sections = [build(subject) for build in (_SECTIONS if single else _OF_ANY_TASK)]
     return Contents(
@@ -176,7 +176,7 @@ def contents_of(subject: Subject) -> Contents:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What `comparison.json` says beside its runs; runs named one by one have none of it.
+    """Settings of a comparison in `comparison.json`; defaults for runs that are named one by one.
 
     Args:
         held_equal: what the strategies share besides rows and seeds.
@@ -206,7 +206,7 @@ class _RunIn(BaseModel):
 
 
 class _Written(BaseModel):
-    """What is read of a `comparison.json`."""
+    """The fields of a `comparison.json` that are read."""
 
     runs: list[_RunIn]
     failures: list[Failure]
@@ -272,7 +272,7 @@ def report(
 
 
 def _findings(clean: CleanRows, terms: Terms) -> Sequence[Finding]:
-    """Give what the comparison had found, or look for it in runs that were named one by one."""
+    """Return the comparison's findings, or look for them in runs that were named one by one."""
     if terms.findings is None:
         return pitfalls_of_runs(clean.evidence, clean.baselines)
     if clean.leaked is None:
@@ -290,7 +290,7 @@ def _run_folder(folder: Path) -> Path:
 
 
 def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
-    """Read which runs a comparison has, which did not finish, and on what terms it is held."""
+    """Read the runs of a comparison, the failures, and its settings."""
     try:
         values = _Written.model_validate_json(read_own_text(folder / COMPARISON), strict=True)
         terms = Terms(

@@ -28,7 +28,6 @@ from peftune.reporting.contents import (
     Table,
     estimate,
     form_of,
-    title_of,
 )
 from peftune.reporting.overview import runs_table
 from peftune.reporting.plots import Level, levels
@@ -58,7 +57,7 @@ _COSTS = {
 
 
 def strategies_section(subject: Subject) -> Section:
-    """Build the main table, with what did not finish and how to read it."""
+    """Build the main table, with its legend and the runs that failed."""
     blocks: list[Block] = []
     summary = subject.summary
     if summary is not None and summary.standings:
@@ -143,7 +142,7 @@ def _reading(subject: Subject, summary: Summary) -> str:
 
 
 def _below(seeds: int, summary: Summary) -> Iterator[str]:
-    """Say what stands below a figure, by the most seeds that a strategy has."""
+    """Explain the line below a figure, by the largest number of seeds of a strategy."""
     two = any(each_of_two(one) for of in summary.standings for one in of.figures.values())
     if seeds == 1:
         yield "One seed each; below the figures 95% intervals for other rows or documents, of this seed alone. No difference is tested: that takes three seeds."
@@ -190,7 +189,7 @@ def _pair(one: Difference) -> list[Cell]:
 
 
 def _would_be_seen(one: Difference) -> tuple[str, str]:
-    """Write what would have been seen, and below it the seeds that would show what was."""
+    """Write the detectable difference, and below it the seeds that would show the measured one."""
     if one.detectable is None:
         return NOT_MEASURED, ""
     form = form_of("accuracy") if one.key == "accuracy" else plain
@@ -228,13 +227,13 @@ def matched_section(subject: Subject) -> Section:
 
 
 def _reached(found: tuple[str, str]) -> Cell:
-    """A path that ends below the accuracy says so where the number would stand."""
+    """Return the figure, or the reason in its place where the path ends below the accuracy."""
     text, detail = found
     return Cell(detail) if text == NOT_MEASURED and detail else Cell(text, detail)
 
 
 class _Entry(NamedTuple):
-    """A line of the table, and what the plot draws of it; nothing where nothing was measured."""
+    """A line of the table and its mark in the plot; None where nothing was measured."""
 
     row: list[Cell]
     level: Level | None
@@ -305,7 +304,7 @@ def _baselines(subject: Subject) -> Sequence[Baseline]:
 
 def _baseline(baseline: Baseline) -> _Entry:
     row = [
-        Cell(baseline.title, "; ".join(f"{key} {value}" for key, value in _told(baseline))),
+        Cell(baseline.title, "; ".join(f"{key} {value}" for key, value in _details(baseline))),
         Cell(share(baseline.accuracy), baseline.reason or between(baseline.ci95, share)),
         Cell(share(baseline.macro_f1)),
     ]
@@ -315,33 +314,19 @@ def _baseline(baseline: Baseline) -> _Entry:
 
 
 def _strategies(subject: Subject) -> Iterator[_Entry]:
-    if subject.summary is None:
-        for run in subject.runs:
-            learning, series = run.learning, subject.series(run.run.strategy)
-            if learning.accuracy is not None:
-                interval, name = learning.ci95["accuracy"], title_of(run)
-                row = [
-                    Cell(name, series=series),
-                    Cell(share(learning.accuracy), between(interval, share)),
-                    Cell(share(learning.macro_f1)),
-                ]
-                yield _Entry(row, Level(name, learning.accuracy, interval, series))
-        return
-    for standing in subject.summary.standings:
-        found, name = standing.figures["accuracy"], standing.strategy
-        if found.mean is not None:
-            series = subject.series(name)
-            macro_f1 = standing.figures.get("macro_f1")
+    for name, series, figures in subject.figures:
+        accuracy, macro_f1 = figures["accuracy"], figures.get("macro_f1")
+        if accuracy.mean is not None:
             row = [
                 Cell(name, series=series),
-                Cell(*estimate(found, "accuracy")),
+                Cell(*estimate(accuracy, "accuracy")),
                 Cell(share(macro_f1.mean if macro_f1 else None)),
             ]
-            yield _Entry(row, Level(name, found.mean, found.ci95, series))
+            yield _Entry(row, Level(name, accuracy.mean, accuracy.ci95, series))
 
 
-def _told(baseline: Baseline) -> Iterator[tuple[str, str]]:
-    """Give the details that fit into a line."""
+def _details(baseline: Baseline) -> Iterator[tuple[str, str]]:
+    """Yield the details that fit into a line."""
     for key, value in baseline.details.items():
         if isinstance(value, str | int | float) and len(str(value)) <= 40:  # noqa: PLR2004 - a line
             yield key.replace("_", " "), str(value)

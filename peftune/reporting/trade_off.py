@@ -1,4 +1,4 @@
-"""Accuracy against forgetting: what is not beaten in both, and the paths that lead there."""
+"""Sections on accuracy against forgetting, and on curves over training."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def trade_off_section(subject: Subject) -> Section:
 
 
 def _reading(subject: Subject) -> str:
-    """Say how to read the plots that there are."""
+    """Return the legend of the plots."""
     parts = ["Down and to the right is better."]
     marks = [mark for probe in subject.probes for mark in _marks(subject, probe)]
     if any(mark.x_interval or mark.y_interval for mark in marks):
@@ -91,39 +91,25 @@ def _figure(subject: Subject, probe: str, marks: Sequence[Mark], name: str) -> F
 
 
 def _marks(subject: Subject, probe: str) -> Iterator[Mark]:
-    """Give the strategies of a comparison, or the runs where there is none."""
-    key = f"forgetting.{probe}"
-    if subject.summary is None:
-        for run in subject.runs:
-            result, learning = run.forgetting[probe], run.learning
-            if learning.accuracy is None:
-                continue
-            yield Mark(
-                title_of(run),
-                subject.series(run.run.strategy),
-                learning.accuracy,
-                result.forgetting,
-                learning.ci95["accuracy"],
-                result.ci95,
-            )
-        return
-    fronts = {front.key: front.strategies for front in subject.summary.fronts}
-    for standing in subject.summary.standings:
-        accuracy, forgetting = standing.figures.get("accuracy"), standing.figures.get(key)
+    """Yield the strategies of a comparison, or the runs where there is none."""
+    key, summary = f"forgetting.{probe}", subject.summary
+    fronts = {} if summary is None else {front.key: front.strategies for front in summary.fronts}
+    for name, series, figures in subject.figures:
+        accuracy, forgetting = figures.get("accuracy"), figures.get(key)
         if accuracy and forgetting and accuracy.mean is not None and forgetting.mean is not None:
             yield Mark(
-                standing.strategy,
-                subject.series(standing.strategy),
+                name,
+                series,
                 accuracy.mean,
                 forgetting.mean,
                 accuracy.ci95,
                 forgetting.ci95,
-                on_front=key not in fronts or standing.strategy in fronts[key],
+                on_front=key not in fronts or name in fronts[key],
             )
 
 
 def _paths(subject: Subject, probe: str) -> Iterator[Line]:
-    """Give each run's way over strengths, and over checkpoints."""
+    """Yield each run's path over strengths, and over checkpoints."""
     for run in subject.runs:
         points = run.forgetting.path
         kept = sorted((p for p in points if p.step is None), key=lambda p: p.strength)
@@ -253,7 +239,7 @@ def _losses(subject: Subject) -> Iterator[Figure]:
 
 
 def _onsets(subject: Subject, strategy: str) -> list[Onset]:
-    """Mark where a run began to overfit or underfit; what runs have in common is marked once."""
+    """Return the steps at which runs began to overfit or underfit, each once."""
     steps = dict.fromkeys(
         (finding.step, finding.code)
         for item in subject.by_strategy[strategy]

@@ -1,4 +1,4 @@
-"""Whether a classifier is right as often as it says."""
+"""Calibration: whether a classifier's accuracy equals its confidence."""
 
 from __future__ import annotations
 

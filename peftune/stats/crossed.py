@@ -25,7 +25,7 @@ from peftune.stats.intervals import (
 Unit = Literal["rows", "documents"]
 
 FEWEST_SEEDS = 3
-"""With fewer, nothing is said of a strategy: two seeds leave one degree of freedom to their spread."""
+"""Fewer seeds give no interval: two leave one degree of freedom to their spread."""
 
 ONE_SEED = "one seed: the interval speaks of this seed alone"
 TWO_SEEDS = "two seeds cannot tell; three can"
@@ -295,7 +295,7 @@ class CrossedError:
         return enough
 
     def shown_by_seeds(self, difference: float, *, level: float, power: float = POWER) -> bool:
-        """Say whether any number of seeds shows a difference on the same rows or documents."""
+        """Return whether any number of seeds shows a difference on the same rows or documents."""
         of_units = dataclasses.replace(self, by_seed=0.0)
         return self.by_unit == 0 or of_units.power(difference, level=level) > power
 
@@ -389,5 +389,5 @@ def crossed_error(values: NDArray[np.float64]) -> CrossedError:
 
 
 def _certain(value: float, reason: str | None) -> Mean:
-    """Return a mean without spread: it is what it is."""
+    """Return a mean without spread."""
     return Mean(value, (value, value), 1.0 if value == 0 else 0.0, reason)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST_DOCUMENTS = 10
-"""With fewer, an interval over documents says nothing."""
+"""Fewer documents give no interval."""
 
 Interval = tuple[float, float]
 
@@ -58,7 +58,7 @@ _COCHRAN = 25
 
 
 def cannot_exclude(change: NDArray[np.float64], weight: NDArray[np.float64]) -> str | None:
-    """Say why these documents cannot exclude a loss that few documents bear; None where they can.
+    """Return why these documents cannot exclude a loss that few documents bear; None where they can.
 
     No interval can: a loss that hides in one of twenty documents is in none of twenty with a
     chance of 36%, and these twenty look harmless. So that there is none is said of enough documents

@@ -202,7 +202,7 @@ def better_macro_f1_p_value(
     labels: int,
     seed: int,
 ) -> float:
-    """Return the one-sided probability of as large a gain in macro F1 if who said what were chance.
+    """Return the one-sided probability of as large a gain in macro F1 by chance.
 
     The answers of both to a row are swapped or not, at random. Only rows with two different answers
     matter, and few of them cannot be significant: d of them give no less than 2 to the power of -d.

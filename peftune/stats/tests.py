@@ -90,7 +90,7 @@ def permutation_p_value(
 
 
 def power(change: NDArray[np.float64], weight: NDArray[np.float64], *, margin: float) -> Power:
-    """Say how many documents a change of the margin needs to be seen.
+    """Return how many documents it takes to see a change of the margin.
 
     Args:
         change: numerator of each document's change, (documents,).
@@ -105,7 +105,7 @@ def power(change: NDArray[np.float64], weight: NDArray[np.float64], *, margin: f
 
 
 LEVEL = 0.05
-"""Chance of telling any two equal strategies apart that a table takes."""
+"""Level of a table's tests: the chance of any significant difference between equal strategies."""
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

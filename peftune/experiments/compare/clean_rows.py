@@ -20,7 +20,7 @@ NOT_KEPT = "which rows it answers right is not kept"
 ALL_LEAKED = "all rows that it was asked about were read in training"
 _LEAST = np.finfo(np.float64).tiny
 _OF_ALL_ROWS = ("accuracy", "macro_f1", "log_loss", "ece", "uncalibrated")
-"""What the details of a prompted baseline say of all rows that it was asked about."""
+"""Scores in the details of a prompted baseline that count all its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def clean_rows(evidence: Sequence[Evidence], baselines: Sequence[Baseline] = ())
 
 
 def _not_found(evidence: Sequence[Evidence]) -> LeakedRows | None:
-    """Say which rows leaked by their number alone, where a run that counts them does not name them."""
+    """Return the number of leaked rows, where a run counts them and does not name them."""
     for one in evidence:
         counted = one.run.checks.leaked_score
         if counted is not None and counted.n == len(one.rows.ids):
@@ -111,7 +111,7 @@ def _most_frequent(rows: ScoredRows, accuracy: float) -> NDArray[np.int64] | Non
 
 
 def places_of(baseline: Baseline, rows: ScoredRows) -> NDArray[np.int64] | None:
-    """Say where among scored rows those of a baseline are; None where that cannot be known."""
+    """Return the places of a baseline's rows among the evaluation rows; None where they are unknown."""
     ids = list(rows.ids)
     if list(baseline.rows) == ids:
         return np.arange(len(ids))

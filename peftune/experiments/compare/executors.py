@@ -131,7 +131,7 @@ class Jobs:
             return code
 
     def _environment(self) -> dict[str, str]:
-        """Share the cores among processes that run at once, where nothing else is said."""
+        """Share the cores among processes that run at once, unless OMP_NUM_THREADS is set."""
         environment = {**os.environ, PARENT: str(os.getpid())}
         if self._count > 1:
             threads = max(1, (os.cpu_count() or 1) // self._count)
@@ -139,7 +139,7 @@ class Jobs:
         return environment
 
     def _stop(self) -> None:
-        """End what runs, at last by force; a second call goes on from what had finished."""
+        """End the running processes, at last by force; a second call continues from the finished runs."""
         with self._lock:
             self._stopped = True
             running = list(self._running)

@@ -205,7 +205,7 @@ def forgotten(runs: BySeed, probe: str) -> Scores:
 
 
 def control_failed(runs: BySeed) -> bool:
-    """Say whether a run is not its base with the adapter disabled."""
+    """Return whether the control failed in a run: with the adapter disabled it is not its base."""
     controls = [one.run.forgetting.controls.get(CONTROL) for one in runs.values()]
     return any(control not in (None, 0.0) for control in controls)
 

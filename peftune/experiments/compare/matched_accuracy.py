@@ -1,4 +1,4 @@
-"""Forgetting at matched accuracy: what strategies forget once they have learned as much."""
+"""Forgetting at equal accuracy: how much strategies forget once they have learned as much."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def lines_of(paths: Sequence[Sequence[PathPoint]], probe: str) -> list[Line]:
 
 
 def _place(point: PathPoint) -> tuple[bool, float]:
-    """Say whether a point lies between the base and the kept model, and where on its line."""
+    """Return whether a point lies between base and kept model, and its place on that line."""
     return (True, point.strength) if point.step is None else (False, float(point.step))
 
 

@@ -140,7 +140,7 @@ def ties(order: Sequence[str], found: Sequence[Difference]) -> dict[str, str]:
 
 
 def _untested(names: Sequence[str], tested: Collection[frozenset[str]]) -> dict[str, int]:
-    """Count, for each strategy that has any, the others that it was not tested against."""
+    """Count for each strategy the others that it was not tested against, if any."""
     gaps = {
         name: sum(frozenset((name, other)) not in tested for other in names if other != name)
         for name in names

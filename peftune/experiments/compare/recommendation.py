@@ -24,7 +24,7 @@ TWO_SEEDS = "Two seeds cannot show a significant difference; three can"
 
 
 def answer(summary: Summary) -> str:
-    """Say which strategy to use, or what stands in the way of saying so.
+    """Return the strategy to use, or why none is named.
 
     Accuracy comes first, among those that are as accurate forgetting at matched accuracy, and then
     the size of the file. A strategy is named only where three seeds or more, and the rows, show a
@@ -38,7 +38,7 @@ def answer(summary: Summary) -> str:
 
 
 def _recommended(summary: Summary) -> str:
-    """Say which strategy to use, of means that may include a seed that collapsed."""
+    """Return the strategy to use, by means that may include a collapsed seed."""
     learned = [one for one in summary.standings if one.learned]
     baseline = best_baseline(summary.baselines)
     if not summary.standings:
@@ -133,7 +133,7 @@ def _one_seed(learned: Sequence[Standing], summary: Summary) -> list[str]:
 
 
 def _two_seeds(learned: Sequence[Standing], summary: Summary) -> list[str]:
-    """Give what each seed found, for nothing is known of a third."""
+    """Return the figures of each of two seeds."""
     return [
         f"{TWO_SEEDS}: accuracy {_accuracies(learned)}",
         *_forgotten(learned, summary),
@@ -190,7 +190,7 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
 
 
 def _sizes(level: Sequence[Standing]) -> list[str]:
-    """Say whose file is the smallest, to the digits that are shown."""
+    """Name the strategy with the smallest file, to the digits that are shown."""
     sizes = {
         one.strategy: size(found)
         for one in sorted(level, key=lambda one: one.figures[_BYTES].mean or 0.0)
@@ -209,7 +209,7 @@ def _sizes(level: Sequence[Standing]) -> list[str]:
 
 
 def _would_be_seen(level: Sequence[Standing], summary: Summary) -> list[str]:
-    """Say what the pair nearest to a significant difference would take; nothing without a spread."""
+    """Return what the pair nearest to a significant difference would take; nothing without a spread."""
     pairs = [_pair(summary, level[0], other) for other in level[1:]]
     known = [pair for pair in pairs if pair.detectable is not None]
     if not known:
@@ -227,7 +227,7 @@ def _would_be_seen(level: Sequence[Standing], summary: Summary) -> list[str]:
 
 
 def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
-    """Say who beats no baseline clearly, and who learned nothing."""
+    """Name the strategies that do not clearly beat the baselines, and those that learned nothing."""
     parts, best = [], best_baseline(summary.baselines)
     to_beat = best and f"the baseline {best.title} ({best.accuracy:.3f})"
     if best is not None and (
@@ -251,7 +251,7 @@ def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
 
 
 def _collapsed(standings: Sequence[Standing]) -> list[str]:
-    """Say which seeds give every row one label, for the figures include them."""
+    """Name the seeds that give nearly every row one label."""
     return [
         f"seed {seed.seed} of {one.strategy} collapsed: it says '{seed.label}' for {seed.rows}, and the figures of {one.strategy} include it"
         for one in standings
@@ -260,7 +260,7 @@ def _collapsed(standings: Sequence[Standing]) -> list[str]:
 
 
 def _beats(standing: Standing, summary: Summary) -> bool:
-    """Say whether a strategy is clearly above the best baseline, on the same rows."""
+    """Return whether a strategy is clearly above the best baseline, on the same rows."""
     return any(one.beats for one in summary.against_baseline if one.strategy == standing.strategy)
 
 
@@ -278,7 +278,7 @@ def _shared_seeds(first: Standing, second: Standing) -> int:
 
 
 def _readings(standings: Sequence[Standing], summary: Summary) -> tuple[str, str] | None:
-    """Say at which accuracy forgetting is read, and how much of the first probe each forgot."""
+    """Return the equal accuracy, and each strategy's forgetting on the first probe there."""
     if not summary.matched:
         return None
     matched = summary.matched[0]
@@ -296,7 +296,7 @@ def _readings(standings: Sequence[Standing], summary: Summary) -> tuple[str, str
 
 
 def _forgotten(standings: Sequence[Standing], summary: Summary) -> list[str]:
-    """Say how much of the first probe each forgot, as it was measured; nothing without a probe."""
+    """Return each strategy's forgetting on the first probe, as measured; nothing without a probe."""
     keys = [key for one in summary.standings for key in one.figures if key.startswith(_FORGETTING)]
     if not keys:
         return []
@@ -309,7 +309,7 @@ def _forgotten(standings: Sequence[Standing], summary: Summary) -> list[str]:
 
 
 def _forgets_less(matched: Matched, first: str, second: str) -> bool:
-    """Say whether the first is shown to forget less than the second."""
+    """Return whether the first forgets significantly less than the second."""
     for pair in matched.differences:
         if {pair.first, pair.second} == {first, second} and pair.significant and pair.ranked:
             return (pair.mean < 0) == (pair.first == first)

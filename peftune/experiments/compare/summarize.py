@@ -122,7 +122,7 @@ def _training(
 
 
 _LEAST_LOG = -700.0
-"""A probability of 0, which JSON may hold of what was not quite none."""
+"""The log of a probability that JSON holds as 0."""
 
 
 def summarize(
@@ -184,7 +184,7 @@ def summarize_clean(
 
 
 def _against(name: str, runs: BySeed, best: Baseline, clean: CleanRows) -> AgainstBaseline | None:
-    """Set a strategy against the most accurate baseline, in macro F1 where accuracy says too little.
+    """Compare a strategy with the most accurate baseline; in macro F1 where it is not more accurate.
 
     Then every baseline has to be beaten in one of the two: always naming the frequent label is
     accurate, and counting words finds rare ones.
@@ -203,7 +203,7 @@ def _against(name: str, runs: BySeed, best: Baseline, clean: CleanRows) -> Again
 
 
 def _nothing_clean(leaked: LeakedRows, held_equal: HeldEqual) -> Summary:
-    """Say that no row is left to compare on, and nothing else."""
+    """Return a summary without figures, for no row is left to compare on."""
     return Summary(str(leaked), held_equal, [], [], [], [], [], leaked=leaked)
 
 
@@ -249,7 +249,7 @@ def _standing(name: str, runs: BySeed, probes: Sequence[str]) -> Standing:
 
 
 def _learned(runs: BySeed) -> bool:
-    """Ask whether the seeds, taken together, say more than can be said without reading.
+    """Return whether the seeds together are better than predictions that do not read the text.
 
     Not whether each does: of five seeds on a hundred rows one falls short by chance more often
     than not. Their mean over the rows is known the better the more seeds there are.

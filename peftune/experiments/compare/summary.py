@@ -185,7 +185,7 @@ class LeakedRows:
     matched: bool = True
 
     def __str__(self) -> str:
-        """Say it in one sentence."""
+        """Describe the leaked rows in one sentence."""
         if not self.left_out:
             return f"{self.leaked} of {self.n} {self.split} rows were read in training and are counted here, for these run folders do not say which they are."
         if self.leaked == self.n:

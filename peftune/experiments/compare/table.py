@@ -19,7 +19,7 @@ _FORGETTING = "forgetting."
 
 
 def facts_of(run: Run) -> list[tuple[str, str]]:
-    """Name and value of what matters in a run, what was learned beside what was forgotten."""
+    """Return names and values of a run's table: scores, forgetting, costs."""
     learning, cost = run.learning, run.cost
     scores = list(headline_scores(learning))
     facts = [
@@ -75,13 +75,13 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
 
 
 def legend_of(run: Run) -> str:
-    """Say how the table of a run is read: of one model, or of those of its folds."""
+    """Return the legend of a run's table: of one model, or of its folds' models."""
     which = ("the models of these folds", "others") if run.folds else ("this one model", "another")
     return f"{_OF_ONE_SEED.format(*which)} {_FORGOTTEN}"
 
 
 def _facts_of_folds(run: Run) -> list[tuple[str, str]]:
-    """Name what the folds of a cross-validation say one by one, and together of the test."""
+    """Return the figures of each fold of a cross-validation, and of the test set."""
     if not run.folds:
         return []
     each = " ".join("-" if one.accuracy is None else f"{one.accuracy:.3f}" for one in run.folds)
@@ -109,7 +109,7 @@ def standing_rows(summary: Summary) -> list[dict[str, str]]:
 
 
 def legend(summary: Summary) -> str:
-    """Say how the table of a comparison is read: nothing of what it does not show."""
+    """Return the legend of a comparison's table: only of what it shows."""
     shown = [value for row in standing_rows(summary) for value in row.values()]
     seeds = max((len(one.seeds) for one in summary.standings), default=0)
     alone = f"{_OF_ONE_SEED.format('one model each', 'others')} {_FORGOTTEN}"
@@ -141,7 +141,7 @@ def _seeds(standing: Standing) -> str:
 
 
 def _facts_of_standing(standing: Standing, summary: Summary) -> Iterator[tuple[str, str]]:
-    """Name and value of what a strategy's seeds say together."""
+    """Yield names and values of a strategy over its seeds."""
     for key, estimate in standing.figures.items():
         if key in _SHOWN:
             name, shown = _SHOWN[key]
