@@ -87,9 +87,18 @@ class OutOfMemoryError(PeftuneError, MemoryError):
 
 
 class GateError(PeftuneError, RuntimeError):
-    """A declared limit was passed."""
+    """A declared limit was passed. What was made is kept, and the error carries it.
+
+    Attributes:
+        run: the `Run` of `peftune.run`; None for other verbs.
+        comparison: the `Comparison` of `peftune.compare`; None for other verbs.
+        forgetting: what `peftune.forget` measured before its self-test failed; None for other verbs.
+    """
 
     exit_code = 2
+    run: Any = None
+    comparison: Any = None
+    forgetting: Any = None
 
 
 class VerificationError(GateError):

@@ -82,7 +82,7 @@ def recipe(
         strategy=strategy,
         training=TRAINING,
         forgetting=ForgettingSection(
-            probes=(peftune.LanguageModelLoss(file=str(probe)),) if probes else ()
+            probes=(peftune.probes.LanguageModelLoss(file=str(probe)),) if probes else ()
         ),
         output_dir=str(folder / name),
     )

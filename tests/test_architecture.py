@@ -19,6 +19,7 @@ PACKAGE = Path(peftune.__file__).parent
 FLOORS = {
     "_version": 0,
     "configuration": 0,
+    "display": 0,
     "errors": 0,
     "files": 0,
     "plugins": 0,

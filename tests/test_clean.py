@@ -332,13 +332,13 @@ def test_an_artifact_at_another_strength_reads_and_says_as_its_own(tmp_path: Pat
     )
     peftune.save(model, tmp_path / "own", clean=["replace-urls"], label_thresholds=[0.3, 0.6])
 
-    peftune.rescale(tmp_path / "own", alpha=0.5, output=tmp_path / "half", use_cpu=True)
+    peftune.adapters.rescale(tmp_path / "own", alpha=0.5, output=tmp_path / "half", use_cpu=True)
 
     half = peftune.load(tmp_path / "half", use_cpu=True)
     assert half.manifest is not None
     assert half.manifest.clean == ["replace-urls"]
     assert half.manifest.label_thresholds == [0.3, 0.6]
-    assert peftune.inspect(tmp_path / "half").clean == ("replace-urls",)
+    assert peftune.adapters.inspect(tmp_path / "half").clean == ("replace-urls",)
 
 
 def test_the_card_has_the_code_that_cleans_without_peftune(found: Run, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_the_card_has_the_code_that_cleans_without_peftune(found: Run, tmp_path:
     assert [names["clean"](text) for text in texts] == [
         cleaned_text(text, STEPS) for text in texts
     ]
-    peftune.merge(found.artifact, tmp_path / "merged", use_cpu=True)
+    peftune.adapters.merge(found.artifact, tmp_path / "merged", use_cpu=True)
     assert code in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
 
 

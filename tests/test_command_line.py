@@ -22,7 +22,7 @@ import peftune
 from peftune.adapters import Classifier
 from peftune.cli import predict
 from peftune.cli.main import _exit_code
-from peftune.cli.run import seeded
+from peftune.cli.options import seeded
 from peftune.recipe import read_recipe
 from peftune.recipe.recipe_files import shipped_recipes
 from peftune.tasks.predictions import Prediction

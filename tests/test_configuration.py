@@ -108,17 +108,17 @@ class Scaled(Strategy):
             "Scaled.seed: unknown field. It belongs to the training: set training.seed.",
         ),
         (
-            peftune.LanguageModelLoss,
+            peftune.probes.LanguageModelLoss,
             {},
             "LanguageModelLoss: needs either 'dataset_name' or 'file', and not both.",
         ),
         (
-            peftune.LanguageModelLoss,
+            peftune.probes.LanguageModelLoss,
             {"file": "a.txt", "max_documents": 0},
             "LanguageModelLoss.max_documents: must be greater than 0 (got 0).",
         ),
         (
-            peftune.KLToBase,
+            peftune.regularizers.KLToBase,
             {"weight": -1},
             "KLToBase.weight: must be greater than or equal to 0 (got -1).",
         ),

@@ -276,5 +276,5 @@ def _run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_diff_is_public() -> None:
-    """It stands beside `peftune.inspect`."""
-    assert peftune.diff is diff
+    """It stands beside `peftune.adapters.inspect`."""
+    assert peftune.adapters.diff is diff

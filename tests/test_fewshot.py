@@ -13,8 +13,7 @@ from bases import write_base
 from sklearn.metrics import log_loss
 
 import peftune
-from peftune import FewShot
-from peftune.baselines.measure import Prompting, few_shot_ladder
+from peftune.baselines.measure import FewShot, Prompting, few_shot_ladder
 from peftune.baselines.prompting import Answers, Questions, ask
 from peftune.cli.main import _exit_code
 from peftune.data.rows import Rows

@@ -59,10 +59,14 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(shelf: Path, tmp_path: Path) -> Callable[..., peftune.Run]:
-    """Run the recipe with some keys set."""
+    """Run the recipe with some keys set; also one that the gate fails for its reported text."""
 
     def run_with(*overrides: str) -> peftune.Run:
-        return peftune.run(shelf / "recipe.yaml", overrides=overrides, output=tmp_path / "run")
+        try:
+            return peftune.run(shelf / "recipe.yaml", overrides=overrides, output=tmp_path / "run")
+        except peftune.GateError as error:
+            made: peftune.Run = error.run
+            return made
 
     return run_with
 
@@ -91,7 +95,7 @@ def watched(result: peftune.Run) -> list[float]:
 
 def kept(result: peftune.Run, shelf: Path) -> float:
     """Measure the saved artifact on the text that was watched."""
-    probe = peftune.LanguageModelLoss(file=str(shelf / "watched.txt"))
+    probe = peftune.probes.LanguageModelLoss(file=str(shelf / "watched.txt"))
     [found] = peftune.forget(
         result.artifact, [probe], base=str(shelf / "base"), use_cpu=True
     ).probes

@@ -54,11 +54,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> peftune.LanguageModelLoss:
+def probe(tmp_path_factory: pytest.TempPathFactory) -> peftune.probes.LanguageModelLoss:
     """Write the text that is measured."""
     path = tmp_path_factory.mktemp("text") / "prose.txt"
     path.write_text("\n\n".join(DOCUMENTS), encoding="utf-8")
-    return peftune.LanguageModelLoss(file=str(path))
+    return peftune.probes.LanguageModelLoss(file=str(path))
 
 
 # Models as a script makes them, with peftune and without.
@@ -197,7 +197,7 @@ def test_measuring_in_mid_training_changes_nothing(
 ) -> None:
     """With dropout on, losses, gradients and weights of every step are those of the bare script."""
     make, needs_base = MODELS[name]
-    kl = [] if needs_base else [peftune.KLDivergence(file=probe.file, name="kl")]
+    kl = [] if needs_base else [peftune.probes.KLDivergence(file=probe.file, name="kl")]
     bare, seen = Snapshots(), Snapshots()
     plain = script(make(base), base, tmp_path, bare)
     plain.train()
@@ -221,7 +221,7 @@ def test_a_measurement_leaves_modes_gradients_weights_and_random_state(
 ) -> None:
     """Asked in the middle of an accumulated step, it leaves everything as it was."""
     make, needs_base = MODELS[name]
-    kl = [] if needs_base else [peftune.KLDivergence(file=probe.file, name="kl")]
+    kl = [] if needs_base else [peftune.probes.KLDivergence(file=probe.file, name="kl")]
     watch = watching(name, base, probe, *kl)
     model = make(base)
     trainer = script(model, base, tmp_path, watch)
@@ -309,7 +309,7 @@ def test_the_curve_stands_in_the_log_history_and_in_the_metrics(
     base: Path, probe: Probe, tmp_path: Path
 ) -> None:
     """Trainer's own history has each point; who looks at an evaluation finds it there too."""
-    kl = peftune.KLDivergence(file=probe.file, name="drift")
+    kl = peftune.probes.KLDivergence(file=probe.file, name="drift")
     watch, seen = peftune.ForgettingCallback(probe, kl), Snapshots()
     trainer = script(prepared(base, Full()), base, tmp_path, watch, seen)
     trainer.train()
@@ -394,7 +394,7 @@ def test_a_second_training_begins_a_new_curve(base: Path, probe: Probe, tmp_path
     assert watch.curve == alone.curve
 
 
-class Likelihood(peftune.LanguageModelLoss):
+class Likelihood(peftune.probes.LanguageModelLoss):
     """A probe of which more is better: a hundred times the log-likelihood."""
 
     type: ClassVar[str] = "likelihood"
@@ -665,14 +665,14 @@ def test_a_callback_without_a_probe_is_refused() -> None:
         peftune.ForgettingCallback()
 
     assert str(refused.value) == (
-        "ForgettingCallback needs a probe, such as peftune.LanguageModelLoss(file='general.txt')."
+        "ForgettingCallback needs a probe, such as peftune.probes.LanguageModelLoss(file='general.txt')."
     )
 
 
 def test_two_probes_of_one_name_are_refused(probe: Probe) -> None:
     """One would overwrite the other in the log."""
-    kl = peftune.KLDivergence(file=probe.file)
-    other = peftune.LanguageModelLoss(file=probe.file, name="other")
+    kl = peftune.probes.KLDivergence(file=probe.file)
+    other = peftune.probes.LanguageModelLoss(file=probe.file, name="other")
 
     with pytest.raises(UsageError) as refused:
         peftune.ForgettingCallback(probe, other, kl)
@@ -727,7 +727,7 @@ def test_a_comparison_token_by_token_needs_a_prepared_model(
     base: Path, probe: Probe, tmp_path: Path
 ) -> None:
     """Only a prepared model can be its own base in the same pass."""
-    kl = peftune.KLDivergence(file=probe.file, name="drift")
+    kl = peftune.probes.KLDivergence(file=probe.file, name="drift")
     watch = peftune.ForgettingCallback(probe, kl, base=str(base))
 
     assert refused_at_start(script(by_hand(base), base, tmp_path, watch)) == (

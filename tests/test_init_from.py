@@ -113,7 +113,7 @@ def test_fields_that_shape_no_weights_may_differ(
 ) -> None:
     """Another dropout trains the same adapter on; another alpha means another update, of the same shape."""
 
-    def kind(strategy: peftune.Strategy) -> str:
+    def kind(strategy: peftune.strategies.Strategy) -> str:
         model, _ = peftune.prepare(
             str(base),
             strategy=strategy,
@@ -228,7 +228,7 @@ def test_forgetting_is_measured_against_the_base_that_the_recipe_names(
 
 
 def _forgotten(artifact: Path, base: Path, folder: Path) -> float:
-    probe = peftune.LanguageModelLoss(file=str(folder / "probe.jsonl"))
+    probe = peftune.probes.LanguageModelLoss(file=str(folder / "probe.jsonl"))
     [found] = peftune.forget(artifact, [probe], base=str(base), use_cpu=True)
     return found.forgetting
 

@@ -317,4 +317,4 @@ def test_the_command_prints_a_page_and_json(
 
 def test_inspect_is_public() -> None:
     """It stands beside `peftune.load`."""
-    assert peftune.inspect is inspect
+    assert peftune.adapters.inspect is inspect

@@ -135,7 +135,7 @@ def _step_gradients(
     return copied.gradients
 
 
-def _without_dropout(base: Path, strategy: peftune.Strategy) -> nn.Module:
+def _without_dropout(base: Path, strategy: peftune.strategies.Strategy) -> nn.Module:
     model = prepare_model(
         str(base), strategy, labels=(), task="language-modeling", max_length=36, use_cpu=True
     )
@@ -177,11 +177,14 @@ def test_the_gradient_is_that_of_a_plain_language_model(base: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "term",
-    [peftune.L2SP(weight=0.1, head_weight=1.0), peftune.KLToBase(weight=0.1, text="task")],
+    [
+        peftune.regularizers.L2SP(weight=0.1, head_weight=1.0),
+        peftune.regularizers.KLToBase(weight=0.1, text="task"),
+    ],
     ids=["l2-sp", "kl"],
 )
 def test_a_regularizer_holds_a_language_model_too(
-    base: Path, term: peftune.Regularizer, tmp_path: Path
+    base: Path, term: peftune.regularizers.Regularizer, tmp_path: Path
 ) -> None:
     """Its term of the loss is logged; the head that takes no part is no part of it."""
     model = _without_dropout(base, STRATEGIES["lora"])
@@ -265,7 +268,10 @@ def test_bits_per_byte_of_the_domain_are_those_of_the_probe(
     path.write_text("".join(lines), encoding="utf-8")
 
     [found] = peftune.forget(
-        run.artifact, [peftune.LanguageModelLoss(file=str(path))], base=str(base), use_cpu=True
+        run.artifact,
+        [peftune.probes.LanguageModelLoss(file=str(path))],
+        base=str(base),
+        use_cpu=True,
     )
 
     assert found.after == pytest.approx(run.learning.metrics["bits_per_byte"], rel=1e-12)

@@ -12,12 +12,11 @@ from bases import write_base
 from numpy.typing import NDArray
 
 import peftune
-from peftune import LearningCurve
 from peftune.cli.main import _exit_code
 from peftune.data.rows import Rows
 from peftune.errors import OutputFolderError, UsageError
 from peftune.experiments.learning_curve import nested_order, sizes_of
-from peftune.experiments.learning_curve_results import answer_of, curve_rows
+from peftune.experiments.learning_curve_results import LearningCurve, answer_of, curve_rows
 from peftune.stats.power_law import PowerLaw, fit_power_law, gain_interval
 
 SIZES = (100, 200, 400, 800)

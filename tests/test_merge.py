@@ -1,4 +1,4 @@
-"""`peftune.merge` and `peftune adapter merge`: one plain checkpoint, or nothing at all."""
+"""`peftune.adapters.merge` and `peftune adapter merge`: one plain checkpoint, or nothing at all."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_merge_is_a_plain_checkpoint_and_a_card(
     adapter: Path, base: Path, tmp_path: Path
 ) -> None:
     """No manifest, no adapter and no pickle: nothing in it asks for peftune."""
-    merged = peftune.merge(adapter, tmp_path / "merged", base=str(base), use_cpu=True)
+    merged = peftune.adapters.merge(adapter, tmp_path / "merged", base=str(base), use_cpu=True)
 
     assert merged.folder == tmp_path / "merged"
     assert {path.name for path in merged.folder.iterdir()} == {
@@ -89,7 +89,9 @@ def test_no_byte_of_a_merge_tells_where_it_was_made(
     lm: bool, adapter: Path, base: Path, tmp_path: Path
 ) -> None:
     """No absolute path and no user name: the folder can be shared as it is."""
-    merged = peftune.merge(adapter, tmp_path / "merged", base=str(base), lm=lm, use_cpu=True)
+    merged = peftune.adapters.merge(
+        adapter, tmp_path / "merged", base=str(base), lm=lm, use_cpu=True
+    )
     private = [str(tmp_path), str(base), str(adapter), str(Path.home()), "pytest-of"]
 
     for path in merged.folder.iterdir():
@@ -110,7 +112,7 @@ def test_what_a_merge_says_of_itself_is_true(
     """The largest difference is that of the checkpoint on disk, opened by transformers."""
     folder = save(moved(base, strategy), tmp_path / "adapter")
 
-    merged = peftune.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
+    merged = peftune.adapters.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
 
     model = GPT2ForSequenceClassification.from_pretrained(merged.folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(merged.folder)
@@ -124,7 +126,7 @@ def test_an_adapter_of_int8_is_merged_into_the_base_in_float32(base: Path, tmp_p
     """Into the base's own weights, and not into what int8 has made of them."""
     folder = save(moved(base, LoRA8bit(r=4)), tmp_path / "adapter")
 
-    merged = peftune.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
+    merged = peftune.adapters.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
 
     found = load_file(merged.folder / "model.safetensors")
     own = load_file(base / "model.safetensors")
@@ -143,8 +145,8 @@ def test_a_merge_in_bfloat16_is_half_as_large_and_says_how_far_it_is_off(
     adapter: Path, base: Path, tmp_path: Path
 ) -> None:
     """Rounded once, at the end: each weight is that of the merge in float32, rounded."""
-    whole = peftune.merge(adapter, tmp_path / "float32", base=str(base), use_cpu=True)
-    half = peftune.merge(
+    whole = peftune.adapters.merge(adapter, tmp_path / "float32", base=str(base), use_cpu=True)
+    half = peftune.adapters.merge(
         adapter, tmp_path / "bfloat16", base=str(base), dtype="bfloat16", use_cpu=True
     )
 
@@ -170,7 +172,7 @@ def test_an_artifact_of_language_modeling_merges_into_a_language_model(
     """It has no head, so there is nothing else to merge it into."""
     folder = save(moved(base, strategy, "language-modeling", ()), tmp_path / "artifact")
 
-    merged = peftune.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
+    merged = peftune.adapters.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
 
     assert merged.lm
     assert merged.difference.label_flips is None
@@ -194,7 +196,7 @@ def test_other_kinds_of_task_keep_their_kind(
     """A pipeline gives each label a probability of its own, and a number as it is."""
     folder = save(moved(base, LoRA(r=4), task, labels), tmp_path / "adapter")
 
-    merged = peftune.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
+    merged = peftune.adapters.merge(folder, tmp_path / "merged", base=str(base), use_cpu=True)
 
     classify: Any = transformers.pipeline("text-classification", str(merged.folder), device="cpu")
     [found] = classify([REFERENCE_TEXTS[0]], top_k=None)
@@ -209,7 +211,7 @@ def test_the_card_says_what_was_merged_and_how_close_it_is(
     adapter: Path, base: Path, tmp_path: Path
 ) -> None:
     """The seal leads back to the artifact and its numbers."""
-    merged = peftune.merge(adapter, tmp_path / "merged", base=str(base), use_cpu=True)
+    merged = peftune.adapters.merge(adapter, tmp_path / "merged", base=str(base), use_cpu=True)
 
     card = (merged.folder / "README.md").read_text()
     values = huggingface_hub.metadata_load(merged.folder / "README.md")
@@ -229,7 +231,7 @@ def test_the_card_says_what_was_merged_and_how_close_it_is(
 
 def _refusal(kind: type[PeftuneError], *arguments: Any, **options: Any) -> str:  # noqa: ANN401 - arguments of merge
     with pytest.raises(kind) as caught:
-        peftune.merge(*arguments, use_cpu=True, **options)
+        peftune.adapters.merge(*arguments, use_cpu=True, **options)
     return str(caught.value)
 
 
@@ -388,7 +390,7 @@ def test_merging_changes_neither_the_artifact_nor_the_base(
     """Both are only read."""
     before = {path: path.read_bytes() for folder in (adapter, base) for path in folder.iterdir()}
 
-    peftune.merge(adapter, tmp_path / "merged", base=str(base), use_cpu=True)
+    peftune.adapters.merge(adapter, tmp_path / "merged", base=str(base), use_cpu=True)
 
     after = {path: path.read_bytes() for folder in (adapter, base) for path in folder.iterdir()}
     assert after == before
@@ -416,7 +418,7 @@ def test_the_verb_says_where_the_checkpoint_is_and_how_close(
 def test_the_verb_writes_a_language_model_and_its_numbers_as_json(
     adapter: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--lm` and `--dtype` are those of `peftune.merge`."""
+    """`--lm` and `--dtype` are those of `peftune.adapters.merge`."""
     output = tmp_path / "merged"
     options = ["--base", str(base), "--lm", "--dtype", "bfloat16", "--json"]
 

@@ -321,9 +321,9 @@ def test_a_merge_is_computed_in_float32_whatever_is_around_it(base: str, tmp_pat
     """A product of factors that autocast rounds would be another model."""
     peftune.save(moved(base, LoRA(r=4), labels=("a", "b")), tmp_path / "adapter")
 
-    peftune.merge(tmp_path / "adapter", tmp_path / "plain", base=base, use_cpu=True)
+    peftune.adapters.merge(tmp_path / "adapter", tmp_path / "plain", base=base, use_cpu=True)
     with torch.autocast("cpu", torch.bfloat16):
-        peftune.merge(tmp_path / "adapter", tmp_path / "inside", base=base, use_cpu=True)
+        peftune.adapters.merge(tmp_path / "adapter", tmp_path / "inside", base=base, use_cpu=True)
 
     plain, inside = (
         (tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "inside")
@@ -383,7 +383,7 @@ def test_a_stock_trainer_leaves_an_artifact_that_loads_and_a_base_that_is_the_ba
     found = loaded.logits([text for text, _ in ROWS])
     np.testing.assert_allclose(found, predict(model), rtol=0, atol=1e-6)
     if name == "lora-8bit":
-        for replay in peftune.verify(artifact, base=base, use_cpu=True).replays:
+        for replay in peftune.adapters.verify(artifact, base=base, use_cpu=True).replays:
             assert replay.texts.largest < 1e-5, replay
 
 

@@ -277,7 +277,7 @@ def test_probes_and_paths_can_stand_in_a_mapping(recipe: Path, tmp_path: Path) -
     """Objects of peftune and of pathlib are what they are in a recipe."""
     text = tmp_path / "text.txt"
     text.write_text("A cat sat by the fire.\n", encoding="utf-8")
-    probe = peftune.LanguageModelLoss(file=str(text))
+    probe = peftune.probes.LanguageModelLoss(file=str(text))
 
     read = read_recipe(recipe, {"forgetting": {"probes": [probe]}, "data.test_file": text})
 

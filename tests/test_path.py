@@ -63,9 +63,9 @@ def test_the_way_begins_at_the_base_and_ends_at_the_reported_model(run: Run) -> 
 
 
 def test_a_point_is_what_the_rescaled_artifact_measures(run: Run, tmp_path: Path) -> None:
-    """The run's way and `peftune.rescale` are two ways to the same model."""
-    probe = peftune.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=12)
-    rescaled = peftune.rescale(run.artifact, alpha=0.5, output=tmp_path / "half")
+    """The run's way and `peftune.adapters.rescale` are two ways to the same model."""
+    probe = peftune.probes.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=12)
+    rescaled = peftune.adapters.rescale(run.artifact, alpha=0.5, output=tmp_path / "half")
 
     [found] = peftune.forget(rescaled, [probe], use_cpu=True)
 

@@ -102,7 +102,7 @@ def test_the_base_that_a_plain_adapter_names_is_not_followed(base: Path, tmp_pat
     _write(base, tmp_path / "lora")
     config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(base)
-    probe = peftune.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=1)
+    probe = peftune.probes.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=1)
 
     with pytest.raises(BaseModelError) as caught:
         peftune.forget(tmp_path / "lora", [probe], use_cpu=True)
@@ -143,7 +143,7 @@ def test_a_path_in_a_plain_adapter_and_a_name_that_is_not_here_are_told_apart(
     path = tmp_path / "lora" / "adapter_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "base_model_name_or_path": name}))
-    probe = peftune.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=1)
+    probe = peftune.probes.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=1)
 
     with pytest.raises(BaseModelError) as caught:
         peftune.forget(Path("lora"), [probe], use_cpu=True)

@@ -18,7 +18,6 @@ import torch
 from bases import write_wide_base
 
 import peftune
-from peftune import Plan
 from peftune.bundled import MODELS, bundled_folder
 from peftune.cli.main import _exit_code
 from peftune.cli.plan import _print
@@ -27,7 +26,7 @@ from peftune.errors import BaseModelError, PluginError, UsageError
 from peftune.models.architecture import backbone_of, trainable_parameters
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
-from peftune.planning import activations, plan
+from peftune.planning import Plan, activations, plan
 from peftune.planning.activations import (
     Conditions,
     conditions_of,

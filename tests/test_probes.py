@@ -537,12 +537,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _objects(folder: Path) -> dict[str, Probe]:
     return {
-        "cloze": peftune.Cloze(file=str(folder / "cloze.jsonl")),
-        "minimal-pairs": peftune.MinimalPairs(file=str(folder / "minimal-pairs.jsonl")),
-        "multiple-choice": peftune.MultipleChoice(
+        "cloze": peftune.probes.Cloze(file=str(folder / "cloze.jsonl")),
+        "minimal-pairs": peftune.probes.MinimalPairs(file=str(folder / "minimal-pairs.jsonl")),
+        "multiple-choice": peftune.probes.MultipleChoice(
             file=str(folder / "multiple-choice.jsonl"), normalization="characters"
         ),
-        "linear-probe": peftune.LinearProbe(file=str(folder / "linear-probe.jsonl"), C=0.5),
+        "linear-probe": peftune.probes.LinearProbe(file=str(folder / "linear-probe.jsonl"), C=0.5),
     }
 
 

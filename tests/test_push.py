@@ -133,7 +133,7 @@ def test_a_sound_artifact_is_pushed_and_loaded_elsewhere_with_equal_logits(
 def test_a_name_that_is_none_is_refused_at_once(name: str, artifact: Path) -> None:
     """Neither a path nor a revision can be pushed to."""
     with pytest.raises(peftune.PeftuneError) as refused:
-        peftune.push(artifact, name)
+        peftune.adapters.push(artifact, name)
 
     assert str(refused.value) == (
         f"'{name}' is no name to push to. It must be user/name, without a revision: the push makes one."

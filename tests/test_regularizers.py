@@ -585,7 +585,7 @@ SMALL_STRATEGIES: dict[str, Strategy] = {
 
 def drift_of(model: nn.Module) -> float:
     """Measure KL(base || model) on general text, as the probe does."""
-    probe = peftune.KLDivergence(dataset_name="bundled:general-text")
+    probe = peftune.probes.KLDivergence(dataset_name="bundled:general-text")
     [found] = measure(model, [type(TEXTS[0])(probe, TEXTS[0].documents)])
     return found.value
 

@@ -313,9 +313,12 @@ def test_the_run_folder_holds_what_the_design_lists(run: Run) -> None:
     """What the design lists, with the texts and documents behind it; nothing half-written."""
     names = {path.name for path in run.folder.iterdir()}
 
-    assert names - {"report.html"} == {
+    assert names == {
         "recipe.yaml",
         "report.json",
+        "report.html",
+        "report.md",
+        "report.csv",
         "adapter",
         "predictions.jsonl",
         "texts.jsonl",

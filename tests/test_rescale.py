@@ -278,7 +278,7 @@ def test_the_saved_strength_behaves_as_the_model_at_that_strength(
     with at_strength(model, preparation_of(model).before, alpha, keep_head=True):
         expected = _logits(model)
 
-    folder = peftune.rescale(
+    folder = peftune.adapters.rescale(
         case.folder, alpha=alpha, output=tmp_path / "at", base=str(case.base), use_cpu=True
     )
 
@@ -297,7 +297,7 @@ def test_the_original_is_not_touched(case: Case, tmp_path: Path) -> None:
     before = _hashes(case.folder)
     names = set(before)
 
-    peftune.rescale(case.folder, alpha=0.5, output=tmp_path / "half", base=str(case.base))
+    peftune.adapters.rescale(case.folder, alpha=0.5, output=tmp_path / "half", base=str(case.base))
 
     assert _hashes(case.folder) == before
     assert set(_hashes(tmp_path / "half")) == names
@@ -305,7 +305,9 @@ def test_the_original_is_not_touched(case: Case, tmp_path: Path) -> None:
 
 def test_plain_peft_opens_a_rescaled_adapter(lora: Case, tmp_path: Path) -> None:
     """It is a normal adapter: PEFT gives the same logits as peftune."""
-    folder = peftune.rescale(lora.folder, alpha=0.5, output=tmp_path / "half", base=str(lora.base))
+    folder = peftune.adapters.rescale(
+        lora.folder, alpha=0.5, output=tmp_path / "half", base=str(lora.base)
+    )
     classifier = load(folder, base=str(lora.base), use_cpu=True)
     plain = AutoModelForSequenceClassification.from_pretrained(
         lora.base, num_labels=3, pad_token_id=classifier.tokenizer.pad_token_id
@@ -325,7 +327,7 @@ def test_the_manifest_says_what_it_was_made_of_and_carries_no_old_numbers(
     task |= {"loss": 0.1, "ci95": {"accuracy": None, "macro_f1": None}}
     origin = save(_tuned(tiny_base, LoRA(r=4)), tmp_path / "tuned", task=task, forgetting=[])
 
-    folder = peftune.rescale(
+    folder = peftune.adapters.rescale(
         origin, alpha=0.5, shallow=0.25, output=tmp_path / "half", base=str(tiny_base)
     )
 
@@ -352,7 +354,7 @@ def test_what_is_measured_is_recorded(
     lora: Case, rows: Path, probe: LanguageModelLoss, tmp_path: Path
 ) -> None:
     """The new numbers are those that `evaluate` and `forget` find on the new artifact."""
-    folder = peftune.rescale(
+    folder = peftune.adapters.rescale(
         lora.folder,
         alpha=0.5,
         output=tmp_path / "half",
@@ -422,7 +424,7 @@ def test_a_sweep_measures_what_would_be_saved(
         use_cpu=True,
     )
 
-    folder = peftune.rescale(
+    folder = peftune.adapters.rescale(
         lora.folder,
         alpha=0.8,
         shallow=0.1,
@@ -515,7 +517,7 @@ def test_a_strategy_without_a_trained_backbone_is_refused(tiny_base: Path, tmp_p
     folder = save(_tuned(tiny_base, HeadOnly()), tmp_path / "head")
 
     with pytest.raises(UsageError) as raised:
-        peftune.rescale(folder, alpha=0.5, output=tmp_path / "half", base=str(tiny_base))
+        peftune.adapters.rescale(folder, alpha=0.5, output=tmp_path / "half", base=str(tiny_base))
 
     assert str(raised.value) == (
         "The strategy 'head-only' leaves the backbone as it is, so every strength is the same model; "
@@ -531,7 +533,7 @@ def test_the_artifact_itself_is_no_output_folder(lora: Case, inside: str) -> Non
     before = _hashes(lora.folder)
 
     with pytest.raises(OutputFolderError) as raised:
-        peftune.rescale(lora.folder, alpha=0.5, output=output, base=str(lora.base))
+        peftune.adapters.rescale(lora.folder, alpha=0.5, output=output, base=str(lora.base))
 
     assert str(raised.value) == (
         f"'{output}' lies in the artifact itself, which is not changed. Choose another output folder."
@@ -546,7 +548,7 @@ def test_a_head_that_cannot_be_fitted_is_refused(
 
     def message(**arguments: object) -> str:
         with pytest.raises((UsageError, DataError)) as raised:
-            peftune.rescale(
+            peftune.adapters.rescale(
                 lora.folder,
                 alpha=0.5,
                 output=tmp_path / "half",
@@ -586,7 +588,7 @@ def test_a_full_checkpoint_with_a_changed_file_is_not_rescaled(
         file.write(b"x")
 
     with pytest.raises(ArtifactError) as raised:
-        peftune.rescale(folder, alpha=0.5, output=tmp_path / "half", base=str(tiny_base))
+        peftune.adapters.rescale(folder, alpha=0.5, output=tmp_path / "half", base=str(tiny_base))
 
     assert str(raised.value) == (
         f"'{folder / 'model.safetensors'}' is not the file that was saved: its hash differs from "

@@ -57,7 +57,9 @@ def test_a_recipe_made_in_python_names_files_from_the_working_folder(
         data=DataSection(train_file="files/rows.jsonl"),
         strategy=peftune.HeadOnly(),
         training=TrainingSection(max_steps=1),
-        forgetting=ForgettingSection(probes=(peftune.LanguageModelLoss(file="files/probe.txt"),)),
+        forgetting=ForgettingSection(
+            probes=(peftune.probes.LanguageModelLoss(file="files/probe.txt"),)
+        ),
         output_dir="runs/made",
     )
 

@@ -22,7 +22,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from peftune import merge
+from peftune.adapters import merge
 from peftune.adapters.saving import save
 from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits

@@ -443,7 +443,7 @@ def test_an_unclear_question_is_answered_in_one_line(
 def test_load_many_is_public() -> None:
     """It stands beside `peftune.load`."""
     assert peftune.load_many is load_many
-    assert peftune.ClassifierSet is ClassifierSet
+    assert peftune.adapters.ClassifierSet is ClassifierSet
 
 
 # Batches

@@ -104,7 +104,10 @@ def test_the_record_is_of_what_is_stored_and_the_model_is_as_it_was(
     folder = save(model, tmp_path / "adapter", dtype="bfloat16", validation_texts=TEXTS)
 
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
-    assert peftune.verify(folder, base=str(base), use_cpu=True).replays[0].texts.largest == 0.0
+    assert (
+        peftune.adapters.verify(folder, base=str(base), use_cpu=True).replays[0].texts.largest
+        == 0.0
+    )
     recorded = json.loads((folder / "peftune.json").read_text())["behaviour"]["logits"]["float32"]
     unrounded = [_alone(model, text) for text in REFERENCE_TEXTS]
     assert 1e-5 < np.abs(np.array(recorded) - unrounded).max() < 0.1

@@ -84,6 +84,9 @@ def test_the_event_file_lies_in_the_private_part_of_the_run_folder(run: Run) -> 
     assert {path.name for path in run.folder.iterdir()} == {
         "recipe.yaml",
         "report.json",
+        "report.html",
+        "report.md",
+        "report.csv",
         "adapter",
         "predictions.jsonl",
         "texts.jsonl",

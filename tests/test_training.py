@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback
 
-from peftune import Run, read_recipe, run
+from peftune import Run, read_recipe
 from peftune.adapters.tensors import adapter_tensors
 from peftune.bundled import TASKS, bundled_folder
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task, load_task
 from peftune.errors import TrainingError
+from peftune.experiments import run
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
 from peftune.tasks.evaluation import task_metrics

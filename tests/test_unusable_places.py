@@ -322,10 +322,10 @@ def test_a_merge_and_a_rescaled_artifact_ask_for_their_place_first(
     (tmp_path / "file").write_text("", encoding="utf-8")
     told = []
     with pytest.raises(OutputFolderError) as caught:
-        peftune.merge(artifact, output)
+        peftune.adapters.merge(artifact, output)
     told.append(str(caught.value))
     with pytest.raises(OutputFolderError) as caught:
-        peftune.rescale(artifact, alpha=0.5, output=output)
+        peftune.adapters.rescale(artifact, alpha=0.5, output=output)
     told.append(str(caught.value))
 
     assert told == 2 * [
@@ -459,13 +459,13 @@ TAKES_A_PATH: dict[str, Callable[[Any], object]] = {
     "read_recipe": peftune.read_recipe,
     "report": peftune.report,
     "forget": lambda given: peftune.forget(given, probes=[]),
-    "verify": peftune.verify,
-    "merge": lambda given: peftune.merge(given, "/dev/null/x"),
-    "inspect": peftune.inspect,
-    "diff": lambda given: peftune.diff(given, given),
-    "rescale": lambda given: peftune.rescale(given, alpha=0.5, output="/dev/null/x"),
+    "verify": peftune.adapters.verify,
+    "merge": lambda given: peftune.adapters.merge(given, "/dev/null/x"),
+    "inspect": peftune.adapters.inspect,
+    "diff": lambda given: peftune.adapters.diff(given, given),
+    "rescale": lambda given: peftune.adapters.rescale(given, alpha=0.5, output="/dev/null/x"),
     "evaluate": lambda given: peftune.evaluate(given, file="x.csv"),
-    "push": lambda given: peftune.push("/dev/null/x", given),
+    "push": lambda given: peftune.adapters.push("/dev/null/x", given),
     "tune": peftune.tune,
     "tune, output": lambda given: peftune.tune("quickstart", output=given),
     "compare": lambda given: compare(given, strategies=["lora"], seeds=[0]),

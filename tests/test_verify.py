@@ -1,4 +1,4 @@
-"""`peftune.verify` and `peftune adapter verify`: an artifact does what it did, or 2."""
+"""`peftune.adapters.verify` and `peftune adapter verify`: an artifact does what it did, or 2."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_was_saved_is_reproduced_exactly_where_it_was_saved(
     """Each text alone, as it was recorded: no difference at all; merging makes one of rounding."""
     folder = save(moved(base, strategy), tmp_path / "artifact")
 
-    found = peftune.verify(folder, base=str(base), on=["fp32", "merged"], use_cpu=True)
+    found = peftune.adapters.verify(folder, base=str(base), on=["fp32", "merged"], use_cpu=True)
 
     assert found.passed
     assert (found.trained_on, found.n_texts, found.n_rows, found.parity) == (
@@ -105,15 +105,15 @@ def test_a_whole_model_is_verified_without_its_base(base: Path, tmp_path: Path) 
     """It holds every weight and its tokenizer."""
     folder = save(moved(base, Full()), tmp_path / "model")
 
-    assert peftune.verify(folder, use_cpu=True).passed
+    assert peftune.adapters.verify(folder, use_cpu=True).passed
 
 
 def test_every_recorded_precision_is_replayed_if_none_is_named(
     adapter: Path, of_int8: Path, base: Path
 ) -> None:
     """On what was trained on, and on float32."""
-    plain = peftune.verify(adapter, base=str(base), use_cpu=True)
-    quantized = peftune.verify(of_int8, base=str(base), use_cpu=True)
+    plain = peftune.adapters.verify(adapter, base=str(base), use_cpu=True)
+    quantized = peftune.adapters.verify(of_int8, base=str(base), use_cpu=True)
 
     assert [each.on for each in plain.replays] == ["fp32"]
     assert [each.on for each in quantized.replays] == ["fp32", "int8"]
@@ -127,7 +127,7 @@ def _logits(model: nn.Module, texts: list[str]) -> Any:  # noqa: ANN401 - an arr
 
 def test_parity_of_int8_is_a_number(of_int8: Path, base: Path, rows: Path) -> None:
     """How far the same adapter is from itself on the float32 base: over texts, and over rows."""
-    found = peftune.verify(of_int8, base=str(base), file=rows, use_cpu=True)
+    found = peftune.adapters.verify(of_int8, base=str(base), file=rows, use_cpu=True)
 
     assert found.passed
     assert found.n_rows == len(ROWS)
@@ -152,7 +152,7 @@ def test_parity_is_told_from_the_record_where_int8_is_not_replayed(
     of_int8: Path, base: Path
 ) -> None:
     """On a machine without int8 kernels the number is there all the same."""
-    found = peftune.verify(of_int8, base=str(base), on=["fp32"], use_cpu=True)
+    found = peftune.adapters.verify(of_int8, base=str(base), on=["fp32"], use_cpu=True)
 
     assert [each.on for each in found.replays] == ["fp32"]
     assert found.parity is not None
@@ -171,7 +171,7 @@ def test_flipped_labels_are_counted_against_the_precision_that_was_trained_on(
         head[0], head[1] = head[2], head[2] * (1 + 1e-5)
     folder = save(model, of_int8.parent / "tied")
 
-    found = peftune.verify(folder, base=str(base), on=["merged"], file=rows, use_cpu=True)
+    found = peftune.adapters.verify(folder, base=str(base), on=["merged"], file=rows, use_cpu=True)
 
     [merged] = found.replays
     assert merged.rows is not None
@@ -195,7 +195,9 @@ def test_a_replay_beyond_its_tolerance_fails(
     precision = "float32" if on == "fp32" else "int8"
     folder = _off_record(of_int8, tmp_path / "edited", precision, change)
 
-    found = peftune.verify(folder, base=str(of_int8.parent / "base"), on=[on], use_cpu=True)
+    found = peftune.adapters.verify(
+        folder, base=str(of_int8.parent / "base"), on=[on], use_cpu=True
+    )
 
     [replay] = found.replays
     assert (found.passed, replay.passed) == (passes, passes)
@@ -207,7 +209,7 @@ def test_what_load_lets_pass_is_seen_by_verify(adapter: Path, base: Path, tmp_pa
     folder = _off_record(adapter, tmp_path / "edited", "float32", 0.5)
 
     assert load(folder, base=str(base), use_cpu=True).labels == LABELS
-    assert not peftune.verify(folder, base=str(base), use_cpu=True).passed
+    assert not peftune.adapters.verify(folder, base=str(base), use_cpu=True).passed
 
 
 def test_regression_and_multi_label_have_differences_of_their_own(
@@ -221,8 +223,8 @@ def test_regression_and_multi_label_have_differences_of_their_own(
         label_thresholds=[0.2, 0.5, 0.7],
     )
 
-    of_number = peftune.verify(number, base=str(base), file=rows, use_cpu=True).parity
-    of_several = peftune.verify(several, base=str(base), file=rows, use_cpu=True).parity
+    of_number = peftune.adapters.verify(number, base=str(base), file=rows, use_cpu=True).parity
+    of_several = peftune.adapters.verify(several, base=str(base), file=rows, use_cpu=True).parity
 
     assert of_number is not None
     assert of_number.texts.label_flips is None
@@ -240,7 +242,7 @@ def test_an_artifact_without_a_head_is_replayed_by_its_tokens(base: Path, tmp_pa
     """Merged too: what it makes of a text is what its backbone makes of it."""
     folder = save(moved(base, LoRA(r=4), "language-modeling", ()), tmp_path / "language")
 
-    found = peftune.verify(folder, base=str(base), on=["fp32", "merged"], use_cpu=True)
+    found = peftune.adapters.verify(folder, base=str(base), on=["fp32", "merged"], use_cpu=True)
 
     assert found.passed
     assert [each.texts.label_flips for each in found.replays] == [None, None]
@@ -250,7 +252,7 @@ def test_an_artifact_without_a_head_is_replayed_by_its_tokens(base: Path, tmp_pa
 
 def _refusal(folder: Path, **arguments: Any) -> str:  # noqa: ANN401 - arguments of verify
     with pytest.raises(PeftuneError) as caught:
-        peftune.verify(folder, use_cpu=True, **arguments)
+        peftune.adapters.verify(folder, use_cpu=True, **arguments)
     assert isinstance(caught.value, UsageError)
     return str(caught.value)
 
@@ -305,7 +307,7 @@ def test_logits_that_overflow_are_refused_by_load_and_verify(base: Path, tmp_pat
     with pytest.raises(ArtifactError, match="does not reproduce the logits recorded"):
         load(folder, base=str(base), use_cpu=True)
     with pytest.raises(ArtifactError) as caught:
-        peftune.verify(folder, base=str(base), use_cpu=True)
+        peftune.adapters.verify(folder, base=str(base), use_cpu=True)
     assert str(caught.value) == (
         f"'{folder}' on fp32: the model gives a logit that is not finite for 16 texts, so it is of "
         "no use. Fetch it again, or save a better one."
@@ -334,7 +336,7 @@ def test_the_verb_prints_a_table_and_the_parity(
 def test_the_verb_gives_the_same_numbers_as_json(
     of_int8: Path, base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every field of what `peftune.verify` returns, and whether each replay passed."""
+    """Every field of what `peftune.adapters.verify` returns, and whether each replay passed."""
     arguments = ["--base", str(base), "--on", "fp32, merged", "--json"]
     code = _exit_code(["adapter", "verify", str(of_int8), *arguments])
 

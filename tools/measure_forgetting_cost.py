@@ -107,7 +107,7 @@ def tuned_model(base: str, strategy: str) -> nn.Module:
 def probe_text(text: str) -> ProbeText:
     """Read a probe's documents."""
     source = {"dataset_name": text} if text.startswith("bundled:") else {"file": text}
-    return read_probe_texts([peftune.LanguageModelLoss(**source)])[0]
+    return read_probe_texts([peftune.probes.LanguageModelLoss(**source)])[0]
 
 
 def shortened(text: ProbeText, model: nn.Module, tokens: int) -> ProbeText:

@@ -101,7 +101,7 @@ def _plain_ways(folder: Path, base: str, texts: Sequence[str]) -> dict[str, Way]
     }
 
 
-def _mixed_ways(together: peftune.ClassifierSet, texts: Sequence[str]) -> dict[str, Way]:
+def _mixed_ways(together: peftune.adapters.ClassifierSet, texts: Sequence[str]) -> dict[str, Way]:
     """Classify texts that belong to several adapters in turn."""
     names = [together.names[place % len(together)] for place in range(len(texts))]
     asked = tuple(dict.fromkeys(names))

@@ -97,7 +97,7 @@ class _PeftuneSession(Session):
         peftune.save(self.model, folder)
 
 
-def _strategy(setup: Setup) -> peftune.Strategy:
+def _strategy(setup: Setup) -> peftune.strategies.Strategy:
     if setup.strategy == "full":
         return peftune.Full()
     kind = {"lora": peftune.LoRA, "lora-8bit": peftune.LoRA8bit}[setup.strategy]

@@ -44,7 +44,7 @@ def run(base: str, *, documents: int, longest: int, device: str) -> dict[str, An
         device: `cpu` or `cuda`.
     """
     tokenizer = tokenizer_of(base)
-    probe = peftune.LanguageModelLoss(dataset_name="bundled:general-text")
+    probe = peftune.probes.LanguageModelLoss(dataset_name="bundled:general-text")
     fitting = [
         document
         for document in load_documents(probe)

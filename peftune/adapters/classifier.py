@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from peftune import adapters
 from peftune.adapters.manifest import Manifest
 from peftune.data.cells import Strings
 from peftune.data.cleaning import cleaned_text
 from peftune.data.text_column import TextColumns, pair_of
+from peftune.display import Block, Displayed
 from peftune.errors import UsageError
 from peftune.models.inference import MOST_ROWS, predict_logits
 from peftune.recipe.task_type import TaskName
@@ -72,8 +75,8 @@ Text = str | tuple[str, str]
 """A text, or the two of a pair."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Classifier:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Classifier(Displayed):
     """A model with all that it takes to classify a text as it was trained to.
 
     Args:
@@ -82,13 +85,54 @@ class Classifier:
         labels: label names in the order of their ids.
         max_length: tokens kept of each text.
         manifest: what its artifact says of it.
+        artifact: where it was loaded from: a folder, or `user/name@commit`; None for a model that
+            was not loaded.
     """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     labels: tuple[str, ...]
     max_length: int
-    manifest: Manifest | None = field(default=None, repr=False)
+    manifest: Manifest | None = None
+    artifact: str | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, artifact: str | Path, *, base: str | None = None, use_cpu: bool = False
+    ) -> Classifier:
+        """Load a classifier, as `peftune.load` does.
+
+        Args:
+            artifact: a run folder, an adapter or model folder, or `user/name@commit` on the hub.
+            base: where the base lies, if not under the name in the manifest.
+            use_cpu: stay on the CPU even where there is a GPU.
+        """
+        return adapters.load(artifact, base=base, use_cpu=use_cpu)
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = False, base: str | None = None
+    ) -> str:
+        """Push the artifact that was loaded, as `peftune.adapters.push` does.
+
+        Args:
+            repository: `user/name`.
+            private: make a new repository private.
+            base: where the base lies, if not under the name in the manifest.
+
+        Returns:
+            `user/name@commit`, which `peftune.load` takes.
+
+        Raises:
+            UsageError: the classifier was not loaded from an artifact.
+        """
+        if self.artifact is None:
+            message = "This classifier was not loaded from an artifact. Save the model with peftune.save, and push the folder with peftune.adapters.push."
+            raise UsageError(message)
+        return adapters.push(self.artifact, repository, private=private, base=base)
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"{type(self).__name__} of {self.artifact or 'a model that was not loaded'}"
+        yield f"{self.task}: {', '.join(self.labels)}; up to {self.max_length} tokens"
 
     def predict(self, texts: Sequence[Text], *, batch_size: int = MOST_ROWS) -> list[Prediction]:
         """Say of each text, in order, its label, its labels, or its number.

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,10 +20,14 @@ from peftune.adapters.inspection import RawArtifact, place_of, read_raw
 from peftune.adapters.loading import load
 from peftune.adapters.manifest import Manifest
 from peftune.data.text_column import read_texts
+from peftune.display import Block, Displayed, data_frame
 from peftune.errors import UsageError
 from peftune.files.reading import given_path
 from peftune.recipe.task_type import CLASSIFICATION, has_head
 from peftune.tasks.predictions import decisions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +246,9 @@ class FieldDifference:
     b: Any
 
 
-@dataclass(frozen=True, slots=True)
-class ArtifactDifference:
-    """What `peftune.diff` found.
+@dataclass(frozen=True, slots=True, repr=False)
+class ArtifactDifference(Displayed):
+    """What `peftune.adapters.diff` found.
 
     Args:
         a: how messages call the first artifact.
@@ -266,6 +270,19 @@ class ArtifactDifference:
     recorded: Mapping[str, BehaviourDifference] | None
     reason: str | None
     rows: BehaviourDifference | None
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"A: {self.a}\nB: {self.b}"
+        if self.identical:
+            yield "Both are the same artifact."
+        yield [{"field": one.field, "A": one.a, "B": one.b} for one in self.fields]
+        yield [dataclasses.asdict(one) for one in self.tensors.groups]
+        if self.reason is not None:
+            yield f"Recorded behavior cannot be compared: {self.reason}"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a group of tensors that both have."""
+        return data_frame(dataclasses.asdict(one) for one in self.tensors.groups)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON holds it."""

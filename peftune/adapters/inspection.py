@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
@@ -18,6 +18,7 @@ from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import MANIFEST, PEFT_CONFIG, WEIGHTS, Manifest
 from peftune.adapters.tensors import read_tensors
 from peftune.adapters.third_party import is_peft_folder, load_foreign_adapter
+from peftune.display import Block, Displayed, data_frame
 from peftune.errors import ArtifactError, BaseModelError, GuardError, UsageError
 from peftune.files.reading import SharedFolder
 from peftune.files.safetensors_header import TensorSpec, read_header
@@ -28,6 +29,9 @@ from peftune.models.loading import choose_device
 from peftune.models.merging import effective_backbone
 from peftune.models.prepare import preparation_of
 from peftune.models.weight_statistics import WeightChange, weight_changes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LARGEST_FILE = 8 << 30
 """More than GPT-2 XL in float32. With no base at hand nothing else says how large a file may be."""
@@ -235,9 +239,9 @@ class Provenance:
     trained_on: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What `peftune.inspect` found. What only a manifest can say is None without one.
+@dataclass(frozen=True, slots=True, repr=False)
+class Contents(Displayed):
+    """What `peftune.adapters.inspect` found. What only a manifest can say is None without one.
 
     Args:
         artifact: how messages call it.
@@ -297,6 +301,29 @@ class Contents:
     def outliers(self) -> tuple[WeightChange, ...]:
         """The weights that moved otherwise than the same weight of other blocks."""
         return tuple(one for one in self.changes or () if one.outlier)
+
+    def _blocks(self) -> Iterator[Block]:
+        base = self.base.get("name") or "not named"
+        yield f"{self.artifact}: {self.kind}, {self.nbytes:,} bytes, base {base}"
+        if self.labels is not None:
+            yield f"{self.task_name}: {', '.join(self.labels)}".rstrip(": ")
+        yield [
+            {
+                "tensors": one.group,
+                "number": one.tensors,
+                "parameters": f"{one.parameters:,}",
+                "bytes": f"{one.nbytes:,}",
+            }
+            for one in self.by_group
+        ]
+        if self.changes is None:
+            yield f"How far weights were moved is not known: {self.reason}"
+        else:
+            yield f"{len(self.changes)} weights of the backbone differ from the base's."
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a group of tensors and block."""
+        return data_frame(dataclasses.asdict(one) for one in self.groups)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON holds it."""

@@ -183,7 +183,9 @@ def checked_classifier(
     check_behaviour(
         model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=opened.name
     )
-    return Classifier(model, tokenizer, tuple(manifest.labels), manifest.max_length, manifest)
+    return Classifier(
+        model, tokenizer, tuple(manifest.labels), manifest.max_length, manifest, opened.name
+    )
 
 
 def _refuse_other_precision(model: nn.Module, opened: Opened) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from huggingface_hub import ModelCardData
@@ -68,6 +69,10 @@ class Merged:
     lm: bool
     difference: Difference
     allowed: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON holds it."""
+        return {**dataclasses.asdict(self), "folder": str(self.folder)}
 
 
 _CLASSIFY = """```python

@@ -28,7 +28,7 @@ LOAD_TOLERANCES: Mapping[Precision, float] = {FLOAT32: 1e-3, INT8: 0.1}
 """Largest difference that a load lets pass, relative to the largest recorded number (or to 1).
 
 Wide, for who is refused has no way around it: in float32 a thousand times what another batch makes
-of the same weights, in int8 some times that. `peftune.verify` is stricter.
+of the same weights, in int8 some times that. `peftune.adapters.verify` is stricter.
 """
 
 Numbers = NDArray[np.float32] | Sequence[float]

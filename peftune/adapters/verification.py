@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import Manifest, Precision
 from peftune.adapters.reference_logits import Rows, largest_difference, replay, scale_of
 from peftune.data.text_column import read_texts
+from peftune.display import Block, Displayed, data_frame
 from peftune.errors import ArtifactError, UsageError, suggestion
 from peftune.files.reading import given_path
 from peftune.models.architecture import unwrapped
@@ -31,6 +32,9 @@ from peftune.models.prepare import is_prepared, preparation_of
 from peftune.progress import working
 from peftune.recipe.task_type import has_head
 from peftune.tasks.predictions import count_flips
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 On = Literal["fp32", "int8", "merged"]
 """The base in float32, the base in int8, or one plain model: merged into the base in float32."""
@@ -87,9 +91,9 @@ class Parity:
     rows: Difference | None
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What `peftune.verify` found.
+@dataclass(frozen=True, slots=True, repr=False)
+class Verification(Displayed):
+    """What `peftune.adapters.verify` found.
 
     Args:
         artifact: how it was named.
@@ -113,6 +117,22 @@ class Verification:
     def passed(self) -> bool:
         """Whether every replay passed; parity is a number and decides nothing."""
         return all(replay.passed for replay in self.replays)
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"{self.artifact}, {self.n_texts} recorded texts, trained on {self.trained_on}"
+        yield [
+            {
+                "on": each.on,
+                "off the record": f"{each.texts.largest:.2e}",
+                "allowed": f"{each.allowed:.2e}",
+                "": "reproduced" if each.passed else "NOT REPRODUCED",
+            }
+            for each in self.replays
+        ]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a replay."""
+        return data_frame(self.as_json()["replays"])
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON holds it."""

@@ -7,10 +7,10 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -26,6 +26,7 @@ from peftune.data.rows import Rows
 from peftune.data.splits import limit
 from peftune.data.task_data import Task, load_task
 from peftune.data.text_hashes import normalized
+from peftune.display import Block, Displayed, data_frame, with_interval
 from peftune.errors import OutputFolderError, UsageError
 from peftune.files.publishing import make_writable, replace_file, writing
 from peftune.files.reading import given_path
@@ -36,6 +37,9 @@ from peftune.models.prepare import preparation_of
 from peftune.models.tokenizer import load_tokenizer, tokenizer_sha256
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BATCH = 64
 """Prompts in one forward pass."""
@@ -252,8 +256,8 @@ logger = logging.getLogger(__name__)
 RESULT = "fewshot.json"
 
 
-@dataclass(frozen=True, slots=True)
-class FewShot:
+@dataclass(frozen=True, slots=True, repr=False)
+class FewShot(Displayed):
     """What the prompted base answers, for each number of examples.
 
     Args:
@@ -275,6 +279,22 @@ class FewShot:
     examples_left_out: int
     majority: Baseline
     prompted: Sequence[Baseline]
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"{self.base_model}, prompted: {self.rows_asked} of {self.rows_judged} {self.split} rows"
+        yield [
+            {
+                "baseline": one.title,
+                "accuracy": with_interval(one.accuracy, one.ci95, ".3f"),
+                "macro F1": with_interval(one.macro_f1, None, ".3f"),
+            }
+            for one in (self.majority, *self.prompted)
+        ]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a baseline: the majority class, then each number of examples."""
+        values = self.as_json()
+        return data_frame([values["majority"], *values["prompted"]])
 
     def as_json(self) -> dict[str, Any]:
         """Return every figure, without the single rows."""

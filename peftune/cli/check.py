@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
-from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
+import peftune
+from peftune.cli.console import print_cleaning, print_json, print_rows, quiet_libraries, say
+from peftune.cli.options import JsonFlag, OverridesArgument, RecipeArgument
 
 if TYPE_CHECKING:
     from peftune.experiments.learning_curve_results import LearningCurve
@@ -53,16 +53,12 @@ def check(
 ) -> None:
     """Look for faults in the data of a recipe, with row numbers; train only for --learning-curve."""
     quiet_libraries()
-    from peftune.findings import check as check_recipe
-
-    report = check_recipe(recipe, overrides=overrides or (), label_noise=label_noise)
+    report = peftune.check(recipe, overrides=overrides or (), label_noise=label_noise)
     curve = None
     if learning_curve and not report.exit_code:
-        from peftune.experiments.learning_curve import learning_curve as train_on_subsets
-
-        curve = train_on_subsets(recipe, overrides=overrides or (), output=output)
+        curve = peftune.learning_curve(recipe, overrides=overrides or (), output=output)
     if json:
-        values = dataclasses.asdict(report)
+        values = report.as_json()
         print_json(values if curve is None else {**values, "learning_curve": curve.as_json()})
     else:
         for result in report.results:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
-from peftune.cli.run import OverridesArgument, RecipeArgument, print_cleaning
-from peftune.errors import UsageError
+from peftune import api
+from peftune.cli.console import print_cleaning, print_json, print_rows, quiet_libraries, say
+from peftune.cli.options import (
+    JsonFlag,
+    OverridesArgument,
+    RecipeArgument,
+    listed,
+    listed_numbers,
+)
+from peftune.errors import GateError
+
+if TYPE_CHECKING:
+    from peftune.experiments.compare import Comparison
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +32,7 @@ def compare(
     overrides: OverridesArgument = None,
     strategies: Annotated[
         str, typer.Option(help="Strategy names, separated by commas.")
-    ] = "full,lora,lora-8bit",
+    ] = ",".join(api.STRATEGIES),
     seeds: Annotated[str, typer.Option(help="Seeds of the training, separated by commas.")] = "0",
     output: Annotated[
         Path | None,
@@ -37,64 +47,45 @@ def compare(
 ) -> None:
     """Run what is missing of strategies x seeds, and say which strategy to use."""
     quiet_libraries()
-    from peftune.experiments.compare import compare as compare_strategies
-    from peftune.experiments.compare.table import ladder_rows, legend, standing_rows
-    from peftune.experiments.report import check_budget
-    from peftune.reporting import write_missing_reports, write_reports
-
-    comparison = compare_strategies(
-        recipe,
-        strategies=listed(strategies, "--strategies"),
-        seeds=[_seed(seed) for seed in listed(seeds, "--seeds")],
-        overrides=overrides or (),
-        output=output,
-        jobs=jobs,
-    )
-    write_missing_reports(comparison.evidence)
-    if comparison.runs:
-        written = write_reports(
-            comparison.summary,
-            comparison.clean,
-            comparison.failures,
-            comparison.folder,
-            findings=comparison.findings,
+    try:
+        comparison = api.compare(
+            recipe,
+            strategies=listed(strategies, "--strategies"),
+            seeds=listed_numbers(seeds, "--seeds"),
+            overrides=overrides or (),
+            output=output,
+            jobs=jobs,
         )
-    if json:
-        print_json(comparison.as_json())
+    except GateError as error:
+        if error.comparison is None:
+            raise
+        _print(error.comparison, as_json=json)
+        if not error.comparison.failures:
+            raise
+        comparison = error.comparison
     else:
-        if comparison.summary is not None:
-            print_rows(standing_rows(comparison.summary), as_json=False)
-            say("")
-            print_rows(ladder_rows(comparison.summary), as_json=False)
-            say(f"\n{legend(comparison.summary)}\n\n{comparison.summary.answer}\n")
-        for finding in comparison.findings:
-            say(f"{finding.severity}: {finding.message} {finding.advice}\n")
-        for failure in comparison.failures:
-            say(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
-        say(f"Runs: {comparison.folder}")
-        if comparison.runs:
-            print_cleaning(comparison.runs[0].checks)
-            say(f"Report: {written.page}")
+        _print(comparison, as_json=json)
     if comparison.failures:
         raise typer.Exit(1)
-    check_budget(comparison.runs, comparison.budget)
 
 
-def listed(text: str, option: str) -> list[str]:
-    """Read values separated by commas.
+def _print(comparison: Comparison, *, as_json: bool) -> None:
+    from peftune.experiments.compare.table import ladder_rows, legend, standing_rows
 
-    Raises:
-        UsageError: there is none.
-    """
-    values = [value.strip() for value in text.split(",") if value.strip()]
-    if not values:
-        message = f"{option} takes values separated by commas (got '{text}')."
-        raise UsageError(message)
-    return values
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        message = f"--seeds takes whole numbers separated by commas (got '{text}')."
-        raise UsageError(message)
-    return int(text)
+    if as_json:
+        print_json(comparison.as_json())
+        return
+    if comparison.summary is not None:
+        print_rows(standing_rows(comparison.summary), as_json=False)
+        say("")
+        print_rows(ladder_rows(comparison.summary), as_json=False)
+        say(f"\n{legend(comparison.summary)}\n\n{comparison.answer}\n")
+    for finding in comparison.findings:
+        say(f"{finding.severity}: {finding.message} {finding.advice}\n")
+    for failure in comparison.failures:
+        say(f"{failure.strategy}, seed {failure.seed} failed: {failure.message}")
+    for one in comparison.runs[:1]:
+        print_cleaning(one.checks)
+    say(f"Runs: {comparison.folder}")
+    if comparison.runs:
+        say(f"Report: {comparison.report}")

@@ -1,4 +1,4 @@
-"""What the verbs share: output for people or programs, and quiet libraries."""
+"""Output of every verb, for people or programs, and quiet libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,9 +20,9 @@ from peftune.progress import ignore_alarming_warnings, speak
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WIDTH_WITHOUT_TERMINAL = 120
+    from peftune.findings import CheckReport
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_WIDTH_WITHOUT_TERMINAL = 120
 
 
 def console() -> Console:
@@ -120,6 +120,26 @@ def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
     for name, value in facts:
         table.add_row(Text(visible(name)), Text(visible(value)))
     console().print(table)
+
+
+def print_checks(checks: CheckReport) -> None:
+    """Print what the checks of the data warn of; a failed one stops the run before this."""
+    for result in checks.with_status("warn"):
+        say(f"\nwarning, {result.code}: {result.message} {result.advice}".rstrip())
+    print_cleaning(checks)
+
+
+def print_cleaning(checks: CheckReport) -> None:
+    """Print what each step of `data.clean` did, so that no row leaves in silence."""
+    from peftune.data.cells import counted
+    from peftune.data.cleaning import LEAVES_OUT
+
+    if checks.cleaned:
+        say("")
+    for count in checks.cleaned:
+        left_out = count.step in LEAVES_OUT
+        rows = counted(count.dropped if left_out else count.changed, "row")
+        say(f"cleaned {count.split}: {count.step} {'left out' if left_out else 'changed'} {rows}")
 
 
 def quiet_libraries() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries
-from peftune.cli.predict import ArtifactArgument, BaseOption
-from peftune.progress import working
+import peftune
+from peftune.cli.console import print_facts, print_json, quiet_libraries
+from peftune.cli.options import (
+    ArtifactArgument,
+    BaseOption,
+    EmptyTextOption,
+    JsonFlag,
+    TextColumnOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -18,29 +23,21 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
-@working("evaluating")
 def evaluate(
     artifact: ArtifactArgument,
     file: Annotated[Path, typer.Option(help="Labeled rows: csv, tsv, json, jsonl or parquet.")],
-    text_column: Annotated[
-        str | None,
-        typer.Option(help="Column that holds the text, if not the one that was learned from."),
-    ] = None,
+    text_column: TextColumnOption = None,
     label_column: Annotated[
         str | None,
         typer.Option(help="Column that holds the label, if not the one that was learned from."),
     ] = None,
-    empty_text: Annotated[
-        str, typer.Option(help="What to do with rows without text: error, drop or keep.")
-    ] = "error",
+    empty_text: EmptyTextOption = "error",
     base: BaseOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Score an artifact on labeled rows."""
     quiet_libraries()
-    from peftune.experiments.evaluate import evaluate as evaluate_artifact
-
-    learning = evaluate_artifact(
+    learning = peftune.evaluate(
         artifact,
         file,
         text_column=text_column,
@@ -49,7 +46,7 @@ def evaluate(
         base=base,
     )
     if json:
-        print_json(dataclasses.asdict(learning))
+        print_json(learning.as_json())
         return
     facts = [("rows", str(learning.n))]
     values = {

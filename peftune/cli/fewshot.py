@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from peftune.cli.compare import listed
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
-from peftune.cli.run import OverridesArgument, RecipeArgument
-from peftune.errors import UsageError
+import peftune
+from peftune.cli.console import print_json, print_rows, quiet_libraries, say
+from peftune.cli.options import JsonFlag, OverridesArgument, RecipeArgument, listed_numbers
 
 
 def register(app: typer.Typer) -> None:
@@ -32,12 +31,11 @@ def fewshot(
 ) -> None:
     """Prompt the untuned base with labeled examples, without any training, and score its answers."""
     quiet_libraries()
-    from peftune.baselines.measure import fewshot as prompt_base
     from peftune.baselines.prompted_table import LEGEND, few_shot_rows, notes_of
 
-    found = prompt_base(
+    found = peftune.fewshot(
         recipe,
-        shots=[_number(shot) for shot in listed(shots, "--shots")],
+        shots=listed_numbers(shots, "--shots"),
         overrides=overrides or (),
         output=output,
     )
@@ -48,10 +46,3 @@ def fewshot(
     say(f"\n{LEGEND}\n")
     for line in notes_of(found):
         say(line)
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        message = f"--shots takes whole numbers separated by commas (got '{text}')."
-        raise UsageError(message)
-    return int(text)

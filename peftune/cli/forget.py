@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, quiet_libraries, say
+from peftune import api
+from peftune.cli.console import print_facts, print_json, quiet_libraries, say
+from peftune.cli.options import JsonFlag
 from peftune.errors import GateError
 
 if TYPE_CHECKING:
-    from peftune.experiments import Forgetting
+    from peftune.experiments.forget import MeasuredForgetting
     from peftune.forgetting.results import ProbeResult
-    from peftune.forgetting.self_test import Check
 
-DEFAULT_PROBE = "bundled:general-text"
 ONE_MODEL = "95% interval over documents, of this one model"
 
 
@@ -54,34 +53,27 @@ def forget(
 ) -> None:
     """Measure what any adapter or checkpoint forgot, with intervals and controls."""
     quiet_libraries()
-    from peftune.recipe import read_probe
-
-    probes = [read_probe(text) for text in probe or [DEFAULT_PROBE]]
-    from peftune.experiments.forget import forget as forget_artifact
-    from peftune.experiments.forget import self_test_of
-
-    result = forget_artifact(artifact, probes, base=base)
-    checks = self_test_of(artifact, result, base=base) if self_test else []
-    if json:
-        values = {"findings": [], **dataclasses.asdict(result)}
-        if self_test:
-            values["self_test"] = [dataclasses.asdict(check) for check in checks]
-        print_json(values)
-    else:
-        _print_result(artifact, result)
-        _print_checks(checks)
-    if failed := [check.name for check in checks if not check.passed]:
-        message = f"The self-test failed: {'; '.join(failed)}. Do not use the figures of this machine; report the versions that 'peftune env' prints."
-        raise GateError(message)
+    try:
+        result = api.forget(artifact, probe or [api.GENERAL_TEXT], base=base, self_test=self_test)
+    except GateError as error:
+        if error.forgetting is not None:
+            _print(artifact, error.forgetting, as_json=json)
+        raise
+    _print(artifact, result, as_json=json)
 
 
-def _print_result(artifact: str, result: Forgetting) -> None:
+def _print(artifact: str, result: MeasuredForgetting, *, as_json: bool) -> None:
+    if as_json:
+        print_json(result.as_json())
+        return
     for found in result:
         print_facts(f"{artifact}, {found.type} on {found.name}", probe_facts(found))
     control = result.controls["adapter_off_forgetting"]
     shown = "not measured: a plain checkpoint has none" if control is None else repr(control)
     say(f"control, adapter off: {shown}")
     say(f"verdict: {result.verdict or f'none: {result.reason}'}")
+    for check in result.self_test:
+        say(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.found}")
 
 
 def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
@@ -117,11 +109,6 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
         yield "power", f"{needed}: {enough}"
     if found.ci95 is None and found.reason:
         yield "note", found.reason
-
-
-def _print_checks(checks: Sequence[Check]) -> None:
-    for check in checks:
-        say(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.found}")
 
 
 def _interval(bounds: tuple[float, float] | None, sign: str = "+") -> str:

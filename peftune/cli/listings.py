@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, quiet_libraries, say
+from peftune.cli.console import print_facts, print_json, print_rows, quiet_libraries, say
+from peftune.cli.options import JsonFlag
 from peftune.errors import OutputFolderError, RecipeError, UsageError, suggestion
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftune.cli.compare import listed
+import peftune
 from peftune.cli.console import (
-    JsonFlag,
     console,
     print_json,
     print_rows,
@@ -17,7 +16,14 @@ from peftune.cli.console import (
     say,
     say_wrapped,
 )
-from peftune.cli.run import OverridesArgument, RecipeArgument, SeedOption, seeded
+from peftune.cli.options import (
+    JsonFlag,
+    OverridesArgument,
+    RecipeArgument,
+    SeedOption,
+    listed,
+    seeded,
+)
 
 if TYPE_CHECKING:
     from peftune.planning import Plan, StrategyPlan
@@ -49,9 +55,7 @@ def plan(
 ) -> None:
     """Estimate memory, time and file size of every strategy on this machine; no base is loaded."""
     quiet_libraries()
-    from peftune.planning import plan as plan_recipe
-
-    found = plan_recipe(
+    found = peftune.plan(
         recipe,
         overrides=seeded(overrides, seed),
         strategies=None if strategies is None else listed(strategies, "--strategies"),

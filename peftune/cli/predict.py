@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from peftune.cli.console import json_text, quiet_libraries
+from peftune.cli.options import ArtifactArgument, BaseOption, TextColumnOption
 from peftune.errors import DataError, UsageError
 from peftune.progress import stage, working
 
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
     from peftune.adapters import Classifier
 
 logger = logging.getLogger(__name__)
-
-ArtifactArgument = Annotated[
-    str,
-    typer.Argument(
-        help="A run folder, the adapter/ or model/ folder in it, or user/name@commit on the hub."
-    ),
-]
-BaseOption = Annotated[
-    str | None, typer.Option(help="Where the base lies, if not under the name in the manifest.")
-]
 
 _MOST_WAITING = 256
 """Lines of standard input that are classified at once, at most."""
@@ -68,10 +59,7 @@ def predict(
             help="A file of texts: .txt (one a line), csv, tsv, json, jsonl or parquet; - is standard input."
         ),
     ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(help="Column that holds the text, if not the one that was learned from."),
-    ] = None,
+    text_column: TextColumnOption = None,
     output: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from what an interrupted predict had written.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_json, quiet_libraries, say
+import peftune
+from peftune.cli.console import print_json, quiet_libraries, say
+from peftune.cli.options import JsonFlag
 
 
 def register(app: typer.Typer) -> None:
@@ -37,11 +38,9 @@ def report(
 ) -> None:
     """Make report.html, report.md and report.csv again from run folders alone."""
     quiet_libraries()
-    from peftune.reporting.report_writer import report as rebuild
-
-    made = rebuild(*folders, output=output, row_texts=row_texts)
+    made = peftune.report(*folders, output=output, row_texts=row_texts)
     if json:
-        print_json({name: str(value) for name, value in dataclasses.asdict(made).items()})
+        print_json(made.as_json())
         return
     say(made.answer)
     say(f"Report: {made.page}")

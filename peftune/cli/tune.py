@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
-from peftune.cli.compare import listed
-from peftune.cli.console import JsonFlag, print_json, print_rows, quiet_libraries, say
-from peftune.cli.run import OverridesArgument, RecipeArgument, SeedOption, seeded
+import peftune
+from peftune.cli.console import print_json, print_rows, quiet_libraries, say
+from peftune.cli.options import (
+    JsonFlag,
+    OverridesArgument,
+    RecipeArgument,
+    SeedOption,
+    listed,
+    seeded,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -38,10 +45,9 @@ def tune(
 ) -> None:
     """Search hyper-parameters on the validation rows, with equal effort for each strategy."""
     quiet_libraries()
-    from peftune.experiments.tune import tune as tune_strategies
     from peftune.experiments.tune.tuning_results import LEGEND, notes_of, tuning_rows
 
-    tuning = tune_strategies(
+    tuning = peftune.tune(
         recipe,
         strategies=() if strategies is None else listed(strategies, "--strategies"),
         overrides=seeded(overrides, seed),

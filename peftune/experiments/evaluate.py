@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from peftune.adapters.classifier import cleaned_for, columns_of, label_column_of
 from peftune.adapters.manifest import Manifest
 from peftune.data.task_data import read_labeled
 from peftune.data.text_hashes import RowSketch
+from peftune.display import Block, Displayed, with_interval
 from peftune.errors import ArtifactError
 from peftune.files.reading import given_path
 from peftune.findings.evidence import seen_rows
 from peftune.findings.finding import Finding
+from peftune.progress import working
 from peftune.tasks.evaluation import judge
-from peftune.tasks.scores import Learning
+from peftune.tasks.scores import Learning, headline_scores
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +61,8 @@ def _sketch(task: Mapping[str, Any] | None, split: str) -> RowSketch | None:
         raise ArtifactError(message) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation(Learning):
+@dataclass(frozen=True, slots=True, repr=False)
+class Evaluation(Displayed, Learning):
     """The score of an artifact on rows, with what stands in the way of believing it.
 
     Args:
@@ -69,7 +71,25 @@ class Evaluation(Learning):
 
     findings: Sequence[Finding] = ()
 
+    def _blocks(self) -> Iterator[Block]:
+        yield f"Scores on {self.n} rows of {self.split}; 95% intervals over rows, of this one model"
+        yield [
+            {"": score.title, "value": with_interval(score.value, score.interval, ".3f")}
+            for score in headline_scores(self)
+        ]
+        if self.per_label:
+            yield [
+                {"label": name, **{key: f"{value:.3g}" for key, value in scores.items()}}
+                for name, scores in self.per_label.items()
+            ]
+        yield "\n".join(f"{found.severity}: {found.message}" for found in self.findings)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON holds it."""
+        return dataclasses.asdict(self)
+
+
+@working("evaluating")
 def evaluate(
     artifact: str | Path,
     file: str | Path,

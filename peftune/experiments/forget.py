@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,8 @@ from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import MANIFEST, Manifest
 from peftune.adapters.third_party import base_named_by, is_peft_folder, load_foreign_adapter
 from peftune.data.documents import load_documents
-from peftune.errors import ArtifactError, UsageError, visible
+from peftune.display import Block, Displayed, with_interval
+from peftune.errors import ArtifactError, UsageError
 from peftune.experiments.evaluate import seen_by
 from peftune.experiments.report import CONTROL, Forgetting, summarized
 from peftune.files.reading import SharedFolder
@@ -41,27 +43,34 @@ from peftune.progress import working
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class MeasuredForgetting(Forgetting):
+class MeasuredForgetting(Displayed, Forgetting):
     """What an artifact forgot, with what stands in the way of believing it.
 
     Its `repr` is a line for each probe; the intervals speak of this one model.
 
     Args:
         findings: such as a probe whose documents the artifact was trained on.
+        self_test: the controls of the measurement on this machine; empty where they were not asked
+            for.
     """
 
     findings: Sequence[Finding] = ()
+    self_test: Sequence[Check] = ()
 
-    def __repr__(self) -> str:
-        """Show each probe, and of what its interval speaks."""
-        lines = ["95% intervals over documents, of this one model; positive is worse"]
+    def _blocks(self) -> Iterator[Block]:
+        yield "95% intervals over documents, of this one model; positive is worse"
         for probe in self.probes:
-            shown = f"{probe.name}: {probe.forgetting:+.4f}"
-            if probe.ci95 is not None:
-                shown += f" [{probe.ci95[0]:+.4f}, {probe.ci95[1]:+.4f}]"
-            lines.append(f"{shown} {probe.unit}")
-        lines.append(f"verdict: {self.verdict or f'none: {self.reason}'}")
-        return "\n".join(map(visible, lines))
+            yield f"{probe.name}: {with_interval(probe.forgetting, probe.ci95, '+.4f')} {probe.unit}"
+        yield f"verdict: {self.verdict or f'none: {self.reason}'}"
+        for check in self.self_test:
+            yield f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.found}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON holds it; `self_test` only where it was asked for."""
+        values = {"findings": [], **dataclasses.asdict(self)}
+        if not self.self_test:
+            del values["self_test"]
+        return values
 
 
 @working("measuring forgetting")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from peftune.display import Block, Displayed, data_frame, with_interval
 from peftune.experiments.rescale import write_as_text
 from peftune.files.publishing import replaced
 from peftune.stats.crossed import FEWEST_SEEDS
 from peftune.stats.intervals import Interval
 from peftune.stats.power_law import PowerLaw
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Worth = Literal["yes", "no", "cannot tell"]
 
@@ -47,8 +51,8 @@ class Size:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class LearningCurve:
+@dataclass(frozen=True, slots=True, repr=False)
+class LearningCurve(Displayed):
     """The error by the number of training rows.
 
     Args:
@@ -74,6 +78,15 @@ class LearningCurve:
     gain_ci95: Interval | None
     worth: Worth
     answer: str
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"Learning curve of {self.strategy} in {self.folder}"
+        yield curve_rows(self)
+        yield self.answer
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a number of training rows."""
+        return data_frame(dataclasses.asdict(size) for size in self.sizes)
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `learning-curve.json`."""
@@ -163,8 +176,8 @@ def curve_rows(curve: LearningCurve) -> list[dict[str, str]]:
     return [
         {
             "rows": str(size.rows),
-            "error": _shown(size.error, size.ci95, ".3f") + _each(size),
-            "gain": _shown(size.gain, size.gain_ci95, "+.3f"),
+            "error": with_interval(size.error, size.ci95, ".3f") + _each(size),
+            "gain": with_interval(size.gain, size.gain_ci95, "+.3f"),
             "seconds": "-" if size.seconds is None else f"{size.seconds:.0f}",
         }
         for size in curve.sizes
@@ -175,10 +188,3 @@ def _each(size: Size) -> str:
     """Give the errors of two seeds, of which no interval is made."""
     two = len(size.errors) > 1 and size.ci95 is None
     return f" ({', '.join(f'{error:.3f}' for error in size.errors)})" if two else ""
-
-
-def _shown(value: float | None, interval: Sequence[float] | None, form: str) -> str:
-    if value is None:
-        return "-"
-    around = f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""
-    return f"{value:{form}}{around}"

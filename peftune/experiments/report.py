@@ -7,9 +7,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from peftune._version import __version__
+from peftune.display import Block, Displayed, data_frame, with_interval
 from peftune.errors import GateError, UsageError
 from peftune.findings.finding import CheckReport, Finding
 from peftune.forgetting.before_and_after import Measured
@@ -18,9 +19,15 @@ from peftune.forgetting.results import ProbeResult, Verdict, forgetting_of, verd
 from peftune.models.prepare import StartKind
 from peftune.recipe.task_type import TaskName
 from peftune.stats.intervals import Interval
-from peftune.tasks.scores import Learning
+from peftune.tasks.scores import Learning, headline_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 1
+PAGE = "report.html"
+"""The page of a run or a comparison, in its folder."""
+
 OF_FOLDS = ("folds", "test")
 """Keys that the report of a cross-validation has besides, and no other report."""
 
@@ -155,6 +162,10 @@ class Forgetting:
         """Count the probes."""
         return len(self.probes)
 
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a probe."""
+        return data_frame(dataclasses.asdict(probe) for probe in self.probes)
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -216,9 +227,11 @@ class Fold:
     control: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+@dataclass(frozen=True, slots=True, repr=False)
+class Run(Displayed):
     """A finished run.
+
+    Its `repr` is the scores, the forgetting and the cost; the intervals are of this one model.
 
     Args:
         folder: the run folder.
@@ -260,6 +273,29 @@ class Run:
             raise UsageError(message)
         adapter = self.folder / "adapter"
         return adapter if adapter.is_dir() else self.folder / "model"
+
+    @property
+    def report(self) -> Path:
+        """The page for people, `report.html`; `peftune.report(run.folder)` writes it again."""
+        return self.folder / PAGE
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"Run of {self.run.strategy}, seed {self.run.seed}, in {self.folder}"
+        facts = {
+            f"{score.title}, {self.learning.n} {self.learning.split} rows": with_interval(
+                score.value, score.interval, ".3f"
+            )
+            for score in headline_scores(self.learning)
+        }
+        facts |= {
+            f"forgetting, {probe.name}": with_interval(probe.forgetting, probe.ci95, "+.4f")
+            for probe in self.forgetting
+        }
+        facts["verdict"] = self.forgetting.verdict or f"none: {self.forgetting.reason}"
+        facts["trainable parameters"] = f"{self.cost.trainable_parameters:,}"
+        facts["artifact"] = f"{self.cost.artifact_bytes:,} bytes"
+        yield [{"": name, "value": value} for name, value in facts.items()]
+        yield "\n".join(f"{found.severity}: {found.message}" for found in self.findings)
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `report.json`."""

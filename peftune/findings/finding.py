@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftune.adapters.rounding import Rounding
 from peftune.data.cleaning import CleaningCount
+from peftune.display import Block, Displayed, data_frame
 from peftune.errors import visible
 from peftune.forgetting.results import ProbeResult
 from peftune.models.tokenizer import encode_texts
@@ -19,6 +22,9 @@ from peftune.recipe import Recipe
 from peftune.recipe.task_type import TaskName
 from peftune.tasks.scores import Learning
 from peftune.training.train import TrainingResult
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Severity = Literal["note", "warning", "error"]
 Scope = Literal["run", "tuning", "comparison", "evaluation"]
@@ -288,9 +294,11 @@ class LeakedScore:
     metrics_without: Mapping[str, float | None]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class CheckReport(Displayed):
     """All checks of a recipe's data.
+
+    Its `repr` is what did not pass, and how many checks did.
 
     Args:
         status: the gravest status of the results.
@@ -319,6 +327,20 @@ class CheckReport:
     def with_status(self, status: Status) -> list[CheckResult]:
         """List the results with this status."""
         return [result for result in self.results if result.status == status]
+
+    def _blocks(self) -> Iterator[Block]:
+        for result in (*self.with_status("fail"), *self.with_status("warn")):
+            yield f"{result.status.upper()} {result.code}: {result.message} {result.advice}".rstrip()
+        counts = Counter(result.status for result in self.results)
+        yield f"{counts['pass']} pass, {counts['warn']} warn, {counts['fail']} fail"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON holds it."""
+        return dataclasses.asdict(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a check."""
+        return data_frame(dataclasses.asdict(result) for result in self.results)
 
     @property
     def exit_code(self) -> int:

@@ -73,7 +73,7 @@ class ForgettingCallback(TrainerCallback):
         base: str | None = None,
     ) -> None:
         if not probes:
-            message = "ForgettingCallback needs a probe, such as peftune.LanguageModelLoss(file='general.txt')."
+            message = "ForgettingCallback needs a probe, such as peftune.probes.LanguageModelLoss(file='general.txt')."
             raise UsageError(message)
         labels = [probe.label for probe in probes]
         repeated = sorted({label for label in labels if labels.count(label) > 1})

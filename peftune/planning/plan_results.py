@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from peftune.display import Block, Displayed, data_frame
 from peftune.planning.memory import Memory
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ class StrategyPlan:
     checkpointed_peak: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan(Displayed):
     """What a recipe would need, for each strategy and shape.
 
     Args:
@@ -90,6 +94,32 @@ class Plan:
             if (plan.strategy, plan.size) == (strategy, size):
                 return plan
         raise KeyError((strategy, size))
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"Plan of {self.recipe} on {self.device}, {self.available_bytes / _GIB:.1f} GiB free"
+        yield [
+            {
+                "base": one.base,
+                "strategy": one.strategy,
+                "peak": f"{one.memory.peak / _GIB:.2f} GiB",
+                "fits": "yes" if one.fits else "no",
+                "artifact": f"{one.artifact_bytes:,} bytes",
+                "epoch": "-"
+                if one.seconds_per_epoch is None
+                else f"{one.seconds_per_epoch:.0f} s",
+            }
+            for one in self.plans
+        ]
+        yield "\n".join(self.advice)
+        yield "\n".join(f"not planned: {name} ({why})" for name, why in self.unplanned.items())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a strategy and base, with a column `memory.…` for each part of the peak."""
+        rows = (dataclasses.asdict(one) for one in self.plans)
+        return data_frame(
+            {**row, **{f"memory.{key}": value for key, value in row.pop("memory").items()}}
+            for row in rows
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON holds it."""

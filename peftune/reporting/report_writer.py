@@ -19,6 +19,7 @@ from peftune.experiments.compare.executors import Failure
 from peftune.experiments.compare.figures import pitfalls_found, pitfalls_of_runs
 from peftune.experiments.compare.summarize import summarize_clean
 from peftune.experiments.compare.summary import HeldEqual, Summary
+from peftune.experiments.report import PAGE
 from peftune.experiments.run_evidence import Evidence, read_evidence
 from peftune.experiments.run_folder import REPORT, read_own_text
 from peftune.files.publishing import replace_file
@@ -53,7 +54,7 @@ from peftune.reporting.page import markdown, page, spreadsheet
 from peftune.reporting.standings import ladder_section, matched_section, strategies_section
 from peftune.reporting.trade_off import curves_section, trade_off_section
 
-PAGE, MARKDOWN, SPREADSHEET = "report.html", "report.md", "report.csv"
+MARKDOWN, SPREADSHEET = "report.md", "report.csv"
 
 _SECTIONS = (
     run_section,
@@ -102,6 +103,10 @@ class Report:
     markdown: Path
     spreadsheet: Path
     answer: str
+
+    def as_json(self) -> dict[str, str]:
+        """Return the paths and the answer as JSON holds them."""
+        return {name: str(value) for name, value in dataclasses.asdict(self).items()}
 
 
 def write_reports(

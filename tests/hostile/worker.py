@@ -43,7 +43,7 @@ def _digest(content: bytes) -> str:
 
 
 def _forget(request: dict[str, Any]) -> str:
-    probe = peftune.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=1)
+    probe = peftune.probes.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=1)
     found = peftune.forget(request["folder"], [probe], base=request["base"], use_cpu=True)
     return str(found)
 
@@ -63,16 +63,20 @@ def _init_from(request: dict[str, Any]) -> str:
 
 def _rescale(request: dict[str, Any]) -> str:
     output = Path(request["folder"]).parent / "rescaled"
-    return str(peftune.rescale(request["folder"], alpha=0.5, output=output, base=request["base"]))
+    return str(
+        peftune.adapters.rescale(request["folder"], alpha=0.5, output=output, base=request["base"])
+    )
 
 
 def _verify(request: dict[str, Any]) -> str:
-    return str(peftune.verify(request["folder"], base=request["base"], use_cpu=True))
+    return str(peftune.adapters.verify(request["folder"], base=request["base"], use_cpu=True))
 
 
 def _merge(request: dict[str, Any]) -> str:
     output = Path(request["folder"]).parent / "merged"
-    return str(peftune.merge(request["folder"], output, base=request["base"], use_cpu=True))
+    return str(
+        peftune.adapters.merge(request["folder"], output, base=request["base"], use_cpu=True)
+    )
 
 
 def _load_many(request: dict[str, Any]) -> str:
@@ -81,17 +85,19 @@ def _load_many(request: dict[str, Any]) -> str:
 
 
 def _inspect(request: dict[str, Any]) -> str:
-    return str(peftune.inspect(request["folder"], base=request["base"], use_cpu=True))
+    return str(peftune.adapters.inspect(request["folder"], base=request["base"], use_cpu=True))
 
 
 def _diff(request: dict[str, Any]) -> str:
-    return str(peftune.diff(request["folder"], request["folder"]))
+    return str(peftune.adapters.diff(request["folder"], request["folder"]))
 
 
 def _diff_on_rows(request: dict[str, Any]) -> str:
     folder = request["folder"]
     return str(
-        peftune.diff(folder, folder, file=_rows(folder), base=request["base"], use_cpu=True)
+        peftune.adapters.diff(
+            folder, folder, file=_rows(folder), base=request["base"], use_cpu=True
+        )
     )
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from peftune import Strategy
-from peftune.strategies import TrainingDefaults
+from peftune.strategies import Strategy, TrainingDefaults
 
 if TYPE_CHECKING:
     from torch import nn

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftune.baselines.measure import kept_ladder
-from peftune.errors import UsageError, visible_lines
+from peftune.display import Block, Displayed, data_frame
+from peftune.errors import UsageError
 from peftune.experiments import Run
 from peftune.experiments.compare.clean_rows import CleanRows, clean_rows
 from peftune.experiments.compare.executors import Failure, Jobs
@@ -18,6 +19,7 @@ from peftune.experiments.compare.figures import pitfalls_ahead, pitfalls_found
 from peftune.experiments.compare.summarize import rung_of, summarize_clean
 from peftune.experiments.compare.summary import Rung, Summary
 from peftune.experiments.folds import refuse_folds
+from peftune.experiments.report import PAGE
 from peftune.experiments.run_evidence import Evidence, read_evidence
 from peftune.experiments.run_folder import claim_folder, owned_run, write_json
 from peftune.experiments.run_inputs import inputs_of, read_inputs
@@ -34,6 +36,9 @@ from peftune.stats.crossed import FEWEST_SEEDS
 from peftune.strategies import StrategyChoice
 from peftune.strategies.base import name_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COMPARISON = "comparison.json"
 BASELINES = "baselines.json"
 
@@ -41,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Comparison:
+class Comparison(Displayed):
     """Runs of several strategies and seeds on the same rows.
 
     Its `repr` is the table and the answer.
@@ -68,22 +73,49 @@ class Comparison:
     findings: Sequence[Finding] = ()
     clean: Sequence[Evidence] = ()
 
-    def __repr__(self) -> str:
-        """Show the table and the answer; of two seeds each one's figures."""
-        from peftune.experiments.compare.table import standing_text
-
-        parts = [f"{type(self).__name__} in {self.folder}"]
-        if self.summary is not None:
-            parts += [standing_text(self.summary), self.summary.answer]
-        parts += [
-            f"{one.strategy}, seed {one.seed} failed: {one.message}" for one in self.failures
-        ]
-        return visible_lines("\n".join(parts))
-
     @property
     def runs(self) -> list[Run]:
         """The reports of the finished runs."""
         return [one.run for one in self.evidence]
+
+    @property
+    def answer(self) -> str | None:
+        """Which strategy to use, in one sentence; None where no run finished."""
+        return None if self.summary is None else self.summary.answer
+
+    @property
+    def report(self) -> Path:
+        """The page for people, `report.html`; `peftune.report(comparison.folder)` writes it again."""
+        return self.folder / PAGE
+
+    def _blocks(self) -> Iterator[Block]:
+        from peftune.experiments.compare.table import standing_rows
+
+        yield f"{type(self).__name__} in {self.folder}"
+        if self.summary is not None:
+            yield standing_rows(self.summary)
+            yield self.summary.answer
+        for one in self.failures:
+            yield f"{one.strategy}, seed {one.seed} failed: {one.message}"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a run, in the order of strategies and seeds."""
+        return data_frame(
+            {
+                "strategy": run.run.strategy,
+                "seed": run.run.seed,
+                "accuracy": run.learning.accuracy,
+                "macro_f1": run.learning.macro_f1,
+                "loss": run.learning.loss,
+                **{f"forgetting.{probe.name}": probe.forgetting for probe in run.forgetting},
+                "train_seconds": run.cost.train_seconds,
+                "peak_memory_bytes": run.cost.peak_memory_bytes,
+                "trainable_parameters": run.cost.trainable_parameters,
+                "artifact_bytes": run.cost.artifact_bytes,
+                "folder": str(run.folder),
+            }
+            for run in self.runs
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `comparison.json`; `folder` is relative to the comparison's."""

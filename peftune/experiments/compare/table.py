@@ -118,17 +118,6 @@ def standing_rows(summary: Summary) -> list[dict[str, str]]:
     ]
 
 
-def standing_text(summary: Summary) -> str:
-    """Lay the table of the strategies out as plain text."""
-    rows = standing_rows(summary)
-    table = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in table
-    )
-
-
 def legend(summary: Summary) -> str:
     """Say how the table of a comparison is read: nothing of what it does not show."""
     shown = [value for row in standing_rows(summary) for value in row.values()]

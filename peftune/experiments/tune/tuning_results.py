@@ -7,11 +7,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from peftune.display import Block, Displayed, data_frame
 from peftune.errors import RecipeError
 from peftune.recipe import Recipe, resolve, with_strategy, write_recipe
 from peftune.recipe.schema import Dimension, TuneSection
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEAR_EDGE = 0.05
 """Share of a range, at either end, in which the best value is called at the edge."""
@@ -110,8 +114,8 @@ class TunedStrategy:
         return sum(trial.state == state for trial in self.trials)
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
+@dataclass(frozen=True, slots=True, repr=False)
+class Tuning(Displayed):
     """What a search found for every strategy, with the same number of trials on the same rows.
 
     Args:
@@ -136,6 +140,27 @@ class Tuning:
             if tuned.strategy == strategy:
                 return tuned
         raise KeyError(strategy)
+
+    def _blocks(self) -> Iterator[Block]:
+        yield f"Tuning in {self.folder}"
+        yield tuning_rows(self)
+        yield "\n".join(notes_of(self))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a trial, with a column for each parameter."""
+        return data_frame(
+            {
+                "strategy": tuned.strategy,
+                "trial": trial.number,
+                "state": trial.state,
+                self.metric: trial.value,
+                **trial.parameters,
+                "examples": trial.examples,
+                "message": trial.message,
+            }
+            for tuned in self.strategies
+            for trial in tuned.trials
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `tuning.json`; files are named relative to the folder."""

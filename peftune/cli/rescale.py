@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from peftune.cli.console import JsonFlag, print_facts, print_json, print_rows, quiet_libraries, say
-from peftune.cli.forget import DEFAULT_PROBE
-from peftune.cli.predict import ArtifactArgument, BaseOption
+import peftune
+from peftune import api
+from peftune.cli.console import print_facts, print_json, print_rows, quiet_libraries, say
+from peftune.cli.options import ArtifactArgument, BaseOption, EmptyTextOption, JsonFlag
 from peftune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
 _GRID = "0,0.25,0.5,0.75,1"
 _LEGEND = "Brackets: 95% intervals over rows or documents, of this one model; another seed makes another."
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("rescale")(rescale)
 
 
 AlphaOption = Annotated[
@@ -72,9 +68,6 @@ TextColumnOption = Annotated[str, typer.Option(help="Column that holds the text.
 LabelColumnOption = Annotated[
     str, typer.Option(help="Column that holds the label, as id or name.")
 ]
-EmptyTextOption = Annotated[
-    str, typer.Option(help="What to do with rows without text: error, drop or keep.")
-]
 
 
 def rescale(
@@ -98,12 +91,11 @@ def rescale(
     alphas = _alphas(grid, alpha, output, file, plot)
     quiet_libraries()
     from peftune.experiments.rescale import check_plot_path, plot_points, sweep
-    from peftune.experiments.rescale import rescale as save_rescaled
     from peftune.recipe import read_probe
 
     if plot is not None:
         check_plot_path(plot)
-    names = probe or ([DEFAULT_PROBE] if file else [])
+    names = probe or ([api.GENERAL_TEXT] if file else [])
     shared: dict[str, Any] = {
         "shallow": layerwise,
         "head": cast("Head", head),
@@ -123,7 +115,7 @@ def rescale(
     if plot is not None:
         plot_points(points, plot, title=f"{artifact}, head {head}")
     if alpha is not None and output is not None:
-        save_rescaled(artifact, alpha=alpha, output=output, file=file, **shared)
+        peftune.adapters.rescale(artifact, alpha=alpha, output=output, file=file, **shared)
     if json:
         saved = str(output) if output is not None else None
         print_json({"points": [dataclasses.asdict(point) for point in points], "saved": saved})
