@@ -30,7 +30,7 @@ example: $(READY)
 # Most of an hour on two cores that do nothing else.
 bench: $(READY)
 	$(BIN)/python -m benchmarks --shape gpt2 --rounds 5 --strategies lora,full,lora-8bit --batch 4,32 --out build/bench/result.json
-	$(BIN)/python -m benchmarks table build/bench/result.json docs/benchmarks.md
+	$(BIN)/python -m benchmarks table build/bench/result.json docs/results.md
 
 bench-smoke: $(READY)
 	$(BIN)/python -m benchmarks --shape tiny --small --rounds 1 --strategies lora --contenders T,H,P,F --only startup,gates,speed --batch 4 --out build/bench/smoke.json

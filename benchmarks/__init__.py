@@ -1,7 +1,7 @@
 """Measure peftune beside what a user would run instead, and beside what the machine can do.
 
     python -m benchmarks --shape gpt2 --out build/bench/result.json
-    python -m benchmarks table build/bench/result.json docs/benchmarks.md
+    python -m benchmarks table build/bench/result.json docs/results.md
 
-`docs/benchmarks.md` says what is compared, and how.
+`docs/results.md` says what is compared, and how.
 """

@@ -60,6 +60,11 @@ class Configuration(BaseModel, metaclass=_ExplainedConstruction):
     the classes above hold too."""
 
 
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """Return the names under which the fields of a configuration are written."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
 def field_messages(
     error: ValidationError,
     model: type[BaseModel],
@@ -87,7 +92,7 @@ def field_messages(
 
 def _positional(value: object, model: type[BaseModel]) -> str:
     """Tell of a value without a name, as in `LoRA(8)`."""
-    name, first = model.__name__, next(iter(model.model_fields), None)
+    name, first = model.__name__, next(iter(keys_of(model)), None)
     how = (
         "has no fields"
         if first is None
@@ -151,7 +156,7 @@ def _message(
 def _meant(name: str, parent: type[BaseModel] | None, instead: Callable[[str], str | None]) -> str:
     """Say what to write in the place of an unknown name: the reason if there is one, or all names."""
     reason = None if parent is None else why_no_field(name, parent)
-    return reason or instead(name) or suggestion(name, parent.model_fields if parent else ())
+    return reason or instead(name) or suggestion(name, keys_of(parent) if parent else ())
 
 
 def why_no_field(name: str, model: type[BaseModel]) -> str | None:
@@ -216,9 +221,14 @@ def _annotation_at(model: type[BaseModel], path: FieldPath) -> Any:  # noqa: ANN
             current = get_args(current)[1]
             continue
         section = _model_in(current)
-        if section is None or part not in section.model_fields:
+        fields = (
+            {}
+            if section is None
+            else dict(zip(keys_of(section), section.model_fields.values(), strict=True))
+        )
+        if part not in fields:
             return None
-        current = section.model_fields[str(part)].annotation
+        current = fields[str(part)].annotation
     return current
 
 

@@ -19,13 +19,13 @@ class PluginGroup(Generic[PluginClass]):
         group: entry-point group, such as `peftune.strategies`.
         kind: what one plug-in is called in messages, such as `strategy`.
         base: class that every plug-in inherits.
-        name_field: class attribute of a plug-in that holds its name.
+        key: key of a recipe under which the name of a plug-in stands.
     """
 
     group: str
     kind: str
     base: type[PluginClass]
-    name_field: str = "name"
+    key: str = "name"
 
     def names(self) -> list[str]:
         """List the registered names without importing any plug-in."""
@@ -96,7 +96,7 @@ class PluginGroup(Generic[PluginClass]):
                 f"'{point.name}' but lacks {', '.join(missing)}."
             )
             raise PluginError(message)
-        own_name = getattr(plugin, self.name_field, None)
+        own_name = getattr(plugin, "name", None)
         if own_name != point.name:
             message = (
                 f"'{point.value}' of package '{package}' is registered as {self.kind} "

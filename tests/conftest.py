@@ -41,8 +41,30 @@ _BEGUN_FIRST = (
 """Files that take longest, mostly because their tests start processes."""
 
 
+FAST_CASES = 8
+"""Cases of one parametrized test in the fast run; `make slow` runs the others."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests on the CPU, also where there is a GPU, unless those marked `gpu` are asked for."""
+    chosen = str(config.getoption("markexpr"))
+    if "gpu" not in chosen or "not gpu" in chosen:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no core waits for another at the end."""
+    """Leave a sample of many cases to the fast run, and begin with what takes longest."""
+    cases: dict[tuple[Path, object, str], list[pytest.Item]] = {}
+    for item in items:
+        name = getattr(item, "originalname", item.name)
+        cases.setdefault((item.path, getattr(item, "cls", None), name), []).append(item)
+    for group in cases.values():
+        step = (len(group) - 1) / (FAST_CASES - 1)
+        kept = {round(number * step) for number in range(FAST_CASES)}
+        for number, item in enumerate(group):
+            if len(group) > FAST_CASES and number not in kept:
+                item.add_marker(pytest.mark.slow)
     places = {name: place for place, name in enumerate(_BEGUN_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
@@ -77,3 +99,11 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from peftune.testing import write_tiny_base
 
     return write_tiny_base(tmp_path_factory.mktemp("base") / "tiny-base")
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a GPT-2 of two random layers that reads single bytes; nothing may change it."""
+    from bases import write_base
+
+    return write_base(tmp_path_factory.mktemp("base") / "tiny")

@@ -30,8 +30,8 @@ from peftune.experiments.report import (
 from peftune.experiments.run_evidence import DocumentScores, Evidence, ScoredRows
 from peftune.experiments.run_scores import leaked_rows, leaked_score
 from peftune.findings import CheckReport
-from peftune.findings.check import find_pitfalls
-from peftune.findings.finding import Facts
+from peftune.findings.check import find_in_run
+from peftune.findings.facts import RunFacts
 from peftune.forgetting.before_and_after import Before, Measured
 from peftune.forgetting.measurement import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement
@@ -357,7 +357,7 @@ def _run(world: World, strategy: Strategy, seed: int) -> Evidence:
         learning=learning,
         forgetting=_with_path(forgetting, learning),
         cost=_cost(strategy, training),
-        findings=find_pitfalls(_facts(world, learning, forgetting, training)),
+        findings=find_in_run(_facts(world, learning, forgetting, training)),
         environment={},
         checks=CheckReport(
             "pass", {}, (), leaked_score=leaked_score(world.task, logits, leaked_rows(world.task))
@@ -425,9 +425,9 @@ def _quickstart() -> Recipe:
 
 def _facts(
     world: World, learning: Learning, forgetting: Forgetting, training: TrainingResult
-) -> Facts:
+) -> RunFacts:
     counts = np.bincount(world.task.train.labels, minlength=len(world.names)).tolist()
-    return Facts(
+    return RunFacts(
         recipe=_quickstart(),
         learning=learning,
         probes=forgetting.probes,

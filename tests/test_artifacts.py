@@ -75,12 +75,6 @@ class Saved:
     logits: NDArray[np.float32]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
 def _tuned(base: Path, strategy: Strategy) -> nn.Module:
     """Prepare a model and move every weight that learns, as training would."""
     model = prepare_model(str(base), strategy, labels=LABELS, max_length=48, seed=3, use_cpu=True)
@@ -392,7 +386,7 @@ def test_a_folder_without_a_manifest_is_no_artifact(saved: Saved) -> None:
     )
     (saved.folder / "adapter_config.json").unlink()
     assert _refusal(saved) == (
-        "'adapter' holds no peftune.json, so it is no artifact of peftune. "
+        "'adapter' holds no peftune.json, so it is not an artifact of peftune. "
         "Name a run folder, or the adapter/ or model/ folder in it."
     )
 
@@ -436,7 +430,7 @@ def test_a_run_that_has_not_finished_has_no_artifact(tmp_path: Path) -> None:
         load(tmp_path)
 
     assert str(caught.value) == (
-        f"'{tmp_path}' holds no peftune.json, so it is no artifact of peftune. It is the folder "
+        f"'{tmp_path}' holds no peftune.json, so it is not an artifact of peftune. It is the folder "
         "of a run that has not finished; run the same command again."
     )
 
@@ -623,16 +617,16 @@ def test_an_impossible_hyper_parameter_is_refused(saved: Saved) -> None:
         ('"pad_token_id": 0,', '"pad_token_id": 0, "pad_token_id": 0,', "is no valid JSON: the key 'pad_token_id' stands twice."),
         ('"n": 250,', '"n": NaN,', "is no valid JSON: NaN is no JSON number."),
         ('"n": 250,', '"n": -Infinity,', "is no valid JSON: -Infinity is no JSON number."),
-        ('"kind": "adapter",', '"kind": "adapter", "spare": 1,', "is no valid manifest: spare: Extra inputs are not permitted."),
-        ('"kind": "adapter",', "", "is no valid manifest: kind: Field required."),
+        ('"kind": "adapter",', '"kind": "adapter", "spare": 1,', "is not a valid manifest: spare: Extra inputs are not permitted."),
+        ('"kind": "adapter",', "", "is not a valid manifest: kind: Field required."),
         ('"format_version": 2,', "", "is not the manifest that was saved: its content does not fit its hash. Fetch it again."),
-        ('"format_version": 2,', '"format_version": "2",', "is no valid manifest: format_version: Input should be 2."),
+        ('"format_version": 2,', '"format_version": "2",', "is not a valid manifest: format_version: Input should be 2."),
         ('"format_version": 2,', '"format_version": 1,', "has format 1; this peftune reads format 2: save it again."),
         ('"format_version": 2,', '"format_version": 3,', "has format 3; this peftune reads format 2: upgrade peftune."),
         ('"kind": "adapter",', '"kind": "ada\\u001b[2Jpter",', "is no valid JSON: a string holds the hidden character U+001B."),
         ('"n": 250,', '"n": 1e999,', "is no valid JSON: 1e999 is beyond every number."),
         ('"n": 250,', f'"n": {"9" * 5000},', "is no valid JSON: a number has 5000 digits."),
-        ('"pad_token_id": 0,', '"pad_token_id": "0",', "is no valid manifest: pad_token_id: Input should be a valid integer."),
+        ('"pad_token_id": 0,', '"pad_token_id": "0",', "is not a valid manifest: pad_token_id: Input should be a valid integer."),
     ],
 )  # fmt: skip
 def test_the_manifest_is_read_strictly(old: str, new: str, message: str, saved: Saved) -> None:
@@ -742,7 +736,7 @@ def test_a_save_refuses_a_folder_with_other_content(base: Path, tmp_path: Path) 
         with pytest.raises(OutputFolderError) as caught:
             save(model, target)
         assert str(caught.value) == (
-            f"'{target}' exists and is no artifact of peftune. "
+            f"'{target}' exists and is not an artifact of peftune. "
             "Choose another folder, or remove it."
         )
     assert (folder / "chapter-1.txt").read_text() == "dear"

@@ -123,12 +123,6 @@ class Erratic(Planted):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base of 64 positions, whose tokens are bytes."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def tokenizer(base: Path) -> PreTrainedTokenizerBase:
     """Load its tokenizer."""
     return load_tokenizer(base)
@@ -440,7 +434,7 @@ def test_the_figures_are_means_over_the_choices_and_show_each(
         assert mean != before
 
 
-# Room
+# GradientBuffer
 
 
 def test_examples_without_room_are_left_out_whole_and_counted(

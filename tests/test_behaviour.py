@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from pydantic import ValidationError
 from torch import nn
 
 from peftune.adapters.loading import load, load_prepared
-from peftune.adapters.manifest import Behaviour, Manifest
+from peftune.adapters.manifest import Manifest, ReferenceLogits
 from peftune.adapters.reference_logits import (
-    check_behaviour,
+    check_reference_logits,
     largest_difference,
     precision_of,
-    record_behaviour,
+    record_reference_logits,
     replay,
     scale_of,
 )
@@ -33,12 +32,6 @@ from peftune.recipe.task_type import TaskName
 from peftune.strategies import LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def _tuned(base: Path, strategy: Strategy, task: TaskName = "single-label") -> nn.Module:
@@ -81,7 +74,7 @@ def _alone(model: nn.Module) -> list[list[float]]:
 
 def test_every_text_is_recorded_alone(tuned: nn.Module) -> None:
     """The record holds the texts themselves and, exactly, the logits of each without a batch."""
-    recorded = record_behaviour(tuned)
+    recorded = record_reference_logits(tuned)
 
     assert recorded.texts == list(REFERENCE_TEXTS)
     assert set(recorded.logits) == {"float32"}
@@ -93,7 +86,7 @@ def test_what_was_trained_on_int8_is_recorded_on_float32_too(
     on_int8: nn.Module, base: Path, tmp_path: Path
 ) -> None:
     """The same tensors on the base held in float32; they differ by the error of quantization."""
-    recorded = record_behaviour(on_int8)
+    recorded = record_reference_logits(on_int8)
     in_float32 = load_prepared(
         save(on_int8, tmp_path / "adapter"), base=str(base), use_cpu=True, in_float32=True
     )
@@ -110,7 +103,7 @@ def test_recording_on_float32_leaves_the_int8_model_as_it_was(on_int8: nn.Module
     """The second base is loaded beside it."""
     before = _alone(on_int8)
 
-    record_behaviour(on_int8)
+    record_reference_logits(on_int8)
 
     assert _alone(on_int8) == before
     assert on_int8.training
@@ -120,7 +113,7 @@ def test_without_a_head_the_texts_own_tokens_are_recorded(base: Path) -> None:
     """Language modeling has no logits of labels: the log-probability of each token is recorded."""
     model = _tuned(base, LoRA(r=4), "language-modeling")
     tokenizer = preparation_of(model).tokenizer
-    recorded = record_behaviour(model)
+    recorded = record_reference_logits(model)
 
     encoded = encode_texts(tokenizer, list(REFERENCE_TEXTS), max_length=48)
     assert [len(row) for row in recorded.logits["float32"]] == [len(ids) for ids in encoded]
@@ -142,16 +135,16 @@ def test_a_model_that_takes_padding_for_text_is_refused(tuned: nn.Module) -> Non
     GPT-2's classifier looks for the last token that is no padding; with another pad token it reads
     the padding of the shorter text.
     """
-    recorded = record_behaviour(tuned)
+    recorded = record_reference_logits(tuned)
     tokenizer = preparation_of(tuned).tokenizer
     config = unwrapped(tuned).config
     kept = config.pad_token_id
 
-    check_behaviour(tuned, tokenizer, recorded, max_length=48, source="it")
+    check_reference_logits(tuned, tokenizer, recorded, max_length=48, source="it")
     config.pad_token_id = int(kept) + 1
     try:
         with pytest.raises(ArtifactError) as caught:
-            check_behaviour(tuned, tokenizer, recorded, max_length=48, source="it")
+            check_reference_logits(tuned, tokenizer, recorded, max_length=48, source="it")
     finally:
         config.pad_token_id = kept
     assert str(caught.value) == (
@@ -165,15 +158,15 @@ def test_texts_of_one_length_and_a_single_text_are_replayed_too(tuned: nn.Module
     tokenizer = preparation_of(tuned).tokenizer
     for texts in (["abc", "abd"], ["abc"]):
         rows = replay(tuned, tokenizer, texts, max_length=48)
-        recorded = Behaviour(texts=texts, logits={"float32": [row.tolist() for row in rows]})
-        check_behaviour(tuned, tokenizer, recorded, max_length=48, source="it")
+        recorded = ReferenceLogits(texts=texts, logits={"float32": [row.tolist() for row in rows]})
+        check_reference_logits(tuned, tokenizer, recorded, max_length=48, source="it")
 
         worse = [[value + 0.1 for value in row] for row in recorded.logits["float32"]]
         with pytest.raises(ArtifactError):
-            check_behaviour(
+            check_reference_logits(
                 tuned,
                 tokenizer,
-                Behaviour(texts=texts, logits={"float32": worse}),
+                ReferenceLogits(texts=texts, logits={"float32": worse}),
                 max_length=48,
                 source="it",
             )
@@ -188,12 +181,14 @@ def test_an_adapter_of_int8_is_checked_on_float32_as_closely_as_any(
     assert recorded is not None
     model = load_prepared(folder, base=str(base), use_cpu=True, in_float32=True)
     tokenizer = preparation_of(model).tokenizer
-    int8 = recorded.behaviour.logits["int8"]
-    muddled = recorded.behaviour.model_copy(update={"logits": {"float32": int8, "int8": int8}})
+    int8 = recorded.reference_logits.logits["int8"]
+    muddled = recorded.reference_logits.model_copy(
+        update={"logits": {"float32": int8, "int8": int8}}
+    )
 
-    check_behaviour(model, tokenizer, recorded.behaviour, max_length=48, source="it")
+    check_reference_logits(model, tokenizer, recorded.reference_logits, max_length=48, source="it")
     with pytest.raises(ArtifactError):
-        check_behaviour(model, tokenizer, muddled, max_length=48, source="it")
+        check_reference_logits(model, tokenizer, muddled, max_length=48, source="it")
 
 
 def test_differences_of_what_cannot_be_compared_are_beyond_any_tolerance() -> None:
@@ -228,7 +223,7 @@ def test_a_record_that_makes_no_sense_is_refused(values: dict[str, Any], message
     given = json.loads(json.dumps({"texts": ["a", "b"], "logits": {"float32": ROWS}, **values}))
 
     with pytest.raises(ValidationError) as caught:
-        Behaviour.model_validate(given)
+        ReferenceLogits.model_validate(given)
     first = caught.value.errors()[0]
     assert f"{'.'.join(map(str, first['loc']))}: {first['msg']}" == message
 

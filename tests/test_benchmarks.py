@@ -418,7 +418,7 @@ def test_a_page_without_the_markers_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_documented_page_has_the_markers() -> None:
     """`make bench` writes into it."""
-    text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
 
     assert text.count(BEGIN) == text.count(END) == 1
 

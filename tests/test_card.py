@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from hub_client import client_environment
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from loopback_hub import card_errors, running_hub
 
 import peftune
-from peftune.adapters.card import eval_results, model_card
-from peftune.adapters.card_usage import load_line
+from peftune.adapters.card import artifact_card, eval_results, load_line
 from peftune.adapters.reference_logits import precision_of
 from peftune.adapters.saving import save
 from peftune.cli.main import _exit_code
@@ -93,12 +91,6 @@ def task_of(kind: TaskName) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def cards(base: Path) -> dict[str, str]:
     """Write the card of every kind of task learned by every strategy."""
     written = {}
@@ -106,7 +98,7 @@ def cards(base: Path) -> dict[str, str]:
         model = prepare_model(
             str(base), strategy, labels=LABELS[task], task=task, max_length=48, use_cpu=True
         )
-        written[name] = model_card(
+        written[name] = artifact_card(
             preparation_of(model),
             kind="model" if is_whole_model(model) else "adapter",
             is_peft=strategy.name.startswith("lora"),
@@ -126,7 +118,7 @@ def card_of(preparation: Preparation, **changes: Any) -> str:  # noqa: ANN401 - 
         "task": TASK,
         "forgetting": FORGETTING,
     }
-    return model_card(preparation, **(given | changes))
+    return artifact_card(preparation, **(given | changes))
 
 
 @pytest.fixture(scope="module")

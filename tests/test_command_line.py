@@ -1323,8 +1323,8 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 def _whole_checkpoints(folder: Path) -> list[int]:
     return [
-        int(seal.parent.name.rpartition("-")[2])
-        for seal in folder.glob("checkpoint-*/peftune_seal.json")
+        int(digest.parent.name.rpartition("-")[2])
+        for digest in folder.glob("checkpoint-*/peftune_digest.json")
     ]
 
 

@@ -78,7 +78,7 @@ def test_a_killed_comparison_goes_on_to_the_same_table(tmp_path: Path) -> None:
     process = subprocess.Popen(
         _command(killed), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    checkpoint = killed / "lora-seed0" / "checkpoints" / "checkpoint-6" / "peftune_seal.json"
+    checkpoint = killed / "lora-seed0" / "checkpoints" / "checkpoint-6" / "peftune_digest.json"
     deadline = time.monotonic() + 300
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -22,7 +22,8 @@ from peftune.experiments.compare.summary import LeakedRows, Summary
 from peftune.experiments.compare.table import LEGEND, legend, standing_rows
 from peftune.experiments.run_evidence import Evidence
 from peftune.findings import CheckReport
-from peftune.findings.finding import Finding, LeakedScore
+from peftune.findings.check_report import LeakedScore
+from peftune.findings.finding import Finding
 from peftune.recipe import read_recipe, resolve, with_strategy
 from peftune.reporting.numbers import estimate
 from peftune.stats.intervals import share_change_interval

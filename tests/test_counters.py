@@ -164,7 +164,7 @@ def test_the_forward_of_transformers_is_noticed(
     name: str, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slip: a model that is trained by its own forward keeps more, and calls more."""
-    monkeypatch.setattr(train, "lean_training", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(train, "fast_forward", lambda *_, **__: contextlib.nullcontext())
 
     with products_of(library):
         counts = counted_steps(BUNDLED, STRATEGIES[name], tmp_path, steps=1)

@@ -17,7 +17,7 @@ import peftune
 from peftune.adapters.rounding import Rounding
 from peftune.errors import UsageError
 from peftune.experiments import Run
-from peftune.findings.check import PITFALLS, find_pitfalls
+from peftune.findings import FINDING_TYPES, find_in_run
 from peftune.findings.evidence import (
     Collapse,
     collapsed_seeds,
@@ -25,7 +25,8 @@ from peftune.findings.evidence import (
     rows_needed,
     unstable_across_seeds,
 )
-from peftune.findings.finding import Facts, Finding
+from peftune.findings.facts import RunFacts
+from peftune.findings.finding import Finding
 from peftune.findings.learning import (
     below_linear_probe,
     frequency_loss,
@@ -208,7 +209,7 @@ def beaten(*, gained: int, lost: int, macro_f1: float = 0.5) -> dict[str, dict[s
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
+def facts() -> RunFacts:
     """Give the facts of a run without a fault: 90 of 100 rows right, against 50 and 60."""
     labels = [0, 1] * 50
     logits = np.array([[2.0, 0.0] if label == 0 else [0.0, 2.0] for label in labels])
@@ -233,7 +234,7 @@ def facts() -> Facts:
         bf16=False,
         truncated=0,
     )
-    return Facts(
+    return RunFacts(
         recipe=read_recipe("quickstart"),
         learning=learning,
         probes=(),
@@ -244,18 +245,18 @@ def facts() -> Facts:
     )
 
 
-def found_in(facts: Facts) -> list[str]:
+def found_in(facts: RunFacts) -> list[str]:
     """List the codes that are found in such facts."""
-    return [finding.code for finding in find_pitfalls(facts)]
+    return [finding.code for finding in find_in_run(facts)]
 
 
-def trained(facts: Facts, **changes: object) -> Facts:
+def trained(facts: RunFacts, **changes: object) -> RunFacts:
     """Change what is known of the training."""
     training = dataclasses.replace(facts.training, **changes)  # type: ignore[arg-type]
     return dataclasses.replace(facts, training=training)
 
 
-def scored(facts: Facts, **changes: object) -> Facts:
+def scored(facts: RunFacts, **changes: object) -> RunFacts:
     """Change what is known of the score."""
     learning = dataclasses.replace(facts.learning, **changes)  # type: ignore[arg-type]
     return dataclasses.replace(facts, learning=learning)
@@ -328,7 +329,7 @@ def test_an_imbalance_says_whether_the_rare_label_is_found(forgetful: Run) -> No
     assert found.severity == ("note" if recall >= 0.5 else "warning")
 
 
-def test_the_facts_of_the_tables_below_have_no_fault(facts: Facts) -> None:
+def test_the_facts_of_the_tables_below_have_no_fault(facts: RunFacts) -> None:
     """What the tables find comes from what they change."""
     assert found_in(facts) == []
 
@@ -348,7 +349,7 @@ def test_the_facts_of_the_tables_below_have_no_fault(facts: Facts) -> None:
     ],
 )
 def test_overfitting_is_a_clear_rise_while_training_falls(
-    points: list[tuple[int, float | None, float | None]], expected: bool, facts: Facts
+    points: list[tuple[int, float | None, float | None]], expected: bool, facts: RunFacts
 ) -> None:
     """With 100 validation rows the noise is 2 x 0.5 / 10 = 0.1 nats."""
     assert ("overfitting" in found_in(trained(facts, curve=curve(*points)))) == expected
@@ -356,12 +357,12 @@ def test_overfitting_is_a_clear_rise_while_training_falls(
 
 @pytest.mark.parametrize(("kept", "severity"), [(9, "note"), (18, "warning"), (None, "warning")])
 def test_overfitting_after_the_kept_checkpoint_is_a_note(
-    kept: int | None, severity: str, facts: Facts
+    kept: int | None, severity: str, facts: RunFacts
 ) -> None:
     """The weights of the minimum were kept, so only the time was lost."""
     points = curve((9, 0.6, 0.5), (18, 0.4, 0.9))
 
-    [found] = find_pitfalls(trained(facts, curve=points, best_step=kept))
+    [found] = find_in_run(trained(facts, curve=points, best_step=kept))
 
     assert (found.code, found.severity) == ("overfitting", severity)
 
@@ -380,13 +381,13 @@ def test_overfitting_after_the_kept_checkpoint_is_a_note(
     ],
 )
 def test_underfitting_is_no_movement_or_no_rest(
-    points: list[tuple[int, float | None, float | None]], expected: bool, facts: Facts
+    points: list[tuple[int, float | None, float | None]], expected: bool, facts: RunFacts
 ) -> None:
     """Two labels of equal frequency: a model that knows only that has a loss of ln 2 = 0.693."""
     assert ("underfitting" in found_in(trained(facts, curve=curve(*points)))) == expected
 
 
-def test_underfitting_counts_labels_as_the_loss_weighs_them(facts: Facts) -> None:
+def test_underfitting_counts_labels_as_the_loss_weighs_them(facts: RunFacts) -> None:
     """Weights of 9 and 1 on equal labels: knowing only that gives 0.325, and a loss of 0.32 is no better."""
     weights = {next(iter(facts.train_labels)): 9.0}
     training = facts.recipe.training.model_copy(update={"class_weights": weights})
@@ -421,7 +422,7 @@ def test_the_loss_of_the_frequencies_is_the_entropy() -> None:
     ],
 )
 def test_a_gain_is_told_from_the_baselines_row_by_row(
-    gained: int, lost: int, macro_f1: float, expected: list[str], facts: Facts
+    gained: int, lost: int, macro_f1: float, expected: list[str], facts: RunFacts
 ) -> None:
     """Only rows that one alone has right count: as a coin, one-sided at 2.5%."""
     baselines = beaten(gained=gained, lost=lost, macro_f1=macro_f1)
@@ -431,7 +432,7 @@ def test_a_gain_is_told_from_the_baselines_row_by_row(
 
 @pytest.mark.parametrize(("accuracy", "expected"), [(0.55, ["nothing-learned"]), (0.9, [])])
 def test_without_counts_of_rows_nothing_is_said_of_the_baselines(
-    accuracy: float, expected: list[str], facts: Facts
+    accuracy: float, expected: list[str], facts: RunFacts
 ) -> None:
     """Reports of older versions hold scores alone, which no paired test can be made of."""
     alone = {"majority": {"accuracy": 0.5}, "tfidf_logistic_regression": {"accuracy": 0.89}}
@@ -441,9 +442,9 @@ def test_without_counts_of_rows_nothing_is_said_of_the_baselines(
     assert found_in(old) == expected
 
 
-def test_no_better_than_word_counts_is_said_with_the_rows(facts: Facts) -> None:
+def test_no_better_than_word_counts_is_said_with_the_rows(facts: RunFacts) -> None:
     """The p-value is the coin's: of 29 rows 20 or more with a chance of 0.031."""
-    found = {f.code: f for f in find_pitfalls(scored(facts, baselines=beaten(gained=20, lost=9)))}
+    found = {f.code: f for f in find_in_run(scored(facts, baselines=beaten(gained=20, lost=9)))}
 
     assert found["below-baseline"].message == (
         "The accuracy of 0.900 is not significantly above the 0.600 of TF-IDF with logistic regression: of 100 rows 20 are right that it has wrong, and 9 wrong that it has right (p = 0.031)."
@@ -493,20 +494,20 @@ def test_as_many_rows_as_said_show_the_gain_in_80_of_100(gained: float, lost: fl
     ],
 )
 def test_a_tenth_of_the_commonest_label_is_rare(
-    counts: tuple[int, int], recall: float, support: int, expected: str | None, facts: Facts
+    counts: tuple[int, int], recall: float, support: int, expected: str | None, facts: RunFacts
 ) -> None:
     """From ten to one on; worse where most of its rows are missed, or nobody knows."""
     labels = dict(zip(("good", "bad"), counts, strict=True))
     per_label = {"bad": {"recall": recall, "support": support}}
     changed = dataclasses.replace(scored(facts, per_label=per_label), train_labels=labels)
 
-    found = [each for each in find_pitfalls(changed) if each.code == "class-imbalance"]
+    found = [each for each in find_in_run(changed) if each.code == "class-imbalance"]
 
     assert [each.severity for each in found] == ([expected] if expected else [])
 
 
 @pytest.mark.parametrize(("cut", "expected"), [(5, []), (6, ["truncation"])])
-def test_more_than_a_twentieth_cut_is_many(cut: int, expected: list[str], facts: Facts) -> None:
+def test_more_than_a_twentieth_cut_is_many(cut: int, expected: list[str], facts: RunFacts) -> None:
     """Of 100 training texts."""
     assert found_in(trained(facts, truncated=cut)) == expected
 
@@ -516,7 +517,7 @@ def test_more_than_a_twentieth_cut_is_many(cut: int, expected: list[str], facts:
     [(None, []), (0.0, []), (1e-9, ["control-failed"]), (-0.1, ["control-failed"])],
 )
 def test_a_control_is_exactly_zero_or_failed(
-    control: float | None, expected: list[str], facts: Facts
+    control: float | None, expected: list[str], facts: RunFacts
 ) -> None:
     """However small the change that is left; a model without an adapter has none."""
     assert found_in(dataclasses.replace(facts, control=control)) == expected
@@ -586,13 +587,13 @@ def test_seeds_are_unstable_where_the_rows_do_not_explain_the_spread(
     assert (unstable_across_seeds(accuracies, n) is not None) == expected
 
 
-def test_what_bfloat16_would_change_is_said(facts: Facts) -> None:
+def test_what_bfloat16_would_change_is_said(facts: RunFacts) -> None:
     """The file is twice as large as the recipe asks for; where no label changes there is no word."""
     kept = dataclasses.replace(facts, rounding=Rounding(150, flips=2, largest_difference=0.01))
     rounded = dataclasses.replace(facts, rounding=Rounding(150, flips=0, largest_difference=0.01))
 
-    assert find_pitfalls(rounded) == []
-    assert find_pitfalls(kept) == [
+    assert find_in_run(rounded) == []
+    assert find_in_run(kept) == [
         Finding(
             "kept-float32",
             "note",
@@ -720,7 +721,7 @@ def test_what_is_unstable_is_said_with_its_noise() -> None:
     )
 
 
-def scheduled(facts: Facts, **training: object) -> Facts:
+def scheduled(facts: RunFacts, **training: object) -> RunFacts:
     """Change the recipe's training; the run took 30 steps at a learning rate of 1e-3."""
     section = facts.recipe.training.model_copy(update=training)
     recipe = facts.recipe.model_copy(update={"training": section})
@@ -744,7 +745,7 @@ def scheduled(facts: Facts, **training: object) -> Facts:
     ],
 )
 def test_a_warmup_that_does_not_do_what_it_says_is_found(
-    schedule: str, warmup: float, expected: list[str], facts: Facts
+    schedule: str, warmup: float, expected: list[str], facts: RunFacts
 ) -> None:
     """Thirty steps: with a warm-up of 29 the last step has the peak, with 30 none has."""
     changed = scheduled(facts, lr_scheduler_type=schedule, warmup_steps=warmup)
@@ -754,10 +755,10 @@ def test_a_warmup_that_does_not_do_what_it_says_is_found(
     assert [finding.code for finding in warmup_ahead(ahead, None)] == expected
 
 
-def test_what_is_wrong_with_a_warmup_is_said_with_its_key(facts: Facts) -> None:
+def test_what_is_wrong_with_a_warmup_is_said_with_its_key(facts: RunFacts) -> None:
     """The highest rate is 29 / 500 of the peak: the first of 30 steps has none."""
-    [too_long] = find_pitfalls(scheduled(facts, warmup_steps=500.0))
-    [ignored] = find_pitfalls(scheduled(facts, warmup_steps=0.1, lr_scheduler_type="constant"))
+    [too_long] = find_in_run(scheduled(facts, warmup_steps=500.0))
+    [ignored] = find_in_run(scheduled(facts, warmup_steps=0.1, lr_scheduler_type="constant"))
 
     assert too_long == Finding(
         "warmup-longer-than-training",
@@ -778,7 +779,7 @@ def test_what_is_wrong_with_a_warmup_is_said_with_its_key(facts: Facts) -> None:
     [(36, (32, 1, 1), 2), (36, (32, 2, 1), 1), (100, (10, 3, 2), 8), (100, (10, 1, 0.5), 5), (7, (8, 4, 3), 3)],
 )  # fmt: skip
 def test_the_steps_of_a_training_are_known_before_it(
-    rows: int, section: tuple[int, int, float], steps: int, facts: Facts
+    rows: int, section: tuple[int, int, float], steps: int, facts: RunFacts
 ) -> None:
     """As Trainer counts: batches of an epoch rounded up, then updates, then epochs."""
     keys = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs")
@@ -845,7 +846,7 @@ def test_a_head_below_its_probe_is_said_with_both() -> None:
     )
 
 
-def test_macro_f1_above_the_word_counts_is_not_below_the_baseline(facts: Facts) -> None:
+def test_macro_f1_above_the_word_counts_is_not_below_the_baseline(facts: RunFacts) -> None:
     """With balanced weights and a rare label, accuracy is what was given for it."""
     baselines = {
         "majority": {"accuracy": 0.95, "macro_f1": 0.487},
@@ -867,9 +868,11 @@ def test_macro_f1_above_the_word_counts_is_not_below_the_baseline(facts: Facts) 
     assert found_in(scored(weighted, significance=unread)) == ["nothing-learned"]
 
 
-def test_every_pitfall_is_listed_once_with_its_reason() -> None:
+def test_every_type_of_finding_is_listed_once_with_its_reason() -> None:
     """Codes are stable: programs and pages name them."""
-    assert sorted(pitfall.code for pitfall in PITFALLS) == [
+    types = [each for each in FINDING_TYPES if each.scope != "data"]
+
+    assert sorted(each.code for each in types) == [
         "below-baseline",
         "below-linear-probe",
         "class-imbalance",
@@ -891,5 +894,5 @@ def test_every_pitfall_is_listed_once_with_its_reason() -> None:
         "warmup-ignored",
         "warmup-longer-than-training",
     ]
-    assert all(pitfall.looks_for.endswith(".") for pitfall in PITFALLS)
-    assert all(pitfall.threshold.endswith(".") for pitfall in PITFALLS)
+    assert all(each.looks_for.endswith(".") for each in FINDING_TYPES)
+    assert all(each.threshold.endswith(".") for each in FINDING_TYPES)

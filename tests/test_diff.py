@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from scipy.stats import beta
 from torch import nn
 
 import peftune
 from peftune.adapters import load, save
 from peftune.adapters.difference import (
-    BehaviourDifference,
     FieldDifference,
     GroupDifference,
+    LogitsDifference,
     compare_tensors,
     diff,
 )
@@ -32,12 +31,6 @@ from peftune.recipe.task_type import TaskName
 from peftune.strategies import HeadOnly, LoRA, Strategy
 
 ROWS = ("what a lovely day", "no", "so-so", "the soup was cold", "rain again", "splendid")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def _tuned(
@@ -97,7 +90,7 @@ def test_the_same_artifact_twice_differs_in_nothing(
     assert {(one.changed, one.largest, one.cosine) for one in found.tensors.groups} == {
         (0, 0.0, 1.0)
     }
-    assert found.recorded == {"float32": BehaviourDifference(16, 0.0, 0.0)}
+    assert found.recorded == {"float32": LogitsDifference(16, 0.0, 0.0)}
     assert found.rows is not None
     assert (found.rows.n, found.rows.largest, found.rows.differ) == (6, 0.0, 0.0)
 
@@ -185,7 +178,7 @@ def test_tensors_are_compared_in_closed_form() -> None:
         ({"labels": ("good", "bad")}, "their labels differ, or stand in another order"),
         (
             {"labels": ("stars",), "task": "regression"},
-            "they have learned different kinds of task: single-label and regression",
+            "their task types differ: single-label and regression",
         ),
     ],
     ids=["labels", "task"],

@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
+from test_architecture import FLOORS
 from typer.main import get_command
 
 import peftune
@@ -27,9 +28,9 @@ from peftune.experiments import environment, report
 from peftune.experiments.folds import TEST_PREDICTIONS
 from peftune.experiments.run_evidence import DOCUMENTS, TEXTS
 from peftune.experiments.run_folder import PREDICTIONS
-from peftune.findings import CHECKS, CheckReport, CheckResult
-from peftune.findings.check import PITFALLS
-from peftune.findings.finding import LeakedScore, Lengths
+from peftune.findings import CHECKS, FINDING_TYPES, CheckReport, CheckResult
+from peftune.findings.check_report import LeakedScore
+from peftune.findings.lengths import Lengths
 from peftune.forgetting.results import ProbeResult
 from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe
@@ -40,6 +41,7 @@ from peftune.tasks.scores import Learning
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 
 _FENCE = re.compile(
@@ -47,6 +49,25 @@ _FENCE = re.compile(
     r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+
+
+# The words that the vocabulary of the design replaces, and turns of phrase that readers stumble over.
+_REPLACED = re.compile(
+    r"""\b(?:
+      trunk | (?-i:arms?) | rungs? | ladders? | dials? | foreign | behaviours? | rooms
+    | seal(?:s|ed|ing)? | judg(?:e|es|ed|ing)
+    | (?:tell|tells|told|telling)\ (?:\w+\ )?apart
+    | said\ from | begins?\ as
+    | what\ learns | (?:weights?|numbers?|biases|parameters)\ (?:that\ )?learn(?:s|ed)?
+    | kinds?\ of\ (?:tasks?|fine-tuning) | task\ kinds?
+    | (?:is|are)\ no\ (?!longer|more|less|better|\w+er\b)(?<!there\ is\ no\ )(?<!there\ are\ no\ )\w+
+    )\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_BLOCK_OF_OUTPUT = re.compile(
+    r"^```(?:text|console|csv|python)[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL
+)
+_CODE = re.compile(r"`[^`\n]+`|\]\([^)\s]+\)|\btrunk_dropout\b|https?://\S+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -210,6 +231,13 @@ def _first_cells(page: str) -> list[str]:
     return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
+def _sections(page: str, *headings: str) -> str:
+    """Return the sections of a page below some of its second-level headings."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    parts = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    return "\n".join(parts[heading] for heading in headings)
+
+
 def _names(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)]
 
@@ -238,11 +266,13 @@ def test_the_report_page_lists_exactly_the_keys_of_a_report() -> None:
 
 def test_the_adapter_page_lists_exactly_the_keys_of_the_manifest() -> None:
     """Every key of `peftune.json` is explained, and no other."""
-    from peftune.adapters.manifest import CARD, MANIFEST, PEFT_CONFIG, SEAL, WEIGHTS, Manifest
+    from peftune.adapters.format import CARD, MANIFEST, PEFT_CONFIG, WEIGHTS
+    from peftune.adapters.manifest import DIGEST, Manifest
 
     files = [WEIGHTS, PEFT_CONFIG, MANIFEST, CARD]
     checkpoint = ["config.json", "model.safetensors", "tokenizer*.json"]
-    expected = [*files, *checkpoint, *Manifest.model_fields, SEAL]
+    keys = [field.alias or name for name, field in Manifest.model_fields.items()]
+    expected = [*files, *checkpoint, *keys, DIGEST]
     assert sorted(_first_cells("adapter-format.md")) == sorted(expected)
 
 
@@ -260,6 +290,93 @@ def test_the_exit_codes_are_those_of_the_command_line() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     raised = {kind.exit_code for kind in kinds if issubclass(kind, errors.PeftuneError)}
     assert told == {0, *WORDS} | raised
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_the_links_of_the_pages_beside_the_site_lead_somewhere(page: str) -> None:
+    """A file and a heading that a link names exist; `mkdocs build --strict` sees to the site's own."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)", text)
+    assert [link for link, _ in links if not (ROOT / link).exists()] == []
+    assert [
+        f"{link}#{anchor}"
+        for link, anchor in links
+        if anchor and anchor not in _anchors(ROOT / (link or page))
+    ] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """Make the anchors of a page's headings, as MkDocs and GitHub do."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+def test_the_architecture_page_shows_the_floors_of_the_package() -> None:
+    """The picture of the floors is that of tests/test_architecture.py, and each package is described."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    picture = re.search(r"^## Floors$.*?^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert picture is not None
+    shown = {
+        name: int(number)
+        for number, *names in map(str.split, picture[1].splitlines())
+        for name in names
+    }
+    assert shown == {name: number for name, number in FLOORS.items() if name}
+    packages = {path.parent.name for path in (ROOT / "peftune").glob("*/__init__.py")}
+    assert packages - set(_first_cells("architecture.md")) == set()
+
+
+def test_the_glossary_is_in_alphabetical_order() -> None:
+    """A reader finds a term, and each stands there once."""
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\| ([a-zA-Z][^|]+) \|", page, re.MULTILINE)[1:]
+    assert len(terms) > 20
+    assert terms == sorted(set(terms), key=str.casefold)
+
+
+def test_the_docs_use_the_words_of_the_glossary() -> None:
+    """A word that the glossary replaces stands in no page, recipe or example."""
+    sources = [
+        *PAGES,
+        *(ROOT / "recipes").glob("*.yaml"),
+        *(path for path in EXAMPLES.rglob("*") if path.suffix in {".md", ".py", ".toml", ".yaml"}),
+    ]
+    assert [found for path in sources for found in _replaced_words(path)] == []
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "What learns is the head.",
+        "The base is no GPT-2.",
+        "Rows are judged once.",
+        "They cannot be told apart.",
+        "A ladder of baselines.",
+        "Kinds of task",
+        "The trunk is frozen.",
+    ],
+)
+def test_a_replaced_word_is_noticed(sentence: str, tmp_path: Path) -> None:
+    """The test above can fail."""
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{sentence}\n", encoding="utf-8")
+
+    assert len(_replaced_words(page)) == 1
+
+
+def _replaced_words(path: Path) -> list[str]:
+    """Find replaced words in prose and comments; output of programs and code are left out."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        text = _BLOCK_OF_OUTPUT.sub(lambda match: "\n" * match[0].count("\n"), text)
+    text = _CODE.sub("", text)
+    return [
+        f"{path.name}:{number}: {word[0]}"
+        for number, line in enumerate(text.splitlines(), 1)
+        for word in _REPLACED.finditer(line)
+    ]
 
 
 def test_the_error_lines_of_troubleshooting_are_those_of_the_code() -> None:
@@ -316,25 +433,27 @@ def test_the_verbs_table_holds_every_verb_and_option(tables: Any) -> None:  # no
     ] == []
 
 
-def test_the_findings_table_holds_every_pitfall(tables: Any) -> None:  # noqa: ANN401 - a module
+def test_the_findings_table_holds_every_type_of_finding(tables: Any) -> None:  # noqa: ANN401 - a module
     """A code that a report may hold is explained, with its threshold."""
-    rendered = tables.on_page_markdown((DOCS / "findings.md").read_text(encoding="utf-8"))
+    rendered = tables.on_page_markdown(_sections("findings.md", "Findings of a run"))
     rows = [line for line in rendered.splitlines() if line.startswith("| `")]
     assert "<!-- table:" not in rendered
     assert rows == [
-        f"| `{pitfall.code}` | {pitfall.looks_for} | {pitfall.threshold} |" for pitfall in PITFALLS
+        f"| `{each.code}` | {each.looks_for} | {each.threshold} |"
+        for each in FINDING_TYPES
+        if each.scope != "data"
     ]
 
 
 def test_the_checks_table_holds_every_check(tables: Any) -> None:  # noqa: ANN401 - a module
     """A code that a report may hold is explained, with its gravest status and its remedy."""
-    rendered = tables.on_page_markdown((DOCS / "checks.md").read_text(encoding="utf-8"))
+    rendered = tables.on_page_markdown(_sections("findings.md", "Check the data", "Cleaning"))
     rows = [line for line in rendered.splitlines() if line.startswith("| `")]
     assert "<!-- table:" not in rendered
     steps = get_args(CleaningStep)
     assert [row.split("`")[1] for row in rows] == [*(check.code for check in CHECKS), *steps]
     for row, check in zip(rows, CHECKS, strict=False):
-        cells = [check.worst.upper(), check.looks_for, check.rule, check.remedy]
+        cells = [check.worst.upper(), check.looks_for, check.threshold, check.remedy]
         assert row == f"| `{check.code}` | {' | '.join(cells)} |"
 
 

@@ -42,12 +42,6 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> LanguageModelLoss:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def adapter(
     base: Path, probe: LanguageModelLoss, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Forgetting]:
@@ -310,7 +304,7 @@ def _refusal(folder: Path, base: Path, probe: LanguageModelLoss) -> str:
         ),
         (
             {"peft_type": "IA3"},
-            "'plain/adapter_config.json' is no LoRA adapter; peftune reads plain LoRA adapters of other tools.",
+            "'plain/adapter_config.json' is not a LoRA adapter; peftune reads plain LoRA adapters of other tools.",
         ),
     ],
 )

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from peft import PeftModel
 from peft.helpers import rescale_adapter_scale
 from torch import nn
@@ -62,7 +61,7 @@ CPU = torch.device("cpu")
 class LastLetter(Probe):
     """Ask whether a document's last letter is likelier than chance; each counts 0 or 1."""
 
-    type: ClassVar[str] = "last-letter"
+    name: ClassVar[str] = "last-letter"
     metric: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = "share"
     higher_is_better: ClassVar[bool] = True
@@ -80,12 +79,6 @@ EVERY_KIND = [
     ProbeText(KLDivergence(dataset_name="bundled:general-text"), DOCUMENTS),
     ProbeText(LastLetter(dataset_name="bundled:general-text"), DOCUMENTS),
 ]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -644,7 +637,7 @@ def check_planted_forgetting(planted: Planted, english: list[ProbeText]) -> None
 def test_planted_noise_raises_forgetting_step_by_step(
     planted: Planted, english: list[ProbeText]
 ) -> None:
-    """Noise of 0, 1, 3 and 10 percent of the weights' size: no sign is swapped."""
+    """DropoutMasks of 0, 1, 3 and 10 percent of the weights' size: no sign is swapped."""
     check_planted_forgetting(planted, english)
 
 

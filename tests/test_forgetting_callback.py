@@ -397,7 +397,7 @@ def test_a_second_training_begins_a_new_curve(base: Path, probe: Probe, tmp_path
 class Likelihood(peftune.probes.LanguageModelLoss):
     """A probe of which more is better: a hundred times the log-likelihood."""
 
-    type: ClassVar[str] = "likelihood"
+    name: ClassVar[str] = "likelihood"
     higher_is_better: ClassVar[bool] = True
 
     def measure(self, model: LanguageModel, documents: Sequence[str]) -> Measurement:

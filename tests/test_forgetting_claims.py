@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -52,12 +51,6 @@ from peftune.stats.tests import McNemar, mcnemar
 from peftune.strategies import Full, LoRA, Strategy, TrainingDefaults
 
 Fault = Callable[[pytest.MonkeyPatch], None]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 # 6. No verdict without learning

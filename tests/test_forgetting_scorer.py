@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from torch import nn
 from transformers import GPT2LMHeadModel
 from tuned import DOCUMENTS, PROBE, TEXTS, prepared, train
@@ -25,12 +24,6 @@ from peftune.probes import KLDivergence, LanguageModel, LanguageModelLoss, Measu
 from peftune.strategies import Full, LoRA
 
 Scorer = Callable[..., LanguageModelScorer]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +189,7 @@ def test_a_continuation_longer_than_the_window_is_refused(base: Path) -> None:
     """The probe is named, and what to do."""
 
     class _Continuations(Probe):
-        type = "continuations"
+        name = "continuations"
 
         def measure(self, model: LanguageModel, documents: Any) -> Measurement:  # noqa: ANN401 - pairs
             model.score_continuations(documents)
@@ -299,7 +292,9 @@ def test_the_head_is_applied_in_parts_without_a_trace(
     monkeypatch.setattr(scorer_module, "POSITIONS", 7)
     [parts] = measure(model, TEXTS)
 
-    assert {"kl", "off", "base_entropy", "agreement", "base_head"} <= set(whole.extra)
+    assert set(whole.extra) == {"words", "base_entropy", "agreement"}
+    for name in ("kl", "adapter_disabled", "base_head"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-5)
     np.testing.assert_allclose(parts.total, whole.total, rtol=1e-6)
     for name, values in whole.extra.items():
         np.testing.assert_allclose(parts.extra[name], values, rtol=1e-5)

@@ -157,7 +157,7 @@ def test_a_constant_change_has_an_interval_of_no_width_and_no_warning(documents:
 class _Share(KLDivergence):
     """A probe of which more is better, and whose documents are right or wrong."""
 
-    type = "share"
+    name = "share"
     higher_is_better = True
     right_or_wrong = True
 

@@ -31,12 +31,6 @@ FROZEN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small base of two blocks, with dropout."""
-    return write_base(tmp_path_factory.mktemp("base") / "small")
-
-
 class TestFullFrozenBelow(StrategyContract):
     """The contract, where the embeddings and the lower of two blocks are frozen."""
 

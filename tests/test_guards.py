@@ -116,7 +116,7 @@ class RewritesTheBase(Faulty):
         ),
         (
             RewritesTheBase(),
-            "Strategy 'faulty' failed the guard 'reference': with the adapter off the logits differ from the base's by NUMBER; it must not change weights of the base while wrapping.",
+            "Strategy 'faulty' failed the guard 'reference': with the adapter disabled the logits differ from the base's by NUMBER; it must not change weights of the base while wrapping.",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Strategy) else "its message",

@@ -1,6 +1,6 @@
 """Hostile and damaged artifacts: each is refused in one line, soon, and nothing else happens.
 
-The attacker of these cases knows the format: hashes and seal fit, wherever that is possible.
+The attacker of these cases knows the format: hashes and digest fit, wherever that is possible.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def test_the_corpus_knows_the_files_of_every_artifact(good: Good) -> None:
 
 
 @pytest.mark.parametrize("artifact", [name for name in FILES if name != "plain"])
-def test_an_artifact_that_the_attacker_sealed_again_unchanged_loads(
+def test_an_artifact_whose_digest_the_attacker_made_anew_unchanged_loads(
     artifact: Artifact, good: Good, loader: Loader, workplace: Path, before: dict[Artifact, str]
 ) -> None:
     """The corpus can write what peftune writes, so no case is refused for a clumsy forgery."""
@@ -345,13 +345,13 @@ def test_every_public_door_refuses_a_hostile_base(
 # What comes through where a guard is off
 
 _GUARDS = {
-    "peftune.adapters.loading:check_behaviour": "lora: LoRA twice as strong",
+    "peftune.adapters.loading:check_reference_logits": "lora: LoRA twice as strong",
     "peftune.adapters.loading:check_peft_config": "lora: r of a billion in the configuration",
     "peftune.adapters.loading:check_length": "lora: max_length 100",
     "peftune.adapters.loading:_check_tokenizer": "lora: a tokenizer hash of another",
     "peftune.adapters.loading:_refuse_other_precision": "lora: a precision of int8, throughout",
     "peftune.adapters.manifest:_refuse_other_layout": "lora: a manifest on one line",
-    "peftune.adapters.manifest:refuse_hidden": "lora: a base name with a line separator",
+    "peftune.models.fingerprint:refuse_hidden": "lora: a base name with a line separator",
     "peftune.adapters.full_model:_refuse_unknown": "full: custom pipelines in config.json",
     "peftune.adapters.full_model:_refuse_other_strategy": "full: strategy lora",
     "peftune.adapters.tensors:check_header": "lora: extra tensor transformer.ln_f.weight",

@@ -322,7 +322,7 @@ def test_a_whole_model_has_a_list_of_its_own(hub: LoopbackHub, client: Client, n
     [
         (
             "peftune.json",
-            "holds no peftune.json, so it is no artifact of peftune. A plain PEFT adapter is loaded from a folder: download it first.",
+            "holds no peftune.json, so it is not an artifact of peftune. A plain PEFT adapter is loaded from a folder: download it first.",
         ),
         (
             WEIGHTS,

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from peftune.adapters.hub.client import HubName, hub_name, parse_hub_name
-from peftune.adapters.hub.fetch import ADAPTER_LIMITS, MODEL_LIMITS
-from peftune.adapters.manifest import ADAPTER_FILES, MODEL_FILES
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -83,9 +81,3 @@ def test_a_folder_of_this_machine_wins_over_the_hub(
     assert hub_name(Path("ada/tweets")) is None
     assert hub_name("./ada") is None
     assert hub_name("~/ada") is None
-
-
-def test_what_may_be_fetched_is_what_an_artifact_may_hold() -> None:
-    """The lists of the hub's side and of the loader's side are one."""
-    assert set(ADAPTER_LIMITS) == ADAPTER_FILES
-    assert set(MODEL_LIMITS) == MODEL_FILES

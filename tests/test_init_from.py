@@ -24,12 +24,6 @@ LABELS = ["no", "yes", "perhaps"]
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "base")
-
-
-@pytest.fixture(scope="module")
 def artifacts(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Give an artifact of another task by every strategy."""
     folder = tmp_path_factory.mktemp("artifacts")
@@ -69,7 +63,7 @@ def test_training_begins_at_the_artifacts_backbone(
 
     model = begun(base, strategy, artifacts[init], tmp_path)
 
-    found = preparation_of(model).start
+    found = preparation_of(model).initialized_from
     assert found is not None
     if init in (strategy, "head-only"):
         assert found.kind == "adapter"
@@ -123,7 +117,7 @@ def test_fields_that_shape_no_weights_may_differ(
             init_from=artifacts["lora"],
             base_folder=tmp_path / "under",
         )
-        start = preparation_of(model).start
+        start = preparation_of(model).initialized_from
         assert start is not None
         return start.kind
 

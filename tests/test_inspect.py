@@ -42,12 +42,6 @@ TASK = {
 FORGETTING = [{"name": "prose", "unit": "bits/byte", "forgetting": 0.0125, "ci95": [0.01, 0.02]}]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
 def _tuned(base: Path, strategy: Strategy) -> nn.Module:
     model = prepare_model(str(base), strategy, labels=LABELS, max_length=48, use_cpu=True)
     generator = torch.Generator().manual_seed(0)

@@ -15,8 +15,14 @@ from transformers.activations import NewGELUActivation
 
 from peftune.fastpath import products
 from peftune.fastpath.attention import causal_attention, gelu
-from peftune.fastpath.dropout import Noise, dropped_sum
-from peftune.fastpath.linear import LowRank, Rooms, adapted_linear, frozen_linear, learning_linear
+from peftune.fastpath.dropout import DropoutMasks, dropped_sum
+from peftune.fastpath.linear import (
+    GradientBuffers,
+    LowRank,
+    adapted_linear,
+    frozen_linear,
+    trainable_linear,
+)
 from peftune.fastpath.products import (
     Int8,
     Packed,
@@ -43,7 +49,7 @@ def reseeded(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tenso
 
     def call(*tensors: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(7)
-        return function(*tensors, Noise(CPU))
+        return function(*tensors, DropoutMasks(CPU))
 
     return call
 
@@ -64,10 +70,10 @@ def test_gradients_of_an_adapted_linear_map(dropout: float) -> None:
     weight = doubles(4, 6, seed=4).detach()
 
     def adapted(
-        x: torch.Tensor, bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, noise: Noise
+        x: torch.Tensor, bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, masks: DropoutMasks
     ) -> torch.Tensor:
         update = LowRank(a, b, 0.5, dropout)
-        return adapted_linear(x, Plain(weight), update, bias=bias, noise=noise)
+        return adapted_linear(x, Plain(weight), update, bias=bias, masks=masks)
 
     tensors = (doubles(5, 4), doubles(6, seed=1), doubles(2, 4, seed=2), doubles(6, 2, seed=3))
     assert gradcheck(reseeded(adapted), tensors)
@@ -77,15 +83,15 @@ def test_gradients_of_a_learning_linear_map() -> None:
     """Input, weight and bias get theirs."""
     tensors = (doubles(5, 4), doubles(4, 3, seed=1), doubles(3, seed=2))
 
-    assert gradcheck(lambda x, w, b: learning_linear(x, w, Plain(w.detach()), bias=b), tensors)
+    assert gradcheck(lambda x, w, b: trainable_linear(x, w, Plain(w.detach()), bias=b), tensors)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients_of_attention(dropout: float) -> None:
     """Queries, keys and values get theirs, of what was not dropped."""
 
-    def attended(projected: torch.Tensor, noise: Noise) -> torch.Tensor:
-        return causal_attention(projected, 2, scaling=0.7, noise=noise, dropout=dropout)
+    def attended(projected: torch.Tensor, masks: DropoutMasks) -> torch.Tensor:
+        return causal_attention(projected, 2, scaling=0.7, masks=masks, dropout=dropout)
 
     assert gradcheck(reseeded(attended), (doubles(2, 5, 12),))
 
@@ -187,9 +193,9 @@ def test_a_gradient_is_written_into_its_room_and_nothing_else_is_lost(
     monkeypatch.setattr(products, "mkl_is_fast", lambda: mkl)
     torch.manual_seed(0)
     weight, x = torch.randn(24, 40).requires_grad_(), torch.randn(7, 24).to(dtype)
-    rooms = Rooms([weight])
-    room = rooms.of(weight)
-    assert room is not None
+    buffers = GradientBuffers([weight])
+    buffer = buffers.of(weight)
+    assert buffer is not None
     expected = x.float().sum(0)[:, None].expand(24, 40)
     close = partial(
         torch.testing.assert_close, rtol=0.0, atol=1e-5 if dtype == torch.float32 else 0.1
@@ -197,14 +203,14 @@ def test_a_gradient_is_written_into_its_room_and_nothing_else_is_lost(
 
     def summed(factor: float = 1.0) -> torch.Tensor:
         product = Plain(weight.detach().to(dtype))
-        return factor * learning_linear(x, weight, product, room=room).float().sum()
+        return factor * trainable_linear(x, weight, product, buffer=buffer).float().sum()
 
     places: set[int] = set()
     for factor in (1.0, -2.0):  # two steps
         weight.grad = None
         summed(factor).backward()
         assert weight.grad is not None
-        assert room.holds(weight.grad)
+        assert buffer.holds(weight.grad)
         close(weight.grad, factor * expected)
         summed().backward()  # a second part of the step's batch
         close(weight.grad, (factor + 1) * expected)
@@ -220,7 +226,7 @@ def test_a_gradient_is_written_into_its_room_and_nothing_else_is_lost(
     (second,) = torch.autograd.grad(summed(3.0), weight)
     close(first, expected)
     close(second, 3 * expected)
-    assert rooms.of(torch.ones(24, 40)) is None
+    assert buffers.of(torch.ones(24, 40)) is None
 
 
 def test_a_weight_is_laid_out_for_the_ways_that_are_taken() -> None:
@@ -268,7 +274,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(
     """Over many passes the share is right to five standard errors, and in each the mean stays."""
     torch.manual_seed(0)
     draws, count = 300, 5_003
-    drawn = [Noise(CPU).kept((count,), probability, dtype) for _ in range(draws)]
+    drawn = [DropoutMasks(CPU).draw((count,), probability, dtype) for _ in range(draws)]
     shares = torch.tensor([1.0 / kept.scale for kept in drawn]).double()
     stay = torch.stack([kept.of(torch.ones(count, dtype=dtype)) for kept in drawn]).double()
 
@@ -287,7 +293,7 @@ def test_what_stays_is_as_it_was() -> None:
     """To the bit, in every type, and in any order of memory."""
     for dtype in (torch.bfloat16, torch.float32, torch.float64):
         values = torch.randn(30, 20, generator=torch.Generator().manual_seed(0)).to(dtype).t()
-        kept = Noise(CPU).kept(values.shape, 0.5, dtype)
+        kept = DropoutMasks(CPU).draw(values.shape, 0.5, dtype)
         found = kept.of(values)
         assert torch.equal(found[found != 0], values[found != 0])
         assert 200 < int((found == 0).sum()) < 400
@@ -298,8 +304,8 @@ def test_dropout_follows_torchs_seed_and_goes_on() -> None:
 
     def drawn(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
-        first, second = Noise(CPU), Noise(CPU)
-        return [noise.kept((50, 40), 0.5, torch.float32).bits for noise in (first, first, second)]
+        first, second = DropoutMasks(CPU), DropoutMasks(CPU)
+        return [masks.draw((50, 40), 0.5, torch.float32).bits for masks in (first, first, second)]
 
     first, again, other = drawn(0), drawn(0), drawn(1)
 
@@ -357,7 +363,7 @@ def test_a_dropped_sum_drops_from_the_update_alone() -> None:
         torch.ones(40, 30, requires_grad=True),
     )
 
-    found = dropped_sum(stream, update, Noise(CPU), 0.25)
+    found = dropped_sum(stream, update, DropoutMasks(CPU), 0.25)
     found.sum().backward()
 
     assert update.grad is not None

@@ -9,17 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from bases import write_base
 
 from peftune.strategies import STRATEGIES
 
 SCRIPT = Path(__file__).parent / "kill_points.py"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
-from bases import write_base
 from kinds import STRATEGIES, TRAINING, recipe, write_documents
 from peft import PeftModel
 from safetensors import safe_open
@@ -35,12 +34,6 @@ from peftune.testing.tuned import GradientsBeforeTheStep
 from peftune.training.train import train
 
 BACKBONES = [name for name in STRATEGIES if name != "head-only"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "base")
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +190,7 @@ def test_a_regularizer_holds_a_language_model_too(
         model, task, section, checkpoints=tmp_path, run_identity="x", regularizers=[term]
     )
 
-    found = [point[f"penalty_{term.type}"] for point in result.curve if "train_loss" in point]
+    found = [point[f"penalty_{term.name}"] for point in result.curve if "train_loss" in point]
     assert found[0] == 0.0  # before the first step nothing has moved
     assert found[1] > 0.0
 
@@ -333,7 +326,7 @@ def test_what_has_no_head_is_no_classifier(runs: dict[str, Run], strategy: str) 
         peftune.load(folder)
 
     assert str(caught.value) == (
-        f"'{folder}' is no classifier: it has learned language-modeling and has no head. Start a run from it with model.init_from."
+        f"'{folder}' is not a classifier: it has learned language-modeling and has no head. Start a run from it with model.init_from."
     )
 
 

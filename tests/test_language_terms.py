@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from bases import write_base
 from peft import PeftModel
 from torch import nn
 from torch.func import functional_call
@@ -42,12 +41,6 @@ FLOAT = [
 ]
 
 Weights = Mapping[str, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small base with dropout."""
-    return write_base(tmp_path_factory.mktemp("base") / "small")
 
 
 def moved(base: Path, strategy: Strategy) -> nn.Module:
@@ -473,7 +466,7 @@ def test_the_gradient_of_the_drift_is_that_of_the_formed_update(base: Path, weig
         (
             LoRA(r=4, use_dora=True),
             None,
-            "The change that DoRA makes is no plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false.",
+            "The change that DoRA makes is not a plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false.",
         ),
         (
             HeadOnly(),

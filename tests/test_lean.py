@@ -1,4 +1,4 @@
-"""The lean forward computes what transformers' own computes, and leaves no trace."""
+"""The fast forward computes what transformers' own computes, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from peftune.models.architecture import (
 from peftune.models.prepare import prepare_model, refuse_changed_base
 from peftune.recipe.task_type import TaskName
 from peftune.strategies import Strategy
-from peftune.training.fast_path import held_in_bfloat16, lean_training
+from peftune.training.fast_path import fast_forward, held_in_bfloat16
 
 CPU = torch.device("cpu")
 FLOAT = Computing(torch.float32, CPU)
@@ -68,7 +68,7 @@ STRATEGIES: dict[str, Strategy] = {
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Write a base whose dropout is on."""
-    return str(write_base(tmp_path_factory.mktemp("lean") / "base"))
+    return str(write_base(tmp_path_factory.mktemp("fast") / "base"))
 
 
 def prepared(base: str, strategy: Strategy, labels: int = 3) -> nn.Module:
@@ -135,13 +135,13 @@ def test_loss_logits_and_gradients_are_the_models_own(base: str, name: str, pack
     loss, logits, gradients = step(model)
 
     computing = Computing(torch.float32, CPU, pack=pack, pack_codes=pack)
-    with lean_training(model, computing) as why:
+    with fast_forward(model, computing) as why:
         assert why is None
-        lean_loss, lean_logits, lean_gradients = step(model)
+        fast_loss, fast_logits, fast_gradients = step(model)
 
-    assert float((loss - lean_loss).abs()) < 1e-5 * float(loss)
-    assert float((logits - lean_logits).abs().max()) < 1e-5 * max(1.0, float(logits.abs().max()))
-    assert largest_difference(gradients, lean_gradients) < 1e-5
+    assert float((loss - fast_loss).abs()) < 1e-5 * float(loss)
+    assert float((logits - fast_logits).abs().max()) < 1e-5 * max(1.0, float(logits.abs().max()))
+    assert largest_difference(gradients, fast_gradients) < 1e-5
     again = step(model)
     assert torch.equal(again[1], logits)
 
@@ -190,7 +190,7 @@ def test_gradients_in_bfloat16_point_the_same_way(base: str, name: str) -> None:
     model = without_dropout(prepared(base, STRATEGIES[name]))
     _, _, gradients = step(model)
 
-    with lean_training(model, Computing(torch.bfloat16, CPU)):
+    with fast_forward(model, Computing(torch.bfloat16, CPU)):
         _, logits, rounded = step(model)
 
     assert logits.dtype == torch.float32
@@ -215,11 +215,11 @@ def test_losses_of_other_tasks_are_the_models_own(base: str, kind: TaskName) -> 
     )
     own = model(**batch)
 
-    with lean_training(model, FLOAT):
-        lean = model(**batch)
+    with fast_forward(model, FLOAT):
+        fast = model(**batch)
 
-    assert torch.allclose(own.loss, lean.loss, rtol=1e-5)
-    assert torch.allclose(own.logits, lean.logits, atol=1e-5)
+    assert torch.allclose(own.loss, fast.loss, rtol=1e-5)
+    assert torch.allclose(own.logits, fast.logits, atol=1e-5)
 
 
 def test_the_last_hidden_states_are_the_models_own(base: str) -> None:
@@ -228,12 +228,12 @@ def test_the_last_hidden_states_are_the_models_own(base: str) -> None:
     batch = batch_of(model)
     own = model(**batch, output_hidden_states=True)
 
-    with lean_training(model, FLOAT):
-        lean = model(**batch, output_hidden_states=True)
+    with fast_forward(model, FLOAT):
+        fast = model(**batch, output_hidden_states=True)
 
     real = batch["attention_mask"].bool()
-    assert torch.allclose(own.hidden_states[-1][real], lean.hidden_states[-1][real], atol=1e-5)
-    assert torch.allclose(own.logits, lean.logits, atol=1e-5)
+    assert torch.allclose(own.hidden_states[-1][real], fast.hidden_states[-1][real], atol=1e-5)
+    assert torch.allclose(own.logits, fast.logits, atol=1e-5)
 
 
 def test_dropout_acts_while_training_alone_and_can_be_left_out(base: str) -> None:
@@ -242,9 +242,9 @@ def test_dropout_acts_while_training_alone_and_can_be_left_out(base: str) -> Non
     batch = batch_of(model)
     expected = model.eval()(**batch).logits
 
-    with lean_training(model, FLOAT, dropout=False):
+    with fast_forward(model, FLOAT, dropout=False):
         assert torch.allclose(model.train()(**batch).logits, expected, atol=1e-5)
-    with lean_training(model, FLOAT):
+    with fast_forward(model, FLOAT):
         dropped = [model.train()(**batch).logits for _ in range(2)]
         assert torch.allclose(model.eval()(**batch).logits, expected, atol=1e-5)
         torch.manual_seed(3)
@@ -266,12 +266,12 @@ def test_dropout_is_right_in_the_mean(base: str) -> None:
     with torch.no_grad():
         torch.manual_seed(0)
         own = model(**batch).logits.view(500, 2, -1)
-        with lean_training(model, FLOAT):
-            lean = model(**batch).logits.view(500, 2, -1)
+        with fast_forward(model, FLOAT):
+            fast = model(**batch).logits.view(500, 2, -1)
 
-    error = (own.var(0) / 500 + lean.var(0) / 500).sqrt()
-    assert float(((own.mean(0) - lean.mean(0)) / error).abs().max()) < 5
-    assert float((own.std(0) / lean.std(0)).log().abs().max()) < 0.2
+    error = (own.var(0) / 500 + fast.var(0) / 500).sqrt()
+    assert float(((own.mean(0) - fast.mean(0)) / error).abs().max()) < 5
+    assert float((own.std(0) / fast.std(0)).log().abs().max()) < 0.2
 
 
 def test_an_int8_base_is_evaluated_by_its_own_forward(base: str) -> None:
@@ -280,7 +280,7 @@ def test_an_int8_base_is_evaluated_by_its_own_forward(base: str) -> None:
     batch = batch_of(model)
     own = model.eval()(**batch).logits
 
-    with lean_training(model, FLOAT):
+    with fast_forward(model, FLOAT):
         assert torch.equal(model.eval()(**batch).logits, own)
         assert not torch.equal(model.train()(**batch).logits, own)
 
@@ -292,7 +292,7 @@ def test_a_switched_off_adapter_stays_switched_off(base: str) -> None:
     with model.disable_adapter():  # type: ignore[operator]
         expected = model(**batch).logits
 
-    with lean_training(model, FLOAT), model.disable_adapter():  # type: ignore[operator]
+    with fast_forward(model, FLOAT), model.disable_adapter():  # type: ignore[operator]
         found = model(**batch).logits
 
     assert torch.allclose(found, expected, atol=1e-5)
@@ -300,7 +300,7 @@ def test_a_switched_off_adapter_stays_switched_off(base: str) -> None:
 
 @pytest.fixture
 def planted(base: str, request: pytest.FixtureRequest) -> nn.Module:
-    """Prepare a model with something that the lean forward would pass over."""
+    """Prepare a model with something that the fast forward would pass over."""
     model = prepared(base, STRATEGIES["full"])
     backbone: Any = backbone_of(model)
     if request.param == "a hook":
@@ -330,7 +330,7 @@ def test_what_it_would_pass_over_keeps_the_models_own_forward(
     planted: nn.Module, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And the log says why."""
-    with caplog.at_level(logging.INFO), lean_training(planted, FLOAT) as why:
+    with caplog.at_level(logging.INFO), fast_forward(planted, FLOAT) as why:
         assert why == reason
         assert "forward" not in vars(unwrapped(planted))
 
@@ -345,13 +345,13 @@ def test_arguments_that_it_does_not_know_go_to_the_models_own_forward(base: str)
     positions = torch.arange(batch["input_ids"].shape[1]).flip(0)[None]
     own = [model(inputs_embeds=embedded).logits, model(**batch, position_ids=positions).logits]
 
-    with lean_training(model, FLOAT):
-        lean = [
+    with fast_forward(model, FLOAT):
+        fast = [
             model(inputs_embeds=embedded).logits,
             model(**batch, position_ids=positions).logits,
         ]
 
-    assert all(torch.equal(one, two) for one, two in zip(own, lean, strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(own, fast, strict=True))
 
 
 def test_a_recomputing_model_keeps_its_own_forward(base: str) -> None:
@@ -364,7 +364,7 @@ def test_a_recomputing_model_keeps_its_own_forward(base: str) -> None:
     switch = getattr(inner, name, None) or inner.gradient_checkpointing_enable
     switch({"use_reentrant": False})
 
-    with lean_training(model, FLOAT):
+    with fast_forward(model, FLOAT):
         _, _, gradients = step(model)
 
     assert all(torch.equal(expected[name], gradients[name]) for name in expected)
@@ -391,7 +391,7 @@ def test_a_frozen_weight_saves_no_input(base: str) -> None:
     model = prepared(base, peftune.LoRA(target_modules=("c_attn",), lora_dropout=0.0)).train()
     before = saved(model)
 
-    with lean_training(model, FLOAT):
+    with fast_forward(model, FLOAT):
         assert saved(model) < before / 3
 
 
@@ -408,10 +408,10 @@ def test_a_frozen_base_leaves_memory_where_copies_of_it_are_computed_with(
         if weight.ndim == 2 and ".h." in name and not weight.requires_grad
     }
 
-    with lean_training(model, FLOAT):
+    with fast_forward(model, FLOAT):
         step(without_dropout(model))
     assert not released
-    with lean_training(model, Computing(torch.bfloat16, CPU)):
+    with fast_forward(model, Computing(torch.bfloat16, CPU)):
         step(without_dropout(model))
 
     assert {weight.data_ptr() for weight in released} == frozen
@@ -428,7 +428,7 @@ def test_held_weights_are_bfloat16_inside_and_the_same_bits_afterwards(base: str
         kinds = {weight.requires_grad: weight.dtype for weight in backbone_of(model).parameters()}
         assert kinds == {False: torch.bfloat16, True: torch.float32}
         assert {weight.dtype for weight in head_of(model).parameters()} == {torch.float32}
-        with lean_training(model, Computing(torch.bfloat16, CPU)):
+        with fast_forward(model, Computing(torch.bfloat16, CPU)):
             step(without_dropout(model))
 
     after = dict(model.named_parameters())
@@ -459,7 +459,7 @@ def test_a_table_that_is_only_read_is_given_back_now_and_then(
     )
     for strategy, count in (("lora", 2), ("full", 0)):
         model = prepared(base, STRATEGIES[strategy])
-        with lean_training(model, FLOAT), torch.no_grad():
+        with fast_forward(model, FLOAT), torch.no_grad():
             for _ in range(2 * backbones._PASSES):
                 model(**batch_of(model))
         assert released == [count, count]
@@ -482,7 +482,7 @@ def test_what_was_freed_is_given_back_before_a_larger_pass_of_small_batches(
             found.append(len(released) > before)
         return found
 
-    with lean_training(model, FLOAT), torch.no_grad():
+    with fast_forward(model, FLOAT), torch.no_grad():
         assert freed(8, 4, 9, 8) == [True, False, True, False]
         assert freed(4, 8, 4, 12) == [False] * 4
         assert freed(60, 64, 8, 64) == [True, False, False, False]

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from transformers import TrainerCallback
 
 import peftune
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task
 from peftune.experiments import Run
-from peftune.findings.check import find_pitfalls
-from peftune.findings.finding import Facts, Finding
+from peftune.findings.check import find_in_run
+from peftune.findings.facts import RunFacts
+from peftune.findings.finding import Finding
 from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits
 from peftune.models.prepare import preparation_of, prepare_model
@@ -46,12 +46,6 @@ training:
   use_cpu: true
 output_dir: out
 """
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base, with dropout."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def rows(count: int, seed: int) -> Rows:
@@ -204,7 +198,7 @@ def test_an_overfitted_run_says_where_it_began_and_its_plot_marks_it(by_heart: R
     assert "validation rows from" in page
 
 
-def test_training_rows_that_stay_where_they_began_are_underfitting(facts: Facts) -> None:
+def test_training_rows_that_stay_where_they_began_are_underfitting(facts: RunFacts) -> None:
     """Two labels of equal frequency: a loss of ln 2 = 0.693, of which 95% is 0.658."""
     curve = [(3, 0.70, 0.71), (6, 0.60, 0.62), (9, 0.69, 0.69), (12, 0.68, 0.67)]
 
@@ -219,7 +213,7 @@ def test_training_rows_that_stay_where_they_began_are_underfitting(facts: Facts)
     )
 
 
-def test_losses_that_still_fall_at_the_end_are_underfitting(facts: Facts) -> None:
+def test_losses_that_still_fall_at_the_end_are_underfitting(facts: RunFacts) -> None:
     """Over the last third as steep as before; not where the training rows have come to rest."""
     falling = [(4, 0.65, 0.66), (8, 0.55, 0.60), (12, 0.45, 0.52)]
     resting = [(4, 0.45, 0.66), (8, 0.45, 0.60), (12, 0.45, 0.52)]
@@ -233,13 +227,15 @@ def test_losses_that_still_fall_at_the_end_are_underfitting(facts: Facts) -> Non
     assert findings(facts, resting) == []
 
 
-def test_a_good_run_has_no_finding(facts: Facts) -> None:
+def test_a_good_run_has_no_finding(facts: RunFacts) -> None:
     """Both losses fall and come to rest; a gap between them alone is no fault."""
     assert findings(facts, [(4, 0.40, 0.50), (8, 0.20, 0.42), (12, 0.15, 0.41)]) == []
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_overfitting_to_numbers_does_not_depend_on_their_scale(scale: float, facts: Facts) -> None:
+def test_overfitting_to_numbers_does_not_depend_on_their_scale(
+    scale: float, facts: RunFacts
+) -> None:
     """Squared errors have the labels' own unit, so what counts as noise is a share of them."""
     recipe = facts.recipe.model_copy(update={"task": "regression"})
     numbers = dataclasses.replace(facts, recipe=recipe)
@@ -254,18 +250,18 @@ def test_overfitting_to_numbers_does_not_depend_on_their_scale(scale: float, fac
     )
 
 
-def findings(facts: Facts, points: Sequence[tuple[int, float, float]]) -> list[Finding]:
+def findings(facts: RunFacts, points: Sequence[tuple[int, float, float]]) -> list[Finding]:
     """Look for pitfalls in a curve of step, loss of training rows and validation loss."""
     curve = [
         {"step": step, "train_sample_loss": training, "validation_loss": validation}
         for step, training, validation in points
     ]
     training = dataclasses.replace(facts.training, curve=curve)
-    return find_pitfalls(dataclasses.replace(facts, training=training))
+    return find_in_run(dataclasses.replace(facts, training=training))
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
+def facts() -> RunFacts:
     """Give the facts of a run without a fault, but for its curve."""
     labels = [0, 1] * 50
     logits = np.array([[2.0, 0.0] if label == 0 else [0.0, 2.0] for label in labels])
@@ -291,4 +287,4 @@ def facts() -> Facts:
         truncated=0,
     )
     recipe = read_recipe("quickstart")
-    return Facts(recipe, learning, (), 0.0, training, {"bad": 50, "good": 50}, 100)
+    return RunFacts(recipe, learning, (), 0.0, training, {"bad": 50, "good": 50}, 100)

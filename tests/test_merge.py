@@ -13,7 +13,6 @@ import peft
 import pytest
 import torch
 import transformers
-from bases import write_base
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, GPT2ForSequenceClassification, GPT2LMHeadModel
@@ -32,12 +31,6 @@ from peftune.recipe.task_type import TaskName
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ from peftune.models.merging import backbone_states
 from peftune.models.prepare import acting_as_base, preparation_of, refuse_changed_base
 from peftune.models.weight_statistics import squared_drift
 from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
-from peftune.training.fast_path import lean_training
+from peftune.training.fast_path import fast_forward
 
 STRATEGIES: dict[str, Strategy] = {
     one.name: one for one in (Full(), LoRA(r=4), LoRA8bit(r=4), HeadOnly())
@@ -309,12 +309,12 @@ def test_a_callback_reads_in_float32_while_a_training_computes_in_bfloat16(base:
     model = moved(base, LoRA(r=4)).eval()
     expected = predict(model)
 
-    with lean_training(model, Computing(torch.bfloat16, torch.device("cpu"))) as reason:
+    with fast_forward(model, Computing(torch.bfloat16, torch.device("cpu"))) as reason:
         assert reason is None
         np.testing.assert_array_equal(predict(model), expected)
         with torch.no_grad():
-            lean = model(**inputs(model)).logits
-        assert np.abs(lean.numpy() - expected).max() > 1e-4
+            fast = model(**inputs(model)).logits
+        assert np.abs(fast.numpy() - expected).max() > 1e-4
 
 
 def test_a_merge_is_computed_in_float32_whatever_is_around_it(base: str, tmp_path: Path) -> None:

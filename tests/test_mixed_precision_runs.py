@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 import peftune
-from peftune.adapters.initialization import Beginning, begin
+from peftune.adapters.initialization import Initialization, initialize
 from peftune.data.task_data import Task, load_task
 from peftune.experiments.compare import compare
 from peftune.models.architecture import backbone_of
@@ -187,8 +187,8 @@ def begun(recipe: Path, strategy: str, *overrides: str) -> tuple[nn.Module, Task
     """Prepare the model of a recipe, with its rows."""
     resolved = resolve(read_recipe(recipe, [f"strategy={strategy}", *overrides]))
     task = load_task(resolved.data, "single-label")
-    beginning = Beginning.of(resolved, task.labels, base_folder=recipe.parent / "other")
-    return begin(beginning), task, resolved
+    initial = Initialization.of(resolved, task.labels, base_folder=recipe.parent / "other")
+    return initialize(initial), task, resolved
 
 
 @pytest.mark.parametrize("own_forward", [False, True], ids=["fast path", "own forward"])

@@ -23,12 +23,6 @@ LABELS = ("bad", "so-so", "good")
 TEXTS = ["what a lovely day", "no", "the soup was cold " * 3]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
 def _write(base: Path, folder: Path, **settings: Any) -> PeftModel:  # noqa: ANN401 - of LoraConfig
     """Save an adapter as somebody without peftune would, every weight of it moved."""
     model = get_peft_model(
@@ -94,7 +88,7 @@ def test_a_plain_adapter_needs_its_base_and_its_labels(base: Path, tmp_path: Pat
         )
     with pytest.raises(UsageError) as caught:
         peftune.load(folder, base=str(base), labels=["bad", "good"], use_cpu=True)
-    assert str(caught.value) == f"'{folder}' tells 3 labels apart; 2 are given."
+    assert str(caught.value) == f"'{folder}' has 3 labels; 2 are given."
 
 
 def test_the_base_that_a_plain_adapter_names_is_not_followed(base: Path, tmp_path: Path) -> None:
@@ -182,7 +176,7 @@ NOT_PLAIN = "is not plain LoRA: it changes the base, treats layers apart, or fol
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"peft_type": "SHADOW"}, "is no LoRA adapter; peftune reads plain LoRA adapters of other tools."),
+        ({"peft_type": "SHADOW"}, "is not a LoRA adapter; peftune reads plain LoRA adapters of other tools."),
         ({"bias": "all"}, f": bias 'all' {NOT_PLAIN}"),
         ({"init_lora_weights": "pissa_niter_4"}, f": init_lora_weights 'pissa_niter_4' {NOT_PLAIN}"),
         ({"modules_to_save": ["wte", "score"]}, f": modules_to_save ['wte', 'score'] {NOT_PLAIN}"),

@@ -563,7 +563,7 @@ def test_a_recipe_a_command_line_and_an_object_say_the_same(
 
     assert code == 0
     told, found = of_the_run[name], of_the_object[name]
-    assert told.type == name
+    assert told.name == name
     assert told.metric == "accuracy"
     assert told.higher_is_better
     assert told.mcnemar is not None
@@ -581,7 +581,7 @@ def test_the_resolved_recipe_of_the_four_probes_can_be_read_again(finished: Path
     """Every field is filled in, `text_column` too, and the file is still a recipe."""
     recipe = peftune.read_recipe(finished / "run/recipe.yaml")
 
-    assert [probe.type for probe in recipe.forgetting.probes] == list(SPECS)
+    assert [probe.name for probe in recipe.forgetting.probes] == list(SPECS)
 
 
 @pytest.mark.parametrize(

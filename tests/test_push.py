@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from hub_client import client_environment
 from loopback_hub import TOKEN, LoopbackHub, running_hub
 
@@ -30,12 +29,6 @@ def hub() -> Iterator[LoopbackHub]:
     """Run an empty hub."""
     with running_hub() as hub:
         yield hub
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -136,5 +129,5 @@ def test_a_name_that_is_none_is_refused_at_once(name: str, artifact: Path) -> No
         peftune.adapters.push(artifact, name)
 
     assert str(refused.value) == (
-        f"'{name}' is no name to push to. It must be user/name, without a revision: the push makes one."
+        f"'{name}' is not a name to push to. It must be user/name, without a revision: the push makes one."
     )

@@ -425,7 +425,7 @@ def with_line(line: str, *, after: str) -> str:
         ),
         pytest.param(
             "version: 2\nname: trial\ndata:\n  dataset_nam: x\nstrategy:\n  name: lora\n  r: -1\n"
-            "  rank: 3\ntraining:\n  learning_rate: 1e-4\n  seed: -1\n  seed: 2\ncolour: red\n",
+            "  rank: 3\ntraining:\n  learning_rate: 1e-4\n  seed: -1\n  seed: 2\ncolor: red\n",
             "recipe.yaml:1:1: version: must be 1 (got 2).\n"
             "recipe.yaml:4:3: data.dataset_nam: unknown key. "
             f"Did you mean 'dataset_name'? Available: {DATA_KEYS}.\n"

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from bases import write_base
 from datasets import Dataset
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -48,12 +47,6 @@ EQUAL_ROWS = [("so very good it is", 1), ("so very bad it was", 0)] * 4
 
 GENERAL = "The river stood at the second step. Half a page about bread, and a long wait.\n\n" * 4
 WITH_DROPOUT = LoRA(r=4, lora_dropout=0.2)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small base with dropout."""
-    return write_base(tmp_path_factory.mktemp("base") / "small")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +126,7 @@ def assert_bit_equal(
 class Silent(Regularizer):
     """Ask the model everything, and add nothing."""
 
-    type: ClassVar[str] = "silent"
+    name: ClassVar[str] = "silent"
 
     def begin(self, model: TrainedModel) -> Penalty:
         """Read, let the base write, measure its information."""
@@ -157,7 +150,7 @@ class Silent(Regularizer):
 class Noisy(Regularizer):
     """Add nothing either, but draw one random number: the planted fault."""
 
-    type: ClassVar[str] = "noisy"
+    name: ClassVar[str] = "noisy"
 
     def begin(self, model: TrainedModel) -> Penalty:  # noqa: ARG002 - it is not asked
         """Get nothing ready."""
@@ -259,7 +252,7 @@ def first_step(
         **further,
     )
     trainer.train()
-    return seen, trainer.state.log_history[0][f"penalty_{term.type}"]
+    return seen, trainer.state.log_history[0][f"penalty_{term.name}"]
 
 
 def assert_same_step(
@@ -271,7 +264,7 @@ def assert_same_step(
         torch.testing.assert_close(actual[name], gradient, rtol=0, atol=1e-5 * largest)
 
 
-@pytest.mark.parametrize("term", [L2SP(weight=3.0), KLToBase(weight=3.0)], ids=lambda t: t.type)
+@pytest.mark.parametrize("term", [L2SP(weight=3.0), KLToBase(weight=3.0)], ids=lambda t: t.name)
 @pytest.mark.parametrize(
     "loss", [None, mean_over_items], ids=["model's loss", "loss of one's own"]
 )
@@ -369,7 +362,7 @@ def test_a_resumed_run_draws_the_same_sequences(base: Path, tmp_path: Path) -> N
 class Recorder(Regularizer):
     """Remember the number of every batch."""
 
-    type: ClassVar[str] = "recorder"
+    name: ClassVar[str] = "recorder"
     draws: ClassVar[list[int]] = []
 
     def begin(self, model: TrainedModel) -> Penalty:  # noqa: ARG002 - it is not asked
@@ -511,7 +504,7 @@ def test_a_text_that_does_not_fit_is_refused_before_the_first_step(
     assert trainer.state.global_step == 0
 
 
-@pytest.mark.parametrize("term", [L2SP(), EWC(sequences=4, length=8)], ids=lambda t: t.type)
+@pytest.mark.parametrize("term", [L2SP(), EWC(sequences=4, length=8)], ids=lambda t: t.name)
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
@@ -521,7 +514,7 @@ def test_a_text_that_does_not_fit_is_refused_before_the_first_step(
         ),
         (
             LoRA(use_dora=True),
-            "The change that DoRA makes is no plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false.",
+            "The change that DoRA makes is not a plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false.",
         ),
     ],
     ids=["head-only", "DoRA"],

@@ -28,8 +28,8 @@ from peftune.experiments.compare.summarize import summarize
 from peftune.experiments.compare.summary import Summary
 from peftune.experiments.run_evidence import Evidence, read_evidence
 from peftune.findings import CheckReport
+from peftune.findings.check_report import LeakedScore
 from peftune.findings.duplicates import LEAKED
-from peftune.findings.finding import LeakedScore
 from peftune.reporting import report_writer, write_reports
 from peftune.reporting.numbers import estimate, signed, size
 from peftune.reporting.page import styles
@@ -651,7 +651,7 @@ def test_an_older_folder_names_its_leaked_rows_by_its_check(
     """The rows that the check of leakage lists are those that the score without them leaves out."""
     item = reports.evidence("lora", 0)
     score = LeakedScore("test", len(item.rows.ids), 12, {}, {})
-    result = LEAKED.found("", {"train": [1], "test": list(range(5, 5 + listed))}, status="warn")
+    result = LEAKED.in_rows("", {"train": [1], "test": list(range(5, 5 + listed))}, status="warn")
     run = dataclasses.replace(
         item.run, checks=CheckReport("warn", {}, (result,), leaked_score=score)
     )

@@ -26,9 +26,8 @@ from peftune.experiments.evaluate import evaluate
 from peftune.experiments.forget import forget
 from peftune.experiments.rescale import sweep
 from peftune.models.architecture import backbone_of, head_of, trainable_parameters
-from peftune.models.inference import pooled_states, predict_logits
-from peftune.models.interpolation import Strength, at_strength, weights_at
-from peftune.models.merging import fit_head, rescale_model, set_head
+from peftune.models.inference import fit_head, pooled_states, predict_logits, set_head
+from peftune.models.interpolation import Strength, at_strength, rescale_model, weights_at
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.probes import LanguageModelLoss
 from peftune.strategies import STRATEGIES, HeadOnly, LoRA, LoRA8bit, Strategy
@@ -153,7 +152,7 @@ def test_at_alpha_0_the_backbone_is_exactly_the_base(case: Case) -> None:
     )
     batch = _batch(model)
 
-    rescale_model(model, Strength(0.0))
+    rescale_model(model, preparation_of(model).before, Strength(0.0))
 
     assert torch.equal(hidden_states_of(model, batch), hidden_states_of(untouched, batch))
 
@@ -163,7 +162,7 @@ def test_at_alpha_1_nothing_changes(case: Case) -> None:
     model = case.model()
     tuned = _values(model)
 
-    rescale_model(model, Strength(1.0))
+    rescale_model(model, preparation_of(model).before, Strength(1.0))
 
     assert _equal(_values(model), tuned)
 
@@ -178,7 +177,7 @@ def test_a_rescaled_model_is_what_at_strength_shows(case: Case, strength: Streng
     assert _equal(_values(model), tuned)
 
     head = [weight.detach().clone() for weight in head_of(model).parameters()]
-    rescale_model(model, strength)
+    rescale_model(model, preparation_of(model).before, strength)
 
     np.testing.assert_array_equal(_logits(model), shown)
     assert not np.allclose(shown, load(case.folder, base=str(case.base)).logits(TEXTS), atol=0.01)
@@ -190,7 +189,7 @@ def test_a_low_rank_update_is_scaled_exactly(lora: Case) -> None:
     """At alpha, each adapted weight's update is alpha times the tuned one, as merging shows it."""
     tuned, model = lora.model(), lora.model()
 
-    rescale_model(model, Strength(0.25))
+    rescale_model(model, preparation_of(model).before, Strength(0.25))
 
     deltas = zip(_updates(tuned), _updates(model), strict=True)
     for full, quarter in deltas:
@@ -219,7 +218,7 @@ def test_layer_wise_strength_rises_from_the_first_block_to_the_last(tmp_path: Pa
     shares |= {"transformer.wte": 0.2, "transformer.wpe": 0.2, "transformer.ln_f": 0.8}
     shares |= {"score": 1.0}
 
-    rescale_model(model, Strength(0.8, shallow=0.2))
+    rescale_model(model, preparation_of(model).before, Strength(0.8, shallow=0.2))
 
     for name, weight in trainable_parameters(model).items():
         [share] = [value for prefix, value in shares.items() if name.startswith(prefix)]
@@ -338,13 +337,13 @@ def test_the_manifest_says_what_it_was_made_of_and_carries_no_old_numbers(
         "alpha": 0.5,
         "shallow": 0.25,
         "head": "kept",
-        "from_sha256": open_artifact(origin).seal,
+        "from_sha256": open_artifact(origin).digest,
     }
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert (
         "Rescaled to a strength that rises from 0.25 at the first block to 0.5 at the last "
         "(0 is the base, 1 the tuned model) from the artifact whose `peftune.json` has the\n"
-        f"`sha256` `{open_artifact(origin).seal}`; the classification head was kept.\n"
+        f"`sha256` `{open_artifact(origin).digest}`; the classification head was kept.\n"
     ) in card
     assert "Not measured at this strength." in card
     assert "0.75" not in card

@@ -112,7 +112,7 @@ def test_the_beginning_of_the_same_recipe_is_written_anew(
     assert claim_folder(tmp_path, quickstart, INPUTS) is None
 
     assert path.read_bytes() == whole
-    assert (checkpoint / "peftune_seal.json").is_file()
+    assert (checkpoint / "peftune_digest.json").is_file()
 
 
 @pytest.mark.parametrize("other", ["checkpoint", "recipe"])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bases import write_base
 from typer.testing import CliRunner
 
 import peftune
@@ -78,12 +77,6 @@ def test_rows_are_called_seen_from_a_tenth_on(seen: int, others: int, expected: 
 def test_an_artifact_that_knows_nothing_of_its_rows_says_nothing() -> None:
     """Such as one that was trained in a script."""
     assert seen_rows(texts(0, 9), None, None, what="rows", consequence="…") is None
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "base")
 
 
 @pytest.fixture(scope="module")

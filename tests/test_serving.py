@@ -384,7 +384,7 @@ def test_an_adapter_without_a_head_is_refused(saved: Saved, tmp_path: Path) -> N
         load_many({"text": text}, base=str(saved.base))
 
     assert str(caught.value) == (
-        f"'text' ('{text}') is no classifier: it has learned language-modeling and has no head. Leave it out."
+        f"'text' ('{text}') is not a classifier: it has learned language-modeling and has no head. Leave it out."
     )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bases import write_base
 from kinds import STRATEGIES, recipe, stage, write_documents, write_probe, write_rows
 
 import peftune
@@ -20,12 +19,6 @@ from peftune.forgetting.measurement import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement, MultipleChoice
 from peftune.recipe import resolve, with_strategy
 from peftune.reporting.report_writer import report
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "base")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from bases import write_base
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
@@ -33,12 +32,6 @@ from peftune.strategies import Full, HeadOnly, LoRA, LoRA8bit, Strategy
 
 LABELS = ("bad", "so-so", "good")
 TEXTS = list(REFERENCE_TEXTS[:6])
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def _tied(base: Path, task: TaskName = "single-label") -> nn.Module:

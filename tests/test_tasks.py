@@ -16,7 +16,6 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
-from bases import write_base
 from kinds import STRATEGIES, TRAINING
 from sklearn.metrics import f1_score
 from torch import nn
@@ -367,12 +366,6 @@ def test_a_plain_task_keeps_the_loss_of_transformers() -> None:
 
 
 # Whole runs
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "base")
 
 
 def _write_tickets(path: Path, count: int = 48) -> Path:

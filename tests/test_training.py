@@ -220,7 +220,7 @@ def test_early_stopping_stops(recipe: Callable[..., Recipe], tmp_path: Path) -> 
     ("damage", "word"),
     [
         (
-            lambda checkpoint: (checkpoint / "peftune_seal.json").unlink(),
+            lambda checkpoint: (checkpoint / "peftune_digest.json").unlink(),
             "checkpoint-9 is not resumed from: it was not written to its end",
         ),
         (

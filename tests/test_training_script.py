@@ -200,7 +200,7 @@ def test_what_trainer_saves_is_not_taken_for_an_artifact(
 
     wrote = "Trainer wrote it; peftune.save(model, folder) writes the artifact of a model that peftune.prepare returned."
     assert str(caught.value) in (
-        f"'{folder}' holds no peftune.json, so it is no artifact of peftune. {wrote}",
+        f"'{folder}' holds no peftune.json, so it is not an artifact of peftune. {wrote}",
         f"'{folder}' carries no manifest, so it does not say to which base and labels it belongs. Pass both: base=… and labels=[…]. {wrote}",
     )
 

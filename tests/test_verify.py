@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bases import write_base
 from torch import nn
 from tuned import moved
 
@@ -30,12 +29,6 @@ LABELS = ("bad", "so-so", "good")
 ROWS = [
     f"the {word} day was {other}" for word in "abcdefgh" for other in ("long", "short", "so so")
 ]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small random base."""
-    return write_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="module")

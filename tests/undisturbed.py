@@ -67,12 +67,12 @@ class Undisturbed:
 
     def last_whole(self, at: int) -> str | None:
         """Return the newest checkpoint that was whole before an operation."""
-        sealed = [
+        finished = [
             found.group(1)
             for operation, _, path in self.operations[:at]
             if operation == "rename" and (found := re.search(r"/(checkpoint-\d+)/[^/]+$", path))
         ]
-        return sealed[-1] if sealed else None
+        return finished[-1] if finished else None
 
     def is_finished(self) -> bool:
         """Say whether the report of the run tells of its end."""

@@ -1,4 +1,4 @@
-"""Measure what each dial costs and saves: the tables of docs/forgetting.md.
+"""Measure what each dial costs and saves: the tables of docs/results.md.
 
     python tools/measure_dials.py tweets.csv prose.txt OUT \
         --probe '{type: lm-loss, file: wikitext2-valid.txt, articles: true, max_characters: 4000}' \

@@ -1,4 +1,4 @@
-"""Measure few-shot prompting beside fine-tuning on the same examples: the table of docs/few-shot.md.
+"""Measure few-shot prompting beside fine-tuning on the same examples: the table of docs/results.md.
 
     python tools/measure_few_shot.py quickstart OUT
 

@@ -1,4 +1,4 @@
-"""Measure which planted tokens the check `giveaway-token` finds, and which it finds where none was planted: the table of docs/checks.md.
+"""Measure which planted tokens the check `giveaway-token` finds, and which it finds where none was planted: the table of docs/results.md.
 
     python tools/measure_giveaways.py peftune/bundled/posts/*.jsonl --share 0.02
 

@@ -1,4 +1,4 @@
-"""Plant wrong labels and see what `peftune check --label-noise` makes of them: the table of docs/checks.md.
+"""Plant wrong labels and see what `peftune check --label-noise` makes of them: the table of docs/results.md.
 
     python tools/measure_label_noise.py quickstart --seeds 0,1,2
 

@@ -1,4 +1,4 @@
-"""Measure which near copies of a text are found, and which different texts are taken for copies: the table of docs/checks.md.
+"""Measure which near copies of a text are found, and which different texts are taken for copies: the table of docs/results.md.
 
     python tools/measure_near_leaks.py peftune/bundled/posts/*.jsonl
 

@@ -1,4 +1,4 @@
-"""Measure how fast many short texts are classified: the table of docs/serving.md.
+"""Measure how fast many short texts are classified: the table of docs/sharing.md.
 
     python tools/measure_predict.py BASE TEXTS.csv --texts 256 --rounds 5 --threads 2
 

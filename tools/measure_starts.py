@@ -1,4 +1,4 @@
-"""Measure what another start is worth, and what it costs: the table of docs/kinds.md.
+"""Measure what another start is worth, and what it costs: the table of docs/results.md.
 
     python tools/measure_starts.py OUT cold.yaml domain.yaml transfer.yaml
 

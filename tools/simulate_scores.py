@@ -1,4 +1,4 @@
-"""Simulate how often the intervals of one run's scores hold the truth: the tables of docs/tasks.md.
+"""Simulate how often the intervals of one run's scores hold the truth: the tables of docs/results.md.
 
     python tools/simulate_scores.py
 

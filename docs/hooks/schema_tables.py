@@ -14,8 +14,7 @@ from typing import Any
 from typer.main import get_command
 
 from peftune.cli.main import app
-from peftune.findings import CHECKS
-from peftune.findings.check import PITFALLS
+from peftune.findings import CHECKS, FINDING_TYPES
 from peftune.probes import PROBES
 from peftune.recipe import Recipe
 from peftune.recipe.json_schema import recipe_json_schema
@@ -28,12 +27,12 @@ Schema = Mapping[str, Any]
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put tables in the place of the markers; MkDocs calls this for every page."""
+    """Replace the markers by tables; MkDocs calls this for every page."""
     return MARKER.sub(lambda match: TABLES[match["name"]](), markdown)
 
 
 def recipe_table() -> str:
-    """Describe every key of a recipe, section by section, plug-ins left out."""
+    """Describe every key of a recipe, section by section, without plug-ins."""
     schema = recipe_json_schema()
     top: dict[str, Schema] = {}
     parts: list[str] = []
@@ -95,33 +94,33 @@ def verbs_table() -> str:
 
 
 def findings_table() -> str:
-    """Describe every pitfall that is looked for: by what it is looked for in."""
+    """Describe every type of finding, by what it is looked for in."""
     headings = {
         "run": "In a run",
         "tuning": "In a search for hyper-parameters",
         "comparison": "In a comparison, or in runs of several seeds",
-        "evaluation": "In rows that an artifact is scored on",
+        "evaluation": "In the rows of an evaluation",
     }
     parts = []
     for scope, heading in headings.items():
-        found = [pitfall for pitfall in PITFALLS if pitfall.scope == scope]
+        found = [each for each in FINDING_TYPES if each.scope == scope]
         rows = [(f"`{each.code}`", each.looks_for, each.threshold) for each in found]
-        parts.append(f"## {heading}\n\n{_rows(('code', 'what is wrong', 'found where'), rows)}")
+        parts.append(f"### {heading}\n\n{_rows(('code', 'problem', 'condition'), rows)}")
     return "\n\n".join(parts)
 
 
 def checks_table() -> str:
-    """Describe every check of the data: what it looks for, from where on, and what to do."""
+    """Describe every check of the data: what it looks for, when it is found, and what to do."""
     headings = ("code", "worst", "what is wrong", "found where", "what to do")
     rows = [
-        (f"`{each.code}`", each.worst.upper(), each.looks_for, each.rule, each.remedy)
+        (f"`{each.code}`", each.worst.upper(), each.looks_for, each.threshold, each.remedy)
         for each in CHECKS
     ]
     return _rows(headings, rows)
 
 
 def verbs(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer ships its own click
-    """List the commands of a group with their names, those of groups in it as `adapter rescale`."""
+    """List the commands of a group with their names; nested ones as `adapter rescale`."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from verbs(command, f"{prefix}{name} ")
@@ -169,7 +168,7 @@ def _default(field: Schema, *, is_required: bool) -> str:
 
 
 def _type(field: Schema) -> str:
-    """Say a JSON-schema type in words: `integer, > 0, ≤ 1024`."""
+    """Describe a JSON-schema type in words: `integer, > 0, ≤ 1024`."""
     if "anyOf" in field:
         return " or ".join(_type(branch) for branch in field["anyOf"])
     if "oneOf" in field or "$ref" in field:

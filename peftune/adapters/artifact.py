@@ -1,4 +1,4 @@
-"""An artifact whose manifest has been checked, and whose files have yet to be read."""
+"""Open an artifact: check its manifest and the names of its files, and find its base."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from peftune.adapters.format import (
+    FOLDERS,
+    MANIFEST,
+    SMALL_FILE_BYTES,
+    closed_list,
+    limits_of,
+    weights_name,
+)
 from peftune.adapters.hub.client import hub_name
 from peftune.adapters.hub.fetch import fetch
-from peftune.adapters.manifest import (
-    ADAPTER_FILES,
-    GENERATION_CONFIG,
-    MANIFEST,
-    MODEL_FILES,
-    MODEL_WEIGHTS,
-    TOKENIZER,
-    WEIGHTS,
-    Manifest,
-    Sha256,
-    read_manifest,
-    sha256_of,
-)
+from peftune.adapters.manifest import Manifest, read_manifest, sha256_of
 from peftune.errors import ArtifactError, BaseModelError, printable
 from peftune.files.hash_cache import last_place, remember_place
 from peftune.files.reading import SharedFolder, given_path, local_folder
@@ -36,17 +32,12 @@ from peftune.models.base_files import (
     is_hub_id,
     weight_files,
 )
-from peftune.models.fingerprint import base_fingerprint
+from peftune.models.fingerprint import Sha256, base_fingerprint
 from peftune.models.tokenizer import sha256_of_folder
-from peftune.recipe.task_type import has_head
 from peftune.strategies import STRATEGIES, Strategy
 
-_SMALL_FILE_BYTES = 1 << 20
 _LONGEST_NAME = 100
-_SAVED_AS = ("adapter", "model")
-"""The folder of an artifact in the folder of its run."""
 _COMPARISON = "comparison.json"
-_LARGER_FILES = {TOKENIZER: 32 << 20}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,13 +47,13 @@ class Opened:
     Args:
         folder: its files.
         manifest: what it says of itself, checked.
-        seal: hash of the manifest, by which the artifact is known; it covers every file.
+        digest: hash of the manifest, by which the artifact is known; it covers every file.
         strategy: who made it, rebuilt from the manifest.
     """
 
     folder: SharedFolder
     manifest: Manifest
-    seal: Sha256
+    digest: Sha256
     strategy: Strategy
 
     @property
@@ -73,19 +64,21 @@ class Opened:
     @property
     def weights(self) -> str:
         """The name of the file that holds its tensors."""
-        return WEIGHTS if self.manifest.kind == "adapter" else MODEL_WEIGHTS
+        return weights_name(self.manifest.kind)
 
     def read(self, name: str, *, limit: int | None = None) -> bytes:
         """Read a file once, and check those very bytes against the manifest.
 
         Args:
             name: of the file.
-            limit: most bytes that it may have; a megabyte if not given, more for a tokenizer.
+            limit: most bytes that it may have; the format's limit if not given.
 
         Raises:
             ArtifactError: it is missing, no plain file, too large, or not the file that was saved.
         """
-        most = _LARGER_FILES.get(name, _SMALL_FILE_BYTES) if limit is None else limit
+        most = (
+            limits_of(self.manifest.kind).get(name, SMALL_FILE_BYTES) if limit is None else limit
+        )
         content = self.folder.read(name, limit=most)
         if sha256_of(content) != self.manifest.files.get(name):
             message = f"'{self.name}/{name}' is not the file that was saved: its hash differs from the manifest's. Fetch it again."
@@ -124,7 +117,7 @@ def find_artifact(artifact: str | Path | SharedFolder) -> SharedFolder:
         return fetch(name)
     path = Path(artifact)
     if not path.is_dir():
-        message = f"There is no artifact folder '{path}'. Name a run folder, or the adapter/ or model/ folder in it."
+        message = f"There is not an artifact folder '{path}'. Name a run folder, or the adapter/ or model/ folder in it."
         raise ArtifactError(message)
     return local_folder(_artifact_in(path) or path)
 
@@ -151,9 +144,7 @@ def _artifact_in(folder: Path) -> Path | None:
 def _artifacts_below(folder: Path, pattern: str) -> list[Path]:
     """List what runs saved below a folder."""
     return sorted(
-        path.parent
-        for path in folder.glob(f"{pattern}/{MANIFEST}")
-        if path.parent.name in _SAVED_AS
+        path.parent for path in folder.glob(f"{pattern}/{MANIFEST}") if path.parent.name in FOLDERS
     )
 
 
@@ -167,17 +158,15 @@ def open_artifact(artifact: str | Path | SharedFolder) -> Opened:
     folder = find_artifact(artifact)
     if MANIFEST not in folder.entries:
         raise ArtifactError(_no_manifest(folder))
-    manifest, seal = read_manifest(folder)
-    closed = ADAPTER_FILES if manifest.kind == "adapter" else MODEL_FILES
-    if has_head(manifest.task_name):
-        closed -= {GENERATION_CONFIG}
+    manifest, digest = read_manifest(folder)
+    closed = closed_list(manifest.kind, manifest.task_name)
     folder.refuse_others(closed)
     listed = {*manifest.files, MANIFEST}
     for name in sorted((listed ^ set(folder.entries)) | (listed - closed)):
         fault = "is missing" if name in listed else "is not listed in the manifest"
         message = f"'{folder.name}/{name}' {fault}; the artifact is incomplete or was changed. Fetch it again."
         raise ArtifactError(message)
-    opened = Opened(folder, manifest, seal, _strategy_of(manifest, source=folder.name))
+    opened = Opened(folder, manifest, digest, _strategy_of(manifest, source=folder.name))
     if opened.weights not in manifest.files:
         message = f"'{folder.name}' lists no {opened.weights}; the artifact is incomplete."
         raise ArtifactError(message)
@@ -205,7 +194,7 @@ def _no_manifest(folder: SharedFolder) -> str:
         hint = "It is the folder of a run that has not finished; run the same command again."
     if wrote := written_by_trainer(folder):
         hint = wrote
-    return f"'{folder.name}' holds no {MANIFEST}, so it is no artifact of peftune. {hint}"
+    return f"'{folder.name}' holds no {MANIFEST}, so it is not an artifact of peftune. {hint}"
 
 
 def written_by_trainer(folder: SharedFolder) -> str:
@@ -300,13 +289,13 @@ def largest_adapter(source: BaseSource) -> int:
 
 
 def base_beside(opened: Opened) -> BaseSource | None:
-    """Return the base of an artifact that lies in its run folder: the start it was put on.
+    """Return the base of an artifact that lies in its run folder: the backbone of another artifact.
 
     Whoever made the artifact can have made it too, so it is read as strictly.
 
     Raises:
-        ArtifactError: a file in it does not belong there, or is no plain file.
-        BaseModelError: it is no GPT-2, or its files are incomplete.
+        ArtifactError: a file in it does not belong there, or is not a plain file.
+        BaseModelError: it is not a GPT-2, or its files are incomplete.
     """
     folder = folder_beside(opened)
     return None if folder is None else find_base_beside(folder)
@@ -314,8 +303,8 @@ def base_beside(opened: Opened) -> BaseSource | None:
 
 def folder_beside(opened: Opened) -> Path | None:
     """Return the folder of an artifact's base in its run folder, if there is one; it is not opened."""
-    start, folder = opened.manifest.started_from, opened.folder.path
-    if start is None or start.kind != "base" or folder is None:
+    initialized_from, folder = opened.manifest.initialized_from, opened.folder.path
+    if initialized_from is None or initialized_from.kind != "base" or folder is None:
         return None
     beside = folder.resolve().parent / "base"
     return beside if beside.is_dir() and not beside.is_symlink() else None

@@ -1,78 +1,31 @@
-"""The model card of an artifact: what it is, what it scored, how to use it."""
+"""The model cards of artifacts and of merged checkpoints: Jinja templates, and what they are filled with."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from peftune.adapters.card_usage import ways_to_use
-from peftune.adapters.manifest import Rescaled
-from peftune.errors import markdown_code, markdown_text, printable
+from peftune.adapters.manifest import Manifest, Rescaled
+from peftune.bundled import is_bundled
+from peftune.data.cleaning import CONTROL, MENTION, UNSEEN, URL
+from peftune.data.text_hashes import HANDLE, LINK
+from peftune.errors import markdown_code, markdown_text, printable, visible
 from peftune.models.prepare import Preparation
 from peftune.recipe.data import TextStep
-from peftune.recipe.task_type import TaskName, has_head
+from peftune.recipe.task_type import has_head
 
-_GIVES: dict[TaskName, str] = {
-    "single-label": "It is meant for texts like those it learned from. It gives every text one of its labels, also a text that none of them fits.",
-    "multi-label": "It is meant for texts like those it learned from. It gives a text any number of its labels, and none where none is probable enough.",
-    "regression": "It is meant for texts like those it learned from. It gives every text a number, also one beyond the numbers it learned from.",
-    "language-modeling": "It is meant as the start of further training in the domain whose texts it learned from. It writes like those texts, and what it writes need not be true.",
-}
-_SCORES = "A probability that it gives is no chance of being right until it is compared with rows of your own."
-_INT8 = "It was trained on a base in 8 bits. On the base in float32 its numbers differ a little; `peftune adapter verify` says by how much."
-_INTENT = "The checks of `peftune.load` tell that these are the files that were saved and that they belong to this base. They do not tell what its maker trained it for."
-
-
-def limits(
-    preparation: Preparation,
-    precision: str,
-    forgetting: Sequence[Mapping[str, Any]] | None,
-) -> Iterator[str]:
-    """Say what an artifact is for, and where that ends.
-
-    Args:
-        preparation: what is known of the model.
-        precision: of the base that it was trained on.
-        forgetting: probe results of the run that made it, if any.
-    """
-    yield _GIVES[preparation.task]
-    yield f"It reads the first {preparation.max_length} tokens of a text; what comes after is not seen."
-    if preparation.task in ("single-label", "multi-label"):
-        yield _SCORES
-    yield (
-        "Use it for nothing but its task: what it forgot of the base's abilities stands above."
-        if forgetting
-        else "Use it for nothing but its task: what it forgot of the base's abilities was not measured."
-    )
-    yield "What the base had learned it still knows: its mistakes and prejudices come from there too."
-    if precision == "int8":
-        yield _INT8
-    yield _INTENT
-
-
-def provenance(preparation: Preparation, task: Mapping[str, Any] | None) -> Iterator[str]:
-    """Say what an artifact was made of, by names where they tell and by hashes always.
-
-    Args:
-        preparation: what is known of the model.
-        task: scores of the run that made it, if any, with what it learned from.
-    """
-    base, start = preparation.base, preparation.start
-    revision = f" at revision {markdown_code(base.revision)}" if base.revision else ""
-    yield f"Base: {markdown_code(base.name)}{revision}, whose weights have the fingerprint `{preparation.base_fingerprint}`."
-    if start is not None:
-        yield f"It began as the {start.task} artifact whose `peftune.json` has the `sha256` `{start.sha256}`."
-    learned = None if task is None else task.get("trained_on")
-    if task is None or not learned:
-        yield "Data: not recorded, for it was saved outside a run of peftune."
-        return
-    rows = "rows" if has_head(preparation.task) else "documents"
-    name = f"{markdown_code(str(task['data']))}, " if task.get("data") else ""
-    yield f"Data: {name}{learned['rows']} training {rows}; all splits together have the fingerprint `{learned['data_fingerprint']}`. No row of them is in this folder."
-
+_FOLDER = "PATH/TO/THIS/FOLDER"
+_BASE = "PATH/TO/THE/BASE"
+_HUB_NAME = re.compile(r"(?:bundled:)?[A-Za-z0-9./_-]+")
+_PIPELINES = {True: "text-classification", False: "text-generation"}
+"""What the hub calls it, with a head or without."""
 
 _INTERVALS = {"f1": "macro_f1"}
 _TITLES = {"f1": "macro F1", "bits_per_byte": "bits per byte"}
@@ -135,34 +88,187 @@ def metric_names(task: Mapping[str, Any] | None) -> list[str]:
     return [name for name, _ in _scores_of(task)] if task is not None else []
 
 
-def result_table(
-    task: Mapping[str, Any] | None, forgetting: Sequence[Mapping[str, Any]] | None
-) -> list[str]:
-    """Write the lines of the table: value and interval of each number."""
-    lines = [
-        "| measured | value | 95% interval over rows or documents, of this one model |",
-        "|---|---|---|",
-    ]
-    if task is not None:
-        lines += _scores(task)
-    lines += [
-        f"| forgetting on {markdown_text(str(probe['name']))}, {markdown_text(str(probe['unit']))} ({WORSE}) | {probe['forgetting']:+.4f} | {_interval(probe['ci95'], '+.4f')} |"
-        for probe in forgetting or []
-    ]
-    return lines
+def artifact_card(
+    preparation: Preparation,
+    *,
+    kind: str,
+    is_peft: bool,
+    precision: str,
+    task: Mapping[str, Any] | None,
+    forgetting: Sequence[Mapping[str, Any]] | None,
+    rescaled: Rescaled | None = None,
+    clean: Sequence[TextStep] = (),
+) -> str:
+    """Write the card of an artifact: YAML front matter with `model-index`, then prose.
+
+    Args:
+        preparation: what `peftune.prepare` made: strategy, base, labels.
+        kind: `adapter` or `model`.
+        is_peft: whether plain PEFT can load it.
+        precision: of the frozen weights.
+        task: scores of the run that made it, if any.
+        forgetting: probe results of that run, if any.
+        rescaled: how it was made out of another artifact, if it was.
+        clean: how every text is cleaned before it is read.
+    """
+    base = preparation.base
+    strategy, *settings = preparation.strategy.fields().items()
+    hub_base = base.hub_id or _BASE
+    library = "peft" if is_peft else "transformers" if kind == "model" else "peftune"
+    return _render(
+        "artifact_card.md",
+        front=_front_matter(preparation, task, forgetting, library=library),
+        title=f"{strategy[1]} on {base.name}",
+        strategy=strategy[1],
+        settings=", ".join(f"{name} {value}" for name, value in settings),
+        base=base,
+        base_fingerprint=preparation.base_fingerprint,
+        hub_base=hub_base,
+        init_base=_in_yaml(base.name if is_bundled(base.name) else hub_base),
+        given_base=_given_base(base.name, base.revision),
+        load=load_line(_FOLDER, base=base.name, revision=base.revision),
+        initialized_from=preparation.initialized_from,
+        is_adapter=kind == "adapter",
+        is_peft=is_peft,
+        task_type=preparation.task,
+        has_head=has_head(preparation.task),
+        labels=preparation.labels,
+        max_length=preparation.max_length,
+        precision=precision,
+        task=task or {},
+        scores=_score_rows(task),
+        forgetting=forgetting or (),
+        worse=WORSE,
+        rescaled=rescaled,
+        clean=clean,
+    )
 
 
-def _scores(task: Mapping[str, Any]) -> list[str]:
+def merged_card(
+    manifest: Manifest,
+    digest: str,
+    *,
+    dtype: str,
+    lm: bool,
+    largest: float,
+    allowed: float,
+    flipped: int | None,
+) -> str:
+    """Write the card of a merged checkpoint.
+
+    Args:
+        manifest: of the artifact that was merged.
+        digest: of that manifest.
+        dtype: type of the checkpoint's weights.
+        lm: whether it is the backbone with its LM head, rather than the classifier.
+        largest: largest difference from the artifact.
+        allowed: largest difference that passes.
+        flipped: recorded texts that have another label than by the artifact.
+    """
+    base, strategy = manifest.base, str(manifest.strategy["name"])
+    front = ModelCardData(
+        base_model=printable(base.name) if base.revision is not None else None,
+        library_name="transformers",
+        pipeline_tag=_PIPELINES[not lm],
+        tags=["peftune", strategy, "merged"],
+    )
+    return _render(
+        "merged_card.md",
+        front=_yaml(front),
+        title=f"{strategy} on {base.name}",
+        base=base.name,
+        digest=digest,
+        dtype=dtype,
+        lm=lm,
+        task_type=manifest.task_name,
+        labels=manifest.labels,
+        thresholds=manifest.label_thresholds,
+        clean=manifest.clean,
+        max_length=manifest.max_length,
+        n_texts=len(manifest.reference_logits.texts),
+        largest=largest,
+        allowed=allowed,
+        flipped=flipped,
+    )
+
+
+def load_line(artifact: str, *, base: str, revision: str | None) -> str:
+    """Write the call that loads an artifact, on a machine that has not seen its base yet.
+
+    Args:
+        artifact: a folder, or `user/name@commit`.
+        base: the name of its base.
+        revision: the commit of a base on the hub; None for any other.
+    """
+    given = _given_base(base, revision)
+    return f"peftune.load({_quoted(artifact)}" + (f", base={_quoted(given)})" if given else ")")
+
+
+def _quoted(text: str) -> Markup:
+    """Write a text as Python and YAML read it, in which no name of others ends what it stands in."""
+    return _in_code(json.dumps(visible(text), ensure_ascii=False))
+
+
+def _in_code(literal: str) -> Markup:
+    """Keep a literal from ending the block of code that it stands in."""
+    return Markup(literal.replace("<", "\\x3c").replace("`", "\\x60"))  # noqa: S704 - escaped
+
+
+def _given_base(base: str, revision: str | None) -> str | None:
+    """Say what a reader must pass for the base; None where it comes with peftune."""
+    if is_bundled(base):
+        return None
+    return base if revision and _HUB_NAME.fullmatch(base) else _BASE
+
+
+def _in_yaml(name: str) -> str:
+    """Leave a name that is one word to YAML as it is, and quote any other."""
+    return name if _HUB_NAME.fullmatch(name) else _quoted(name)
+
+
+def _front_matter(
+    preparation: Preparation,
+    task: Mapping[str, Any] | None,
+    forgetting: Sequence[Mapping[str, Any]] | None,
+    *,
+    library: str,
+) -> Markup:
+    strategy, base = preparation.strategy.name, preparation.base
+    pipeline = _PIPELINES[has_head(preparation.task)]
+    results = eval_results(task, forgetting, pipeline=pipeline)
+    dataset = hub_dataset(task)
+    name = f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"
+    name = printable(name)
+    data = ModelCardData(
+        base_model=base.hub_id and printable(base.hub_id),
+        datasets=None if dataset is None else [printable(dataset)],
+        library_name=library,
+        metrics=metric_names(task) or None,
+        pipeline_tag=pipeline,
+        tags=["peftune", strategy],
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    return _yaml(data)
+
+
+def _yaml(data: ModelCardData) -> Markup:
+    return Markup(str(data.to_yaml()).strip())  # noqa: S704 - YAML, whose writer quotes what it must
+
+
+def _score_rows(task: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Return name, value and interval of each score of a run."""
+    if task is None:
+        return []
     rows = [
-        f"| {_TITLES.get(name, name)} | {value:.3f} | {_interval(task['ci95'].get(_INTERVALS.get(name, name)), '.3f')} |"
+        (
+            _TITLES.get(name, name),
+            f"{value:.3f}",
+            _interval(task["ci95"].get(_INTERVALS.get(name, name)), ".3f"),
+        )
         for name, value in _scores_of(task)
     ]
-    first, *rest = rows or ["| not measured | - | - |"]
-    name, mark, numbers = first[2:].partition(" |")
-    return [
-        f"| {name} on {task['n']} {markdown_text(str(task['split']))} rows{mark}{numbers}",
-        *rest,
-    ]
+    return rows or [("not measured", "-", "-")]
 
 
 def _scores_of(task: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -189,129 +295,45 @@ def _interval(interval: Sequence[float] | None, form: str) -> str:
     return "-" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
 
 
-_PIPELINES = {True: "text-classification", False: "text-generation"}
-"""What the hub calls it, with a head or without."""
+_CODE: Mapping[TextStep, Sequence[str]] = {
+    "normalize-unicode": (
+        f're.sub({CONTROL.pattern!a}, "", text)',
+        f'unicodedata.normalize("NFC", re.sub({UNSEEN.pattern!a}, "", text))',
+    ),
+    "strip-html": ("without_html(text)",),
+    "replace-urls": (f're.sub(r"(?i){LINK.pattern}", "{URL}", text)',),
+    "replace-mentions": (f're.sub(r"{HANDLE.pattern}", "{MENTION}", text)',),
+}
+"""Each step of cleaning as lines of Python."""
 
 
-def model_card(
-    preparation: Preparation,
-    *,
-    kind: str,
-    is_peft: bool,
-    precision: str,
-    task: Mapping[str, Any] | None,
-    forgetting: Sequence[Mapping[str, Any]] | None,
-    rescaled: Rescaled | None = None,
-    clean: Sequence[TextStep] = (),
-) -> str:
-    """Write the card: YAML front matter with `model-index`, then prose.
-
-    Args:
-        preparation: what `peftune.prepare` made: strategy, base, labels.
-        kind: `adapter` or `model`.
-        is_peft: whether plain PEFT can load it.
-        precision: of the frozen weights.
-        task: scores of the run that made it, if any.
-        forgetting: probe results of that run, if any.
-        rescaled: how it was made out of another artifact, if it was.
-        clean: how every text is cleaned before it is read.
-    """
-    strategy, base = preparation.strategy.fields(), preparation.base
-    given = ", ".join(f"{name} {value}" for name, value in strategy.items() if name != "name")
-    settings, title = markdown_text(given), markdown_text(f"{strategy['name']} on {base.name}")
-    library = "peft" if is_peft else "transformers" if kind == "model" else "peftune"
-    lines = [
-        "---",
-        _front_matter(preparation, task, forgetting, library=library),
-        "---",
-        "",
-        f"# {title}",
-        "",
-        f"{_what(kind, preparation.task, preparation.labels)} out of the base {markdown_code(base.name)}, fine-tuned with [peftune](https://pypi.org/project/peftune/).",
-        f"Strategy `{strategy['name']}`{f' ({settings})' if settings else ''}.",
-        *_origin(rescaled),
-        "",
-        "## Results",
-        "",
-        *_results(task, forgetting, rescaled),
-        "",
-        "## Intended use and limits",
-        "",
-        *(f"- {line}" for line in limits(preparation, precision, forgetting)),
-        "",
-        "## Made of",
-        "",
-        *(f"- {line}" for line in provenance(preparation, task)),
-        "",
-        "## Use",
-        "",
-        ways_to_use(preparation, kind=kind, is_peft=is_peft, clean=clean),
-        "",
-        "`peftune.json` names the base by the hash of its weights, the labels in order, and the logits of sixteen texts;",
-        "`peftune.load` refuses any other base, and files that were changed.",
-        "",
-    ]
-    return "\n".join(lines)
+def _render(template: str, **values: object) -> str:
+    return _environment().get_template(template).render(**values)
 
 
-def _what(kind: str, task_name: TaskName, labels: Sequence[str]) -> str:
-    """Say what it is, and of what."""
-    if not has_head(task_name):
-        return "A language model" if kind == "model" else "An adapter that makes a language model"
-    noun = "regression" if task_name == "regression" else "classifier"
-    what = f"A {noun}" if kind == "model" else f"An adapter that makes a {noun}"
-    return f"{what} of {', '.join(map(markdown_text, labels))}"
-
-
-def _front_matter(
-    preparation: Preparation,
-    task: Mapping[str, Any] | None,
-    forgetting: Sequence[Mapping[str, Any]] | None,
-    *,
-    library: str,
-) -> str:
-    strategy, base = preparation.strategy.name, preparation.base
-    pipeline = _PIPELINES[has_head(preparation.task)]
-    results = eval_results(task, forgetting, pipeline=pipeline)
-    dataset = hub_dataset(task)
-    name = f"{strategy}-{base.name.rpartition('/')[2].replace(':', '-')}"
-    name = printable(name)
-    data = ModelCardData(
-        base_model=base.hub_id and printable(base.hub_id),
-        datasets=None if dataset is None else [printable(dataset)],
-        library_name=library,
-        metrics=metric_names(task) or None,
-        pipeline_tag=pipeline,
-        tags=["peftune", strategy],
-        model_name=name if results else None,
-        eval_results=results or None,
+@cache
+def _environment() -> Environment:
+    """Read the templates; what they write is escaped for Markdown, unless a filter says otherwise."""
+    environment = Environment(
+        loader=PackageLoader("peftune.adapters"),
+        autoescape=True,
+        finalize=lambda value: _markdown(value) if isinstance(value, str) else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return str(data.to_yaml()).strip()
+    environment.filters |= {
+        "code": lambda text: Markup(markdown_code(text)),  # noqa: S704 - escaped
+        "interval": _interval,
+        "literal": lambda text: _in_code(repr(text)),
+        "markdown": _markdown,
+        "quoted": _quoted,
+    }
+    environment.globals["cleaning"] = _CODE
+    return environment
 
 
-def _origin(rescaled: Rescaled | None) -> list[str]:
-    if rescaled is None:
-        return []
-    strength = (
-        f"strength {rescaled.alpha:g}"
-        if rescaled.shallow is None
-        else f"a strength that rises from {rescaled.shallow:g} at the first block to {rescaled.alpha:g} at the last"
-    )
-    return [
-        "",
-        f"Rescaled to {strength} (0 is the base, 1 the tuned model) from the artifact whose `peftune.json` has the",
-        f"`sha256` `{rescaled.from_sha256}`; the classification head was {rescaled.head}.",
-    ]
-
-
-def _results(
-    task: Mapping[str, Any] | None,
-    forgetting: Sequence[Mapping[str, Any]] | None,
-    rescaled: Rescaled | None,
-) -> list[str]:
-    if task is None and not forgetting:
-        missing = "Not recorded: it was saved outside a run of peftune."
-        return ["Not measured at this strength." if rescaled else missing]
-    left_out = (task or {}).get("leaked_rows_left_out", 0)
-    read = f"{left_out:,} further rows of this split were read in training, and are left out of the scores."
-    return [*result_table(task, forgetting), *(["", read] if left_out else [])]
+def _markdown(text: str) -> Markup:
+    """Escape a text for Markdown, unless it is markup of our own."""
+    return text if isinstance(text, Markup) else Markup(markdown_text(text))  # noqa: S704 - escaped

@@ -1,4 +1,4 @@
-"""A loaded classifier: texts in, label names out."""
+"""A loaded classifier: texts in, predictions out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from peftune import adapters
 from peftune.adapters.manifest import Manifest
 from peftune.data.cells import Strings
 from peftune.data.cleaning import cleaned_text
-from peftune.data.text_column import TextColumns, pair_of
+from peftune.data.text_column import TextColumns, pair_of, read_texts
 from peftune.display import Block, Displayed
 from peftune.errors import UsageError
 from peftune.models.inference import MOST_ROWS, predict_logits
@@ -39,6 +39,20 @@ def columns_of(manifest: Manifest | None, *, text_column: str | None = None) -> 
         recorded.get("text_pair_column"),
         recorded.get("template"),
     )
+
+
+def read_rows(file: Path, manifest: Manifest, text_column: str | None) -> Sequence[str]:
+    """Read the texts of a file, by the columns that an artifact was trained on.
+
+    Raises:
+        DataError: the file cannot be used.
+        UsageError: it has no rows.
+    """
+    rows = read_texts(file, columns_of(manifest, text_column=text_column))
+    if not len(rows):
+        message = f"'{file}' has no rows. Name a file with texts."
+        raise UsageError(message)
+    return rows
 
 
 def cleaned_for(manifest: Manifest | None, texts: Sequence[str]) -> Sequence[str]:

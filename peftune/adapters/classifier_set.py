@@ -282,7 +282,7 @@ def _opened(name: str, artifact: str | Path) -> Opened:
     opened = open_artifact(artifact)
     manifest = opened.manifest
     if not has_head(manifest.task_name):
-        message = f"'{name}' ('{opened.name}') is no classifier: it has learned {manifest.task_name} and has no head. Leave it out."
+        message = f"'{name}' ('{opened.name}') is not a classifier: it has learned {manifest.task_name} and has no head. Leave it out."
         raise ArtifactError(message)
     if manifest.kind == "model":
         message = f"'{name}' ('{opened.name}') is a whole model, which shares its base with nothing. Load it alone, with peftune.load."

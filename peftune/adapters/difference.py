@@ -1,4 +1,4 @@
-"""Two artifacts side by side."""
+"""Compare two artifacts: manifests, tensors, reference logits, and predictions on a file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from peftune.adapters.artifact import Opened
-from peftune.adapters.classifier import columns_of
+from peftune.adapters.classifier import read_rows
 from peftune.adapters.inspection import RawArtifact, place_of, read_raw
 from peftune.adapters.loading import load
 from peftune.adapters.manifest import Manifest
-from peftune.data.text_column import read_texts
+from peftune.adapters.reference_logits import arrays
 from peftune.display import Block, Displayed, data_frame
 from peftune.errors import UsageError
 from peftune.files.reading import given_path
@@ -112,7 +112,7 @@ Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class BehaviourDifference:
+class LogitsDifference:
     """How far what two artifacts make of the same texts lies apart.
 
     Args:
@@ -130,24 +130,24 @@ class BehaviourDifference:
     ci95: tuple[float, float] | None = None
 
 
-def recorded_differences(a: Manifest, b: Manifest) -> dict[str, BehaviourDifference]:
+def recorded_differences(a: Manifest, b: Manifest) -> dict[str, LogitsDifference]:
     """Compare what two manifests record, by precision; no model is needed."""
     return {
-        precision: _difference(_rows(rows), _rows(b.behaviour.logits[precision]), a, b)
-        for precision, rows in a.behaviour.logits.items()
-        if precision in b.behaviour.logits
+        precision: _difference(arrays(rows), arrays(b.reference_logits.logits[precision]), a, b)
+        for precision, rows in a.reference_logits.logits.items()
+        if precision in b.reference_logits.logits
     }
 
 
 def why_not_comparable(a: Manifest, b: Manifest) -> str | None:
     """Say why two records cannot be set against each other; None if they can."""
     if a.task_name != b.task_name:
-        return f"they have learned different kinds of task: {a.task_name} and {b.task_name}"
+        return f"their task types differ: {a.task_name} and {b.task_name}"
     if a.labels != b.labels:
         return "their labels differ, or stand in another order"
-    if a.behaviour.texts != b.behaviour.texts:
+    if a.reference_logits.texts != b.reference_logits.texts:
         return "they were recorded on different texts"
-    sizes = [[len(row) for row in one.behaviour.logits["float32"]] for one in (a, b)]
+    sizes = [[len(row) for row in one.reference_logits.logits["float32"]] for one in (a, b)]
     if sizes[0] != sizes[1]:
         return "they read the recorded texts as different numbers of tokens"
     return None
@@ -157,30 +157,16 @@ def refuse_other_task(a: Manifest, b: Manifest, names: tuple[str, str]) -> None:
     """Refuse to set artifacts against each other on a file that they answer in different ways.
 
     Raises:
-        UsageError: they have learned different kinds of task, or one without a head.
+        UsageError: their task types differ, or one without a head.
     """
     if a.task_name != b.task_name or not has_head(a.task_name):
         message = f"Rows of a file cannot be set against each other: '{names[0]}' has learned {a.task_name}, '{names[1]}' {b.task_name}. Leave the file out."
         raise UsageError(message)
 
 
-def read_rows(file: Path, manifest: Manifest, text_column: str | None) -> Sequence[str]:
-    """Read the texts of a file, by the columns that an artifact was trained on.
-
-    Raises:
-        DataError: the file cannot be used.
-        UsageError: it has no rows.
-    """
-    rows = read_texts(file, columns_of(manifest, text_column=text_column))
-    if not len(rows):
-        message = f"'{file}' has no rows. Name a file with texts."
-        raise UsageError(message)
-    return rows
-
-
 def file_difference(
     logits: tuple[Logits, Logits], classifiers: tuple[Manifest, Manifest]
-) -> BehaviourDifference:
+) -> LogitsDifference:
     """Compare what two classifiers make of the rows of a file.
 
     Args:
@@ -192,14 +178,14 @@ def file_difference(
         return found
     count = round(found.differ * found.n)
     interval = stats.binomtest(count, found.n).proportion_ci(0.95, method="exact")
-    return BehaviourDifference(
+    return LogitsDifference(
         found.n, found.largest, found.differ, (float(interval.low), float(interval.high))
     )
 
 
 def _difference(
     first: Sequence[Logits], second: Sequence[Logits], a: Manifest, b: Manifest
-) -> BehaviourDifference:
+) -> LogitsDifference:
     largest = None
     if a.labels == b.labels:
         steps = [
@@ -211,7 +197,7 @@ def _difference(
         said = [_said(np.stack(rows), one) for rows, one in ((first, a), (second, b))]
         changed = sum(one != other for one, other in zip(*said, strict=True))
         differ = changed / len(first)
-    return BehaviourDifference(len(first), largest, differ)
+    return LogitsDifference(len(first), largest, differ)
 
 
 def _said(logits: Logits, manifest: Manifest) -> list[frozenset[str]]:
@@ -221,14 +207,6 @@ def _said(logits: Logits, manifest: Manifest) -> list[frozenset[str]]:
         frozenset(label for label, is_said in zip(manifest.labels, row, strict=True) if is_said)
         for row in chosen
     ]
-
-
-def _rows(recorded: Sequence[Sequence[float]]) -> list[Logits]:
-    return [np.asarray(row, dtype=np.float32) for row in recorded]
-
-
-_OWN_SECTIONS = frozenset({"behaviour", "files"})
-"""Parts of a manifest that are compared by what they stand for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +231,10 @@ class ArtifactDifference(Displayed):
     Args:
         a: how messages call the first artifact.
         b: how messages call the second.
-        identical: whether both have the same seal, and so the same files.
-        fields: fields of the manifests that differ; files and recorded behaviour apart.
+        identical: whether both have the same digest, and so the same files.
+        fields: fields of the manifests that differ; files and reference logits apart.
         tensors: how the tensors differ.
-        recorded: how the recorded behaviour differs, by precision; None where it cannot be
+        recorded: how the reference logits differ, by precision; None where it cannot be
             compared.
         reason: why it cannot.
         rows: how the answers to the rows of a file differ; None without one.
@@ -267,9 +245,9 @@ class ArtifactDifference(Displayed):
     identical: bool
     fields: tuple[FieldDifference, ...]
     tensors: TensorDifference
-    recorded: Mapping[str, BehaviourDifference] | None
+    recorded: Mapping[str, LogitsDifference] | None
     reason: str | None
-    rows: BehaviourDifference | None
+    rows: LogitsDifference | None
 
     def _blocks(self) -> Iterator[Block]:
         yield f"A: {self.a}\nB: {self.b}"
@@ -331,7 +309,7 @@ def diff(
     return ArtifactDifference(
         a=first.folder.name,
         b=second.folder.name,
-        identical=_seal(first) is not None and _seal(first) == _seal(second),
+        identical=first.digest is not None and first.digest == second.digest,
         fields=tuple(_fields(_said_by(first), _said_by(second))),
         tensors=tensors,
         recorded=recorded,
@@ -340,13 +318,9 @@ def diff(
     )
 
 
-def _seal(raw: RawArtifact) -> str | None:
-    return None if raw.opened is None else raw.opened.seal
-
-
 def _recorded(
     a: Opened | None, b: Opened | None
-) -> tuple[Mapping[str, BehaviourDifference] | None, str | None]:
+) -> tuple[Mapping[str, LogitsDifference] | None, str | None]:
     if a is None or b is None:
         return None, "an adapter without a manifest records nothing"
     reason = why_not_comparable(a.manifest, b.manifest)
@@ -356,12 +330,14 @@ def _recorded(
 def _said_by(raw: RawArtifact) -> dict[str, Any]:
     if raw.opened is None:
         return {"adapter_config": dict(raw.peft_config or {})}
-    values = raw.opened.manifest.model_dump(mode="json")
+    # Both parts are compared by what they stand for.
+    apart = {"reference_logits", "files"}
+    values = raw.opened.manifest.model_dump(mode="json", by_alias=True, exclude=apart)
     values["forgetting"] = {
         str(probe.get("name", index)): probe
         for index, probe in enumerate(values["forgetting"] or ())
     }
-    return {key: value for key, value in values.items() if key not in _OWN_SECTIONS}
+    return values
 
 
 def _fields(a: Any, b: Any, place: tuple[str, ...] = ()) -> Iterator[FieldDifference]:  # noqa: ANN401 - JSON

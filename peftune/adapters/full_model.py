@@ -1,4 +1,4 @@
-"""A checkpoint of every weight, loaded from bytes that have been checked."""
+"""Load a checkpoint of full fine-tuning from bytes that were checked: configuration, tokenizer, weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from transformers import (
 )
 
 from peftune.adapters.artifact import Opened, base_of
-from peftune.adapters.manifest import MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG, Manifest
+from peftune.adapters.format import MODEL_CONFIG, SMALL_FILE_BYTES, TOKENIZER, TOKENIZER_CONFIG
+from peftune.adapters.manifest import Manifest
 from peftune.adapters.tensors import largest_file, read_tensors, specs_of
 from peftune.errors import ArtifactError
-from peftune.files.strict_json import parse_json
+from peftune.files.strict_json import parse_object
 from peftune.models.architecture import is_whole_model
 from peftune.models.base_contents import LARGEST, steers_loading
-from peftune.models.loading import PROBLEM_TYPES, loading
+from peftune.models.loading import PROBLEM_TYPES, open_model
 from peftune.models.tokenizer import load_tokenizer, padded_right, tokenizer_sha256
 from peftune.models.tokenizer_files import CLASSES, CONFIG_KEYS, PARTS, is_byte_level
 
@@ -44,23 +45,19 @@ def plain_tokenizer(
     Raises:
         ArtifactError: it is another kind of tokenizer, or damaged.
     """
-    parts = _object(parse_json(content, source=f"{source}/{TOKENIZER}"), source, TOKENIZER)
-    values = _object(
-        parse_json(config, source=f"{source}/{TOKENIZER_CONFIG}"), source, TOKENIZER_CONFIG
-    )
+    parts = parse_object(content, source=f"{source}/{TOKENIZER}")
+    values = parse_object(config, source=f"{source}/{TOKENIZER_CONFIG}")
     if unknown := sorted(set(values) - CONFIG_KEYS):
         message = f"'{source}/{TOKENIZER_CONFIG}' has the key '{unknown[0]}', which a GPT-2 tokenizer has not. It is not loaded."
         raise ArtifactError(message)
     if not (_is_byte_level_bpe(parts, vocab_size) and _reads_the_same(values, parts)):
-        message = f"'{source}/{TOKENIZER}' is no plain byte-level BPE, and other kinds are not built out of an artifact. Pass the base, whose tokenizer is the same: base=… in Python, --base on the command line."
+        message = f"'{source}/{TOKENIZER}' is not a plain byte-level BPE, and other kinds are not built out of an artifact. Pass the base, whose tokenizer is the same: base=… in Python, --base on the command line."
         raise ArtifactError(message)
     special = {key: values[key] for key in _SPECIAL if isinstance(values.get(key), str)}
     try:
         built = Tokenizer.from_str(content.decode())
     except Exception as error:
-        message = (
-            f"'{source}/{TOKENIZER}' is no tokenizer that can be built ({type(error).__name__})."
-        )
+        message = f"'{source}/{TOKENIZER}' is not a tokenizer that can be built ({type(error).__name__})."
         raise ArtifactError(message) from error
     if (
         any(built.token_to_id(token) is None for token in special.values())
@@ -69,13 +66,6 @@ def plain_tokenizer(
         message = f"'{source}/{TOKENIZER_CONFIG}' names a special token that the vocabulary has not, or no eos_token."
         raise ArtifactError(message)
     return padded_right(PreTrainedTokenizerFast(tokenizer_object=built, **special))
-
-
-def _object(values: Any, source: str, name: str) -> Mapping[str, Any]:  # noqa: ANN401 - any JSON
-    if not isinstance(values, dict):
-        message = f"'{source}/{name}' is no JSON object."
-        raise ArtifactError(message)
-    return values
 
 
 def _is_byte_level_bpe(parts: Mapping[str, Any], vocab_size: int) -> bool:
@@ -154,7 +144,7 @@ KNOWN_KEYS = _FIELDS | _STATED | {_VERSION}
 _VERSION_FORM = re.compile(r"[0-9A-Za-z.+-]{1,40}\Z")
 
 
-def model_config(values: object, manifest: Manifest, *, source: str) -> GPT2Config:
+def model_config(values: Mapping[str, Any], manifest: Manifest, *, source: str) -> GPT2Config:
     """Build the configuration of a whole model out of what somebody else may have written.
 
     Args:
@@ -166,9 +156,6 @@ def model_config(values: object, manifest: Manifest, *, source: str) -> GPT2Conf
         ArtifactError: it is not what peftune writes for this artifact.
     """
     name = f"{source}/{MODEL_CONFIG}"
-    if not isinstance(values, dict):
-        message = f"'{name}' is no JSON object."
-        raise ArtifactError(message)
     _refuse_unknown(values, name)
     for key, most in LARGEST.items():
         value = values.get(key)
@@ -183,7 +170,7 @@ def model_config(values: object, manifest: Manifest, *, source: str) -> GPT2Conf
     try:
         return GPT2Config(**{**values, "use_cache": False})
     except Exception as error:
-        message = f"'{name}' is no configuration of a GPT-2 ({type(error).__name__})."
+        message = f"'{name}' is not a configuration of a GPT-2 ({type(error).__name__})."
         raise ArtifactError(message) from error
 
 
@@ -249,7 +236,6 @@ def _same(found: object, expected: object) -> bool:
     return json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
-_SMALL = 1 << 20
 _BYTES_OF_A_TOKEN = 512
 """Most bytes that a token may take in `tokenizer.json`, with its merge; GPT-2's take 70."""
 
@@ -270,7 +256,7 @@ def load_whole_model(
     """
     manifest = opened.manifest
     config = model_config(
-        parse_json(opened.read(MODEL_CONFIG), source=f"{opened.name}/{MODEL_CONFIG}"),
+        parse_object(opened.read(MODEL_CONFIG), source=f"{opened.name}/{MODEL_CONFIG}"),
         manifest,
         source=opened.name,
     )
@@ -288,17 +274,18 @@ def load_whole_model(
     contents = opened.contents(limit=largest_file(specs))
     tensors = read_tensors(contents[opened.weights], specs, source=source)
     tokenizer = _tokenizer(opened, base, vocab_size=config.vocab_size)
-    with loading():
-        model: GPT2ForSequenceClassification = GPT2ForSequenceClassification.from_pretrained(
-            None,
-            config=config,
-            state_dict={name: tensor.float() for name, tensor in tensors.items()},
-            dtype=torch.float32,
-            device_map={"": device},
-        )
+    model = open_model(
+        GPT2ForSequenceClassification,
+        None,
+        device,
+        name=opened.name,
+        config=config,
+        state_dict={name: tensor.float() for name, tensor in tensors.items()},
+    )
     model.accepts_loss_kwargs = False  # type: ignore[assignment] # as of every classifier
     _refuse_other_strategy(opened, model)
-    return model.eval(), tokenizer
+    model.eval()
+    return model, tokenizer
 
 
 def _refuse_other_strategy(opened: Opened, model: GPT2ForSequenceClassification) -> None:
@@ -313,7 +300,7 @@ def _tokenizer(opened: Opened, base: str | None, *, vocab_size: int) -> PreTrain
     manifest = opened.manifest
     tokenizer = (
         plain_tokenizer(
-            opened.read(TOKENIZER, limit=_SMALL + _BYTES_OF_A_TOKEN * vocab_size),
+            opened.read(TOKENIZER, limit=SMALL_FILE_BYTES + _BYTES_OF_A_TOKEN * vocab_size),
             opened.read(TOKENIZER_CONFIG),
             vocab_size=vocab_size,
             source=opened.name,

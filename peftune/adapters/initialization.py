@@ -1,4 +1,4 @@
-"""Begin where another artifact ended: its backbone is the start, the head is new."""
+"""Initialize a model from its base, or from another artifact: its backbone is taken, the head is new."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import nn
 
 from peftune.adapters.artifact import Opened, folder_beside, open_artifact
 from peftune.adapters.loading import load_prepared
-from peftune.adapters.reference_logits import check_behaviour
+from peftune.adapters.reference_logits import check_reference_logits
 from peftune.adapters.saving import keep_plain
 from peftune.adapters.tensors import backbone_tensors, insert_backbone
 from peftune.errors import ArtifactError, OutputFolderError, UsageError
 from peftune.files.publishing import published
 from peftune.models.base_files import BaseSource, find_base
-from peftune.models.fingerprint import base_fingerprint
+from peftune.models.fingerprint import BaseIdentity, base_fingerprint
 from peftune.models.merging import (
     backbone_states,
     copied_into,
@@ -27,7 +27,13 @@ from peftune.models.merging import (
     same_states,
     write_backbone,
 )
-from peftune.models.prepare import Start, StartKind, note_start, preparation_of, prepare_model
+from peftune.models.prepare import (
+    InitializedAs,
+    InitializedFrom,
+    note_initialization,
+    preparation_of,
+    prepare_model,
+)
 from peftune.recipe import Recipe
 from peftune.recipe.task_type import TaskName
 from peftune.strategies import Strategy
@@ -36,19 +42,19 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
-    """What to prepare, and what it begins as.
+class Initialization:
+    """What to prepare, and what to initialize it from.
 
     Args:
         name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
-        strategy: which weights learn.
+        strategy: which weights are trainable.
         labels: label names in the order of their ids; none for language modeling.
-        task: what is learned.
+        task: the task type.
         revision: commit, tag or branch of a hub id.
         max_length: longest text in tokens.
         seed: seed of the new head and of the adapter.
         use_cpu: stay on the CPU even where there is a GPU.
-        init_from: the artifact that it begins as; None for the base.
+        init_from: the artifact that it is initialized from; None for the base.
         base_folder: where the artifact's backbone is written as a plain checkpoint, if the strategy
             can only be put on top of it; None refuses that.
     """
@@ -65,8 +71,8 @@ class Beginning:
     base_folder: Path | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, labels: Sequence[str], *, base_folder: Path) -> Beginning:
-        """Read from a recipe what its own task begins with."""
+    def of(cls, recipe: Recipe, labels: Sequence[str], *, base_folder: Path) -> Initialization:
+        """Read from a recipe what its own task is initialized from."""
         model = recipe.model
         return cls(
             name_or_path=model.name_or_path,
@@ -96,13 +102,12 @@ class Beginning:
         )
 
 
-def begin(beginning: Beginning) -> nn.Module:
-    """Prepare a model that begins as its base, or as an artifact of another task.
+def initialize(initialization: Initialization) -> nn.Module:
+    """Prepare a model that is initialized from its base, or from an artifact of another task.
 
-    The start is taken over in the first of three ways that fits. The artifact's own strategy with
-    fields that mean the same: its tensors are copied in and trained on. A strategy in which every
-    weight that the artifact changed is free to learn: the weights are copied into those. Any
-    other: the artifact's backbone is written as a plain checkpoint, which is then the base that the
+    The artifact is taken over in the first of three ways that fits. The artifact's own strategy
+    with fields that mean the same: its tensors are copied in and trained further. A strategy in
+    which every weight that the artifact changed is trainable: the weights are copied. Any other: the artifact's backbone is written as a plain checkpoint, which is then the base that the
     strategy is put on. In the first two the reference stays the untouched base.
 
     Raises:
@@ -112,60 +117,57 @@ def begin(beginning: Beginning) -> nn.Module:
         OutputFolderError: the folder for a checkpoint holds something else.
         UsageError: a checkpoint must be written, and there is no folder for it.
     """
-    if beginning.init_from is None:
-        return beginning.prepared()
-    folder = beginning.init_from
-    origin = find_base(beginning.name_or_path, beginning.revision)
+    if initialization.init_from is None:
+        return initialization.prepared()
+    folder = initialization.init_from
+    origin = find_base(initialization.name_or_path, initialization.revision)
     opened = open_artifact(folder)
     manifest = opened.manifest
-    _refuse_other_base(opened, origin, beginning.name_or_path)
+    _refuse_other_base(opened, origin, initialization.name_or_path)
     # Held in float32 even where it was trained on 8 bits: what it learned is added exactly.
     base = None if folder_beside(opened) else str(origin.folder)
     init = load_prepared(opened, base=base, use_cpu=True, in_float32=True)
-    check_behaviour(
+    check_reference_logits(
         init,
         preparation_of(init).tokenizer,
-        manifest.behaviour,
+        manifest.reference_logits,
         max_length=manifest.max_length,
         source=str(folder),
         task=manifest.task_name,
     )
-    model = beginning.prepared()
-    kind: StartKind = "adapter"
-    if not _trains_on(model, init, beginning):
+    model = initialization.prepared()
+    kind: InitializedAs = "adapter"
+    if not _trains_on(model, init, initialization):
         weights = effective_backbone(init)
         kind = "weights" if copied_into(model, weights) else "base"
         if kind == "base":
             del model  # two of them need not fit on a device
-            model = _on_top_of(init, weights, beginning)
-    start = Start(
+            model = _on_top_of(init, weights, initialization)
+    initialized_from = InitializedFrom(
         kind=kind,
-        sha256=opened.seal,
-        task=manifest.task_name,
-        origin=origin,
-        origin_fingerprint=base_fingerprint(origin.folder),
+        sha256=opened.digest,
+        task_name=manifest.task_name,
+        origin=BaseIdentity.of(origin, base_fingerprint(origin.folder)),
     )
-    note_start(model, start)
-    logger.info("%s", told(start, folder.name))
+    note_initialization(model, initialized_from, origin=origin)
+    logger.info(
+        "initialized from the %s artifact '%s': %s", manifest.task_name, folder.name, _HOW[kind]
+    )
     return model.train()
 
 
-def told(start: Start, artifact: str) -> str:
-    """Say in a line how a run starts."""
-    ways = {
-        "adapter": "its weights go on learning from there",
-        "weights": "its backbone is copied into the weights that learn",
-        "base": "its backbone is written to base/ as the checkpoint that the strategy is put on, and the new artifact belongs to that",
-    }
-    return f"starting from the {start.task} artifact '{artifact}': {ways[start.kind]}"
+_HOW: Mapping[InitializedAs, str] = {
+    "adapter": "its weights are trained further",
+    "weights": "its backbone is copied into the trainable weights",
+    "base": "its backbone is written to base/ as the checkpoint that the strategy is put on, and the new artifact belongs to that",
+}
 
 
 def _refuse_other_base(opened: Opened, origin: BaseSource, name: str) -> None:
-    """Refuse an artifact that did not begin, at first, as the base that the user names."""
+    """Refuse an artifact that was not made, at first, from the base that the user names."""
     manifest = opened.manifest
-    start = manifest.started_from
-    stands_on = start is not None and start.kind == "base" and folder_beside(opened)
-    made_from = start.origin if start is not None and stands_on else manifest.base
+    earlier = manifest.initialized_from
+    made_from = earlier.origin if earlier and folder_beside(opened) else manifest.base
     fingerprint = base_fingerprint(origin.folder)
     if fingerprint != made_from.fingerprint:
         message = (
@@ -175,7 +177,7 @@ def _refuse_other_base(opened: Opened, origin: BaseSource, name: str) -> None:
         raise ArtifactError(message)
 
 
-def _trains_on(model: nn.Module, init: nn.Module, beginning: Beginning) -> bool:
+def _trains_on(model: nn.Module, init: nn.Module, initialization: Initialization) -> bool:
     """Copy an artifact's own tensors into a model that makes the same of them, if it does.
 
     An artifact whose backbone is its base's own has none, and any strategy makes the same of that.
@@ -185,35 +187,36 @@ def _trains_on(model: nn.Module, init: nn.Module, beginning: Beginning) -> bool:
     same_base = bases[0] == bases[1]
     if same_base and not tensors:
         logger.warning(
-            "the backbone of '%s' is its base's own: the start is the base", beginning.init_from
+            "the backbone of '%s' is its base's own: the model is initialized from the base",
+            initialization.init_from,
         )
         return True
-    if not (same_base and _means_the_same(init, tensors, beginning)):
+    if not (same_base and _means_the_same(init, tensors, initialization)):
         return False
-    insert_backbone(model, tensors, source=str(beginning.init_from))
+    insert_backbone(model, tensors, source=str(initialization.init_from))
     return True
 
 
 def _means_the_same(
-    init: nn.Module, tensors: Mapping[str, torch.Tensor], beginning: Beginning
+    init: nn.Module, tensors: Mapping[str, torch.Tensor], initialization: Initialization
 ) -> bool:
     """Say whether this strategy makes of the artifact's tensors what the artifact's own does."""
     preparation = preparation_of(init)
-    if preparation.strategy == beginning.strategy:
+    if preparation.strategy == initialization.strategy:
         return True
-    if type(preparation.strategy) is not type(beginning.strategy):
+    if type(preparation.strategy) is not type(initialization.strategy):
         return False
     twin = prepare_model(
         preparation.base,
-        beginning.strategy,
-        labels=beginning.labels,
-        task=beginning.task,
-        max_length=beginning.max_length,
+        initialization.strategy,
+        labels=initialization.labels,
+        task=initialization.task,
+        max_length=initialization.max_length,
         use_cpu=True,
         in_float32=True,
     )
     try:
-        insert_backbone(twin, tensors, source=str(beginning.init_from))
+        insert_backbone(twin, tensors, source=str(initialization.init_from))
     except ArtifactError:
         return False
     tokenizer = preparation.tokenizer
@@ -221,12 +224,12 @@ def _means_the_same(
 
 
 def _on_top_of(
-    init: nn.Module, weights: Mapping[str, torch.Tensor], beginning: Beginning
+    init: nn.Module, weights: Mapping[str, torch.Tensor], initialization: Initialization
 ) -> nn.Module:
-    """Write the start as a checkpoint, and put the strategy on it."""
-    folder, strategy = beginning.base_folder, beginning.strategy.name
+    """Write the artifact's backbone as a checkpoint, and put the strategy on it."""
+    folder, strategy = initialization.base_folder, initialization.strategy.name
     if folder is None:
-        message = f"'{beginning.init_from}' changed weights that the strategy '{strategy}' freezes, so its backbone must be written as a checkpoint to be put under it. Say where: base_folder=…."
+        message = f"'{initialization.init_from}' changed weights that the strategy '{strategy}' freezes, so its backbone must be written as a checkpoint to be put under it. Say where: base_folder=…."
         raise UsageError(message)
     tokenizer = preparation_of(init).tokenizer
     if not folder.exists() or not any(folder.iterdir()):
@@ -234,6 +237,6 @@ def _on_top_of(
             write_backbone(init, weights, tokenizer, staging)
             keep_plain(staging)
     elif not holds_backbone(folder, weights):
-        message = f"'{folder}' is not empty and holds something else than the backbone of '{beginning.init_from}'. Choose another folder, or remove it."
+        message = f"'{folder}' is not empty and holds something else than the backbone of '{initialization.init_from}'. Choose another folder, or remove it."
         raise OutputFolderError(message)
-    return beginning.prepared(str(folder))
+    return initialization.prepared(str(folder))

@@ -1,4 +1,4 @@
-"""What is inside an artifact: its tensors by group, where it comes from, what it scored."""
+"""Inspect an artifact: its tensors by group, where it comes from, its scores, how far its weights moved."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
 from peftune.adapters.artifact import Opened, base_of, find_artifact, folder_beside, open_artifact
+from peftune.adapters.format import ADAPTER_LIMITS, MANIFEST, PEFT_CONFIG, WEIGHTS
 from peftune.adapters.loading import load_prepared
-from peftune.adapters.manifest import MANIFEST, PEFT_CONFIG, WEIGHTS, Manifest
+from peftune.adapters.manifest import Manifest
 from peftune.adapters.tensors import read_tensors
-from peftune.adapters.third_party import is_peft_folder, load_foreign_adapter
+from peftune.adapters.third_party import is_peft_folder, load_third_party_adapter
 from peftune.display import Block, Displayed, data_frame
 from peftune.errors import ArtifactError, BaseModelError, GuardError, UsageError
 from peftune.files.reading import SharedFolder
 from peftune.files.safetensors_header import TensorSpec, read_header
-from peftune.files.strict_json import parse_json
+from peftune.files.strict_json import parse_object
 from peftune.models.architecture import backbone_of
 from peftune.models.fingerprint import backbone_weights
 from peftune.models.loading import choose_device
@@ -33,10 +34,9 @@ from peftune.models.weight_statistics import WeightChange, weight_changes
 if TYPE_CHECKING:
     import pandas as pd
 
-_LARGEST_FILE = 8 << 30
+_LARGEST_FILE = ADAPTER_LIMITS[WEIGHTS]
 """More than GPT-2 XL in float32. With no base at hand nothing else says how large a file may be."""
 
-_MOST_JSON = 1 << 20
 _LONGEST_NAME = 200
 _MOST_DIGITS = 4
 _OF_PEFT = ("base_model", "model")
@@ -66,6 +66,11 @@ class RawArtifact:
     specs: Mapping[str, TensorSpec]
     content: bytes
     peft_config: Mapping[str, Any] | None
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of the manifest, which covers every file; None without a manifest."""
+        return None if self.opened is None else self.opened.digest
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return each tensor by its name in the file, in the type that the file stores.
@@ -109,11 +114,8 @@ def read_raw(artifact: str | Path) -> RawArtifact:
 
 def _read_plain(folder: SharedFolder) -> RawArtifact:
     name = f"{folder.name}/{PEFT_CONFIG}"
-    config = folder.read(PEFT_CONFIG, limit=_MOST_JSON)
-    values = parse_json(config, source=name)
-    if not isinstance(values, dict):
-        message = f"'{name}' is no JSON object."
-        raise ArtifactError(message)
+    config = folder.read(PEFT_CONFIG, limit=ADAPTER_LIMITS[PEFT_CONFIG])
+    values = parse_object(config, source=name)
     content = folder.read(WEIGHTS, limit=_LARGEST_FILE)
     specs = read_header(content, source=f"{folder.name}/{WEIGHTS}")
     sizes = {PEFT_CONFIG: len(config), WEIGHTS: len(content)}
@@ -189,7 +191,7 @@ def _of_artifact(opened: Opened, *, base: str | None, use_cpu: bool) -> Norms:
 
 def _norms_of_third_party(raw: RawArtifact, *, base: str | None, use_cpu: bool) -> Norms:
     try:
-        model, source = load_foreign_adapter(raw.folder, base, choose_device(use_cpu=use_cpu))
+        model, source = load_third_party_adapter(raw.folder, base, choose_device(use_cpu=use_cpu))
     except (ArtifactError, BaseModelError) as error:
         if base is not None:
             raise
@@ -225,7 +227,7 @@ class Provenance:
 
     Args:
         peftune_version: the version that saved it.
-        started_from: what its training began as; None for the untouched base.
+        started_from: the artifact that it is initialized from; None for the untouched base.
         rescaled: how it was made out of another artifact, if it was.
         data: name of the data that it was scored on.
         trained_on: what was learned from: rows, and the fingerprint of the data; None where it
@@ -246,7 +248,7 @@ class Contents(Displayed):
     Args:
         artifact: how messages call it.
         kind: `adapter`, `model`, or `plain PEFT adapter`: one without a manifest.
-        sha256: seal of the manifest, which covers every file.
+        sha256: digest of the manifest, which covers every file.
         files: bytes of each file.
         groups: tensors by group and block.
         dtypes: numbers of each element type, by safetensors' name of the type.
@@ -358,13 +360,12 @@ def inspect(artifact: str | Path, *, base: str | None = None, use_cpu: bool = Fa
         "changes": changes,
         "reason": reason,
     }
-    if raw.opened is None:
-        return Contents(**shared, **_of_third_party(raw))
-    return Contents(sha256=raw.opened.seal, **shared, **_of_manifest(raw.opened.manifest))
+    said = _of_third_party(raw) if raw.opened is None else _of_manifest(raw.opened.manifest)
+    return Contents(sha256=raw.digest, **shared, **said)
 
 
 def _of_manifest(manifest: Manifest) -> dict[str, Any]:
-    values = manifest.model_dump(mode="json")
+    values = manifest.model_dump(mode="json", by_alias=True)
     scores = values["task"] or {}
     return {
         "kind": manifest.kind,
@@ -392,7 +393,6 @@ def _of_third_party(raw: RawArtifact) -> dict[str, Any]:
     fields = ("peft_type", "r", "lora_alpha", "target_modules", "use_dora", "use_rslora")
     return {
         "kind": "plain PEFT adapter",
-        "sha256": None,
         "strategy": {key: said[key] for key in fields if key in said},
         "base": {
             "name": said.get("base_model_name_or_path"),

@@ -1,4 +1,4 @@
-"""Load an artifact after checking it: exactly as it was saved, or refused in one line."""
+"""Load an artifact after checking it, or refuse it in one line."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from peftune.adapters.artifact import (
     remember_base,
 )
 from peftune.adapters.classifier import Classifier
+from peftune.adapters.format import MANIFEST, PEFT_CONFIG
 from peftune.adapters.full_model import load_whole_model
-from peftune.adapters.manifest import MANIFEST, PEFT_CONFIG, Manifest
-from peftune.adapters.reference_logits import check_behaviour, precision_of
+from peftune.adapters.manifest import Manifest
+from peftune.adapters.reference_logits import check_reference_logits, precision_of
 from peftune.adapters.tensors import check_peft_config, insert_tensors
-from peftune.adapters.third_party import is_peft_folder, load_foreign_classifier
+from peftune.adapters.third_party import is_peft_folder, load_third_party_classifier
 from peftune.errors import ArtifactError, UsageError
 from peftune.files.reading import SharedFolder
 from peftune.models.base_files import BaseSource, check_length
@@ -68,7 +69,7 @@ def load(
     names = None if labels is None else listed_labels(labels)
     folder = find_artifact(artifact)
     if MANIFEST not in folder.entries and is_peft_folder(folder):
-        return load_foreign_classifier(
+        return load_third_party_classifier(
             folder, base=base, labels=names, device=choose_device(use_cpu=use_cpu)
         )
     opened = open_artifact(folder)
@@ -77,7 +78,7 @@ def load(
         message = f"'{opened.name}' has the labels {', '.join(manifest.labels)}, in this order. Leave labels out."
         raise UsageError(message)
     if not has_head(manifest.task_name):
-        message = f"'{opened.name}' is no classifier: it has learned {manifest.task_name} and has no head. Start a run from it with model.init_from."
+        message = f"'{opened.name}' is not a classifier: it has learned {manifest.task_name} and has no head. Start a run from it with model.init_from."
         raise ArtifactError(message)
     model, tokenizer = (
         load_whole_model(opened, base=base, device=choose_device(use_cpu=use_cpu))
@@ -180,8 +181,12 @@ def checked_classifier(
     """
     manifest = opened.manifest
     _refuse_other_precision(model, opened)
-    check_behaviour(
-        model, tokenizer, manifest.behaviour, max_length=manifest.max_length, source=opened.name
+    check_reference_logits(
+        model,
+        tokenizer,
+        manifest.reference_logits,
+        max_length=manifest.max_length,
+        source=opened.name,
     )
     return Classifier(
         model, tokenizer, tuple(manifest.labels), manifest.max_length, manifest, opened.name
@@ -197,7 +202,7 @@ def _refuse_other_precision(model: nn.Module, opened: Opened) -> None:
 
 
 def fill(model: nn.Module, opened: Opened, contents: Mapping[str, bytes]) -> None:
-    """Check an artifact's files against the model, and put its tensors into what learns.
+    """Check an artifact's files against the model, and put its tensors into the trainable weights.
 
     Args:
         model: the artifact's base, as its strategy prepared it.

@@ -1,4 +1,4 @@
-"""`peftune.json`: what an artifact is, what it belongs to, and how it behaves."""
+"""The manifest `peftune.json`: what an artifact is, its base, and its reference logits."""
 
 from __future__ import annotations
 
@@ -10,64 +10,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
 
+from peftune.adapters.format import (
+    ADAPTER_LIMITS,
+    FORMAT_VERSION,
+    MANIFEST,
+    MAX_TEXTS,
+    Kind,
+)
 from peftune.errors import ArtifactError
 from peftune.files.publishing import write_file
 from peftune.files.reading import SharedFolder
-from peftune.files.strict_json import parse_json, refuse_hidden
-from peftune.models.prepare import StartKind
+from peftune.files.strict_json import parse_json
+from peftune.models.fingerprint import BaseIdentity, Name, Recorded, Sha256
+from peftune.models.prepare import InitializedFrom
 from peftune.recipe.data import TextStep, why_unclear
 from peftune.recipe.schema import StoredType
 from peftune.recipe.task_type import TaskName
-
-MANIFEST = "peftune.json"
-WEIGHTS = "adapter_model.safetensors"
-MODEL_WEIGHTS = "model.safetensors"
-PEFT_CONFIG = "adapter_config.json"
-CARD = "README.md"
-MODEL_CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
-GENERATION_CONFIG = "generation_config.json"
-
-ADAPTER_FILES = frozenset({WEIGHTS, PEFT_CONFIG, MANIFEST, CARD})
-"""All that an adapter folder may hold."""
-
-MODEL_FILES = frozenset(
-    {MODEL_WEIGHTS, MODEL_CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG}
-    | {MANIFEST, CARD}
-)
-"""All that the folder of a whole model may hold; a classifier has no settings for generation."""
-
-FORMAT_VERSION: Literal[2] = 2
-
-MAX_TEXTS = 16
-"""Most texts on which an artifact's behaviour is recorded."""
-
-
-LONGEST_NAME = 1000
-"""Most characters of a string that names something, or of a text."""
-
-
-def _seen(text: str) -> str:
-    refuse_hidden(text, layout="")
-    return text
-
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(max_length=LONGEST_NAME), AfterValidator(_seen)]
-"""A string that is printed: nothing in it acts on a terminal."""
-
-Kind = Literal["adapter", "model"]
-"""What an artifact is: some weights that belong to a base, or all of a model."""
 
 Precision = Literal["float32", "int8"]
 """How the frozen weights of a base are held."""
@@ -85,19 +48,7 @@ _LABEL_COUNTS: dict[str, tuple[int, float]] = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class BaseIdentity(_Part):
-    """Which base an artifact belongs to."""
-
-    name: Name
-    revision: Name | None
-    fingerprint: Sha256
-
-
-class Behaviour(_Part):
+class ReferenceLogits(Recorded):
     """What an artifact makes of a few texts, each scored alone, by precision of its base.
 
     `logits` has a row a text: the logits; of a task without a head, the log-probabilities of the
@@ -108,7 +59,7 @@ class Behaviour(_Part):
     logits: dict[Precision, list[list[Logit]]]
 
     @model_validator(mode="after")
-    def _every_text_has_a_row_of_one_size(self) -> Behaviour:
+    def _every_text_has_a_row_of_one_size(self) -> ReferenceLogits:
         recorded = self.logits.get("float32")
         if recorded is None:
             message = "there are no logits on the base held in float32"
@@ -123,7 +74,7 @@ class Behaviour(_Part):
         return self
 
 
-class Rescaled(_Part):
+class Rescaled(Recorded):
     """How an artifact was made out of another one, at another strength."""
 
     alpha: float = Field(ge=0, le=1)
@@ -132,16 +83,7 @@ class Rescaled(_Part):
     from_sha256: Sha256
 
 
-class StartedFrom(_Part):
-    """What the training of an artifact began as, where that was not the untouched base."""
-
-    kind: StartKind
-    sha256: Sha256
-    task_name: TaskName
-    origin: BaseIdentity
-
-
-class Manifest(_Part):
+class Manifest(Recorded):
     """Everything that `peftune.load` checks before it believes an artifact.
 
     `clean` holds the steps that change a text before it is read, in their order. Without any the
@@ -163,11 +105,11 @@ class Manifest(_Part):
     precision: Precision
     dtype: StoredType = "float32"
     files: dict[Name, Sha256]
-    behaviour: Behaviour
+    reference_logits: ReferenceLogits = Field(alias="behaviour")
     task: dict[str, Any] | None = None
     forgetting: list[dict[str, Any]] | None = None
     rescaled: Rescaled | None = None
-    started_from: StartedFrom | None = None
+    initialized_from: InitializedFrom | None = Field(default=None, alias="started_from")
     clean: list[TextStep] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
@@ -201,8 +143,8 @@ class Manifest(_Part):
         return self
 
     @model_validator(mode="after")
-    def _behaviour_fits_the_task(self) -> Manifest:
-        recorded = self.behaviour.logits
+    def _reference_logits_fit_the_task(self) -> Manifest:
+        recorded = self.reference_logits.logits
         if set(recorded) != {"float32", self.precision}:
             message = f"an artifact trained on a base in {self.precision} has logits in float32 and in that, and no others"
             raise ValueError(message)
@@ -217,12 +159,12 @@ def sha256_of(content: bytes) -> Sha256:
     return hashlib.sha256(content).hexdigest()
 
 
-MAX_MANIFEST_BYTES = 1 << 20
-SEAL = "sha256"
+DIGEST = "sha256"
+"""The manifest's key for the hash of its own content."""
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write the manifest of an artifact, sealed with the hash of its own content."""
+    """Write the manifest of an artifact, with the digest of its own content."""
     write_file(folder / MANIFEST, laid_out(manifest))
 
 
@@ -230,35 +172,34 @@ def read_manifest(folder: SharedFolder) -> tuple[Manifest, Sha256]:
     """Read a manifest strictly: no duplicate keys, no NaN, no unknown keys, nothing edited.
 
     Returns:
-        The manifest, and its seal: the hash by which the artifact is known, which covers every
-        file.
+        The manifest, and its digest, by which the artifact is known: it covers every file.
 
     Raises:
         ArtifactError: it is missing or not as it must be.
     """
     if MANIFEST not in folder.entries:
-        message = f"'{folder.name}' holds no {MANIFEST}, so it is no artifact of peftune."
+        message = f"'{folder.name}' holds no {MANIFEST}, so it is not an artifact of peftune."
         raise ArtifactError(message)
     path = f"{folder.name}/{MANIFEST}"
-    content = folder.read(MANIFEST, limit=MAX_MANIFEST_BYTES)
+    content = folder.read(MANIFEST, limit=ADAPTER_LIMITS[MANIFEST])
     values = parse_json(content, source=path)
     if not isinstance(values, dict):
-        message = f"'{path}' is no valid manifest: it is no JSON object."
+        message = f"'{path}' is not a valid manifest: it is not a JSON object."
         raise ArtifactError(message)
     _refuse_other_format(values, path)
-    seal = values.pop(SEAL, None)
+    digest = values.pop(DIGEST, None)
     try:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        message = f"'{path}' is no valid manifest: {place}: {first['msg']}."
+        message = f"'{path}' is not a valid manifest: {place}: {first['msg']}."
         raise ArtifactError(message) from error
-    if seal != _sealed(values):
+    if digest != _digest_of(values):
         message = f"'{path}' is not the manifest that was saved: its content does not fit its hash. Fetch it again."
         raise ArtifactError(message)
     _refuse_other_layout(content, manifest, path)
-    return manifest, str(seal)
+    return manifest, str(digest)
 
 
 def _refuse_other_format(values: Mapping[str, Any], path: str) -> None:
@@ -278,16 +219,16 @@ def _refuse_other_layout(content: bytes, manifest: Manifest, path: str) -> None:
 
 
 def laid_out(manifest: Manifest) -> bytes:
-    """Write a manifest with its seal: the same content has one spelling alone."""
-    values = manifest.model_dump(mode="json")
+    """Return the bytes of a manifest with its digest: the same content has one spelling alone."""
+    values = manifest.model_dump(mode="json", by_alias=True)
     if manifest.clean is None:
         del values["clean"]
     text = json.dumps(
-        {**values, SEAL: _sealed(values)}, indent=1, ensure_ascii=False, allow_nan=False
+        {**values, DIGEST: _digest_of(values)}, indent=1, ensure_ascii=False, allow_nan=False
     )
     return f"{text}\n".encode()
 
 
-def _sealed(values: Mapping[str, Any]) -> Sha256:
+def _digest_of(values: Mapping[str, Any]) -> Sha256:
     """Hash a manifest's content, whatever its layout: labels and fields have no other witness."""
     return sha256_of(json.dumps(values, sort_keys=True).encode())

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
-from huggingface_hub import ModelCardData
 from torch import nn
 from transformers import (
     GPT2ForSequenceClassification,
@@ -19,13 +18,13 @@ from transformers import (
 )
 
 from peftune.adapters.artifact import Opened, open_artifact
-from peftune.adapters.card_usage import how_to_clean
-from peftune.adapters.manifest import CARD, Manifest
-from peftune.adapters.reference_logits import Rows, largest_difference, replay, scale_of
+from peftune.adapters.card import merged_card
+from peftune.adapters.format import CARD
+from peftune.adapters.manifest import Manifest
+from peftune.adapters.reference_logits import Rows, arrays, largest_difference, replay, scale_of
 from peftune.adapters.verification import (
     TOLERANCES,
     Difference,
-    arrays,
     difference_of,
     held_model,
     merged_model,
@@ -34,15 +33,12 @@ from peftune.errors import (
     OutputFolderError,
     UsageError,
     VerificationError,
-    markdown_code,
-    markdown_text,
-    printable,
     suggestion,
 )
 from peftune.files.publishing import make_writable, published, write_file
 from peftune.files.reading import given_path
 from peftune.models.architecture import backbone_of
-from peftune.models.loading import loading
+from peftune.models.loading import open_model
 from peftune.models.merging import write_backbone, write_classifier
 from peftune.models.tokenizer import load_tokenizer
 from peftune.progress import working
@@ -73,87 +69,6 @@ class Merged:
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON holds it."""
         return {**dataclasses.asdict(self), "folder": str(self.folder)}
-
-
-_CLASSIFY = """```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", "PATH/TO/THIS/FOLDER")
-classify(["what a lovely day"], truncation=True, max_length={max_length})
-```"""
-
-_CONTINUE = """```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("PATH/TO/THIS/FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("PATH/TO/THIS/FOLDER")
-```"""
-
-
-def merged_card(opened: Opened, merged: Merged) -> str:
-    """Write the card.
-
-    Args:
-        opened: the artifact that was merged.
-        merged: the checkpoint.
-    """
-    manifest, name = opened.manifest, opened.manifest.base.name
-    strategy = str(manifest.strategy["name"])
-    front = ModelCardData(
-        base_model=printable(name) if manifest.base.revision is not None else None,
-        library_name="transformers",
-        pipeline_tag="text-generation" if merged.lm else "text-classification",
-        tags=["peftune", strategy, "merged"],
-    )
-    use = _CONTINUE if merged.lm else _CLASSIFY.format(max_length=manifest.max_length)
-    if manifest.clean and not merged.lm:
-        use = f"{how_to_clean(manifest.clean)}\n\n{use}"
-    return "\n".join(
-        [
-            "---",
-            str(front.to_yaml()).strip(),
-            "---",
-            "",
-            f"# {markdown_text(f'{strategy} on {name}')}, merged",
-            "",
-            f"{_what(manifest, lm=merged.lm)}. A plain transformers checkpoint in {merged.dtype}, merged with [peftune](https://pypi.org/project/peftune/)",
-            f"out of the base {markdown_code(name)} and the artifact whose `peftune.json` has the `sha256`",
-            f"`{opened.seal}`. What that scored and what it forgot stands in its own card.",
-            "",
-            "## Checked",
-            "",
-            *_checked(merged, len(manifest.behaviour.texts)),
-            "",
-            "## Use",
-            "",
-            use,
-            "",
-        ]
-    )
-
-
-def _what(manifest: Manifest, *, lm: bool) -> str:
-    if lm:
-        return "A language model: the backbone of a fine-tuned GPT-2 with its own, tied output head, so that any language-model evaluation can measure it"
-    noun = "regression" if manifest.task_name == "regression" else "classifier"
-    labels = list(map(markdown_text, manifest.labels))
-    what = f"A {noun} of {', '.join(labels)}"
-    if manifest.label_thresholds is None:
-        return what
-    limits = zip(labels, manifest.label_thresholds, strict=True)
-    return f"{what}, where a label is said from a probability on: {', '.join(f'{label} {limit:.3g}' for label, limit in limits)}"
-
-
-def _checked(merged: Merged, texts: int) -> list[str]:
-    unit = "of a token's log-probability, in nats" if merged.lm else "of a logit"
-    lines = [
-        f"Over {texts} texts the largest difference {unit} from the artifact in float32 is {merged.difference.largest:.2e}",
-        f"(allowed: {merged.allowed:.2e}).",
-    ]
-    if merged.difference.label_flips is not None:
-        flips = round(merged.difference.label_flips * texts)
-        lines.append(f"Of these texts {flips} have another label than there.")
-    return lines
 
 
 MERGE_TOLERANCES: Mapping[MergedType, float] = {"float32": 1e-4, "bfloat16": 0.1}
@@ -209,7 +124,7 @@ def merge(
     manifest = opened.manifest
     view = _VIEW if lm else manifest.task_name
     model, tokenizer = held_model(opened, base=base, use_cpu=use_cpu, in_float32=True)
-    _refuse_other_behaviour(model, tokenizer, opened)
+    _refuse_unreproduced(model, tokenizer, opened)
     make_writable(target.parent)  # not before the artifact has been checked
     expected = _read(model, tokenizer, manifest, view)
     device = backbone_of(model).wte.weight.device
@@ -229,8 +144,22 @@ def merge(
         if not result.difference.largest <= result.allowed:
             message = f"The checkpoint merged from '{opened.name}' is off by {result.difference.largest:.3g}, and {result.allowed:.3g} is allowed in {kind}. Nothing is written; use the adapter on its base."
             raise VerificationError(message)
-        write_file(staging / CARD, merged_card(opened, result).encode())
+        write_file(staging / CARD, _card(opened, result).encode())
     return result
+
+
+def _card(opened: Opened, merged: Merged) -> str:
+    flips = merged.difference.label_flips
+    texts = len(opened.manifest.reference_logits.texts)
+    return merged_card(
+        opened.manifest,
+        opened.digest,
+        dtype=merged.dtype,
+        lm=merged.lm,
+        largest=merged.difference.largest,
+        allowed=merged.allowed,
+        flipped=None if flips is None else round(flips * texts),
+    )
 
 
 def _merged_type(dtype: str) -> MergedType:
@@ -252,12 +181,12 @@ def _refuse_other_content(target: Path, opened: Opened) -> None:
         raise OutputFolderError(message)
 
 
-def _refuse_other_behaviour(
+def _refuse_unreproduced(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, opened: Opened
 ) -> None:
     """Refuse to merge what does not reproduce its own record."""
     manifest = opened.manifest
-    recorded = arrays(manifest.behaviour.logits["float32"])
+    recorded = arrays(manifest.reference_logits.logits["float32"])
     found = largest_difference(recorded, _read(model, tokenizer, manifest, manifest.task_name))
     allowed = TOLERANCES["fp32"] * scale_of(recorded)
     if not found <= allowed:
@@ -272,7 +201,7 @@ def _read(
         return replay(
             model,
             tokenizer,
-            manifest.behaviour.texts,
+            manifest.reference_logits.texts,
             max_length=manifest.max_length,
             task=view,
         )
@@ -311,13 +240,6 @@ def _open(
 ) -> PreTrainedModel:
     """Open a checkpoint as anyone will, who has no peftune."""
     kind = GPT2ForSequenceClassification if has_head(view) else GPT2LMHeadModel
-    with loading():
-        model: PreTrainedModel = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=dtype,
-            device_map={"": device},
-        )
+    model: PreTrainedModel = open_model(kind, folder, device, name=folder.name, dtype=dtype)
     model.eval()
     return model

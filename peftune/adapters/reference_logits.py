@@ -1,4 +1,4 @@
-"""How an artifact behaves: what it makes of a few texts, recorded at save and replayed at load."""
+"""Reference logits: what an artifact makes of a few texts, recorded at save and replayed at load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.adapters.manifest import Behaviour, Precision
+from peftune.adapters.manifest import Precision, ReferenceLogits
 from peftune.adapters.tensors import adapter_tensors
 from peftune.errors import ArtifactError, GuardError
 from peftune.models.inference import predict_logits
@@ -41,7 +41,7 @@ def precision_of(model: nn.Module) -> Precision:
     return INT8 if getattr(model, "is_loaded_in_8bit", False) else FLOAT32
 
 
-def record_behaviour(model: nn.Module) -> Behaviour:
+def record_reference_logits(model: nn.Module) -> ReferenceLogits:
     """Record what a prepared model makes of the reference texts, each scored alone.
 
     A model on an int8 base is recorded a second time, with what it learned put on the base held in
@@ -51,7 +51,7 @@ def record_behaviour(model: nn.Module) -> Behaviour:
     if FLOAT32 not in found:
         found[FLOAT32] = _recorded(_in_float32(model))
         gc.collect()  # modules refer to each other, and these are as large as the base
-    return Behaviour(texts=list(REFERENCE_TEXTS), logits=found)
+    return ReferenceLogits(texts=list(REFERENCE_TEXTS), logits=found)
 
 
 def replay(
@@ -70,7 +70,7 @@ def replay(
         tokenizer: its tokenizer.
         texts: any strings.
         max_length: tokens kept of each text.
-        task: what it has learned.
+        task: the task type.
         batch_size: texts in one padded batch.
 
     Returns:
@@ -90,10 +90,10 @@ def replay(
     return found
 
 
-def check_behaviour(
+def check_reference_logits(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    recorded: Behaviour,
+    recorded: ReferenceLogits,
     *,
     max_length: int,
     source: str,
@@ -107,7 +107,7 @@ def check_behaviour(
         recorded: from the time of saving.
         max_length: tokens kept of each text.
         source: name of the artifact for messages.
-        task: what the artifact has learned.
+        task: the task type.
 
     Raises:
         ArtifactError: the model does not behave as it did.
@@ -123,14 +123,14 @@ def check_behaviour(
 def reproduces(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    recorded: Behaviour,
+    recorded: ReferenceLogits,
     *,
     max_length: int,
     task: TaskName,
 ) -> bool:
     """Say whether a model gives two recorded texts, as one padded batch, the logits that they have alone.
 
-    Every load asks it, and every save asks it first. The arguments are those of `check_behaviour`.
+    Every load asks it, and every save asks it first. The arguments are those of `check_reference_logits`.
     """
     precision = precision_of(model)
     chosen = _two_short(tokenizer, recorded.texts, max_length=max_length)
@@ -153,6 +153,11 @@ def largest_difference(expected: Sequence[Numbers], actual: Sequence[Numbers]) -
     if [len(row) for row in expected] != [len(row) for row in actual]:
         return float("inf")
     return float(np.abs(np.concatenate(expected) - np.concatenate(actual)).max())
+
+
+def arrays(recorded: Sequence[Sequence[float]]) -> Rows:
+    """Turn recorded numbers into what a replay returns."""
+    return [np.asarray(row, dtype=np.float32) for row in recorded]
 
 
 def scale_of(expected: Sequence[Numbers]) -> float:

@@ -1,4 +1,4 @@
-"""Store learned weights in half the bytes, where no prediction shows it."""
+"""Store trained weights in bfloat16 where no predicted label changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """What came of rounding learned weights to bfloat16.
+    """What came of rounding trained weights to bfloat16.
 
     Args:
         texts: how many texts were predicted with and without.
@@ -45,7 +45,7 @@ class Rounding:
 def round_weights(
     model: nn.Module, texts: Sequence[str], *, thresholds: Sequence[float] | None = None
 ) -> Rounding:
-    """Round the weights that learned to bfloat16, in place, unless a predicted label changes.
+    """Round the trainable weights to bfloat16, in place, unless a predicted label changes.
 
     They remain float32 in memory, with values that bfloat16 holds exactly.
 

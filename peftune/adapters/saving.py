@@ -1,4 +1,4 @@
-"""Save what was learned: an adapter folder, or a plain checkpoint where every weight learned."""
+"""Save a trained model: an adapter folder, or a plain checkpoint where every weight was trained."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from peft import PeftModel
 from torch import nn
 
 from peftune._version import __version__
-from peftune.adapters.card import model_card
-from peftune.adapters.full_model import KNOWN_KEYS, wanted_instead
-from peftune.adapters.manifest import (
+from peftune.adapters.card import artifact_card
+from peftune.adapters.format import (
     CARD,
-    LONGEST_NAME,
     MANIFEST,
     MODEL_CONFIG,
-    MODEL_FILES,
+    MODEL_LIMITS,
     PEFT_CONFIG,
     TOKENIZER,
     TOKENIZER_CONFIG,
     WEIGHTS,
-    BaseIdentity,
     Kind,
+)
+from peftune.adapters.full_model import KNOWN_KEYS, wanted_instead
+from peftune.adapters.manifest import (
     Manifest,
     Rescaled,
-    StartedFrom,
     sha256_of,
     write_manifest,
 )
-from peftune.adapters.reference_logits import precision_of, record_behaviour, reproduces
+from peftune.adapters.reference_logits import precision_of, record_reference_logits, reproduces
 from peftune.adapters.rounding import weights_as_stored
 from peftune.adapters.tensors import adapter_tensors, check_against_peft, peft_config, written
 from peftune.errors import (
@@ -54,9 +53,9 @@ from peftune.models.architecture import (
     unwrapped,
     without_container,
 )
-from peftune.models.base_files import BaseSource
+from peftune.models.fingerprint import BaseIdentity
 from peftune.models.merging import write_backbone, write_classifier
-from peftune.models.prepare import Preparation, Start, preparation_of, refuse_changed_base
+from peftune.models.prepare import Preparation, preparation_of, refuse_changed_base
 from peftune.models.tokenizer import tokenizer_sha256
 from peftune.models.tokenizer_files import CONFIG_KEYS
 from peftune.progress import working
@@ -78,7 +77,7 @@ def keep_plain(folder: Path) -> None:
         folder: a checkpoint of a classifier, just written by `save_pretrained`.
     """
     for path in folder.iterdir():
-        if path.name not in MODEL_FILES:
+        if path.name not in MODEL_LIMITS:
             path.unlink()
     for name, known in ((MODEL_CONFIG, KNOWN_KEYS), (TOKENIZER_CONFIG, CONFIG_KEYS)):
         values = json.loads((folder / name).read_bytes())
@@ -108,7 +107,7 @@ def save(
     validation_texts: Sequence[str] = (),
     clean: Sequence[TextStep] = (),
 ) -> Path:
-    """Save the weights that learned, with all that it takes to use them.
+    """Save the trainable weights, with all that it takes to use them.
 
     An adapter folder holds `adapter_model.safetensors`, `adapter_config.json` (for PEFT
     strategies), `peftune.json` and `README.md`, and plain PEFT can read it. Where every weight
@@ -122,7 +121,7 @@ def save(
         forgetting: probe results to record.
         rescaled: how it was made out of another artifact, to record.
         label_thresholds: multi-label: probability from which each label is said; 0.5 without.
-        dtype: `bfloat16` halves the file. It is taken only if rounding the learned weights changes
+        dtype: `bfloat16` halves the file. It is taken only if rounding the trained weights changes
             no predicted label of the validation texts; otherwise float32 is, and the log says so.
         validation_texts: read for `bfloat16`, where the weights are not rounded to it already.
         clean: how the texts were cleaned that it was trained on, in this order; whoever classifies
@@ -151,7 +150,7 @@ def save(
         kind: Kind = "model" if is_whole_model(model) else "adapter"
         write = _write_model if kind == "model" else _write_adapter
         write(model, preparation, staging, dtype=getattr(torch, stored))
-        card = model_card(
+        card = artifact_card(
             preparation,
             kind=kind,
             is_peft=isinstance(model, PeftModel),
@@ -222,12 +221,11 @@ def _manifest(
     label_thresholds: Sequence[float] | None,
     clean: Sequence[TextStep],
 ) -> Manifest:
-    base = preparation.base
     return Manifest(
         peftune_version=__version__,
         kind=kind,
         strategy=preparation.strategy.fields(),
-        base=_identity(base, preparation.base_fingerprint),
+        base=BaseIdentity.of(preparation.base, preparation.base_fingerprint),
         task_name=preparation.task,
         labels=list(preparation.labels),
         label_thresholds=None if label_thresholds is None else list(label_thresholds),
@@ -237,18 +235,12 @@ def _manifest(
         precision=precision_of(model),
         dtype=dtype,
         files={path.name: sha256_of(path.read_bytes()) for path in sorted(folder.iterdir())},
-        behaviour=record_behaviour(model),
+        behaviour=record_reference_logits(model),
         task=_seen(task),
         forgetting=None if forgetting is None else [_seen(result) for result in forgetting],
         rescaled=rescaled,
-        started_from=_started_from(preparation.start),
+        started_from=preparation.initialized_from,
         clean=list(clean) or None,
-    )
-
-
-def _identity(base: BaseSource, fingerprint: str) -> BaseIdentity:
-    return BaseIdentity(
-        name=visible(base.name)[:LONGEST_NAME], revision=base.revision, fingerprint=fingerprint
     )
 
 
@@ -265,18 +257,6 @@ def _seen(values: Any) -> Any:  # noqa: ANN401 - any JSON
     return [_seen(value) for value in values] if isinstance(values, list | tuple) else values
 
 
-def _started_from(start: Start | None) -> StartedFrom | None:
-    if start is None:
-        return None
-    origin = start.origin
-    return StartedFrom(
-        kind=start.kind,
-        sha256=start.sha256,
-        task_name=start.task,
-        origin=_identity(origin, start.origin_fingerprint),
-    )
-
-
 def _refuse_other_steps(clean: Sequence[str]) -> None:
     for step in clean:
         if step not in get_args(TextStep) or list(clean).count(step) > 1:
@@ -288,7 +268,7 @@ def _refuse_other_content(target: Path) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / MANIFEST).is_file():
-        message = f"'{target}' exists and is no artifact of peftune. Choose another folder, or remove it."
+        message = f"'{target}' exists and is not an artifact of peftune. Choose another folder, or remove it."
         raise OutputFolderError(message)
 
 
@@ -300,7 +280,7 @@ def _refuse_not_finite(tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _refuse_other_weights(model: nn.Module, preparation: Preparation) -> None:
-    """Refuse a model that no load makes again: from its base, and what learned in the type it had."""
+    """Refuse a model that no load makes again: from its base, and its trainable weights in the type they had."""
     for name, weight in trainable_parameters(model).items():
         prepared = preparation.before[name].dtype if name in preparation.before else weight.dtype
         if weight.dtype != prepared:
@@ -315,7 +295,7 @@ def _refuse_not_reproduced(model: nn.Module, preparation: Preparation, manifest:
     if not reproduces(
         model,
         preparation.tokenizer,
-        manifest.behaviour,
+        manifest.reference_logits,
         max_length=preparation.max_length,
         task=preparation.task,
     ):

@@ -1,4 +1,4 @@
-"""One base in memory with the updates of many adapters beside its weights."""
+"""Keep one base in memory with the updates of many adapters beside its weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from peft.tuners.lora import LoraLayer, LoraModel
+from peft.tuners.lora import LoraModel
 from torch import nn
 from transformers import GPT2ForSequenceClassification, GPT2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -23,11 +23,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from peftune.adapters.reference_logits import INT8, precision_of
 from peftune.adapters.tensors import ADAPTER_NAME
 from peftune.errors import GuardError, UsageError
+from peftune.fastpath.lora_layers import lora_layers
 from peftune.models.architecture import head_of, trainable_parameters, unwrapped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LowRank:
+class LoraUpdate:
     """A low-rank update of a backbone, as PEFT puts it beside the weights.
 
     Args:
@@ -48,7 +49,7 @@ class Update:
         head: the classification head, (labels, hidden), float32.
     """
 
-    backbone: LowRank | None
+    backbone: LoraUpdate | None
     head: torch.Tensor
 
 
@@ -75,25 +76,17 @@ def refuse_whole_backbone(prepared: nn.Module, *, name: str, strategy: str) -> N
     """Refuse an adapter that changes weights of the backbone themselves.
 
     Raises:
-        UsageError: what learned of the backbone is no low-rank update.
+        UsageError: what is trainable in the backbone is no low-rank update.
     """
     is_lora = isinstance(prepared, PeftModel) and isinstance(prepared.base_model, LoraModel)
     beside = {id(weight) for weight in head_of(prepared).parameters()}
     if is_lora:
-        for layer in _lora_layers(prepared).values():
+        for _, layer in lora_layers(prepared):
             beside |= {id(weight) for weight in layer.parameters()}
             beside -= {id(weight) for weight in layer.get_base_layer().parameters()}
     if any(id(weight) not in beside for weight in trainable_parameters(prepared).values()):
         message = f"'{name}' cannot share its base: its strategy '{strategy}' changes the backbone otherwise than by LoRA updates beside its weights. Load it alone, with peftune.load."
         raise UsageError(message)
-
-
-def _lora_layers(prepared: nn.Module) -> dict[str, LoraLayer]:
-    return {
-        place: module
-        for place, module in unwrapped(prepared).named_modules()
-        if isinstance(module, LoraLayer)
-    }
 
 
 def _matrix_of(prepared: nn.Module, name: str, strategy: str) -> torch.Tensor:
@@ -104,12 +97,12 @@ def _matrix_of(prepared: nn.Module, name: str, strategy: str) -> torch.Tensor:
     return learned[0].detach().clone()
 
 
-def _low_rank(prepared: nn.Module, name: str, strategy: str) -> LowRank | None:
+def _low_rank(prepared: nn.Module, name: str, strategy: str) -> LoraUpdate | None:
     refuse_whole_backbone(prepared, name=name, strategy=strategy)
     if not isinstance(prepared, PeftModel):
         return None
     config = copy.deepcopy(prepared.peft_config[ADAPTER_NAME])
-    layers = _lora_layers(prepared)
+    layers = [place for place, _ in lora_layers(unwrapped(prepared))]
     if not layers or not isinstance(config, LoraConfig):
         return None
     # The head is held apart, for adapters differ in their labels; and what a pattern or a list of
@@ -129,7 +122,7 @@ def _low_rank(prepared: nn.Module, name: str, strategy: str) -> LowRank | None:
         for key, tensor in saved.items()
         if tensor.data_ptr() not in head
     }
-    return LowRank(config, tensors)
+    return LoraUpdate(config, tensors)
 
 
 UNCHANGED = "__base__"
@@ -258,7 +251,7 @@ def share(
     return SharedBase(whole.eval(), seats)
 
 
-def _seated(model: nn.Module, update: LowRank, inside: str, name: str) -> PeftModel:
+def _seated(model: nn.Module, update: LoraUpdate, inside: str, name: str) -> PeftModel:
     config = copy.deepcopy(update.config)
     if isinstance(model, PeftModel):
         model.add_adapter(inside, config)

@@ -1,4 +1,4 @@
-"""The adapter's tensors under the names that the file uses."""
+"""The tensors of an adapter and their PEFT configuration, as the files hold them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from peftune.files.safetensors_header import (
     check_header,
     read_header,
 )
-from peftune.files.strict_json import parse_json
+from peftune.files.strict_json import parse_object
 from peftune.models.architecture import head_of, trainable_parameters
 from peftune.recipe.task_type import TaskName, has_head
 
@@ -28,7 +28,7 @@ _FILE_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights that learn, by the name under which the file holds them.
+    """Return the trainable weights, by the name under which the file holds them.
 
     A PEFT model's file is PEFT's own, so PEFT itself is asked what it calls each weight; any other
     model's weights keep their own names.
@@ -44,7 +44,7 @@ def check_against_peft(model: PeftModel, tensors: Mapping[str, torch.Tensor]) ->
     """Make sure that the file holds exactly what PEFT itself would write.
 
     Raises:
-        GuardError: a weight learns that PEFT would not save, or the other way round.
+        GuardError: PEFT would not save a trainable weight, or the other way round.
     """
     if difference := sorted(set(_tensors_of_peft(model)) ^ set(tensors)):
         message = f"The trainable weights are not what PEFT saves: '{difference[0]}' and {len(difference) - 1} more differ. The strategy trains a weight that PEFT does not know of."
@@ -96,7 +96,7 @@ def read_tensors(
 def insert_tensors(
     model: nn.Module, content: bytes, *, source: str, dtype: torch.dtype | None = None
 ) -> None:
-    """Copy a file's tensors into the weights that learn, after checking every one of them.
+    """Copy a file's tensors into the trainable weights, after checking every one of them.
 
     Args:
         model: a prepared model.
@@ -113,13 +113,13 @@ def insert_tensors(
 
 
 def backbone_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the learning weights other than the head's, by the name that the file uses."""
+    """Return the trainable weights other than the head's, by the name that the file uses."""
     head = {id(weight) for weight in head_of(model).parameters()}
     return {name: w for name, w in adapter_tensors(model).items() if id(w) not in head}
 
 
 def insert_backbone(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, source: str) -> None:
-    """Copy tensors into the learning weights other than the head's.
+    """Copy tensors into the trainable weights other than the head's.
 
     Raises:
         ArtifactError: they do not fit exactly; the model is untouched.
@@ -156,7 +156,7 @@ def peft_config(model: PeftModel, *, task: TaskName, hub_id: str | None) -> dict
 
     Args:
         model: the prepared model.
-        task: what it learns.
+        task: the task type.
         hub_id: the base's name on the hub, if it has one; a folder's path is never written.
     """
     values = model.peft_config[ADAPTER_NAME].to_dict()
@@ -180,17 +180,14 @@ def check_peft_config(
     Args:
         content: the file's bytes.
         model: as peftune prepared it from the manifest.
-        task: what it learned.
+        task: the task type.
         hub_id: the base's name on the hub, if it has one.
         source: what messages call the file.
 
     Raises:
         ArtifactError: a value differs, or a key that this PEFT does not know says anything.
     """
-    found = parse_json(content, source=source)
-    if not isinstance(found, dict):
-        message = f"'{source}' is no JSON object."
-        raise ArtifactError(message)
+    found = parse_object(content, source=source)
     expected = peft_config(model, task=task, hub_id=hub_id)
     # PEFT gains fields with every release: a file of another one lacks some, at their defaults.
     complete = {**_defaults(model, expected), **found}

@@ -1,4 +1,4 @@
-"""PEFT adapters that peftune did not make: read with the same care, but without a manifest."""
+"""Load third-party adapters: PEFT LoRA adapters that have no manifest, read as strictly as artifacts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,17 @@ from transformers import GPT2ForSequenceClassification, PreTrainedModel
 
 from peftune.adapters.artifact import base_named_inside, largest_adapter, written_by_trainer
 from peftune.adapters.classifier import Classifier
-from peftune.adapters.manifest import PEFT_CONFIG, WEIGHTS
+from peftune.adapters.format import ADAPTER_LIMITS, PEFT_CONFIG, WEIGHTS
 from peftune.adapters.tensors import ADAPTER_NAME, read_tensors
 from peftune.errors import ArtifactError, UsageError, first_line
 from peftune.files.reading import SharedFolder, local_folder
 from peftune.files.safetensors_header import TensorSpec, read_header
-from peftune.files.strict_json import parse_json
+from peftune.files.strict_json import parse_object
 from peftune.models.architecture import label_count
 from peftune.models.base_files import BaseSource, find_base
-from peftune.models.fingerprint import base_fingerprint
-from peftune.models.lm_head import language_model
-from peftune.models.loading import load_weights
+from peftune.models.loading import load_base, load_language_model
 from peftune.models.tokenizer import load_tokenizer
 
-_MAX_BYTES = 1 << 20
 _MAX_RANK = 1024
 _MAX_ALPHA = 1e6
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_.]{1,200}\Z")
@@ -59,12 +56,14 @@ def read_peft_config(folder: SharedFolder) -> dict[str, Any]:
     """Read an adapter's configuration, if it is that of a plain LoRA.
 
     Raises:
-        ArtifactError: it is no such configuration.
+        ArtifactError: it is not such a configuration.
     """
     name = f"{folder.name}/{PEFT_CONFIG}"
-    values = parse_json(folder.read(PEFT_CONFIG, limit=_MAX_BYTES), source=name)
-    if not isinstance(values, dict) or values.get("peft_type") != "LORA":
-        message = f"'{name}' is no LoRA adapter; peftune reads plain LoRA adapters of other tools."
+    values = parse_object(folder.read(PEFT_CONFIG, limit=ADAPTER_LIMITS[PEFT_CONFIG]), source=name)
+    if values.get("peft_type") != "LORA":
+        message = (
+            f"'{name}' is not a LoRA adapter; peftune reads plain LoRA adapters of other tools."
+        )
         raise ArtifactError(message)
     defaults = {field.name: field.default for field in dataclasses.fields(LoraConfig)}
     for key, value in values.items():
@@ -193,7 +192,7 @@ def base_named_by(folder: SharedFolder) -> str:
     return named_base(read_peft_config(folder), folder.name)
 
 
-def load_foreign_classifier(
+def load_third_party_classifier(
     folder: SharedFolder, *, base: str | None, labels: Sequence[str] | None, device: torch.device
 ) -> Classifier:
     """Load a plain PEFT LoRA classifier, of which somebody else knows the base and the labels.
@@ -205,7 +204,7 @@ def load_foreign_classifier(
         device: where the model lives.
 
     Raises:
-        ArtifactError: it is no plain LoRA classifier, or its tensors do not fit the base exactly.
+        ArtifactError: it is not a plain LoRA classifier, or its tensors do not fit the base exactly.
         BaseModelError: the base cannot be found.
         UsageError: base or labels are missing, or there are more or fewer than the head has.
     """
@@ -214,14 +213,14 @@ def load_foreign_classifier(
         if wrote := written_by_trainer(folder):
             message = f"{message} {wrote}"
         raise UsageError(message)
-    model, source = load_foreign_adapter(folder, base, device)
+    model, source = load_third_party_adapter(folder, base, device)
     inner = model.get_base_model()
     if not isinstance(inner, GPT2ForSequenceClassification):
-        message = f"'{folder.name}' is no classifier: it has no classification head."
+        message = f"'{folder.name}' is not a classifier: it has no classification head."
         raise ArtifactError(message)
     count = label_count(model)
     if len(labels) != count:
-        message = f"'{folder.name}' tells {count} labels apart; {len(labels)} are given."
+        message = f"'{folder.name}' has {count} labels; {len(labels)} are given."
         raise UsageError(message)
     tokenizer = load_tokenizer(source.folder)
     inner.config.id2label = dict(enumerate(labels))
@@ -236,7 +235,7 @@ def load_foreign_classifier(
     return Classifier(model, tokenizer, tuple(labels), length)
 
 
-def load_foreign_adapter(
+def load_third_party_adapter(
     folder: SharedFolder | Path, base: str | None, device: torch.device
 ) -> tuple[PeftModel, BaseSource]:
     """Load a plain PEFT LoRA adapter onto its base.
@@ -248,7 +247,7 @@ def load_foreign_adapter(
         device: where the model lives.
 
     Raises:
-        ArtifactError: it is no plain LoRA, or its tensors do not fit the base exactly.
+        ArtifactError: it is not a plain LoRA, or its tensors do not fit the base exactly.
         BaseModelError: the base cannot be found.
     """
     files = folder if isinstance(folder, SharedFolder) else local_folder(folder)
@@ -303,10 +302,9 @@ def _base_model(
     source: BaseSource, found: Mapping[str, TensorSpec], device: torch.device
 ) -> PreTrainedModel:
     if HEAD not in found:
-        return language_model(source, device)
+        return load_language_model(source, device)
     shape = found[HEAD].shape
     if len(shape) != 2 or not 1 < shape[0] <= _MAX_LABELS:  # noqa: PLR2004 - a matrix
         message = f"The classification head of the adapter has the shape {list(shape)}; it must be (labels, hidden), with at least two labels."
         raise ArtifactError(message)
-    base_fingerprint(source.folder)  # which refuses weights that are no numbers
-    return load_weights(GPT2ForSequenceClassification, source, device, num_labels=shape[0])
+    return load_base(GPT2ForSequenceClassification, source, device, num_labels=shape[0])

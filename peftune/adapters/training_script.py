@@ -1,4 +1,4 @@
-"""Prepare a model for a training script of one's own."""
+"""Prepare a model for your own training script."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftune.adapters.initialization import Beginning, begin
+from peftune.adapters.initialization import Initialization, initialize
 from peftune.errors import UsageError
 from peftune.files.reading import given_path
 from peftune.models.loading import listed_labels
@@ -52,11 +52,11 @@ def prepare(
 
     Args:
         name_or_path: hub id, local folder, or `bundled:tiny-gpt2`.
-        strategy: which weights learn, such as `peftune.LoRA(r=8)`; or a name such as `"lora"`, or the
+        strategy: which weights are trainable, such as `peftune.LoRA(r=8)`; or a name such as `"lora"`, or the
             class, with every field at its default; or a mapping such as `{"name": "lora", "r": 8}`.
         labels: label names in the order of their ids.
         revision: commit, tag or branch of a hub id.
-        init_from: artifact of another task, on the same base: its backbone is the start.
+        init_from: artifact of another task, on the same base: its backbone is taken.
         base_folder: where that backbone is written as a checkpoint, if the strategy can only be put
             on top of it: where the artifact was made by another strategy, and some weight that it
             changed is frozen in this one. The new artifact then belongs to that checkpoint.
@@ -77,8 +77,8 @@ def prepare(
         UsageError: `labels` is not a list of names, `base_folder` is needed and not given, or the
             strategy is none.
     """
-    model = begin(
-        Beginning(
+    model = initialize(
+        Initialization(
             name_or_path,
             chosen_strategy(strategy),
             listed_labels(labels),

@@ -1,4 +1,4 @@
-"""What a verification found."""
+"""Verify an artifact: replay its reference logits on the base in float32, in int8, or merged."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peftune.adapters.artifact import Opened, open_artifact
-from peftune.adapters.classifier import cleaned_for, columns_of
+from peftune.adapters.classifier import cleaned_for, read_rows
 from peftune.adapters.full_model import load_whole_model
 from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import Manifest, Precision
-from peftune.adapters.reference_logits import Rows, largest_difference, replay, scale_of
-from peftune.data.text_column import read_texts
+from peftune.adapters.reference_logits import Rows, arrays, largest_difference, replay, scale_of
 from peftune.display import Block, Displayed, data_frame
 from peftune.errors import ArtifactError, UsageError, suggestion
 from peftune.files.reading import given_path
@@ -237,9 +236,9 @@ def verify(
     }
     return Verification(
         artifact=opened.name,
-        sha256=opened.seal,
+        sha256=opened.digest,
         trained_on=trained_on,
-        n_texts=len(manifest.behaviour.texts),
+        n_texts=len(manifest.reference_logits.texts),
         n_rows=None if rows is None else len(rows),
         replays=tuple(_replayed(each, made, trained_on, manifest) for each in chosen),
         parity=_parity(made, manifest) if trained_on == "int8" else None,
@@ -247,7 +246,7 @@ def verify(
 
 
 def _chosen(on: Sequence[On], opened: Opened) -> tuple[On, ...]:
-    recorded = opened.manifest.behaviour.logits
+    recorded = opened.manifest.reference_logits.logits
     known: tuple[On, ...] = get_args(On)
     for each in on:
         if each not in known:
@@ -267,11 +266,7 @@ def _read_rows(file: Path, opened: Opened, text_column: str | None) -> Sequence[
     if not has_head(manifest.task_name):
         message = f"'{opened.name}' has learned {manifest.task_name} and says nothing of rows. Leave the file out."
         raise UsageError(message)
-    rows = read_texts(file, columns_of(manifest, text_column=text_column))
-    if not len(rows):
-        message = f"'{file}' has no rows. Name a file with texts."
-        raise UsageError(message)
-    return cleaned_for(manifest, rows)
+    return cleaned_for(manifest, read_rows(file, manifest, text_column))
 
 
 def _make(
@@ -285,7 +280,11 @@ def _make(
     length, scored = manifest.max_length, None
     try:
         texts = replay(
-            model, tokenizer, manifest.behaviour.texts, max_length=length, task=manifest.task_name
+            model,
+            tokenizer,
+            manifest.reference_logits.texts,
+            max_length=length,
+            task=manifest.task_name,
         )
         if rows is not None:
             scored = predict_logits(model, tokenizer, rows, max_length=length)
@@ -298,7 +297,7 @@ def _make(
 
 
 def _replayed(on: On, made: Mapping[On, _Made], trained_on: On, manifest: Manifest) -> Replay:
-    recorded = manifest.behaviour.logits[_RECORDS[on]]
+    recorded = manifest.reference_logits.logits[_RECORDS[on]]
     rows = None
     mine, reference = made[on].rows, made[trained_on].rows if trained_on in made else None
     if on != trained_on and mine is not None and reference is not None:
@@ -314,7 +313,7 @@ def _replayed(on: On, made: Mapping[On, _Made], trained_on: On, manifest: Manife
 def _parity(made: Mapping[On, _Made], manifest: Manifest) -> Parity:
     """Set int8 against float32: as replayed here, or as recorded where it was not."""
     int8, fp32 = (
-        made[on].texts if on in made else arrays(manifest.behaviour.logits[_RECORDS[on]])
+        made[on].texts if on in made else arrays(manifest.reference_logits.logits[_RECORDS[on]])
         for on in ("int8", "fp32")
     )
     rows = None
@@ -337,8 +336,3 @@ def difference_of(expected: Rows, actual: Rows, manifest: Manifest) -> Differenc
             thresholds=manifest.label_thresholds,
         )
     return Difference(largest, None if flips is None else flips / len(expected))
-
-
-def arrays(recorded: Sequence[Sequence[float]]) -> Rows:
-    """Turn recorded numbers into what a replay returns."""
-    return [np.asarray(row, dtype=np.float32) for row in recorded]

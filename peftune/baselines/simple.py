@@ -16,8 +16,7 @@ from torch import nn
 from peftune.baselines.baseline_scores import Scores, against, scores_of
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task
-from peftune.models.inference import predict_logits
-from peftune.models.merging import fit_head, with_head
+from peftune.models.inference import fit_head, predict_logits, with_head
 from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import Recipe
 from peftune.strategies import HeadOnly

@@ -12,6 +12,7 @@ import typer
 
 from peftune.cli.console import print_facts, print_json, print_rows, quiet_libraries, say
 from peftune.cli.options import JsonFlag
+from peftune.configuration import keys_of
 from peftune.errors import OutputFolderError, RecipeError, UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def plugin_rows(group: PluginGroup[Any]) -> list[dict[str, str]]:
     for name in group.names():
         if name in loaded:
             summary = _first_sentence(loaded[name].__doc__ or "no description")
-            fields = ", ".join(loaded[name].model_fields) or "-"
+            fields = ", ".join(keys_of(loaded[name])) or "-"
         else:
             summary, fields = f"BROKEN: {broken[name]}", "-"
         rows.append(

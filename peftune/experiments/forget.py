@@ -14,9 +14,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from peftune.adapters.artifact import base_named_inside, base_of, find_artifact, open_artifact
+from peftune.adapters.format import MANIFEST
 from peftune.adapters.loading import load_prepared
-from peftune.adapters.manifest import MANIFEST, Manifest
-from peftune.adapters.third_party import base_named_by, is_peft_folder, load_foreign_adapter
+from peftune.adapters.manifest import Manifest
+from peftune.adapters.third_party import base_named_by, is_peft_folder, load_third_party_adapter
 from peftune.data.documents import load_documents
 from peftune.display import Block, Displayed, with_interval
 from peftune.errors import ArtifactError, UsageError
@@ -105,7 +106,7 @@ def forget(
     if MANIFEST in folder.entries:
         result, seen = _forget_own(folder, texts, base, use_cpu=use_cpu)
     elif is_peft_folder(folder):
-        result = _forget_foreign(folder, texts, base, device)
+        result = _forget_third_party(folder, texts, base, device)
     else:
         result = _forget_checkpoint(Path(artifact), texts, base, device)
     values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
@@ -193,10 +194,10 @@ def _as(model: nn.Module) -> Reference:
     return lambda: contextlib.nullcontext(model)
 
 
-def _forget_foreign(
+def _forget_third_party(
     folder: SharedFolder, texts: Sequence[ProbeText], base: str | None, device: torch.device
 ) -> Forgetting:
-    tuned, source = load_foreign_adapter(folder, base, device)
+    tuned, source = load_third_party_adapter(folder, base, device)
     tokenizer = load_tokenizer(source.folder)
     untouched = load_backbone(source, device)
     before = _plain_before(untouched, tokenizer, texts)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from peftune.adapters.initialization import Beginning, begin
+from peftune.adapters.initialization import Initialization, initialize
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task, load_task
 from peftune.errors import OutputFolderError, UsageError
@@ -122,7 +122,7 @@ def trained_on(recipe: Recipe, task: Task, folder: Path) -> Trained:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     folder.mkdir(parents=True, exist_ok=True)
-    model = begin(Beginning.of(recipe, task.labels, base_folder=folder / "base"))
+    model = initialize(Initialization.of(recipe, task.labels, base_folder=folder / "base"))
     training = train(
         model,
         task,

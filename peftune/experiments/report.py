@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from peftune._version import __version__
 from peftune.display import Block, Displayed, data_frame, with_interval
 from peftune.errors import GateError, UsageError
-from peftune.findings.finding import CheckReport, Finding
+from peftune.findings.check_report import CheckReport
+from peftune.findings.finding import Finding
 from peftune.forgetting.before_and_after import Measured
 from peftune.forgetting.measurement import ProbeText
 from peftune.forgetting.results import ProbeResult, Verdict, forgetting_of, verdict
-from peftune.models.prepare import StartKind
+from peftune.models.prepare import InitializedAs
 from peftune.recipe.task_type import TaskName
 from peftune.stats.intervals import Interval
 from peftune.tasks.scores import Learning, headline_scores
@@ -41,12 +42,12 @@ class StartedAs:
     Args:
         kind: `adapter`: the same adapter went on learning; `weights`: it was copied into weights
             that learn; `base`: it is the base under the adapter, and lies in the run's `base/`.
-        artifact_sha256: its seal.
+        artifact_sha256: digest of its manifest.
         task: what it had learned.
         base_fingerprint: hash of the backbone that the run's own artifact belongs to.
     """
 
-    kind: StartKind
+    kind: InitializedAs
     artifact_sha256: str
     task: TaskName
     base_fingerprint: str

@@ -22,8 +22,9 @@ from peftune.experiments.strength_sweep import (
 from peftune.files.publishing import make_writable, replaced
 from peftune.files.reading import given_path
 from peftune.forgetting.before_and_after import measure_before
-from peftune.models.interpolation import Strength
-from peftune.models.merging import fit_head, rescale_model, set_head
+from peftune.models.inference import fit_head, set_head
+from peftune.models.interpolation import Strength, rescale_model
+from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.progress import working
 
@@ -156,7 +157,7 @@ def rescale(
     )
     model = load_prepared(opened, base=base, use_cpu=use_cpu)
     make_writable(target.parent)  # not before the artifact has been checked
-    rescale_model(model, strength)
+    rescale_model(model, preparation_of(model).before, strength)
     if inputs.fit is not None:
         set_head(model, fit_head(model, inputs.fit.texts, inputs.fit.labels))
     point = measured_point(model, strength, head, inputs, measure_before(model, inputs.texts))
@@ -165,7 +166,7 @@ def rescale(
         target,
         task=task_record(point.learning, data=inputs.name) if point.learning else None,
         forgetting=probe_records(point.forgetting) or None,
-        rescaled=Rescaled(alpha=alpha, shallow=shallow, head=head, from_sha256=opened.seal),
+        rescaled=Rescaled(alpha=alpha, shallow=shallow, head=head, from_sha256=opened.digest),
         label_thresholds=opened.manifest.label_thresholds,
         clean=opened.manifest.clean or (),
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainerCallback
 
-from peftune.adapters.initialization import Beginning, begin
+from peftune.adapters.initialization import Initialization, initialize
 from peftune.adapters.rounding import Rounding, round_weights
 from peftune.adapters.saving import save
 from peftune.bundled import is_bundled
@@ -57,7 +57,7 @@ from peftune.experiments.strength_sweep import (
 )
 from peftune.files.reading import given_path
 from peftune.findings import CheckReport
-from peftune.findings.check import find_pitfalls
+from peftune.findings.check import find_in_run
 from peftune.findings.learning import warmup_ahead
 from peftune.forgetting.before_and_after import Before, Measured, measure_before, measure_tuned
 from peftune.forgetting.callback import ForgettingCallback
@@ -230,7 +230,7 @@ def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
 def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Reached]) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     task, texts, inputs = opened.task, opened.texts, opened.inputs
-    model = begin(Beginning.of(recipe, task.labels, base_folder=folder / BASE))
+    model = initialize(Initialization.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
     judged, leaked = task.judged[1], leaked_rows(task)
     _announce(recipe, task)
@@ -282,7 +282,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         learning=learning,
         forgetting=forgetting,
         cost=cost_of(model, training, artifact, texts=judged.texts if has_head(task.kind) else ()),
-        findings=find_pitfalls(facts),
+        findings=find_in_run(facts),
         environment=environment_of(task, recipe.training.seed, training),
         checks=dataclasses.replace(opened.checks, leaked_score=scored.leaked),
     )
@@ -306,7 +306,7 @@ def _forgotten(
     reached: Sequence[Reached],
 ) -> Forgetting:
     """Say what was forgotten, and in which stage."""
-    start = preparation_of(model).start
+    start = preparation_of(model).initialized_from
     forgetting = summarized(texts, measured, learned=learned_something(learning))
     stages = blamed(
         texts,
@@ -314,7 +314,7 @@ def _forgotten(
         reached,
         name=recipe.name,
         task=recipe.task,
-        start=None if start is None else start.task,
+        start=None if start is None else start.task_name,
     )
     return dataclasses.replace(forgetting, stages=tuple(stages))
 

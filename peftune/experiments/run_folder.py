@@ -45,7 +45,7 @@ def owned_run(folder: Path) -> Iterator[None]:
             or it cannot be written.
     """
     if folder.is_dir():
-        _refuse_foreign(folder)
+        _refuse_other_content(folder)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(owned(folder))
@@ -227,7 +227,7 @@ def _is_finished(folder: Path) -> bool:
         return False
 
 
-def _refuse_foreign(folder: Path) -> None:
+def _refuse_other_content(folder: Path) -> None:
     """Refuse a folder of something else, before anything is written there or read for it."""
     content = [path for path in folder.iterdir() if not _is_passing(path)]
     if any(path.name != DATA for path in content) and not (folder / RECIPE).is_file():

@@ -20,7 +20,8 @@ from peftune.data.task_data import Task, load_task, task_of
 from peftune.experiments.environment import RunEnvironment, environment
 from peftune.experiments.report import CONTROL, Forgetting, Identity, StartedAs
 from peftune.findings import CheckReport, check_tables, refuse_failed
-from peftune.findings.finding import Facts
+from peftune.findings.facts import RunFacts
+from peftune.findings.texts import release_identifier
 from peftune.forgetting.measurement import ProbeText, read_probe_texts
 from peftune.models.base_files import BaseSource
 from peftune.models.fingerprint import base_fingerprint, find_sound_base
@@ -101,7 +102,7 @@ def read_inputs(recipe: Recipe) -> tuple[Task, list[ProbeText], Inputs, CheckRep
     _refuse_leaks(task, texts, [*learned, *earlier], watched)
     refuse_failed(checks)
     hashes = [documents_sha256(text) for _, text in (*learned, *watched)]
-    begun = [_seal(recipe), *(stage.fingerprint() for stage in stages.values())]
+    begun = [_artifact_digest(recipe), *(stage.fingerprint() for stage in stages.values())]
     inputs = inputs_of(
         recipe,
         task,
@@ -131,6 +132,7 @@ def _checked_task(
         stages={name: stage.train.texts for name, stage in stages.items()},
         tokenizer=load_tokenizer(source.folder),
     )
+    release_identifier()
     return task, checks
 
 
@@ -154,16 +156,16 @@ def inputs_of(
     )
 
 
-def _seal(recipe: Recipe) -> str | None:
+def _artifact_digest(recipe: Recipe) -> str | None:
     """Name the artifact that a run begins as."""
     init = recipe.model.init_from
-    return None if init is None else open_artifact(init).seal
+    return None if init is None else open_artifact(init).digest
 
 
 def _read_in_training(section: ForgettingSection) -> tuple[list[NamedText], list[NamedText]]:
     """Read what regularizers learn from, and what is measured during training."""
     learned: list[NamedText] = [
-        (f"the text of regularizer '{term.type}'", load_documents(source))
+        (f"the text of regularizer '{term.name}'", load_documents(source))
         for term in section.regularizers
         for source in term.sources().values()
     ]
@@ -197,13 +199,13 @@ def identity_of(
 ) -> Identity:
     """Say what was run."""
     preparation = preparation_of(model)
-    start = preparation.start
+    start = preparation.initialized_from
     return Identity(
         name=recipe.name,
         strategy=recipe.strategy.name,
         strategy_config=recipe.strategy.fields(),
         seed=recipe.training.seed,
-        base_model=(preparation.base if start is None else start.origin).name,
+        base_model=preparation.origin.name,
         base_fingerprint=inputs.base_fingerprint,
         recipe_sha256=inputs.recipe_sha256,
         data_fingerprint=inputs.data_fingerprint,
@@ -212,7 +214,7 @@ def identity_of(
         start_sha256=inputs.start_sha256,
         start=None
         if start is None
-        else StartedAs(start.kind, start.sha256, start.task, preparation.base_fingerprint),
+        else StartedAs(start.kind, start.sha256, start.task_name, preparation.base_fingerprint),
     )
 
 
@@ -234,10 +236,10 @@ def facts_of(
     training: TrainingResult,
     *,
     rounding: Rounding | None = None,
-) -> Facts:
+) -> RunFacts:
     """Gather what the diagnosis looks at."""
     counts = Counter(task.train.labels) if task.kind == "single-label" else Counter()
-    return Facts(
+    return RunFacts(
         recipe=recipe,
         learning=learning,
         probes=forgetting.probes,

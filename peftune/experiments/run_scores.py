@@ -19,7 +19,7 @@ from peftune.data.task_data import Task
 from peftune.data.text_hashes import NO_TEXT, are_among, text_keys
 from peftune.experiments.report import Cost
 from peftune.experiments.strength_sweep import without_path
-from peftune.findings.finding import LeakedScore
+from peftune.findings.check_report import LeakedScore
 from peftune.models.architecture import head_of, trainable_parameters
 from peftune.models.inference import predict_logits, seconds_of_each
 from peftune.models.prepare import preparation_of

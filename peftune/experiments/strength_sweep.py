@@ -23,13 +23,12 @@ from peftune.data.task_data import read_labeled
 from peftune.errors import UsageError
 from peftune.experiments.report import Forgetting, PathPoint, summarized
 from peftune.files.reading import given_path
-from peftune.findings.finding import LeakedScore
+from peftune.findings.check_report import LeakedScore
 from peftune.forgetting.before_and_after import Before, Measured, measure_tuned
 from peftune.forgetting.measurement import ProbeText, change_of, measure_plainly, read_probe_texts
-from peftune.models.inference import predict_logits
+from peftune.models.inference import fit_head, predict_logits, with_head
 from peftune.models.interpolation import Strength, at_strength
-from peftune.models.merging import fit_head, refuse_frozen_backbone, with_head
-from peftune.models.prepare import preparation_of, stands_on_its_start
+from peftune.models.prepare import based_on_artifact, preparation_of
 from peftune.probes import Measurement, Probe
 from peftune.recipe.schema import PathSection
 from peftune.recipe.task_type import has_head
@@ -170,7 +169,7 @@ def path_at_strengths(
             scores = _scores(model, rows, leaked)
             forgetting = (
                 _forgetting(model, texts, measured.before.measured)
-                if strength or stands_on_its_start(model)
+                if strength or based_on_artifact(model)
                 else {text.label: 0.0 for text in texts}
             )
         points.append(PathPoint(strength, None, forgetting=forgetting, **scores))
@@ -253,7 +252,9 @@ def read_strength_inputs(
 ) -> StrengthInputs:
     """Read and check all there is to read, before a model is loaded."""
     manifest = opened.manifest
-    refuse_frozen_backbone(opened.strategy)
+    if not opened.strategy.trains_backbone:
+        message = f"The strategy '{opened.strategy.name}' leaves the backbone as it is, so every strength is the same model; there is nothing to rescale."
+        raise UsageError(message)
     if manifest.task_name != "single-label" and (file is not None or head == "refitted"):
         message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{opened.name}' is {manifest.task_name}). Leave the labeled rows out and keep the head."
         raise UsageError(message)

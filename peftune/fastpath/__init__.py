@@ -1,1 +1,1 @@
-"""GPT-2's forward for training and scoring: the same mathematics over the same weights, in fewer steps."""
+"""The fast path: peftune's own forward of GPT-2 for training and scoring, and its kernels."""

@@ -1,4 +1,4 @@
-"""Causal attention over short texts that are padded on the right, so that no mask is needed."""
+"""Kernels of a block: causal attention over right-padded texts, and GELU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
-from peftune.fastpath.dropout import Kept, Noise
+from peftune.fastpath.dropout import DropoutMasks, Kept
 
 _SHORT = 128
 """Tokens up to which all scores are held. Torch's fused kernel for a CPU takes ten times as long on
@@ -103,7 +103,7 @@ def causal_attention(
     heads: int,
     *,
     scaling: float,
-    noise: Noise | None = None,
+    masks: DropoutMasks | None = None,
     dropout: float = 0.0,
 ) -> torch.Tensor:
     """Attend from each token to itself and those before it.
@@ -112,17 +112,17 @@ def causal_attention(
         projected: queries, keys and values side by side, (rows, time, 3 * hidden).
         heads: that the hidden width is divided into.
         scaling: what scores are multiplied by.
-        noise: of this pass; None drops nothing.
+        masks: of this pass; None drops nothing.
         dropout: share of the attention weights that is dropped.
 
     Returns:
         (rows, time, hidden).
     """
     rows, time, width = projected.shape[0], projected.shape[1], projected.shape[2] // 3
-    dropout = 0.0 if noise is None else dropout
+    dropout = 0.0 if masks is None else dropout
     if projected.device.type == "cpu" and time <= _SHORT:
         shape = (rows * heads, time, time)
-        kept = noise.kept(shape, dropout, projected.dtype) if noise and dropout > 0 else None
+        kept = masks.draw(shape, dropout, projected.dtype) if masks and dropout > 0 else None
         found: torch.Tensor = _ShortAttention.apply(projected, heads, scaling, kept)
         return found
     query, key, value = projected.view(rows, time, 3, heads, -1).permute(2, 0, 3, 1, 4)

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost a tenth of torch's on a CPU."""
+"""Dropout from a stream of random numbers that costs a tenth of torch's on a CPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Kept:
         return values * self.bits
 
 
-class Noise:
+class DropoutMasks:
     """What one forward pass drops.
 
     Torch draws each decision of dropout on a CPU from one slow stream, which takes longer than the
@@ -50,7 +50,7 @@ class Noise:
         self._device = device
         self._random: np.random.SFC64 | None = None
 
-    def kept(self, shape: Sequence[int], probability: float, dtype: torch.dtype) -> Kept:
+    def draw(self, shape: Sequence[int], probability: float, dtype: torch.dtype) -> Kept:
         """Draw which values stay.
 
         On a CPU a probability between two whole parts of 256 is now the one and now the other, at
@@ -103,18 +103,18 @@ class _DroppedSum(Function):
 
 
 def dropped_sum(
-    stream: torch.Tensor, update: torch.Tensor, noise: Noise | None, probability: float
+    stream: torch.Tensor, update: torch.Tensor, masks: DropoutMasks | None, probability: float
 ) -> torch.Tensor:
     """Return `stream + dropout(update)`, of one shape, in the stream's type.
 
     Args:
         stream: what is added to.
         update: what is dropped from.
-        noise: of this pass; None drops nothing.
+        masks: of this pass; None drops nothing.
         probability: share of the update that is dropped.
     """
-    if noise is None or probability == 0:
+    if masks is None or probability == 0:
         return stream + update
-    kept = noise.kept(update.shape, probability, update.dtype)
+    kept = masks.draw(update.shape, probability, update.dtype)
     found: torch.Tensor = _DroppedSum.apply(stream, update, kept)
     return found

@@ -1,4 +1,4 @@
-"""GPT-2's blocks over flat tokens, for texts that are padded on the right."""
+"""The fast forward of GPT-2's blocks, over the tokens of right-padded texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import GPT2Model
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block
 
 from peftune.fastpath.attention import causal_attention, gelu
-from peftune.fastpath.dropout import Noise, dropped_sum
+from peftune.fastpath.dropout import DropoutMasks, dropped_sum
 from peftune.fastpath.linear_maps import Computing, InType, LinearMap
 from peftune.fastpath.mapped_memory import release_freed, release_mapped
 
@@ -29,7 +29,7 @@ _GELU = ("gelu_new", "gelu_pytorch_tanh")
 """Two names of one function: transformers computes the first in eight steps, torch in one."""
 
 
-class LeanBackbone:
+class FastBackbone:
     """What a backbone computes, without a mask, a cache or the last block's unread tokens.
 
     Args:
@@ -58,34 +58,34 @@ class LeanBackbone:
         return self._computing.dtype
 
     def __call__(
-        self, tokens: torch.Tensor, last: torch.Tensor | None, noise: Noise | None
+        self, tokens: torch.Tensor, last: torch.Tensor | None, masks: DropoutMasks | None
     ) -> torch.Tensor:
         """Return the last hidden states, float32.
 
         Args:
             tokens: ids, padded on the right, (rows, time), int64.
             last: each row's place that is read, (rows,), int64; None reads all.
-            noise: of this pass; None drops nothing.
+            masks: of this pass; None drops nothing.
 
         Returns:
             (rows, hidden), or (rows * time, hidden) where all are read.
         """
         time = tokens.shape[1]
         if tokens.device.type == "cpu":
-            self._release(tokens.numel(), learning=noise is not None)
+            self._release(tokens.numel(), learning=masks is not None)
         places = torch.arange(time, device=tokens.device)
         embedded = self._backbone.wte(tokens) + self._backbone.wpe(places)  # (rows, time, hidden)
         states = embedded.flatten(0, 1).to(self._stream)
-        if noise is not None and self._embedding_dropout > 0:
+        if masks is not None and self._embedding_dropout > 0:
             states = dropped_sum(
                 torch.zeros((), dtype=states.dtype, device=states.device).expand_as(states),
                 states,
-                noise,
+                masks,
                 self._embedding_dropout,
             )
         for block in self._blocks[:-1]:
-            states = block(states, time, noise)
-        states = self._blocks[-1](states, time, noise, last)
+            states = block(states, time, masks)
+        states = self._blocks[-1](states, time, masks, last)
         return self._last_norm(states).float()
 
     def _release(self, tokens: int, *, learning: bool) -> None:
@@ -119,27 +119,27 @@ class _Block:
         self,
         states: torch.Tensor,
         time: int,
-        noise: Noise | None,
+        masks: DropoutMasks | None,
         last: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Map (rows * time, hidden) to the same, or to the read tokens alone, (rows, hidden)."""
         seen = self._before_attention(states)
-        projected = self._projected(seen, noise)
+        projected = self._projected(seen, masks)
         attended = causal_attention(
             projected.view(-1, time, projected.shape[-1]),
             self._heads,
             scaling=self._scaling,
-            noise=noise,
+            masks=masks,
             dropout=self._attention_dropout,
         ).flatten(0, 1)
         if last is not None:
             read = torch.arange(len(last), device=last.device) * time + last
             states, attended = states[read], attended[read]
-        update = self._attended(attended, noise)
-        states = dropped_sum(states, update, noise, self._after_attention)
+        update = self._attended(attended, masks)
+        states = dropped_sum(states, update, masks, self._after_attention)
         seen = self._before_mlp(states)
-        wide = gelu(self._widened(seen, noise))
-        return dropped_sum(states, self._narrowed(wide, noise), noise, self._after_mlp)
+        wide = gelu(self._widened(seen, masks))
+        return dropped_sum(states, self._narrowed(wide, masks), masks, self._after_mlp)
 
 
 class _Norm:

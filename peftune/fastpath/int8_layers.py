@@ -24,7 +24,7 @@ class _KeepsBias(_Map):
 
     `Linear8bitLt.forward` and `Linear4bit.forward` of bitsandbytes write the bias in the type of
     their input into the parameter (`self.bias.data = self.bias.data.to(x.dtype)`). One pass under
-    autocast would round a frozen bias for good, and turn one that learns into bfloat16.
+    autocast would round a frozen bias for good, and turn a trainable one into bfloat16.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

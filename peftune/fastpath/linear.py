@@ -1,4 +1,4 @@
-"""Memory for gradients that are written anew in each step, instead of added to zeros."""
+"""Linear maps with hand-written backward passes, and the buffers that their gradients are written into."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
-from peftune.fastpath.dropout import Kept, Noise
+from peftune.fastpath.dropout import DropoutMasks, Kept
 from peftune.fastpath.products import Product, gradient_of_weight
 
 
-class Room:
+class GradientBuffer:
     """The memory of one weight's gradient, from step to step."""
 
     def __init__(self) -> None:
@@ -46,18 +46,18 @@ class Room:
         return self._memory is not None and self._memory.data_ptr() == gradient.data_ptr()
 
 
-class Rooms:
-    """A room for each of some weights.
+class GradientBuffers:
+    """A buffer for each of some weights.
 
     Args:
-        weights: that learn; they stay alive as long as this.
+        weights: trainable weights; they stay alive as long as this.
     """
 
     def __init__(self, weights: Iterable[torch.Tensor]) -> None:
-        self._found = {id(weight): (weight, Room()) for weight in weights}
+        self._found = {id(weight): (weight, GradientBuffer()) for weight in weights}
 
-    def of(self, weight: torch.Tensor) -> Room | None:
-        """Return the room of a weight; None if it has none."""
+    def of(self, weight: torch.Tensor) -> GradientBuffer | None:
+        """Return the buffer of a weight; None if it has none."""
         found = self._found.get(id(weight))
         return None if found is None else found[1]
 
@@ -152,7 +152,7 @@ class _Adapted(Function):
         return back, bias, down, up, None
 
 
-class _Learning(Function):
+class _Trainable(Function):
     @staticmethod
     def forward(  # noqa: PLR0917 - torch passes tensors by place
         ctx: Any,  # noqa: ANN401 - torch's context
@@ -160,11 +160,11 @@ class _Learning(Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         product: Product,
-        room: Room | None,
+        buffer: GradientBuffer | None,
     ) -> torch.Tensor:
         ctx.save_for_backward(x)
         ctx.product = product
-        ctx.weight, ctx.room = weight, room
+        ctx.weight, ctx.buffer = weight, buffer
         ctx.bias_dtype = None if bias is None else bias.dtype
         return product.forward(x, None if bias is None else bias.to(x.dtype))
 
@@ -176,7 +176,7 @@ class _Learning(Function):
         back = ctx.product.backward(gradient) if needs_x else None
         weight = None
         if needs_weight:
-            into = None if ctx.room is None else ctx.room.take(ctx.weight)
+            into = None if ctx.buffer is None else ctx.buffer.take(ctx.weight)
             weight = gradient_of_weight(x, gradient, ctx.weight.dtype, into=into)
         bias = _summed(gradient, ctx.bias_dtype) if needs_bias else None
         return back, weight, bias, None, None
@@ -185,7 +185,7 @@ class _Learning(Function):
 def frozen_linear(
     x: torch.Tensor, product: Product, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return `x W + b` with a weight that gets no gradient; a bias may learn.
+    """Return `x W + b` with a weight that gets no gradient; a bias may be trainable.
 
     Args:
         x: (tokens, inputs).
@@ -202,45 +202,45 @@ def adapted_linear(
     update: LowRank,
     *,
     bias: torch.Tensor | None = None,
-    noise: Noise | None = None,
+    masks: DropoutMasks | None = None,
 ) -> torch.Tensor:
-    """Return `x W + b + s dropout(x) Aᵀ Bᵀ` with a frozen weight and a learning update.
+    """Return `x W + b + s dropout(x) Aᵀ Bᵀ` with a frozen weight and a trainable update.
 
     Args:
         x: (tokens, inputs).
         product: of the weight.
-        update: what learns.
+        update: what is trainable.
         bias: (outputs,).
-        noise: of this pass; None drops nothing.
+        masks: of this pass; None drops nothing.
 
     References:
         Hu et al. 2021, LoRA, arXiv:2106.09685, equation 3.
     """
-    dropped = update.dropout if noise else 0.0
-    kept = noise.kept(x.shape, dropped, x.dtype) if noise and dropped > 0 else None
+    dropped = update.dropout if masks else 0.0
+    kept = masks.draw(x.shape, dropped, x.dtype) if masks and dropped > 0 else None
     work = _Work(product, update.scale, kept)
     found: torch.Tensor = _Adapted.apply(x, bias, update.down, update.up, work)
     return found
 
 
-def learning_linear(
+def trainable_linear(
     x: torch.Tensor,
     weight: torch.Tensor,
     product: Product,
     *,
     bias: torch.Tensor | None = None,
-    room: Room | None = None,
+    buffer: GradientBuffer | None = None,
 ) -> torch.Tensor:
-    """Return `x W + b` with a weight that learns.
+    """Return `x W + b` with a trainable weight.
 
     Args:
         x: (tokens, inputs).
         weight: (inputs, outputs): who gets the gradient, in its own type.
         product: of the weight as it is now, in the type of `x`.
         bias: (outputs,).
-        room: where the weight's gradient is written; None takes new memory.
+        buffer: where the weight's gradient is written; None takes new memory.
     """
-    found: torch.Tensor = _Learning.apply(x, weight, bias, product, room)
+    found: torch.Tensor = _Trainable.apply(x, weight, bias, product, buffer)
     return found
 
 

@@ -1,4 +1,4 @@
-"""A module of a block as one linear map, whatever holds its weight and whatever learns beside it."""
+"""A module of a block as one linear map, whatever holds its weight and whatever update is added to it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from peftune.fastpath.dropout import Noise
-from peftune.fastpath.linear import Rooms, adapted_linear, frozen_linear, learning_linear
-from peftune.fastpath.lora_layers import is_int8, plain_lora, scale_of, switched_off, update_of
+from peftune.fastpath.dropout import DropoutMasks
+from peftune.fastpath.linear import (
+    GradientBuffers,
+    adapted_linear,
+    frozen_linear,
+    trainable_linear,
+)
+from peftune.fastpath.lora_layers import is_disabled, is_int8, plain_lora, scale_of, update_of
 from peftune.fastpath.mapped_memory import release_mapped
 from peftune.fastpath.products import (
     Int8,
@@ -44,7 +49,7 @@ class Computing:
         pack: lay frozen float weights out anew for a CPU, which takes a copy for each direction.
         pack_codes: lay int8 weights out as floats for the way back, which takes a copy.
         tokens: rows that a product will mostly have.
-        rooms: where gradients of weights are written; None takes new memory for each.
+        buffers: where gradients of weights are written; None takes new memory for each.
     """
 
     dtype: torch.dtype
@@ -52,7 +57,7 @@ class Computing:
     pack: bool = False
     pack_codes: bool = False
     tokens: int = 512
-    rooms: Rooms | None = None
+    buffers: GradientBuffers | None = None
 
     @classmethod
     def of(cls, blocks: nn.ModuleList, *, bf16: bool, tokens: float) -> Computing:
@@ -86,7 +91,7 @@ class Computing:
 
 
 class InType:
-    """A small weight in the type that is computed in: made once if it is frozen, each time if it learns.
+    """A small weight in the type that is computed in: made once if it is frozen, each time if it is trainable.
 
     Args:
         weight: of any shape.
@@ -123,18 +128,18 @@ class LinearMap:
         self._adapter = plain_lora(module)
         base: Any = module.base_layer if self._adapter is not None else module
         self._base = base
-        self._known = _is_known(base) and not (self._adapter and _learns(base))
+        self._known = _is_known(base) and not (self._adapter and _is_trainable(base))
         self._product: Product | None = None
         self._bias = InType(base.bias) if self._known and base.bias is not None else None
 
-    def __call__(self, x: torch.Tensor, noise: Noise | None) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, masks: DropoutMasks | None) -> torch.Tensor:
         """Map (tokens, inputs) to (tokens, outputs).
 
         Args:
             x: in the type that is computed in.
-            noise: of this pass; None drops nothing.
+            masks: of this pass; None drops nothing.
         """
-        if not self._known or switched_off(self._module):
+        if not self._known or is_disabled(self._module):
             with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
                 found: torch.Tensor = self._module(x).to(x.dtype)
             return found
@@ -143,13 +148,13 @@ class LinearMap:
             bias = self._bias(x.dtype)
         if self._adapter is not None:
             update = update_of(self._module, self._adapter)
-            return adapted_linear(x, self._frozen(), update, bias=bias, noise=noise)
-        if _learns(self._base):
+            return adapted_linear(x, self._frozen(), update, bias=bias, masks=masks)
+        if _is_trainable(self._base):
             weight = _oriented(self._base)
             product = Plain(weight.detach().to(self._computing.dtype))
-            rooms = self._computing.rooms
-            room = None if rooms is None else rooms.of(weight)
-            return learning_linear(x, weight, product, bias=bias, room=room)
+            buffers = self._computing.buffers
+            buffer = None if buffers is None else buffers.of(weight)
+            return trainable_linear(x, weight, product, bias=bias, buffer=buffer)
         return frozen_linear(x, self._frozen(), bias)
 
     def _frozen(self) -> Product:
@@ -163,7 +168,7 @@ def _is_known(base: nn.Module) -> bool:
     return type(base) in {Conv1D, nn.Linear} or is_int8(base)
 
 
-def _learns(base: Any) -> bool:  # noqa: ANN401 - a module with a weight
+def _is_trainable(base: Any) -> bool:  # noqa: ANN401 - a module with a weight
     return bool(base.weight.requires_grad)
 
 

@@ -1,7 +1,8 @@
-"""PEFT's LoRA layers: which of them are nothing but a low-rank update beside a weight."""
+"""Find PEFT's LoRA layers in a model, and what each adds to the weight beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -37,6 +38,20 @@ def scale_of(module: Any) -> torch.Tensor:  # noqa: ANN401 - an int8 map
     return scale
 
 
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
+    """Give the LoRA layers of a model, each with its name there."""
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            yield name, module
+
+
+def factors_of(layer: LoraLayer, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factors of an adapter's update: (rank, inputs) and (outputs, rank)."""
+    if adapter in layer.lora_embedding_A:
+        return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
+    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+
+
 def plain_lora(module: nn.Module) -> str | None:
     """Name the adapter of a LoRA layer that is nothing but `s B A` beside its weight."""
     if not isinstance(module, LoraLayer):
@@ -52,7 +67,7 @@ def plain_lora(module: nn.Module) -> str | None:
     return name if alone and no_bias else None
 
 
-def switched_off(module: Any) -> bool:  # noqa: ANN401 - perhaps a LoRA layer
+def is_disabled(module: Any) -> bool:  # noqa: ANN401 - perhaps a LoRA layer
     """Say whether a LoRA layer computes with its weight alone."""
     return isinstance(module, LoraLayer) and (module.disable_adapters or module.merged)
 
@@ -61,8 +76,7 @@ def update_of(module: Any, name: str) -> LowRank:  # noqa: ANN401 - a LoRA layer
     """Return what an adapter adds to the weight of a plain LoRA layer, as it is now."""
     dropout = module.lora_dropout[name]
     return LowRank(
-        module.lora_A[name].weight,
-        module.lora_B[name].weight,
+        *factors_of(module, name),
         float(module.scaling[name]),
         float(dropout.p) if isinstance(dropout, nn.Dropout) else 0.0,
     )

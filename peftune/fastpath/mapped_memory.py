@@ -1,4 +1,4 @@
-"""Where files are mapped into memory, and weights as they are in their file."""
+"""Weights that are mapped from their file: find them, read them there, and release their memory."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class OwnFiles:
     """Weights of a mapped checkpoint once more, as its files have them.
 
     Such a copy is mapped as well: it takes no memory but of what was just read, and does not follow
-    when the weight that lies in memory learns.
+    when the weight that lies in memory is trained.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""One weight as a product that is taken forwards and backwards: the fastest way there is here."""
+"""Matrix products with one weight, forward and backward: the fastest that this processor has."""
 
 from __future__ import annotations
 

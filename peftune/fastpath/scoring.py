@@ -1,4 +1,4 @@
-"""Products for texts that are only read: batches of every size, from code for a few shapes."""
+"""Score texts faster: products whose result does not depend on the size of the batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers.activations import NewGELUActivation
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.pytorch_utils import Conv1D
 
-from peftune.fastpath.lora_layers import plain_lora, switched_off, update_of
+from peftune.fastpath.lora_layers import is_disabled, plain_lora, update_of
 from peftune.fastpath.products import Plain, has_onednn, onednn_gains
 
 _ROWS_OF_ONEDNN = 256
@@ -74,7 +74,7 @@ def reading_fast(model: nn.Module) -> Iterator[None]:
 
     The mathematics is that of transformers and PEFT, up to rounding. A plain LoRA adds its update in
     place; any other adapter calls the map that it lies around as before. Models that share weights
-    still agree to the bit, and so does one whose adapter is zero or off. No gradients come back.
+    still agree to the bit, and so does one whose adapter is zero or disabled. No gradients come back.
 
     Args:
         model: any model around a GPT-2 backbone; it has its own forward again afterwards.
@@ -162,7 +162,7 @@ def _adapted(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:  # noqa: AN
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         name = plain_lora(module)
-        update = update_of(module, name) if name and not switched_off(module) else None
+        update = update_of(module, name) if name and not is_disabled(module) else None
         found: torch.Tensor
         if update is None or update.down.dtype != x.dtype:
             found = own(x)

@@ -55,6 +55,19 @@ def parse_json(content: bytes, *, source: str) -> Any:  # noqa: ANN401 - any JSO
     return values
 
 
+def parse_object(content: bytes, *, source: str) -> dict[str, Any]:
+    """Parse a JSON object, as strictly as `parse_json`.
+
+    Raises:
+        ArtifactError: it is not such JSON, or not an object.
+    """
+    values = parse_json(content, source=source)
+    if not isinstance(values, dict):
+        message = f"'{source}' is not a JSON object."
+        raise ArtifactError(message)
+    return values
+
+
 def refuse_hidden(text: str, *, layout: str = _LAYOUT) -> None:
     """Refuse a string with characters that act on a terminal instead of being seen.
 

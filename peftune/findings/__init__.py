@@ -1,14 +1,31 @@
-"""What is wrong with the data, found before training: one file for what belongs together."""
+"""Problems of data, found before training, and of runs and comparisons, each with advice."""
 
-from peftune.findings.check import CHECKS, check, check_tables, refuse_failed
-from peftune.findings.finding import Check, CheckReport, CheckResult
+from peftune.findings.check import (
+    CHECKS,
+    FINDING_TYPES,
+    check,
+    check_tables,
+    find_in_run,
+    refuse_failed,
+)
+from peftune.findings.check_report import CheckReport, LeakedScore
+from peftune.findings.finding import CheckResult, Finding, FindingType
+from peftune.findings.label_noise import LabelNoise, LabelNoiseReport
+from peftune.findings.lengths import Lengths
 
 __all__ = [
     "CHECKS",
-    "Check",
+    "FINDING_TYPES",
     "CheckReport",
     "CheckResult",
+    "Finding",
+    "FindingType",
+    "LabelNoise",
+    "LabelNoiseReport",
+    "LeakedScore",
+    "Lengths",
     "check",
     "check_tables",
+    "find_in_run",
     "refuse_failed",
 ]

@@ -22,28 +22,21 @@ from peftune.findings import (
     giveaways,
     label_values,
     learning,
+    lengths,
     lost_ability,
     texts,
-    truncation,
 )
-from peftune.findings.check_input import DataFacts, data_facts
+from peftune.findings.check_report import CheckReport, worst_of
 from peftune.findings.duplicates import same_rows
-from peftune.findings.finding import (
-    Check,
-    CheckReport,
-    CheckResult,
-    Facts,
-    Finding,
-    Pitfall,
-    lengths_of,
-    worst_of,
-)
+from peftune.findings.facts import DataFacts, RunFacts, data_facts
+from peftune.findings.finding import CheckResult, Finding, FindingType
 from peftune.findings.label_noise import (
     LabelNoiseReport,
     refuse_label_noise,
     with_label_noise,
     without_label_noise,
 )
+from peftune.findings.lengths import lengths_of
 from peftune.models.fingerprint import find_sound_base
 from peftune.models.tokenizer import load_tokenizer
 from peftune.progress import working
@@ -51,16 +44,17 @@ from peftune.recipe import Overrides, Recipe, read_recipe, resolve
 from peftune.recipe.data import SplitName
 from peftune.recipe.task_type import refuse_label_mismatch
 
-READABLE = Check(
+READABLE = FindingType(
     code="unusable-data",
+    scope="data",
     worst="fail",
     looks_for="Files, columns or rows cannot be used: not UTF-8, a row with too few cells, an open quote, a line that is no JSON, a column that is missing or there twice, one class alone, too few rows to hold any out.",
-    rule="What a run would refuse, with place and remedy.",
+    threshold="What a run would refuse, with place and remedy.",
     remedy="Mend the file, or the keys of data that name it.",
     sound="All rows can be read, split and learned.",
 )
 
-_ON_ROWS: tuple[tuple[Check, Callable[[DataFacts], CheckResult | None]], ...] = (
+_IN_DATA: tuple[tuple[FindingType, Callable[[DataFacts], CheckResult | None]], ...] = (
     (texts.EMPTY, texts.find_empty),
     (texts.PLACEHOLDER, texts.find_placeholders),
     (texts.ADDRESSES, texts.find_addresses),
@@ -89,8 +83,8 @@ _ON_ROWS: tuple[tuple[Check, Callable[[DataFacts], CheckResult | None]], ...] = 
     (duplicates.CONFLICT, duplicates.find_conflicts),
     (duplicates.IDS, duplicates.find_ids),
     (giveaways.TOKEN, giveaways.find_giveaways),
-    (truncation.CUT, truncation.find_cut),
-    (truncation.OVERLONG, truncation.find_overlong),
+    (lengths.CUT, lengths.find_cut),
+    (lengths.OVERLONG, lengths.find_overlong),
     (texts.MISREAD, texts.find_misread),
     (texts.LOST, texts.find_lost),
     (texts.CONTROL, texts.find_control),
@@ -100,16 +94,7 @@ _ON_ROWS: tuple[tuple[Check, Callable[[DataFacts], CheckResult | None]], ...] = 
     (texts.LANGUAGE, texts.find_other),
 )
 
-CHECKS: tuple[Check, ...] = (READABLE, *(check for check, _ in _ON_ROWS))
-"""What is looked for before training."""
-
-
-def check_rows(facts: DataFacts) -> list[CheckResult]:
-    """Make every check that makes sense for the task, in the order of the table."""
-    return [find(facts) or check.passed() for check, find in _ON_ROWS if facts.kind in check.tasks]
-
-
-_IN_A_RUN: tuple[tuple[Pitfall, Callable[[Facts], Finding | None]], ...] = (
+_IN_RUN: tuple[tuple[FindingType, Callable[[RunFacts], Finding | None]], ...] = (
     (lost_ability.CONTROL_FAILED, lost_ability.find_failed_control),
     (lost_ability.OVER_BUDGET, lost_ability.find_over_budget),
     (learning.NOTHING_LEARNED, learning.find_nothing_learned),
@@ -122,12 +107,14 @@ _IN_A_RUN: tuple[tuple[Pitfall, Callable[[Facts], Finding | None]], ...] = (
     (class_balance.CLASS_IMBALANCE, class_balance.find_class_imbalance),
     (learning.LONG_WARMUP, learning.find_long_warmup),
     (learning.IGNORED_WARMUP, learning.find_ignored_warmup),
-    (truncation.TRUNCATED_IN_RUN, truncation.find_truncation),
+    (lengths.TRUNCATED_IN_RUN, lengths.find_truncation),
     (evidence.KEPT_FLOAT32, evidence.find_kept_float32),
 )
 
-PITFALLS: tuple[Pitfall, ...] = (
-    *(pitfall for pitfall, _ in _IN_A_RUN),
+FINDING_TYPES: tuple[FindingType, ...] = (
+    READABLE,
+    *(each for each, _ in _IN_DATA),
+    *(each for each, _ in _IN_RUN),
     learning.LEARNING_RATE_AT_EDGE,
     evidence.UNSTABLE_SEEDS,
     evidence.COLLAPSED_SEEDS,
@@ -135,12 +122,20 @@ PITFALLS: tuple[Pitfall, ...] = (
     learning.BELOW_LINEAR_PROBE,
     evidence.SEEN_ROWS,
 )
-"""What is looked for: in a run, in the winner of a search, in a comparison, and in rows scored."""
+"""Every kind of problem that is looked for, in data, runs, searches, comparisons and scored rows."""
+
+CHECKS = tuple(each for each in FINDING_TYPES if each.scope == "data")
+"""The checks of the data, in the order of a report."""
 
 
-def find_pitfalls(facts: Facts) -> list[Finding]:
-    """List what a careful reader should know before believing a run's numbers."""
-    found = (find(facts) for _, find in _IN_A_RUN)
+def find_in_data(facts: DataFacts) -> list[CheckResult]:
+    """Make every check that applies to the task type, in the order of `CHECKS`."""
+    return [find(facts) or each.passed() for each, find in _IN_DATA if facts.kind in each.tasks]
+
+
+def find_in_run(facts: RunFacts) -> list[Finding]:
+    """List the findings of a finished run."""
+    found = (find(facts) for _, find in _IN_RUN)
     return [finding for finding in found if finding is not None]
 
 
@@ -241,7 +236,7 @@ def check_tables(
         )
     except DataError as error:
         return _unusable(error)
-    results = [READABLE.passed(), *check_rows(facts)]
+    results = [READABLE.passed(), *find_in_data(facts)]
     tokens = {
         name: split.tokens for name, split in facts.splits.items() if split.tokens is not None
     }
@@ -311,4 +306,4 @@ def _failed(result: CheckResult, *, label_noise: bool) -> CheckReport:
 
 
 def _refused(error: DataError) -> CheckResult:
-    return READABLE.found(str(error), {})
+    return READABLE.in_rows(str(error), {})

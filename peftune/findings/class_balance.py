@@ -5,46 +5,50 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import chi2_contingency
 
-from peftune.findings.check_input import DataFacts
-from peftune.findings.finding import CLASSES, Check, CheckResult, Facts, Finding, Pitfall
+from peftune.findings.facts import DataFacts, RunFacts
+from peftune.findings.finding import CLASSES, CheckResult, Finding, FindingType
 
 _RATIO = 10.0
 _DISTANCE = 0.1
 _P_VALUE = 1e-3
 _SHOWN = 5
 
-ABSENT_IN_TRAIN = Check(
+ABSENT_IN_TRAIN = FindingType(
     code="label-not-in-train",
+    scope="data",
     worst="warn",
     looks_for="A label has no training rows, so it cannot be learned.",
-    rule="A name of `data.labels`, or a label column, with no row in train.",
+    threshold="A name of `data.labels`, or a label column, with no row in train.",
     remedy="Add rows with the label, or take it out of data.labels.",
     sound="Every label has training rows.",
     tasks=CLASSES,
 )
-ABSENT_IN_HELD_OUT = Check(
+ABSENT_IN_HELD_OUT = FindingType(
     code="label-not-held-out",
+    scope="data",
     worst="warn",
     looks_for="A label of train has no rows in a held-out split, so nobody learns whether it is found.",
-    rule="No row in a given validation or test split.",
+    threshold="No row in a given validation or test split.",
     remedy="Add rows with the label to that split, or leave the split away: peftune then holds out some of every label.",
     sound="Every label is in every split.",
     tasks=CLASSES,
 )
-IMBALANCE = Check(
+IMBALANCE = FindingType(
     code="class-imbalance",
+    scope="data",
     worst="warn",
     looks_for="A label is so rare that the accuracy hardly depends on it.",
-    rule=f"The most frequent label has at least {_RATIO:g} times the training rows of the rarest.",
+    threshold=f"The most frequent label has at least {_RATIO:g} times the training rows of the rarest.",
     remedy="Read macro F1 and the recall of each label, set training.class_weights: balanced, or add rows.",
     sound="No label is rare beside another.",
     tasks=("single-label",),
 )
-SHIFT = Check(
+SHIFT = FindingType(
     code="label-shift",
+    scope="data",
     worst="warn",
     looks_for="The labels of a held-out split are not mixed as in train, as where a sorted file was cut in two.",
-    rule=f"Shares of labels that differ by more than {_DISTANCE:.0%} in all (total variation), beyond chance (chi-squared test, p < {_P_VALUE:g}).",
+    threshold=f"Shares of labels that differ by more than {_DISTANCE:.0%} in all (total variation), beyond chance (chi-squared test, p < {_P_VALUE:g}).",
     remedy="Draw the splits at random, or leave them away: peftune then holds out the same share of every label.",
     sound="The labels are mixed alike in every split.",
     tasks=("single-label",),
@@ -57,7 +61,7 @@ def find_absent_in_train(facts: DataFacts) -> CheckResult | None:
     absent = [name for name in facts.names or () if not counts.get(name)]
     if not absent:
         return None
-    return ABSENT_IN_TRAIN.found(f"Train has no row with {_listed(absent)}.", {})
+    return ABSENT_IN_TRAIN.in_rows(f"Train has no row with {_listed(absent)}.", {})
 
 
 def find_absent_in_held_out(facts: DataFacts) -> CheckResult | None:
@@ -74,7 +78,7 @@ def find_absent_in_held_out(facts: DataFacts) -> CheckResult | None:
         f"{split} has no row with {_listed(labels)}" for split, labels in absent.items() if labels
     ]
     message = "; ".join(said)
-    return ABSENT_IN_HELD_OUT.found(f"{message[0].upper()}{message[1:]}.", {})
+    return ABSENT_IN_HELD_OUT.in_rows(f"{message[0].upper()}{message[1:]}.", {})
 
 
 def find_imbalance(facts: DataFacts) -> CheckResult | None:
@@ -86,7 +90,7 @@ def find_imbalance(facts: DataFacts) -> CheckResult | None:
     if counts[commonest] < _RATIO * counts[rarest]:
         return None
     rows = [row for row, labels in facts.train.labeled() if labels == (rarest,)]
-    return IMBALANCE.found(
+    return IMBALANCE.in_rows(
         f"'{rarest}' has {counts[rarest]} of {sum(counts.values())} training rows and '{commonest}' {counts[commonest]}.",
         {"train": rows},
     )
@@ -109,7 +113,7 @@ def find_shift(facts: DataFacts) -> CheckResult | None:
             found.append(
                 f"'{most}' is {shares[1][place]:.0%} of {split} and {shares[0][place]:.0%} of train"
             )
-    return SHIFT.found(f"{'; '.join(found)}.", {}) if found else None
+    return SHIFT.in_rows(f"{'; '.join(found)}.", {}) if found else None
 
 
 def _known(facts: DataFacts) -> dict[str, int]:
@@ -125,7 +129,7 @@ def _listed(labels: list[str]) -> str:
 
 _MISSED = 0.5
 
-CLASS_IMBALANCE = Pitfall(
+CLASS_IMBALANCE = FindingType(
     code="class-imbalance",
     scope="run",
     looks_for="A label is so rare that the accuracy hardly depends on it.",
@@ -133,7 +137,7 @@ CLASS_IMBALANCE = Pitfall(
 )
 
 
-def find_class_imbalance(facts: Facts) -> Finding | None:
+def find_class_imbalance(facts: RunFacts) -> Finding | None:
     """Look for a rare label, and how often it was found."""
     counts = facts.train_labels
     if facts.learning.task != "single-label":

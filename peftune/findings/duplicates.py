@@ -20,39 +20,43 @@ from peftune.data.similarity import (
 )
 from peftune.data.text_hashes import NO_TEXT, are_among, text_keys
 from peftune.errors import LeakageError
-from peftune.findings.check_input import DataFacts, SplitFacts, quoted_start, rows_in_words, some
-from peftune.findings.finding import LABELLED, Check, CheckResult, Status
+from peftune.findings.facts import DataFacts, SplitFacts, quoted_start, rows_in_words, some
+from peftune.findings.finding import LABELED, CheckResult, FindingType, Status
 
-DUPLICATES = Check(
+DUPLICATES = FindingType(
     code="duplicate-text",
+    scope="data",
     worst="warn",
     looks_for="A text stands in a split more than once: in train it weighs more, in a held-out split it is counted more than once.",
-    rule="Equal without case, links, handles, white space and Unicode forms. Every row after the first counts.",
+    threshold="Equal without case, links, handles, white space and Unicode forms. Every row after the first counts.",
     remedy="Set data.clean: [drop-duplicates] for train, and mend held-out files.",
     sound="No text is repeated inside a split.",
 )
-NEAR_DUPLICATES = Check(
+NEAR_DUPLICATES = FindingType(
     code="near-duplicate",
+    scope="data",
     worst="warn",
     looks_for="Two texts of a split differ in a few characters, in a word, or in the order of their words.",
-    rule=f"At least {LEAST_LIKENESS:.0%} of the 5-character sequences of two texts, punctuation apart, are in both (Jaccard; found by MinHash, then counted). Or both have {LEAST_WORDS} words or more and are one edit apart: a letter of a word, a space, another order, or a word more, fewer or other where the words that both have are together rarer than one in the cube of the number of texts. Texts under {SHORTEST} characters are compared as equal only.",
+    threshold=f"At least {LEAST_LIKENESS:.0%} of the 5-character sequences of two texts, punctuation apart, are in both (Jaccard; found by MinHash, then counted). Or both have {LEAST_WORDS} words or more and are one edit apart: a letter of a word, a space, another order, or a word more, fewer or other where the words that both have are together rarer than one in the cube of the number of texts. Texts under {SHORTEST} characters are compared as equal only.",
     remedy="Look at the rows; remove what a program has copied.",
     sound="No two texts of a split are nearly equal.",
 )
-CONFLICT = Check(
+CONFLICT = FindingType(
     code="conflicting-labels",
+    scope="data",
     worst="warn",
     looks_for="Equal texts have different labels: one of them is wrong, or the text does not decide the label.",
-    rule="Equal as for `duplicate-text`, in all splits together.",
+    threshold="Equal as for `duplicate-text`, in all splits together.",
     remedy="Decide on one label; data.clean: [drop-duplicates] leaves such texts out of train.",
     sound="Equal texts have equal labels.",
-    tasks=LABELLED,
+    tasks=LABELED,
 )
-IDS = Check(
+IDS = FindingType(
     code="duplicate-id",
+    scope="data",
     worst="warn",
     looks_for="Two rows have one id, so predictions cannot be told apart, or rows were copied.",
-    rule="Equal values in a column `id`, in one split or in two. Every row after the first counts.",
+    threshold="Equal values in a column `id`, in one split or in two. Every row after the first counts.",
     remedy="Give every row an id of its own, or remove the copies.",
     sound="Every id is given once.",
 )
@@ -81,7 +85,7 @@ def find_duplicates(facts: DataFacts) -> CheckResult | None:
         return None
     count = sum(map(len, rows.values()))
     verb = "repeats" if count == 1 else "repeat"
-    return DUPLICATES.found(
+    return DUPLICATES.in_rows(
         f"{rows_in_words(rows)} {verb} the text of an earlier row of the split; {exact} of them to the letter.",
         rows,
     )
@@ -99,7 +103,7 @@ def find_near_duplicates(facts: DataFacts) -> CheckResult | None:
     split, row = inside[0].first
     other = inside[0].second[1]
     texts = facts.splits[split].texts
-    return NEAR_DUPLICATES.found(
+    return NEAR_DUPLICATES.in_rows(
         f"{rows_in_words(rows)} nearly equal to an earlier row of the split, such as row {row}, {quoted_start(texts[row])}, and row {other}, {quoted_start(texts[other])}.",
         rows,
     )
@@ -118,7 +122,7 @@ def find_conflicts(facts: DataFacts) -> CheckResult | None:
     }
     if not disputed:
         return None
-    return CONFLICT.found(
+    return CONFLICT.in_rows(
         f"{counted(len(disputed), 'text')} with different labels, in {rows_in_words(rows)}.", rows
     )
 
@@ -146,33 +150,36 @@ def find_ids(facts: DataFacts) -> CheckResult | None:
     verb = "has" if sum(map(len, rows.values())) == 1 else "have"
     split_name = next(iter(rows))
     ids = facts.splits[split_name].ids or ()
-    return IDS.found(
+    return IDS.in_rows(
         f"{rows_in_words(rows)} {verb} the id of an earlier one, such as '{ids[rows[split_name][0]]}'.",
         rows,
     )
 
 
-LEAKED = Check(
+LEAKED = FindingType(
     code="leakage",
+    scope="data",
     worst="fail",
     looks_for="A text of one split is in another: what is learned, or decided by, is also what is scored.",
-    rule="Equal without case, links, handles, white space and Unicode forms. A warning with `data.accept_leakage`.",
+    threshold="Equal without case, links, handles, white space and Unicode forms. A warning with `data.accept_leakage`.",
     remedy="Set data.clean: [drop-leaked] to take the rows out of train, mend the files, or set data.accept_leakage: true to have the score with and without them.",
     sound="No text of one split is in another.",
 )
-NEARLY_LEAKED = Check(
+NEARLY_LEAKED = FindingType(
     code="near-leakage",
+    scope="data",
     worst="warn",
     looks_for="A text of one split is in another but for a few characters, a word, or the order of its words.",
-    rule="As for `near-duplicate`, across splits.",
+    threshold="As for `near-duplicate`, across splits.",
     remedy="Look at the rows; remove from train what a program has copied.",
     sound="No text of one split is nearly in another.",
 )
-GROUPS = Check(
+GROUPS = FindingType(
     code="group-leakage",
+    scope="data",
     worst="fail",
     looks_for="A group of `data.group_column`, such as an author, has rows in two splits, though its rows belong together.",
-    rule="Any group. A warning with `data.accept_leakage`.",
+    threshold="Any group. A warning with `data.accept_leakage`.",
     remedy="Keep each group in one split: leave the held-out files away and peftune does, or set data.accept_leakage: true.",
     sound="No group is in two splits.",
 )
@@ -201,7 +208,7 @@ def find_leaked(facts: DataFacts) -> CheckResult | None:
 
 def same_rows(error: LeakageError) -> CheckResult:
     """Say of two splits that they are the same rows: nothing else is looked at, nor worth it."""
-    return dataclasses.replace(LEAKED.found(str(error), {}), advice="")
+    return dataclasses.replace(LEAKED.in_rows(str(error), {}), advice="")
 
 
 def _advice(one: SplitFacts, facts: DataFacts) -> str:
@@ -224,7 +231,7 @@ def find_nearly_leaked(facts: DataFacts) -> CheckResult | None:
         return None
     (split, row), (other, beside) = across[0].first, across[0].second
     one, two = facts.splits[split], facts.splits[other]
-    return NEARLY_LEAKED.found(
+    return NEARLY_LEAKED.in_rows(
         f"{counted(len(across), 'pair')} of nearly equal texts in two splits, such as {split} row {row}, {quoted_start(one.texts[row])}, and {other} row {beside}, {quoted_start(two.texts[beside])}.",
         _ordered(shared),
     )
@@ -262,31 +269,33 @@ def _said(one: SplitFacts, other: SplitFacts, rows: Sequence[int]) -> str:
 
 
 def _judged(
-    check: Check, facts: DataFacts, said: str, rows: Mapping[str, Sequence[int]]
+    check: FindingType, facts: DataFacts, said: str, rows: Mapping[str, Sequence[int]]
 ) -> CheckResult:
     accepted = facts.section.accept_leakage
     status: Status = "warn" if accepted else "fail"
     end = " (accepted by data.accept_leakage)." if accepted else "."
-    return check.found(f"{said}{end}", rows, status=status)
+    return check.in_rows(f"{said}{end}", rows, status=status)
 
 
 def _ordered(rows: Mapping[str, set[int]]) -> dict[str, list[int]]:
     return {split: sorted(found) for split, found in rows.items()}
 
 
-SHARED = Check(
+SHARED = FindingType(
     code="probe-leakage",
+    scope="data",
     worst="fail",
     looks_for="Rows hold text of a probe, so that forgetting is measured on what was trained on.",
-    rule=f"More than {LARGEST_SHARE:.0%} of a probe's {WORDS}-word sequences are in train; a warning where fewer are, or where they are in a held-out split. Not to be accepted: give the probe another text.",
+    threshold=f"More than {LARGEST_SHARE:.0%} of a probe's {WORDS}-word sequences are in train; a warning where fewer are, or where they are in a held-out split. Not to be accepted: give the probe another text.",
     remedy="Give the probe another text, or set data.clean: [drop-leaked].",
     sound="No row shares text with a probe.",
 )
-STAGES = Check(
+STAGES = FindingType(
     code="stage-leakage",
+    scope="data",
     worst="warn",
     looks_for="A text of a held-out split is read in a stage, so that the model has seen it before it is scored, if without its label.",
-    rule="Equal as for `leakage`, with the training rows of a stage.",
+    threshold="Equal as for `leakage`, with the training rows of a stage.",
     remedy="Leave the rows out of the stage's text.",
     sound="No stage reads a held-out text.",
 )
@@ -310,7 +319,7 @@ def find_staged(facts: DataFacts) -> CheckResult | None:
     if not said:
         return None
     ordered = {name: sorted(seen) for name, seen in rows.items()}
-    return STAGES.found(f"{'; '.join(said)}.", ordered)
+    return STAGES.in_rows(f"{'; '.join(said)}.", ordered)
 
 
 def find_shared(facts: DataFacts) -> CheckResult | None:
@@ -339,4 +348,4 @@ def find_shared(facts: DataFacts) -> CheckResult | None:
     if not said:
         return None
     ordered = {name: sorted(found) for name, found in rows.items()}
-    return SHARED.found(f"{'; '.join(said)}.", ordered, status=status)
+    return SHARED.in_rows(f"{'; '.join(said)}.", ordered, status=status)

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from peftune.data.text_hashes import RowSketch
-from peftune.findings.finding import Facts, Finding, Pitfall
+from peftune.findings.facts import RunFacts
+from peftune.findings.finding import Finding, FindingType
 from peftune.stats.scores import ONE_SIDED, better_p_value
 
 _TWO_SIDED_5_PERCENT = 1.96
 _POWER_80_PERCENT = 0.84
 
-SMALL_TEST_SET = Pitfall(
+SMALL_TEST_SET = FindingType(
     code="small-test-set",
     scope="run",
     looks_for="So few rows were scored that a gain over the best baseline of this size may be chance.",
@@ -25,7 +26,7 @@ SMALL_TEST_SET = Pitfall(
 )
 
 
-def find_small_test_set(facts: Facts) -> Finding | None:
+def find_small_test_set(facts: RunFacts) -> Finding | None:
     """Look whether the rows are too few for the gain over the best baseline."""
     learning = facts.learning
     if learning.task != "single-label" or learning.accuracy is None:
@@ -69,14 +70,14 @@ _CHANCE = 0.01
 _MATTERS = 0.01
 _CONSTANT = 0.02
 
-UNSTABLE_SEEDS = Pitfall(
+UNSTABLE_SEEDS = FindingType(
     code="unstable-across-seeds",
     scope="comparison",
     looks_for="Runs that differ in nothing but the seed do not agree.",
     threshold=f"The standard deviation of the accuracy over seeds is at least {_MATTERS:g}, and larger than rows drawn anew for each seed would make it in {1 - _CHANCE:.0%} of cases. Seeds that read their rows err on the same ones, so the noise between them is smaller than that.",
 )
 
-COLLAPSED_SEEDS = Pitfall(
+COLLAPSED_SEEDS = FindingType(
     code="collapsed-seed",
     scope="comparison",
     looks_for="A seed gives nearly every row the same label, while other seeds of its strategy read the rows: a mean over them is the figure of neither.",
@@ -211,7 +212,7 @@ def unstable_across_seeds(accuracies: Sequence[float], n: int) -> Finding | None
     )
 
 
-SCORED_ON_VALIDATION = Pitfall(
+SCORED_ON_VALIDATION = FindingType(
     code="scored-on-validation",
     scope="run",
     looks_for="The score is too high, for its rows chose the checkpoint.",
@@ -219,7 +220,7 @@ SCORED_ON_VALIDATION = Pitfall(
 )
 
 
-def find_score_on_validation(facts: Facts) -> Finding | None:
+def find_score_on_validation(facts: RunFacts) -> Finding | None:
     """Look whether there were rows of their own for the final score."""
     if facts.learning.split != "validation":
         return None
@@ -230,7 +231,7 @@ def find_score_on_validation(facts: Facts) -> Finding | None:
     )
 
 
-KEPT_FLOAT32 = Pitfall(
+KEPT_FLOAT32 = FindingType(
     code="kept-float32",
     scope="run",
     looks_for="The artifact is twice as large as `save.dtype` asks for.",
@@ -238,7 +239,7 @@ KEPT_FLOAT32 = Pitfall(
 )
 
 
-def find_kept_float32(facts: Facts) -> Finding | None:
+def find_kept_float32(facts: RunFacts) -> Finding | None:
     """Look whether rounding was given up."""
     if facts.rounding is None or not facts.rounding.flips:
         return None
@@ -253,7 +254,7 @@ def find_kept_float32(facts: Facts) -> Finding | None:
 _SHARE = 0.1
 _FEWEST = 3
 
-SEEN_ROWS = Pitfall(
+SEEN_ROWS = FindingType(
     code="seen-rows",
     scope="evaluation",
     looks_for="`peftune evaluate`, `predict --file` or `forget --probe` reads rows that the artifact was trained on, or that chose its checkpoint: what it makes of them says nothing of other rows.",

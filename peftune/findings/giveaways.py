@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
-from peftune.findings.check_input import DataFacts, rows_in_words
-from peftune.findings.finding import LABELLED, Check, CheckResult
+from peftune.findings.facts import DataFacts, rows_in_words
+from peftune.findings.finding import LABELED, CheckResult, FindingType
 
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 _NO_WORD = re.compile(r"_|\d[^\W\d_]|[^\W\d_]\d")
@@ -27,14 +27,15 @@ _IN_PLACE = 0.9
 _MOST_READ = 100_000
 _SHOWN = 3
 
-TOKEN = Check(
+TOKEN = FindingType(
     code="giveaway-token",
+    scope="data",
     worst="warn",
     looks_for="One token decides the label, as where a program has written it beside the text: a model learns the token, and nothing else.",
-    rule=f"Its rows, at least {_LEAST_ROWS}, have one label in {_SURE:.0%} of cases, beyond chance (binomial test, p < {_P_VALUE:g} after Bonferroni); and it tells {_SHARE:.0%} of all that there is to know of the labels (mutual information over entropy), or is in {_COVERED:.0%} of the label's rows, or is in {_PARTLY_COVERED:.0%} of them and no word of a text: it is in one place, counted from the start or the end, in {_IN_PLACE:.0%} of its rows, or has letters and digits together or an underscore. Words that people use, such as `love`, or `contactless` of one kind of question, do not reach that.",
+    threshold=f"Its rows, at least {_LEAST_ROWS}, have one label in {_SURE:.0%} of cases, beyond chance (binomial test, p < {_P_VALUE:g} after Bonferroni); and it tells {_SHARE:.0%} of all that there is to know of the labels (mutual information over entropy), or is in {_COVERED:.0%} of the label's rows, or is in {_PARTLY_COVERED:.0%} of them and no word of a text: it is in one place, counted from the start or the end, in {_IN_PLACE:.0%} of its rows, or has letters and digits together or an underscore. Words that people use, such as `love`, or `contactless` of one kind of question, do not reach that.",
     remedy="Look at the rows; remove the token from the texts if it is no part of what people write.",
     sound="No single token gives the label away.",
-    tasks=LABELLED,
+    tasks=LABELED,
 )
 
 
@@ -84,7 +85,7 @@ def find_giveaways(facts: DataFacts) -> CheckResult | None:
     tokens = {each.token for each in found}
     rows = [row for row in classes if tokens & _tokens(texts[row])]
     said = "; ".join(map(str, found[:_SHOWN]))
-    return TOKEN.found(f"{said}; {rows_in_words({'train': rows})} with it.", {"train": rows})
+    return TOKEN.in_rows(f"{said}; {rows_in_words({'train': rows})} with it.", {"train": rows})
 
 
 def giveaways(texts: Sequence[str], labels: Sequence[str]) -> list[Sure]:

@@ -14,6 +14,7 @@ from scipy.special import softmax
 from peftune.baselines.simple import frozen_base
 from peftune.data.task_data import Task
 from peftune.errors import UsageError
+from peftune.findings.check_report import CheckReport
 from peftune.findings.cross_validation import (
     Confusion,
     Labels,
@@ -28,18 +29,19 @@ from peftune.findings.cross_validation import (
     predicted_labels,
     probe_rows,
 )
-from peftune.findings.finding import LISTED, Check, CheckReport, CheckResult
+from peftune.findings.finding import LISTED, CheckResult, FindingType
 from peftune.models.inference import pooled_states
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe
 from peftune.stats.intervals import Interval, share_change_interval
 from peftune.stats.tests import mcnemar
 
-LABEL_NOISE = Check(
+LABEL_NOISE = FindingType(
     code="label-noise",
+    scope="data",
     worst="warn",
     looks_for="Rows of train whose label is probably wrong. Made with `--label-noise` alone.",
-    rule="A linear probe of the base, asked about rows that it was not fitted on, is wrong where it is sure of itself, too, in 3% of all rows or more (the lower end of a 95% interval).",
+    threshold="A linear probe of the base, asked about rows that it was not fitted on, is wrong where it is sure of itself, too, in 3% of all rows or more (the lower end of a 95% interval).",
     remedy="Read the rows that are named, the first of label_noise.rows before all others, and mend their labels or leave them out.",
     sound="No wrong labels were found.",
     tasks=("single-label",),
@@ -327,7 +329,7 @@ def result_of(found: LabelNoise) -> CheckResult:
         message = f"About {found.share:.1%} of {found.n:,} labels are wrong ({_between(found.interval)}, 95% interval); {found.suspects:,} rows are suspected.{_scores(found.left_out)}{left}"
         rows = sorted(suspect.row for suspect in found.rows)
         return dataclasses.replace(
-            LABEL_NOISE.found(message, {"train": rows}), count=found.suspects
+            LABEL_NOISE.in_rows(message, {"train": rows}), count=found.suspects
         )
     if found.verdict == "not-found":
         message = f"No wrong labels were found. {probe}; {even}.{left}"
@@ -340,7 +342,7 @@ def result_of(found: LabelNoise) -> CheckResult:
         message = f"Cannot tell: about {way.share:.1%} of {found.n:,} rows ({_between(way.interval)}, 95% interval) have the label '{way.given}' where the probe is sure of '{way.likely}'. Their labels are wrong, or the probe misreads such texts; read some of them. {probe}; {even}.{left}"
         rows = sorted(suspect.row for suspect in found.rows)
         return dataclasses.replace(
-            LABEL_NOISE.found(message, {"train": rows}), count=found.suspects
+            LABEL_NOISE.in_rows(message, {"train": rows}), count=found.suspects
         )
     return dataclasses.replace(LABEL_NOISE.passed(), message=message)
 

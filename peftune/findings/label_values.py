@@ -11,8 +11,8 @@ import numpy as np
 
 from peftune.data.labels import label_key
 from peftune.errors import suggestion
-from peftune.findings.check_input import DataFacts, SplitFacts, rows_in_words, some
-from peftune.findings.finding import CLASSES, LABELLED, Check, CheckResult
+from peftune.findings.facts import DataFacts, SplitFacts, rows_in_words, some
+from peftune.findings.finding import CLASSES, LABELED, CheckResult, FindingType
 from peftune.recipe.data import hidden_in
 
 _NOTHING = re.compile(r"nan|null|n/a|#n/a|undefined|\?|-", re.IGNORECASE)
@@ -27,56 +27,62 @@ _BINARY = {"0": "0", "false": "0", "1": "1", "true": "1"}
 _SHOWN = 5
 _FEW_ROWS = 20
 
-MISSING = Check(
+MISSING = FindingType(
     code="missing-label",
+    scope="data",
     worst="fail",
     looks_for="A row has no label.",
-    rule="Any row that is not left out.",
+    threshold="Any row that is not left out.",
     remedy="Add the labels, or remove the rows.",
     sound="Every row has a label.",
-    tasks=LABELLED,
+    tasks=LABELED,
 )
-UNKNOWN = Check(
+UNKNOWN = FindingType(
     code="unknown-label",
+    scope="data",
     worst="fail",
     looks_for="A label is none of the names in `data.labels` or, without them, none of train: it cannot be learned or scored.",
-    rule="Any row.",
+    threshold="Any row.",
     remedy="Mend data.labels or the rows.",
     sound="Every label is known.",
     tasks=CLASSES,
 )
-LOOK_ALIKE = Check(
+LOOK_ALIKE = FindingType(
     code="look-alike-labels",
+    scope="data",
     worst="fail",
     looks_for="One label is written in several ways (`pos`, `Pos`, ` pos`, a letter of another alphabet), which makes a class of each.",
-    rule="Two labels are equal without case, white space, hyphens, unseen characters and Unicode forms, and with Cyrillic and Greek letters taken for the Latin ones that they look like, or 0 and 1 stand beside false and true. Not where `data.labels` names them all. A warning where they are one number or one truth value, such as `1` and `1.0` or `True` and `true`, which are read as one label.",
+    threshold="Two labels are equal without case, white space, hyphens, unseen characters and Unicode forms, and with Cyrillic and Greek letters taken for the Latin ones that they look like, or 0 and 1 stand beside false and true. Not where `data.labels` names them all. A warning where they are one number or one truth value, such as `1` and `1.0` or `True` and `true`, which are read as one label.",
     remedy="Write the label in one way, or name every one in data.labels.",
     sound="No two labels look alike.",
     tasks=CLASSES,
 )
-HIDDEN = Check(
+HIDDEN = FindingType(
     code="hidden-label",
+    scope="data",
     worst="fail",
     looks_for="A label holds what no reader sees (a control character, a character without width, a tag, a mark that turns the direction of writing), is empty or blank, or begins or ends with a blank.",
-    rule="Any label, in `data.labels` or in a row. A warning for blanks at its ends; everything else is refused in an artifact. The joiners U+200C and U+200D may stand between characters beyond ASCII.",
+    threshold="Any label, in `data.labels` or in a row. A warning for blanks at its ends; everything else is refused in an artifact. The joiners U+200C and U+200D may stand between characters beyond ASCII.",
     remedy="Write the label without it.",
     sound="All of every label can be seen.",
     tasks=CLASSES,
 )
-PLACEHOLDER = Check(
+PLACEHOLDER = FindingType(
     code="placeholder-label",
+    scope="data",
     worst="warn",
     looks_for="A program has written a word for nothing in the place of a label, which becomes a class: `nan`, `#N/A`, `null`.",
-    rule="The whole label is such a word, and `data.labels` does not name it.",
+    threshold="The whole label is such a word, and `data.labels` does not name it.",
     remedy="Add the labels, or remove the rows; name the label in data.labels if it is one.",
     sound="No label is a placeholder.",
     tasks=CLASSES,
 )
-MANY = Check(
+MANY = FindingType(
     code="many-labels",
+    scope="data",
     worst="warn",
     looks_for="The label column holds something else than classes, such as ids, texts or measured numbers.",
-    rule=f"More different labels than half of the training rows, of at least {_FEW_ROWS}.",
+    threshold=f"More different labels than half of the training rows, of at least {_FEW_ROWS}.",
     remedy="Check data.label_column; for measured numbers set task: regression.",
     sound="Labels repeat, as classes do.",
     tasks=("single-label",),
@@ -95,7 +101,7 @@ def find_missing(facts: DataFacts) -> CheckResult | None:
     }
     if not some(rows):
         return None
-    return MISSING.found(f"{rows_in_words(rows)} without a label.", rows)
+    return MISSING.in_rows(f"{rows_in_words(rows)} without a label.", rows)
 
 
 def find_unknown(facts: DataFacts) -> CheckResult | None:
@@ -113,7 +119,7 @@ def find_unknown(facts: DataFacts) -> CheckResult | None:
     if not rows:
         return None
     first = next(iter(unknown))
-    return UNKNOWN.found(
+    return UNKNOWN.in_rows(
         f"{rows_in_words(rows)} with {_listed(unknown)}, not among the labels. {suggestion(first, names)}",
         rows,
     )
@@ -136,7 +142,7 @@ def find_look_alikes(facts: DataFacts) -> CheckResult | None:
     if not some(rows):
         return _one_label_in_several_spellings(facts)
     shown = [f"{_shown(label)} beside {_shown(common)}" for label, common in rare.items()]
-    return LOOK_ALIKE.found(f"{rows_in_words(rows)} with {', '.join(shown[:_SHOWN])}.", rows)
+    return LOOK_ALIKE.in_rows(f"{rows_in_words(rows)} with {', '.join(shown[:_SHOWN])}.", rows)
 
 
 def _one_label_in_several_spellings(facts: DataFacts) -> CheckResult | None:
@@ -158,7 +164,7 @@ def _one_label_in_several_spellings(facts: DataFacts) -> CheckResult | None:
     if not some(rows):
         return None
     shown = ", ".join(" and ".join(map(_shown, sorted(forms))) for forms in several.values())
-    return LOOK_ALIKE.found(
+    return LOOK_ALIKE.in_rows(
         f"{rows_in_words(rows)} with a label in another spelling, read as one: {shown}.",
         rows,
         status="warn",
@@ -173,11 +179,11 @@ def find_hidden(facts: DataFacts) -> CheckResult | None:
     hidden = {label: why for label in labels if (why := hidden_in(label))}
     if hidden:
         shown = [f"{label!a} {why}" for label, why in hidden.items()]
-        return HIDDEN.found(f"{', '.join(shown[:_SHOWN])}.", _rows_with(facts, hidden))
+        return HIDDEN.in_rows(f"{', '.join(shown[:_SHOWN])}.", _rows_with(facts, hidden))
     blank = [label for label in labels if label != label.strip()]
     if blank:
         message = f"{_listed(blank)} with a blank at one end."
-        return HIDDEN.found(message, _rows_with(facts, blank), status="warn")
+        return HIDDEN.in_rows(message, _rows_with(facts, blank), status="warn")
     return None
 
 
@@ -191,7 +197,7 @@ def find_placeholders(facts: DataFacts) -> CheckResult | None:
     rows = _rows_with(facts, nothing)
     if not some(rows):
         return None
-    return PLACEHOLDER.found(f"{rows_in_words(rows)} with {_listed(nothing)} as label.", rows)
+    return PLACEHOLDER.in_rows(f"{rows_in_words(rows)} with {_listed(nothing)} as label.", rows)
 
 
 def find_many(facts: DataFacts) -> CheckResult | None:
@@ -200,7 +206,7 @@ def find_many(facts: DataFacts) -> CheckResult | None:
     rows = sum(counts.values())
     if rows < _FEW_ROWS or 2 * len(counts) <= rows:
         return None
-    return MANY.found(
+    return MANY.in_rows(
         f"{rows} training rows have {len(counts)} different labels, such as {_listed(list(counts)[:3])}.",
         {},
     )
@@ -243,29 +249,32 @@ def _rows_with(facts: DataFacts, labels: Iterable[str]) -> dict[str, list[int]]:
 
 _FAR = 20.0
 
-NO_NUMBER = Check(
+NO_NUMBER = FindingType(
     code="label-no-number",
+    scope="data",
     worst="fail",
     looks_for="A label of a regression is no finite number.",
-    rule="Any row.",
+    threshold="Any row.",
     remedy="Mend the labels, or check data.label_column.",
     sound="Every label is a number.",
     tasks=("regression",),
 )
-CONSTANT = Check(
+CONSTANT = FindingType(
     code="constant-label",
+    scope="data",
     worst="fail",
     looks_for="All labels of a split are the same number, so there is nothing to learn or to correlate.",
-    rule="One value in all rows of a split.",
+    threshold="One value in all rows of a split.",
     remedy="Check data.label_column.",
     sound="The labels vary.",
     tasks=("regression",),
 )
-OUTLIER = Check(
+OUTLIER = FindingType(
     code="label-outlier",
+    scope="data",
     worst="warn",
     looks_for="A label lies so far out that it decides the squared error, as with a lost decimal point or a 999 for nothing.",
-    rule=f"More than {_FAR:g} times as far from the median of train as the middle half is wide.",
+    threshold=f"More than {_FAR:g} times as far from the median of train as the middle half is wide.",
     remedy="Mend the labels, or remove the rows.",
     sound="No label lies far out.",
     tasks=("regression",),
@@ -282,7 +291,7 @@ def find_no_numbers(facts: DataFacts) -> CheckResult | None:
         return None
     split, row = next((split, found[0]) for split, found in rows.items() if found)
     label = (facts.splits[split].labels[row] or ("",))[0]
-    return NO_NUMBER.found(
+    return NO_NUMBER.in_rows(
         f"{rows_in_words(rows)} whose label is no number, such as '{label}'.", rows
     )
 
@@ -297,7 +306,7 @@ def find_constant(facts: DataFacts) -> CheckResult | None:
     if not constant:
         return None
     said = "; ".join(f"every label of {split} is {value:g}" for split, value in constant.items())
-    return CONSTANT.found(f"{said[0].upper()}{said[1:]}.", {})
+    return CONSTANT.in_rows(f"{said[0].upper()}{said[1:]}.", {})
 
 
 def find_outliers(facts: DataFacts) -> CheckResult | None:
@@ -319,7 +328,7 @@ def find_outliers(facts: DataFacts) -> CheckResult | None:
     }
     if not some(rows):
         return None
-    return OUTLIER.found(
+    return OUTLIER.in_rows(
         f"{rows_in_words(rows)} more than {limit:g} away from the median, {middle:g}.", rows
     )
 

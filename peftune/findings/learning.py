@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from peftune.errors import UsageError
-from peftune.findings.finding import Evaluation, Facts, Finding, Pitfall
+from peftune.findings.facts import Evaluation, RunFacts
+from peftune.findings.finding import Finding, FindingType
 from peftune.recipe.training import TrainingSection
 from peftune.stats.intervals import Interval
 from peftune.stats.scores import ONE_SIDED, better_p_value
@@ -17,7 +18,7 @@ _RISE = 0.05
 _SPREAD = 0.5
 _ERRORS = 2.0
 
-OVERFITTING = Pitfall(
+OVERFITTING = FindingType(
     code="overfitting",
     scope="run",
     looks_for="The loss of validation rows rises while that of training rows still falls: what is learned last does not hold for other rows.",
@@ -25,7 +26,7 @@ OVERFITTING = Pitfall(
 )
 
 
-def find_overfitting(facts: Facts) -> Finding | None:
+def find_overfitting(facts: RunFacts) -> Finding | None:
     """Look whether the validation loss has left its minimum for good, and since which step."""
     evaluations = facts.evaluations
     if not evaluations:
@@ -60,7 +61,7 @@ _UNMOVED = 0.95
 _STEEP = 0.5
 _LAST = 1 / 3
 
-UNDERFITTING = Pitfall(
+UNDERFITTING = FindingType(
     code="underfitting",
     scope="run",
     looks_for="The model has not learned what the training rows could teach it.",
@@ -70,7 +71,7 @@ UNDERFITTING = Pitfall(
 _ADVICE = "Train for more epochs, or raise training.learning_rate or what the strategy may change (such as the rank r)."
 
 
-def find_underfitting(facts: Facts) -> Finding | None:
+def find_underfitting(facts: RunFacts) -> Finding | None:
     """Look whether the losses stayed where they began, or had not finished falling."""
     evaluations = facts.evaluations
     if not evaluations or facts.recipe.task != "single-label":
@@ -133,7 +134,7 @@ def frequency_loss(counts: Sequence[float]) -> float:
     return -sum(count / total * math.log(count / total) for count in counts if count)
 
 
-NOTHING_LEARNED = Pitfall(
+NOTHING_LEARNED = FindingType(
     code="nothing-learned",
     scope="run",
     looks_for="The model says no more of a row than can be said without reading it.",
@@ -141,7 +142,7 @@ NOTHING_LEARNED = Pitfall(
 )
 
 
-def find_nothing_learned(facts: Facts) -> Finding | None:
+def find_nothing_learned(facts: RunFacts) -> Finding | None:
     """Look whether the score that chose the checkpoint is more than can be had without reading."""
     learning = facts.learning
     if learned_something(learning):
@@ -180,7 +181,7 @@ def _ranks(learning: Learning) -> str:
 
 _BASELINE = "tfidf_logistic_regression"
 
-BELOW_BASELINE = Pitfall(
+BELOW_BASELINE = FindingType(
     code="below-baseline",
     scope="run",
     looks_for="A classifier that counts words, and takes a second to train, does as well.",
@@ -188,7 +189,7 @@ BELOW_BASELINE = Pitfall(
 )
 
 
-def find_below_baseline(facts: Facts) -> Finding | None:
+def find_below_baseline(facts: RunFacts) -> Finding | None:
     """Look whether accuracy or macro F1 is significantly above TF-IDF with logistic regression.
 
     Balanced weights, and a label that is rare, set the two against each other.
@@ -209,7 +210,7 @@ def find_below_baseline(facts: Facts) -> Finding | None:
     )
 
 
-BELOW_LINEAR_PROBE = Pitfall(
+BELOW_LINEAR_PROBE = FindingType(
     code="below-linear-probe",
     scope="comparison",
     looks_for="`head-only` is less accurate than the linear probe of the same frozen base: its head was not trained to its end.",
@@ -240,7 +241,7 @@ def below_linear_probe(
 
 _EDGE = 0.05
 
-LEARNING_RATE_AT_EDGE = Pitfall(
+LEARNING_RATE_AT_EDGE = FindingType(
     code="learning-rate-at-edge",
     scope="tuning",
     looks_for="The best learning rate may lie outside the range that was searched.",
@@ -277,7 +278,7 @@ def learning_rate_at_edge(
     )
 
 
-SHARED_LEARNING_RATE = Pitfall(
+SHARED_LEARNING_RATE = FindingType(
     code="shared-learning-rate",
     scope="comparison",
     looks_for="One learning rate for strategies that want unlike ones: it suits one and makes another look worse than it is.",
@@ -307,14 +308,14 @@ def shared_learning_rate(
     )
 
 
-LONG_WARMUP = Pitfall(
+LONG_WARMUP = FindingType(
     code="warmup-longer-than-training",
     scope="run",
     looks_for="The learning rate was still rising when training ended, so it never was what the recipe asks for.",
     threshold="`training.warmup_steps` is at least the number of optimizer steps that were taken. A share (below 1) cannot be. Said before the training where its length is known by then.",
 )
 
-IGNORED_WARMUP = Pitfall(
+IGNORED_WARMUP = FindingType(
     code="warmup-ignored",
     scope="run",
     looks_for="A warm-up is asked for, and the schedule has none.",
@@ -322,12 +323,12 @@ IGNORED_WARMUP = Pitfall(
 )
 
 
-def find_long_warmup(facts: Facts) -> Finding | None:
+def find_long_warmup(facts: RunFacts) -> Finding | None:
     """Look whether training ended within its warm-up."""
     return long_warmup(facts.recipe.training, facts.training.steps)
 
 
-def find_ignored_warmup(facts: Facts) -> Finding | None:
+def find_ignored_warmup(facts: RunFacts) -> Finding | None:
     """Look whether the schedule takes no notice of the warm-up."""
     return ignored_warmup(facts.recipe.training)
 

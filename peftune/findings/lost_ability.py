@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from peftune.findings.finding import Facts, Finding, Pitfall
+from peftune.findings.facts import RunFacts
+from peftune.findings.finding import Finding, FindingType
 from peftune.forgetting.callback import KEY
 
-FORGETTING = Pitfall(
+FORGETTING = FindingType(
     code="forgetting",
     scope="run",
     looks_for="The model lost general ability that the base had.",
@@ -15,7 +16,7 @@ FORGETTING = Pitfall(
 )
 
 
-def find_forgetting(facts: Facts) -> Finding | None:
+def find_forgetting(facts: RunFacts) -> Finding | None:
     """Look for probes that are judged forgot; the one furthest past its margin comes first."""
     forgot = [probe for probe in facts.probes if probe.verdict == "forgot"]
     if not forgot:
@@ -28,7 +29,7 @@ def find_forgetting(facts: Facts) -> Finding | None:
     return FORGETTING.found("warning", f"The model forgot: {losses}.", _advice(facts))
 
 
-def _advice(facts: Facts) -> str:
+def _advice(facts: RunFacts) -> str:
     """Name the dials that this run has not turned yet."""
     dials = ["lower training.learning_rate", "train for fewer epochs"]
     if not facts.recipe.forgetting.regularizers:
@@ -39,7 +40,7 @@ def _advice(facts: Facts) -> str:
     return f"{sentence[0].upper()}{sentence[1:]} Each may cost accuracy: compare."
 
 
-OVER_BUDGET = Pitfall(
+OVER_BUDGET = FindingType(
     code="over-budget",
     scope="run",
     looks_for="No checkpoint could be chosen, so the last weights were kept.",
@@ -47,7 +48,7 @@ OVER_BUDGET = Pitfall(
 )
 
 
-def find_over_budget(facts: Facts) -> Finding | None:
+def find_over_budget(facts: RunFacts) -> Finding | None:
     """Look for a checkpoint within the budget."""
     budget = facts.recipe.forgetting.budget
     least = _least_forgetting(facts)
@@ -60,7 +61,7 @@ def find_over_budget(facts: Facts) -> Finding | None:
     )
 
 
-def _least_forgetting(facts: Facts) -> float | None:
+def _least_forgetting(facts: RunFacts) -> float | None:
     """Return the smallest value that was measured during training; None where none was."""
     watched = facts.recipe.forgetting.during_training
     if watched is None:
@@ -70,7 +71,7 @@ def _least_forgetting(facts: Facts) -> float | None:
     return min((math.inf if math.isnan(value) else value for value in found), default=None)
 
 
-CONTROL_FAILED = Pitfall(
+CONTROL_FAILED = FindingType(
     code="control-failed",
     scope="run",
     looks_for="The forgetting figures rest on a base that is not the base.",
@@ -78,7 +79,7 @@ CONTROL_FAILED = Pitfall(
 )
 
 
-def find_failed_control(facts: Facts) -> Finding | None:
+def find_failed_control(facts: RunFacts) -> Finding | None:
     """Look whether the model with its adapter off is the base."""
     if facts.control in {None, 0.0}:
         return None

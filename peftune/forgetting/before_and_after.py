@@ -34,10 +34,10 @@ from peftune.models.architecture import unwrapped
 from peftune.models.loading import load_backbone
 from peftune.models.prepare import (
     Preparation,
+    based_on_artifact,
     compared_with,
     preparation_of,
     prepared_again,
-    stands_on_its_start,
 )
 from peftune.probes import Measurement
 from peftune.progress import stage
@@ -112,7 +112,7 @@ def _read(key: str, count: int) -> Measurement | None:
     if not set(_FIELDS) <= set(values) or any(len(array) != count for array in values.values()):
         return None
     extra = {name: array for name, array in values.items() if name not in _FIELDS}
-    return Measurement(values["total"], values["weight"], values["tokens"], extra)
+    return Measurement(values["total"], values["weight"], values["tokens"], extra=extra)
 
 
 def _write(measured: Measurement, key: str) -> None:
@@ -198,9 +198,9 @@ def measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
         logger.info("measuring the base on %s", ", ".join(text.label for text in texts))
     with stage("measuring the base"):
         before = _measure_before(compared_with(model), texts)
-    if preparation_of(model).start is None:
+    if preparation_of(model).initialized_from is None:
         return before
-    off = measure_base(model, texts) if stands_on_its_start(model) else None
+    off = measure_base(model, texts) if based_on_artifact(model) else None
     return dataclasses.replace(before, start=measure(model, texts), off=off)
 
 

@@ -15,10 +15,10 @@ from peftune.errors import DataError
 from peftune.forgetting.scorer import LanguageModelScorer, Reference
 from peftune.models.prepare import (
     acting_as_base,
+    based_on_artifact,
     compared_with,
     preparation_of,
     refuse_changed_base,
-    stands_on_its_start,
 )
 from peftune.probes import Measurement, Probe
 
@@ -89,10 +89,10 @@ def measure_off(
         texts: probes with their documents.
         after: from `measure`; a probe that read the base in the same pass is not measured again.
     """
-    read_with_it = not stands_on_its_start(model)
+    read_with_it = not based_on_artifact(model)
     return [
-        Measurement(found.extra["off"], found.weight, found.tokens)
-        if read_with_it and "off" in found.extra
+        Measurement(found.adapter_disabled, found.weight, found.tokens)
+        if read_with_it and found.adapter_disabled is not None
         else measure_base(model, [text])[0]
         for text, found in zip(texts, after, strict=True)
     ]

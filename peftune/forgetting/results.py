@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -190,7 +191,7 @@ def forgetting_of(
         right_or_wrong=probe.right_or_wrong,
         learned=learned,
     )
-    kl = after.extra.get("kl")
+    kl = after.kl
     details = probe.details(before, after)
     infinite = [name for name, value in details.items() if not math.isfinite(value)]
     too_large = f"details: {', '.join(infinite)} {TOO_LARGE}" if infinite else None
@@ -198,7 +199,7 @@ def forgetting_of(
     tokens = after.tokens.astype(np.float64)
     return ProbeResult(
         name=text.label,
-        type=probe.type,
+        type=probe.name,
         metric=probe.metric,
         unit=probe.unit,
         higher_is_better=probe.higher_is_better,
@@ -320,9 +321,7 @@ def sealed_protocol(text: ProbeText, scoring: Mapping[str, Any]) -> dict[str, An
 
 def _signed(measurement: Measurement, sign: float) -> Measurement:
     """Turn a measurement so that lower is better."""
-    return Measurement(
-        sign * measurement.total, measurement.weight, measurement.tokens, measurement.extra
-    )
+    return dataclasses.replace(measurement, total=sign * measurement.total)
 
 
 def _change(first: Measurement, last: Measurement) -> float:
@@ -330,9 +329,9 @@ def _change(first: Measurement, last: Measurement) -> float:
 
 
 def _heads(first: Measurement, after: Measurement) -> Heads | None:
-    if "base_head" not in after.extra:
+    if after.base_head is None:
         return None
-    under_base = Measurement(after.extra["base_head"], after.weight, after.tokens)
+    under_base = Measurement(after.base_head, after.weight, after.tokens)
     return Heads(tied=_change(first, after), base=_change(first, under_base))
 
 
@@ -362,12 +361,12 @@ def _reason(
             count < FEWEST_DOCUMENTS,
             f"{shown} too little spread for an interval; it takes {FEWEST_DOCUMENTS}",
         ),
-        ("kl, kl_ci95", "kl" not in after.extra, "this probe does not measure it"),
+        ("kl, kl_ci95", after.kl is None, "this probe does not measure it"),
         ("power, verdict", probe.margin is None, "the probe has no margin"),
         ("verdict", learned is None, "there is no task score to judge it beside"),
         ("verdict", judged.inconclusive is not None, judged.inconclusive),
         ("mcnemar", not probe.right_or_wrong, "its documents are not right or wrong"),
-        ("heads", "base_head" not in after.extra, "no other output head was read beside it"),
+        ("heads", after.base_head is None, "no other output head was read beside it"),
         ("quantization", not quantized, "the base is in float32"),
     )
     return "; ".join(f"{keys}: {cause}" for keys, absent, cause in causes if absent) or None

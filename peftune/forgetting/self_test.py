@@ -8,16 +8,16 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import GPT2Model, PreTrainedTokenizerBase
 
 from peftune.forgetting.measurement import ProbeText, adapter_off_forgetting, measure_with
 from peftune.forgetting.scorer import LanguageModelScorer
 from peftune.models.base_files import BaseSource
-from peftune.models.lm_head import language_model
-from peftune.models.loading import load_backbone
+from peftune.models.loading import load_backbone, load_language_model
 from peftune.models.tokenizer import encode_texts, load_tokenizer
-from peftune.probes import LanguageModelLoss
+from peftune.probes import LanguageModelLoss, Measurement
 
 NOISE = (0.0, 0.01, 0.03, 0.1)
 """Scale of planted noise, relative to the root mean square of each weight."""
@@ -85,9 +85,16 @@ def _zero_by_identity(
     [before] = measure_with(backbone, tokenizer, [probe])
     after = probe.probe.measure(scorer, probe.documents)
     change = adapter_off_forgetting([before], [after])
-    kl = float(after.extra["kl"].sum())
+    kl = float(_divergences(after).sum())
     found = f"forgetting {change!r} bits per byte, KL {kl!r} nats"
     return Check("an unchanged model forgot nothing, exactly", change == kl == 0.0, found)
+
+
+def _divergences(measured: Measurement) -> NDArray[np.float64]:
+    if measured.kl is None:
+        message = "The documents were scored without a reference."
+        raise ValueError(message)
+    return measured.kl
 
 
 class _Itself:
@@ -133,7 +140,7 @@ def _brute_force(
     """Score the first document a token at a time, under transformers' own language model."""
     text = documents[0][: _BRUTE_FORCE_TOKENS * 3]
     [ids] = encode_texts(tokenizer, [text], max_length=None)
-    model = language_model(source, backbone.wte.weight.device)
+    model = load_language_model(source, backbone.wte.weight.device)
     fed = [int(tokenizer.eos_token_id), *ids]
     total = 0.0
     for position, token in enumerate(ids):
@@ -182,7 +189,7 @@ def _planted_noise(
         scorer = LanguageModelScorer(noisy, tokenizer, reference=lambda: _Itself(base))
         measured = probe.probe.measure(scorer, probe.documents)
         bits.append(measured.value)
-        kl.append(float(measured.extra["kl"].sum() / measured.tokens.sum()))
+        kl.append(float(_divergences(measured).sum() / measured.tokens.sum()))
     # Little noise may help a few documents by chance; no noise leaves the predictions where they were.
     rising = all(earlier < later for earlier, later in pairwise(kl)) and bits[0] < bits[-1]
     found = ", ".join(f"{value:.4f}" for value in kl[1:])

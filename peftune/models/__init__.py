@@ -1,1 +1,1 @@
-"""GPT-2 as a sequence classifier and as the language model it was: loading, wrapping, reference."""
+"""Models: architecture, loading, tokenizer, preparation and its guards, interpolation, LM head, merging."""

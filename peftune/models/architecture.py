@@ -1,4 +1,4 @@
-"""The parts of a prepared model, found through the model's own structure."""
+"""Find the parts of a model: backbone, head, trainable parameters; and evaluate it in float32."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def label_count(model: nn.Module) -> int:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights that learn, by name: this is the adapter."""
+    """Return the trainable weights, by name: this is the adapter."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def is_whole_model(model: nn.Module) -> bool:
-    """Say whether every weight learns, so that the artifact is the model itself.
+    """Say whether every weight is trainable, so that the artifact is the model itself.
 
     A head that takes no part does not count; a classifier's takes part always.
     """

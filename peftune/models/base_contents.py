@@ -1,4 +1,4 @@
-"""What the `config.json` of a base may say: the limits, types and keys of GPT-2, key by key."""
+"""Check the configuration and the tensors of a base, key by key, before anything of its size is made."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from transformers import GPT2Config
 from peftune.bundled import MODELS, bundled_folder, is_bundled
 from peftune.errors import ArtifactError, BaseModelError, UsageError
 from peftune.files.reading import given_name, local_folder, open_plain, read_plain
-from peftune.files.strict_json import parse_json
+from peftune.files.strict_json import parse_object
 from peftune.models.base_contents import (
     refuse_aliases,
     refuse_other_tensors,
@@ -89,7 +89,7 @@ def find_base(name_or_path: str, revision: str | None = None) -> BaseSource:
     """Find a GPT-2's files, downloading them where the name is a hub id.
 
     Raises:
-        BaseModelError: there is no such model, it is no GPT-2, or its files are incomplete.
+        BaseModelError: there is no such model, it is not a GPT-2, or its files are incomplete.
     """
     given_name(name_or_path, "base")
     if is_bundled(name_or_path):
@@ -115,8 +115,8 @@ def find_base_beside(folder: Path) -> BaseSource:
     plain and none a link, and settings that peftune knows.
 
     Raises:
-        ArtifactError: a file does not belong there, or is no plain file.
-        BaseModelError: it is no GPT-2, or its files are incomplete.
+        ArtifactError: a file does not belong there, or is not a plain file.
+        BaseModelError: it is not a GPT-2, or its files are incomplete.
     """
     files = local_folder(folder)
     files.refuse_others(_BESIDE | set(filter(_SHARD.match, files.entries)))
@@ -150,7 +150,7 @@ def find_local_base(name: str, revision: str | None = None) -> BaseSource:
 
     Raises:
         MissingBaseError: there is none of that name here.
-        BaseModelError: it is no GPT-2 that can be read.
+        BaseModelError: it is not a GPT-2 that can be read.
     """
     if is_bundled(name):
         return find_base(name)
@@ -202,7 +202,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         BaseModelError: it is missing or no JSON object.
     """
     if not (folder / _CONFIG).exists():
-        message = f"'{folder}' holds no readable config.json, so it is no model folder; name a folder written by save_pretrained."
+        message = f"'{folder}' holds no readable config.json, so it is not a model folder; name a folder written by save_pretrained."
         raise BaseModelError(message)
     return _read_object(folder / _CONFIG, limit=_CONFIG_BYTES)
 
@@ -210,14 +210,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _read_object(path: Path, *, limit: int) -> dict[str, Any]:
     """Read a JSON object of a base; a link to a plain file is followed, as the hub's cache has them."""
     try:
-        values = parse_json(read_plain(path, limit=limit, follow=True), source=str(path))
+        return parse_object(read_plain(path, limit=limit, follow=True), source=str(path))
     except ArtifactError as error:
         message = f"{error} {_SAVE}"
         raise BaseModelError(message) from error
-    if not isinstance(values, dict):
-        message = f"'{path}' is no JSON object. {_SAVE}"
-        raise BaseModelError(message)
-    return values
 
 
 def rows_of(config: Mapping[str, Any]) -> int:

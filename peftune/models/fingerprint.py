@@ -1,4 +1,4 @@
-"""Name a base by its weights, so that an adapter can tell its own base from any other."""
+"""Identify a base by its weights, so that an adapter finds its own base and refuses any other."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 from transformers import GPT2Config
 
-from peftune.errors import BaseModelError
+from peftune.errors import BaseModelError, visible
 from peftune.files.hash_cache import remembered
+from peftune.files.strict_json import refuse_hidden
 from peftune.models.base_contents import (
     expected_shapes,
     refuse_own_head,
@@ -43,6 +45,40 @@ _FUNCTION_KEYS = (
     "scale_attn_weights",
     "vocab_size",
 )
+
+
+LONGEST_NAME = 1000
+"""Most characters of a string that names something, or of a text, in a manifest."""
+
+
+def _seen(text: str) -> str:
+    refuse_hidden(text, layout="")
+    return text
+
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(max_length=LONGEST_NAME), AfterValidator(_seen)]
+"""A string that is printed: nothing in it acts on a terminal."""
+
+
+class Recorded(BaseModel):
+    """A part of a manifest: strict, immutable, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BaseIdentity(Recorded):
+    """Which base an artifact belongs to."""
+
+    name: Name
+    revision: Name | None
+    fingerprint: Sha256
+
+    @classmethod
+    def of(cls, base: BaseSource, fingerprint: str) -> BaseIdentity:
+        """Identify a base that was found, without its folder."""
+        name = visible(base.name)[:LONGEST_NAME]
+        return cls(name=name, revision=base.revision, fingerprint=fingerprint)
 
 
 def base_fingerprint(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What must hold after every wrap, checked on the model itself and not on promises."""
+"""Check what must hold of a model after a strategy has prepared it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def check_backbone_learns(model: nn.Module, strategy: Strategy) -> None:
 
 
 def check_gradient(model: nn.Module, strategy: Strategy, *, batch: Batch) -> None:
-    """A loss on the probe batch reaches the weights that are said to learn."""
+    """A loss on the probe batch reaches the weights that are said to be trainable."""
     names = (
         _backbone_names(model) if strategy.trains_backbone else list(trainable_parameters(model))
     )
@@ -118,7 +118,7 @@ def check_reference(
     base_logits: torch.Tensor,
     before: Mapping[str, torch.Tensor],
 ) -> None:
-    """With every learning weight moved, the reference still is the base, bit for bit.
+    """With every trainable weight moved, the reference still is the base, bit for bit.
 
     A strategy that rewrites weights of the base while it wraps would move the zero of forgetting.
     """
@@ -137,7 +137,7 @@ def check_reference(
         _fail(
             strategy,
             "reference",
-            f"with the adapter off the logits differ from the base's by {change:.3g}; it must not change weights of the base while wrapping",
+            f"with the adapter disabled the logits differ from the base's by {change:.3g}; it must not change weights of the base while wrapping",
         )
 
 

@@ -1,4 +1,4 @@
-"""The model as it was before training, and at every strength between then and now."""
+"""Interpolate between a model before training and now, and keep what it was before."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from peftune.errors import UsageError
-from peftune.fastpath.lora_layers import is_int8, scale_of
+from peftune.fastpath.lora_layers import is_int8, lora_layers, scale_of
 from peftune.fastpath.mapped_memory import OwnFiles, release_mapped
 from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 
@@ -75,13 +73,13 @@ def weights_at(
 ) -> dict[str, torch.Tensor]:
     """Compute the weights that make a model act at a strength.
 
-    A weight that learns directly is interpolated between before and now. Of a low-rank update one
+    A trainable weight of the base is interpolated between before and now. Of a low-rank update one
     factor is scaled, which is the same interpolation of the weight that it adapts. Where the
     strength is 0 or 1 a weight is exactly the one before or now.
 
     Args:
         model: a prepared model; it is not changed.
-        before: the weights at the start, from `snapshot`.
+        before: the weights before training, from `snapshot`.
         strength: how far from there.
         keep_head: leave the classification head as it is.
 
@@ -112,7 +110,7 @@ def _head_names(model: nn.Module) -> set[str]:
 
 
 def _depths(model: nn.Module) -> dict[str, float]:
-    """Say how deep each learning weight lies: 0 in the first block and before, 1 in the last and after."""
+    """Say how deep each trainable weight lies: 0 in the first block and before, 1 in the last and after."""
     backbone = backbone_of(model)
     of_weight = {id(weight): 1.0 for weight in head_of(model).parameters()}
     of_weight |= {id(weight): 1.0 for weight in backbone.ln_f.parameters()}
@@ -126,17 +124,13 @@ def _depths(model: nn.Module) -> dict[str, float]:
 
 
 def _factor_names(model: nn.Module, attributes: tuple[str, ...]) -> Iterator[str]:
-    """Name the learning factors of low-rank updates.
+    """Name the trainable factors of low-rank updates.
 
-    Everything else that learns is interpolated: the head, DoRA's magnitudes, other adapters.
+    Everything else that is trainable is interpolated: the head, DoRA's magnitudes, other adapters.
     """
-    if not isinstance(model, PeftModel):
-        return
-    for prefix, module in model.named_modules():
-        if not isinstance(module, LoraLayer):
-            continue
+    for prefix, layer in lora_layers(model):
         for attribute in attributes:
-            factors = getattr(module, attribute, None)
+            factors = getattr(layer, attribute, None)
             for name, weight in factors.named_parameters() if factors is not None else ():
                 if weight.requires_grad:
                     yield f"{prefix}.{attribute}.{name}"
@@ -147,13 +141,13 @@ _READ_AT_ONCE = 64 * 2**20
 
 
 def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
-    """Hash the weights that do not learn: what the reference rests on.
+    """Hash the frozen weights, on which the reference rests.
 
     Of a mapped base little is in memory at a time.
 
     Args:
         model: a prepared model.
-        before: the weights that learn, from `snapshot`; they are left out.
+        before: the trainable weights, from `snapshot`; they are left out.
     """
     digest = hashlib.sha256()
     read: list[torch.Tensor] = []
@@ -175,14 +169,14 @@ def frozen_sha256(model: nn.Module, before: Mapping[str, torch.Tensor]) -> str:
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Keep the weights that learn, as they are now.
+    """Keep the trainable weights, as they are now.
 
     Those that are as their mapped checkpoint has them stay there: on a CPU under Linux, for a base
     that is held as its file stores it. The others are copied.
 
     Returns:
         Each trainable weight by name, on the weight's device, which `beside` follows to another one.
-        It does not change when the model learns.
+        It does not change when the model is trained.
     """
     files, found = OwnFiles(), {}
     for name, weight in trainable_parameters(model).items():
@@ -225,7 +219,7 @@ def at_strength(
 
     Args:
         model: a prepared model.
-        before: the weights at the start, from `snapshot`.
+        before: the weights before training, from `snapshot`.
         strength: how far from there; a number is the same strength everywhere.
         keep_head: leave the classification head as it is.
     """
@@ -240,3 +234,19 @@ def at_strength(
     finally:
         for name, now in kept.items():
             weights[name].data = now
+
+
+def rescale_model(
+    model: nn.Module, before: Mapping[str, torch.Tensor], strength: Strength
+) -> None:
+    """Make a tuned model act at a strength for good, and leave its head as it was tuned.
+
+    Args:
+        model: a prepared model; its trainable weights are changed in place.
+        before: the weights before training, from `snapshot`.
+        strength: how far from the base.
+    """
+    weights = trainable_parameters(model)
+    with torch.no_grad():
+        for name, value in weights_at(model, before, strength, keep_head=True).items():
+            weights[name].copy_(value)

@@ -1,4 +1,4 @@
-"""The language model inside a classifier, with gradients: for terms of a loss."""
+"""The LM head of a backbone: log-probabilities and loss terms of a model, texts and Fisher information of a base."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import GPT2LMHeadModel
 
 from peftune.models.architecture import backbone_of, evaluating, without_dropout
 from peftune.models.base_files import BaseSource
-from peftune.models.fingerprint import base_fingerprint
-from peftune.models.loading import load_weights
+from peftune.models.loading import load_language_model
 from peftune.models.prepare import acting_as_base
 
 _HELD_LOGITS = 1 << 24
@@ -95,18 +93,6 @@ def token_log_probabilities(
     return list(found.split([len(ids) for ids in sequences]))
 
 
-def language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadModel:
-    """Load a base with its own language-model head, in float32, in eval mode.
-
-    Raises:
-        BaseModelError: the weights cannot be read, or are not those of the configuration.
-    """
-    base_fingerprint(source.folder)  # which refuses weights that are no numbers, and another head
-    model = load_weights(GPT2LMHeadModel, source, device)
-    model.eval()
-    return model
-
-
 def written_by_base(
     source: BaseSource, count: int, *, length: int, prefix: int, seed: int, device: torch.device
 ) -> list[list[int]]:
@@ -120,7 +106,7 @@ def written_by_base(
         seed: decides what is written; the global random state is as it was.
         device: where it is written.
     """
-    model = language_model(source, device)
+    model = load_language_model(source, device)
     # No token ends a text here: an end token is as likely as the base finds it, and is gone past.
     model.generation_config.eos_token_id = None
     written: list[list[int]] = []
@@ -160,7 +146,7 @@ def fisher_information(
         Martens 2020, New insights and perspectives on the natural gradient method: the targets
         are drawn from the model; with the text's own it would be the empirical Fisher.
     """
-    model = language_model(source, device)
+    model = load_language_model(source, device)
     names = dict(model.transformer.named_parameters())
     total = {name: torch.zeros_like(weight) for name, weight in names.items()}
     generator = torch.Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Load a base as a sequence classifier with a new head."""
+"""Load models: a base with a new classification head, with its LM head, or without any head."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ import transformers
 from torch import nn
 from transformers import (
     GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
     GPT2Model,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -119,7 +121,7 @@ def bare_model(
     task: TaskName,
     device: torch.device,
 ) -> nn.Module:
-    """Load a base and let the strategy choose what learns, for weights that are put in at once.
+    """Load a base and let the strategy choose what is trainable, for weights that are put in at once.
 
     Without guards, reference and random start: what is loaded is used, and not trained or compared
     with its base.
@@ -127,9 +129,9 @@ def bare_model(
     Args:
         source: where the base lies.
         tokenizer: its tokenizer.
-        strategy: which weights learned.
+        strategy: which weights are trainable.
         labels: label names in the order of their ids.
-        task: what was learned; it has a head.
+        task: the task type; it has a head.
         device: where the model lives.
 
     Returns:
@@ -200,15 +202,39 @@ def _refuse_labels(labels: Sequence[str], kind: TaskName) -> None:
 
 
 def load_backbone(source: BaseSource, device: torch.device) -> GPT2Model:
-    """Load a base in float32 without any head, in eval mode.
+    """Load a base in float32 without any head, in eval mode; see `load_base`."""
+    return load_base(GPT2Model, source, device)
+
+
+def load_language_model(source: BaseSource, device: torch.device) -> GPT2LMHeadModel:
+    """Load a base in float32 with its own tied LM head, in eval mode; see `load_base`."""
+    return load_base(GPT2LMHeadModel, source, device)
+
+
+def load_base(
+    kind: type[Model],
+    source: BaseSource,
+    device: torch.device,
+    **options: Any,  # noqa: ANN401 - whatever from_pretrained takes
+) -> Model:
+    """Load a base whose weights nothing else has read: all of them are finite, and its own LM head is tied.
+
+    Args:
+        kind: one of transformers' classes.
+        source: where the base lies.
+        device: where the model lives.
+        options: further arguments of `from_pretrained`.
+
+    Returns:
+        The model in eval mode.
 
     Raises:
         BaseModelError: the weights cannot be read, or are not those of the configuration.
     """
-    base_fingerprint(source.folder)  # which refuses weights that are no numbers
-    backbone = load_weights(GPT2Model, source, device)
-    backbone.eval()
-    return backbone
+    base_fingerprint(source.folder)  # reads every weight, and refuses values that are no weights
+    model = load_weights(kind, source, device, **options)
+    model.eval()
+    return model
 
 
 def load_weights(
@@ -223,31 +249,65 @@ def load_weights(
         kind: the class.
         source: where the base lies.
         device: where the model lives.
-        options: what else `from_pretrained` is told.
+        options: further arguments of `from_pretrained`.
 
     Raises:
         BaseModelError: the weights cannot be read, or transformers made one up or left one out.
     """
     try:
-        with loading():
-            loaded: Any = kind.from_pretrained(
-                source.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                device_map={"": device},
-                tie_word_embeddings=True,
-                # For the head's sake alone: what else is made up is refused below.
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **options,
-            )
+        # Mismatched sizes are for the head's sake alone: any other made-up tensor is refused.
+        return open_model(
+            kind,
+            source.folder,
+            device,
+            name=source.name,
+            tie_word_embeddings=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    except BaseModelError:
+        raise
     except Exception as error:
         message = f"The base '{source.name}' cannot be loaded: {first_line(error)}."
         raise (out_of_memory(error) or BaseModelError(message)) from error
+
+
+def open_model(
+    kind: type[Model],
+    folder: Path | None,
+    device: torch.device,
+    *,
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,  # noqa: ANN401 - whatever from_pretrained takes
+) -> Model:
+    """Call `from_pretrained`: safetensors of this machine only, silently, with no tensor made up.
+
+    Args:
+        kind: one of transformers' classes.
+        folder: a checkpoint; None where `options` hold a configuration and tensors.
+        device: where the model lives.
+        name: what messages call the model.
+        dtype: type of its weights.
+        options: further arguments of `from_pretrained`.
+
+    Raises:
+        BaseModelError: transformers made up a tensor other than a classification head, or left one out.
+    """
+    settle_vector_functions()  # what is loaded computes exactly from its first pass on
+    with hidden_load_report():
+        loaded: Any = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            device_map={"": device},
+            output_loading_info=True,
+            **options,
+        )
     model: Model
     model, report = loaded
-    refuse_made_up(report, name=source.name)
+    refuse_made_up(report, name=name)
     return model
 
 
@@ -258,14 +318,6 @@ def _renew_head(model: GPT2ForSequenceClassification, seed: int) -> None:
     )
     with torch.no_grad():
         model.score.weight.copy_(weight)
-
-
-@contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """Stand around every load: what is loaded computes exactly from its first pass on, and silently."""
-    settle_vector_functions()
-    with hidden_load_report():
-        yield
 
 
 @contextlib.contextmanager

@@ -1,15 +1,12 @@
-"""The backbone that a tuned model amounts to: plain GPT-2 weights, whatever adapter made them."""
+"""Merge an adapter into its base: plain GPT-2 weights, and the checkpoints that hold them."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from safetensors import SafetensorError
@@ -21,16 +18,11 @@ from peftune.errors import GuardError, UsageError
 from peftune.models.architecture import (
     backbone_of,
     evaluating,
-    head_of,
     in_float32,
-    trainable_parameters,
     unwrapped,
 )
-from peftune.models.inference import pooled_states
-from peftune.models.interpolation import Strength, weights_at
 from peftune.models.loading import hidden_load_report
 from peftune.models.prepare import preparation_of, reference_batch
-from peftune.strategies import Strategy
 
 _IN_FRONT = "it learns virtual tokens in front of every text, which are no weights of a base"
 _GARBAGE = (
@@ -145,101 +137,6 @@ def _not_mergeable(strategy: str, reason: str) -> str:
     return f"What the strategy '{strategy}' learned cannot be written as weights of a plain GPT-2: {reason}. It is of use as an adapter only: through peftune.load, or as the start of a run of the same strategy."
 
 
-def rescale_model(model: nn.Module, strength: Strength) -> None:
-    """Change a tuned model's backbone to a strength; its classification head stays as it is.
-
-    Args:
-        model: a prepared model, tuned; the weights that learned are changed in place.
-        strength: how far from the base.
-
-    Raises:
-        UsageError: nothing but the head learned, so every strength is the same model.
-    """
-    refuse_frozen_backbone(preparation_of(model).strategy)
-    values = weights_at(model, preparation_of(model).before, strength, keep_head=True)
-    weights = trainable_parameters(model)
-    with torch.no_grad():
-        for name, value in values.items():
-            weights[name].copy_(value)
-
-
-def refuse_frozen_backbone(strategy: Strategy) -> None:
-    """Refuse a strategy that trains no backbone.
-
-    Raises:
-        UsageError: nothing but the head learned, so every strength is the same model.
-    """
-    if not strategy.trains_backbone:
-        message = f"The strategy '{strategy.name}' leaves the backbone as it is, so every strength is the same model; there is nothing to rescale."
-        raise UsageError(message)
-
-
-def fit_head(model: nn.Module, texts: Sequence[str], labels: Sequence[int]) -> torch.Tensor:
-    """Fit a classification head to the backbone as it is: a logistic regression on what the head reads.
-
-    Every state is divided by its root mean square before the fit, and the head by the same after
-    it, so that one penalty suits all of them. GPT-2's head has no bias, so none is fitted.
-
-    Args:
-        model: a prepared model; it is not changed.
-        texts: texts of the task.
-        labels: their label ids.
-
-    Returns:
-        The head's weight, (labels, hidden), float32.
-
-    Raises:
-        UsageError: a label has no rows, or the head is no single matrix.
-    """
-    preparation = preparation_of(model)
-    shape = _head_weight(model).shape
-    counts = np.bincount(np.asarray(labels), minlength=len(preparation.labels))
-    if (counts == 0).any():
-        name = preparation.labels[int(counts.argmin())]
-        message = f"The head cannot be refitted: no row has the label '{name}'. Every label needs rows to fit on."
-        raise UsageError(message)
-    states = pooled_states(
-        model, preparation.tokenizer, texts, max_length=preparation.max_length
-    ).astype(np.float64)  # (texts, hidden)
-    fitted = _fit(states, np.asarray(labels)).astype(np.float32)
-    return torch.from_numpy(fitted).reshape(shape)
-
-
-def set_head(model: nn.Module, weight: torch.Tensor) -> None:
-    """Put a head's weight, (labels, hidden), into a prepared model."""
-    with torch.no_grad():
-        _head_weight(model).copy_(weight)
-
-
-@contextlib.contextmanager
-def with_head(model: nn.Module, weight: torch.Tensor) -> Iterator[None]:
-    """Let a prepared model have another head, (labels, hidden), inside the context."""
-    kept = _head_weight(model).detach().clone()
-    set_head(model, weight)
-    try:
-        yield
-    finally:
-        set_head(model, kept)
-
-
-def _fit(states: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    from sklearn.linear_model import LogisticRegression
-
-    scale = np.sqrt((states**2).mean(axis=0))
-    scale[scale == 0] = 1.0
-    fitted = LogisticRegression(fit_intercept=False, max_iter=10_000).fit(states / scale, labels)
-    weight = fitted.coef_ / scale  # (labels, hidden), or (1, hidden) of two labels
-    return np.concatenate([-weight / 2, weight / 2]) if len(weight) == 1 else weight
-
-
-def _head_weight(model: nn.Module) -> nn.Parameter:
-    learning = [weight for weight in head_of(model).parameters() if weight.requires_grad]
-    if len(learning) != 1 or learning[0].ndim != 2:  # noqa: PLR2004 - a matrix
-        message = f"The head cannot be refitted: the strategy '{preparation_of(model).strategy.name}' makes it more than one matrix."
-        raise UsageError(message)
-    return learning[0]
-
-
 MERGE_TOLERANCE = 1e-4
 """Largest change of a hidden state by merging alone, relative to the largest one (or to 1)."""
 
@@ -278,13 +175,13 @@ def effective_backbone(model: nn.Module) -> dict[str, torch.Tensor]:
     plain = merged_into_base(model)
     weights = {key: weight.detach() for key, weight in backbone_of(plain).named_parameters()}
     if not same_states(states, backbone_states(plain, tokenizer)):
-        message = f"Merging what the strategy '{name}' learned changes what the model computes; its weights cannot be the start of another model."
+        message = f"Merging what the strategy '{name}' learned changes what the model computes; another model cannot be initialized from it."
         raise GuardError(message)
     return {key: weight.cpu().clone() for key, weight in weights.items()}
 
 
 def copied_into(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Copy a backbone's weights into a prepared model, if all that differs is free to learn.
+    """Copy a backbone's weights into a prepared model, if all that differs is trainable.
 
     Args:
         model: a prepared model.
@@ -321,7 +218,7 @@ def write_backbone(
         folder: where to.
     """
     with hidden_load_report():
-        language_model(model, weights).save_pretrained(folder)
+        _with_lm_head(model, weights).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -340,17 +237,12 @@ def holds_backbone(folder: Path, weights: Mapping[str, torch.Tensor]) -> bool:
     )
 
 
-def language_model(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> GPT2LMHeadModel:
+def _with_lm_head(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> GPT2LMHeadModel:
     """Build a plain language model of a backbone's weights, with the configuration of a base."""
-    config = type(backbone_of(model).config)(
-        **{
-            key: value
-            for key, value in backbone_of(model).config.to_dict().items()
-            if key not in _OF_A_CLASSIFIER
-        }
-    )
+    values = backbone_of(model).config.to_dict()
+    kept = {key: value for key, value in values.items() if key not in _OF_A_CLASSIFIER}
     with torch.device("meta"):
-        plain: GPT2LMHeadModel = GPT2LMHeadModel(config)
+        plain: GPT2LMHeadModel = GPT2LMHeadModel(type(backbone_of(model).config)(**kept))
     plain.transformer.load_state_dict(dict(weights), strict=True, assign=True)
     plain.tie_weights()
     plain.eval()

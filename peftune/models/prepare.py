@@ -1,4 +1,4 @@
-"""From a base and a strategy to a guarded model that is ready to train."""
+"""Prepare a model: load a base, let a strategy choose what is trainable, check it, remember how it was made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from peftune.fastpath.mapped_memory import release_mapped
 from peftune.files.hash_cache import remember_place
 from peftune.models.architecture import head_of, trainable_parameters
 from peftune.models.base_files import BaseSource, check_length, find_base
-from peftune.models.fingerprint import base_fingerprint
+from peftune.models.fingerprint import BaseIdentity, Recorded, Sha256, base_fingerprint
 from peftune.models.guards import check_preparation, logits_of
 from peftune.models.interpolation import at_strength, beside, frozen_sha256, snapshot
 from peftune.models.loading import choose_device, load_classifier
@@ -36,28 +36,25 @@ _ATTRIBUTE = "peftune_preparation"
 _PLACEHOLDERS = ("0", "1")
 """Labels of the head that takes no part in a task without one."""
 
-StartKind = Literal["adapter", "weights", "base"]
+InitializedAs = Literal["adapter", "weights", "base"]
+"""What became of the artifact that a model is initialized from.
+
+`adapter`: the same strategy's adapter, which is trained further; `weights`: it was copied into
+trainable weights; `base`: it is the base that the strategy was put on.
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What a model begins as, where that is not its untouched base.
+class InitializedFrom(Recorded):
+    """The artifact that a model is initialized from, as its own manifest records it.
 
-    Args:
-        kind: `adapter`: the start is the same strategy's adapter, which is trained on; `weights`:
-            it was copied into weights that learn; `base`: it is the base that the strategy was put
-            on, so that `origin` is another model than the preparation's base.
-        sha256: seal of the artifact that it was made from.
-        task: what that artifact had learned.
-        origin: the base named by the user, which forgetting is measured against.
-        origin_fingerprint: hash of its backbone.
+    `sha256` is the digest of that artifact, `task_name` its task type, and `origin` the base that
+    the user named, which forgetting is measured against.
     """
 
-    kind: StartKind
-    sha256: str
-    task: TaskName
-    origin: BaseSource
-    origin_fingerprint: str
+    kind: InitializedAs
+    sha256: Sha256
+    task_name: TaskName
+    origin: BaseIdentity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,16 +62,17 @@ class Preparation:
     """What `prepare` knows of a model and `save` needs.
 
     Args:
-        strategy: who chose the weights that learn.
+        strategy: who chose the trainable weights.
         base: where the base came from.
         base_fingerprint: hash of the base's backbone.
         tokenizer: the base's tokenizer.
         labels: label names in the order of their ids.
         max_length: longest text in tokens.
-        before: the learning weights before training, by name.
-        frozen_sha256: hash of the weights that do not learn.
-        task: what is learned.
-        start: what the model began as; None for the base itself.
+        before: the trainable weights before training, by name.
+        frozen_sha256: hash of the frozen weights.
+        task: the task type.
+        initialized_from: the artifact that the model is initialized from; None for the base itself.
+        origin: the base that the user named; it is not `base` where that is an artifact's backbone.
     """
 
     strategy: Strategy
@@ -85,8 +83,9 @@ class Preparation:
     max_length: int
     before: Mapping[str, torch.Tensor]
     frozen_sha256: str
+    origin: BaseSource
     task: TaskName = "single-label"
-    start: Start | None = None
+    initialized_from: InitializedFrom | None = None
 
 
 def prepare_model(
@@ -101,14 +100,14 @@ def prepare_model(
     use_cpu: bool = False,
     in_float32: bool = False,
 ) -> nn.Module:
-    """Load a base, let the strategy choose what learns, and check the result.
+    """Load a base, let the strategy choose what is trainable, and check the result.
 
     Args:
         base: hub id, local folder, or `bundled:tiny-gpt2`; or where one was found.
-        strategy: which weights learn.
+        strategy: which weights are trainable.
         labels: label names in the order of their ids; none for language modeling.
-        task: what is learned. For language modeling the classifier's head is frozen: it takes no
-            part, and only the backbone learns.
+        task: the task type. For language modeling the classifier's head is frozen: it takes no
+            part, and only the backbone is trained.
         revision: commit, tag or branch of a hub id.
         max_length: longest text in tokens, at most the base's positions.
         seed: seed of the new head and of the adapter.
@@ -122,7 +121,7 @@ def prepare_model(
     Raises:
         BaseModelError: the base cannot be found or read.
         GuardError: the strategy leaves the model in a wrong state.
-        UsageError: the strategy learns nothing of the task.
+        UsageError: the strategy trains nothing that the task uses.
     """
     refuse_nothing_to_learn(strategy, task)
     source = base if isinstance(base, BaseSource) else find_base(base, revision)
@@ -163,6 +162,7 @@ def prepare_model(
         max_length=max_length,
         before=before,
         frozen_sha256=frozen_sha256(prepared, before),
+        origin=source,
         task=task,
     )
     setattr(prepared, _ATTRIBUTE, preparation)
@@ -171,16 +171,20 @@ def prepare_model(
     return prepared.train()
 
 
-def note_start(model: nn.Module, start: Start) -> None:
-    """Remember what a prepared model begins as."""
-    setattr(model, _ATTRIBUTE, dataclasses.replace(preparation_of(model), start=start))
+def note_initialization(
+    model: nn.Module, initialized_from: InitializedFrom, *, origin: BaseSource
+) -> None:
+    """Remember which artifact a prepared model is initialized from."""
+    known = preparation_of(model)
+    noted = dataclasses.replace(known, initialized_from=initialized_from, origin=origin)
+    setattr(model, _ATTRIBUTE, noted)
 
 
 def refuse_nothing_to_learn(strategy: Strategy, task: TaskName) -> None:
-    """Refuse a strategy whose only learning weights are those of a head that the task lacks.
+    """Refuse a strategy whose only trainable weights are those of a head that the task lacks.
 
     Raises:
-        UsageError: nothing would learn.
+        UsageError: nothing would be trainable.
     """
     if not (has_head(task) or strategy.trains_backbone):
         message = f"The strategy '{strategy.name}' trains the classification head alone, and 'task: {task}' has none. Choose a strategy that trains the backbone, such as lora or full."
@@ -226,7 +230,7 @@ def refuse_changed_base(
     """Refuse a base that is no longer what it was when the model was prepared, and say what it prevents.
 
     Raises:
-        GuardError: a weight that does not learn has changed.
+        GuardError: a frozen weight has changed.
     """
     preparation = preparation_of(model)
     if frozen_sha256(model, preparation.before) != preparation.frozen_sha256:
@@ -246,23 +250,22 @@ def reference_batch(
     }
 
 
-def stands_on_its_start(model: nn.Module) -> bool:
-    """Say whether a prepared model with its adapter off is its start, and not the user's base."""
-    start = preparation_of(model).start
-    return start is not None and start.kind == "base"
+def based_on_artifact(model: nn.Module) -> bool:
+    """Say whether a model with its adapter disabled is another artifact, and not the user's base."""
+    initialized_from = preparation_of(model).initialized_from
+    return initialized_from is not None and initialized_from.kind == "base"
 
 
 def compared_with(model: nn.Module) -> nn.Module:
     """Return a model whose untouched base is the one that forgetting is measured against.
 
     Returns:
-        The model itself; or, where it stands on its start, the user's base, loaded by itself and
-        prepared in the same precision.
+        The model itself; or, where its base is another artifact, the user's base, loaded by itself
+        and prepared in the same precision.
     """
-    start = preparation_of(model).start
-    if start is None or start.kind != "base":
-        return model
-    return prepared_again(model, start.origin)
+    return (
+        prepared_again(model, preparation_of(model).origin) if based_on_artifact(model) else model
+    )
 
 
 def prepared_again(model: nn.Module, source: BaseSource | None = None) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import Any
 
 from peftune.errors import ArtifactError, BaseModelError, printable
 from peftune.files.reading import read_plain
-from peftune.files.strict_json import parse_json
+from peftune.files.strict_json import parse_object
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -149,11 +149,7 @@ def _read(path: Path, *, limit: int) -> bytes:
 def _read_object(path: Path, *, limit: int) -> Mapping[str, Any]:
     if not path.exists():
         return {}
-    values = parse_json(_read(path, limit=limit), source=str(path))
-    if not isinstance(values, dict):
-        message = f"'{path}' is no JSON object."
-        raise ArtifactError(message)
-    return values
+    return parse_object(_read(path, limit=limit), source=str(path))
 
 
 def refuse_ids_beyond(ids: Mapping[str, int], rows: int, folder: Path) -> None:
@@ -194,7 +190,7 @@ def _refuse_settings(values: Mapping[str, Any], path: Path, *, closed: bool) -> 
             raise ArtifactError(message)
         named = key.endswith("_token") and key not in ("add_bos_token", "add_eos_token")
         if named and not (value is None or _is_token(value) or _is_added(value)):
-            message = f"'{path}' has {key}: {_shown(value)}, which is no token of at most {_LONGEST_TOKEN} characters."
+            message = f"'{path}' has {key}: {_shown(value)}, which is not a token of at most {_LONGEST_TOKEN} characters."
             raise ArtifactError(message)
 
 
@@ -241,7 +237,7 @@ def _refuse_parts(parts: Mapping[str, Any], path: Path) -> None:
         if not fits(parts.get(name)):
             found = parts.get(name)
             kind = found.get("type", "unlike GPT-2's") if isinstance(found, dict) else found
-            message = f"'{path}' is no byte-level BPE such as GPT-2's: its {name} is {_shown(kind)}, or has fields that GPT-2's has not. No pattern, normalizer or model of another kind is built out of a file."
+            message = f"'{path}' is not a byte-level BPE such as GPT-2's: its {name} is {_shown(kind)}, or has fields that GPT-2's has not. No pattern, normalizer or model of another kind is built out of a file."
             raise ArtifactError(message)
     if unknown := sorted(set(parts) - PARTS):
         message = f"'{path}' has the part {_shown(unknown[0])}, which a tokenizer has not."

@@ -1,4 +1,4 @@
-"""How far each weight of a backbone was moved, and which moved otherwise than its like."""
+"""Measure how far the weights of a backbone moved, and which moved unlike the same weight of other blocks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import GPT2Config, GPT2Model
 
 from peftune.errors import UsageError
+from peftune.fastpath.lora_layers import factors_of, lora_layers
 from peftune.models.architecture import backbone_of, head_of, trainable_parameters
 
 OUTLIER_SCORE = 3.5
@@ -130,7 +130,7 @@ def squared_drift(
 
     Args:
         model: a prepared model.
-        before: the learning weights at the start, from `snapshot`.
+        before: the trainable weights before training, from `snapshot`.
         importance: factor of each squared change, by the base's name of the tensor, in the base's
             own layout.
 
@@ -143,9 +143,9 @@ def squared_drift(
     terms = list(_low_rank_terms(model, importance))
     counted = {
         id(factor)
-        for _, layer in _lora_layers(model)
+        for _, layer in lora_layers(backbone_of(model))
         for adapter in layer.active_adapters
-        for factor in _factors(layer, adapter)
+        for factor in factors_of(layer, adapter)
     }
     head = {id(weight) for weight in head_of(model).parameters()}
     inside = {id(weight): name for name, weight in backbone_of(model).named_parameters()}
@@ -157,33 +157,20 @@ def squared_drift(
             change = change * _importance(importance, inside.get(id(weight))).to(change.device)
         terms.append(change.sum())
     if not terms:
-        message = "No weight but the head learns, so there is no drift from the base to hold down. Remove the regularizer, or choose another strategy."
+        message = "No weight but the head is trainable, so there is no drift from the base to hold down. Remove the regularizer, or choose another strategy."
         raise UsageError(message)
     return torch.stack(terms).sum()
-
-
-def _lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
-    for name, module in backbone_of(model).named_modules():
-        if isinstance(module, LoraLayer):
-            yield name, module
-
-
-def _factors(layer: LoraLayer, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the factors of an update: (rank, inputs) and (outputs, rank)."""
-    if adapter in layer.lora_embedding_A:
-        return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
-    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
 
 
 def _low_rank_terms(
     model: nn.Module, importance: Mapping[str, torch.Tensor] | None
 ) -> Iterator[torch.Tensor]:
-    for name, layer in _lora_layers(model):
+    for name, layer in lora_layers(backbone_of(model)):
         for adapter in layer.active_adapters:
             if layer.use_dora.get(adapter, False):
-                message = "The change that DoRA makes is no plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false."
+                message = "The change that DoRA makes is not a plain low-rank update, so its distance from the base cannot be held down. Set use_dora: false."
                 raise UsageError(message)
-            down, up = (factor.float() for factor in _factors(layer, adapter))
+            down, up = (factor.float() for factor in factors_of(layer, adapter))
             scale = float(layer.scaling[adapter])
             if importance is None:
                 yield scale**2 * ((up.T @ up) * (down @ down.T)).sum()

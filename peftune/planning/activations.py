@@ -17,7 +17,7 @@ from peftune.planning.batches import Batch
 from peftune.planning.passes import Evaluation, Formula, LiveBytes, Sampled, Training
 from peftune.planning.shapes import Sample, only_blocks
 from peftune.recipe import Recipe
-from peftune.training.fast_path import kept_gradients, lean_training, uses_bfloat16, worth_holding
+from peftune.training.fast_path import fast_forward, kept_gradients, uses_bfloat16, worth_holding
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def training_forward(model: nn.Module, conditions: Conditions) -> Iterator[nn.Mo
     device = backbone_of(model).wte.weight.device.type
     with (
         _without_notes(),
-        lean_training(model, conditions.computing, dropout=conditions.dropout),
+        fast_forward(model, conditions.computing, dropout=conditions.dropout),
         torch.autocast(device, torch.bfloat16, enabled=conditions.bf16),
     ):
         yield model

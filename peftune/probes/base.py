@@ -42,15 +42,19 @@ class Measurement:
         weight: denominator for each document, (documents,), float64; 0 for a document that helped
             the measurement and is not scored itself.
         tokens: scored tokens of each document, (documents,), int64.
-        extra: further sums per document, (documents,), for the probe's `details`. The report knows
-            `kl` (nats), `off` (`total` with the adapter off, from the same pass) and `base_head`
-            (`total` under the base's own output head).
+        extra: further sums per document, (documents,), that the probe's `details` reads.
+        kl: divergence KL(base || model) in nats, (documents,), float64; None where it was not measured.
+        adapter_disabled: `total` with the adapter disabled, from the same pass, (documents,), float64.
+        base_head: `total` under the base's own LM head, (documents,), float64.
     """
 
     total: NDArray[np.float64]
     weight: NDArray[np.float64]
     tokens: NDArray[np.int64]
     extra: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    kl: NDArray[np.float64] | None = None
+    adapter_disabled: NDArray[np.float64] | None = None
+    base_head: NDArray[np.float64] | None = None
 
     @property
     def value(self) -> float:
@@ -58,10 +62,19 @@ class Measurement:
         return float(self.total.sum() / self.weight.sum())
 
     def scored(self) -> Measurement:
-        """Leave out the documents of weight 0: they are no evidence, and nothing may count them."""
+        """Leave out the documents of weight 0: they helped the measurement and are not evidence."""
         kept = self.weight != 0
-        extra = {name: values[kept] for name, values in self.extra.items()}
-        return Measurement(self.total[kept], self.weight[kept], self.tokens[kept], extra)
+        return Measurement(
+            self.total[kept],
+            self.weight[kept],
+            self.tokens[kept],
+            kl=None if self.kl is None else self.kl[kept],
+            adapter_disabled=None
+            if self.adapter_disabled is None
+            else self.adapter_disabled[kept],
+            base_head=None if self.base_head is None else self.base_head[kept],
+            extra={name: values[kept] for name, values in self.extra.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +154,7 @@ class Probe(TextSource, ABC):
     Its fields say which text it reads; a subclass says what it measures there.
     """
 
-    type: ClassVar[str]
+    name: ClassVar[str]
     """How recipes call the probe; equal to its entry-point name."""
 
     metric: ClassVar[str]
@@ -157,10 +170,13 @@ class Probe(TextSource, ABC):
     """Whether each document counts 0 or 1; the report then adds McNemar's exact test."""
 
     needs_base: ClassVar[bool] = False
-    """Whether it compares with the base token by token, so that `score_text` must give `kl`."""
+    """Whether it compares with the base token by token, so that `score_text` must give `base`."""
 
-    name: str | None = Field(
-        None, min_length=1, description="Name in reports; otherwise the name of the text."
+    report_name: str | None = Field(
+        None,
+        min_length=1,
+        alias="name",
+        description="Name in reports; otherwise the name of the text.",
     )
     margin: float | None = Field(
         None,
@@ -172,7 +188,7 @@ class Probe(TextSource, ABC):
     @property
     def label(self) -> str:
         """The probe's name in reports."""
-        return self.name or super().label
+        return self.report_name or super().label
 
     @abstractmethod
     def measure(self, model: LanguageModel, documents: Sequence[Any]) -> Measurement:
@@ -193,10 +209,10 @@ class Probe(TextSource, ABC):
 
     def fields(self) -> dict[str, Any]:
         """Return the type and every field, ready for a recipe."""
-        return {"type": self.type, **self.model_dump(mode="json")}
+        return {"type": self.name, **self.model_dump(mode="json", by_alias=True)}
 
 
-PROBES: PluginGroup[Probe] = PluginGroup("peftune.probes", "probe", Probe, name_field="type")  # type: ignore[type-abstract]
+PROBES: PluginGroup[Probe] = PluginGroup("peftune.probes", "probe", Probe, key="type")  # type: ignore[type-abstract]
 
 
 def above_chance(before: Measurement, after: Measurement, *, chance: float) -> dict[str, float]:

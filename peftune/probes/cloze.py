@@ -23,7 +23,7 @@ class Cloze(Probe):
 
     plain: ClassVar[bool] = False
 
-    type: ClassVar[str] = "cloze"
+    name: ClassVar[str] = "cloze"
     metric: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = "share"
     higher_is_better: ClassVar[bool] = True

@@ -20,7 +20,7 @@ class KLDivergence(Probe):
         Shenfeld et al. 2025, RL's Razor, arXiv:2509.04259.
     """
 
-    type: ClassVar[str] = "kl"
+    name: ClassVar[str] = "kl"
     metric: ClassVar[str] = "kl_base_tuned"
     unit: ClassVar[str] = "nats/token"
     needs_base: ClassVar[bool] = True
@@ -39,12 +39,8 @@ class KLDivergence(Probe):
             message = "the model was given without its base, so no divergence can be measured"
             raise ValueError(message)
         kl, tokens = scores.base.kl, scores.tokens
-        extra = {
-            "kl": kl,
-            "base_entropy": scores.base.entropy,
-            "agreement": scores.base.agreement,
-        }
-        return Measurement(kl, tokens.astype("float64"), tokens, extra)
+        extra = {"base_entropy": scores.base.entropy, "agreement": scores.base.agreement}
+        return Measurement(kl, tokens.astype("float64"), tokens, kl=kl, extra=extra)
 
     def protocol(self) -> dict[str, Any]:
         """Say which way round the divergence is and what is summed."""

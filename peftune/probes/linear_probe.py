@@ -40,7 +40,7 @@ class LinearProbe(Probe):
 
     plain: ClassVar[bool] = False
 
-    type: ClassVar[str] = "linear-probe"
+    name: ClassVar[str] = "linear-probe"
     metric: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = "share"
     higher_is_better: ClassVar[bool] = True

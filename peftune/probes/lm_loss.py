@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class LanguageModelLoss(Probe):
         Laws for Forgetting, arXiv:2401.05605 (cross-entropy with the base's predictions).
     """
 
-    type: ClassVar[str] = "lm-loss"
+    name: ClassVar[str] = "lm-loss"
     metric: ClassVar[str] = "bits_per_byte"
     unit: ClassVar[str] = "bits/byte"
 
@@ -47,15 +48,18 @@ class LanguageModelLoss(Probe):
         bits = math.log(2)
         words = [len(re.split(r"\s+", document)) for document in documents]
         extra = {"words": np.array(words, dtype=np.float64)}
-        if scores.base is not None:
-            extra["kl"] = scores.base.kl
-            extra["off"] = scores.base.nats / bits
-            extra["base_entropy"] = scores.base.entropy
-            extra["agreement"] = scores.base.agreement
-            if scores.base.head_nats is not None:
-                extra["base_head"] = scores.base.head_nats / bits
         sizes = np.array([len(document.encode()) for document in documents], dtype=np.float64)
-        return Measurement(scores.nats / bits, sizes, scores.tokens, extra)
+        measured = Measurement(scores.nats / bits, sizes, scores.tokens, extra=extra)
+        base = scores.base
+        if base is None:
+            return measured
+        return dataclasses.replace(
+            measured,
+            kl=base.kl,
+            adapter_disabled=base.nats / bits,
+            base_head=None if base.head_nats is None else base.head_nats / bits,
+            extra={**extra, "base_entropy": base.entropy, "agreement": base.agreement},
+        )
 
     def protocol(self) -> dict[str, Any]:
         """Say how documents are cut and what is summed."""

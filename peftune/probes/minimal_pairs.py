@@ -35,7 +35,7 @@ class MinimalPairs(Probe):
     columns: ClassVar[tuple[str, ...]] = ("sentence_good", "sentence_bad")
     plain: ClassVar[bool] = False
 
-    type: ClassVar[str] = "minimal-pairs"
+    name: ClassVar[str] = "minimal-pairs"
     metric: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = "share"
     higher_is_better: ClassVar[bool] = True

@@ -39,7 +39,7 @@ class MultipleChoice(Probe):
     columns: ClassVar[tuple[str, ...]] = ("context", "options", "answer")
     plain: ClassVar[bool] = False
 
-    type: ClassVar[str] = "multiple-choice"
+    name: ClassVar[str] = "multiple-choice"
     metric: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = "share"
     higher_is_better: ClassVar[bool] = True

@@ -56,7 +56,7 @@ def build_plugin(
         positions: where each of its keys was written.
         faults: grows by what is wrong.
     """
-    key = group.name_field
+    key = group.key
     if not isinstance(values, Mapping):
         message = f"must be a mapping with the key '{key}' (got {values!r})."
         faults.append(Fault(positions.of(path), path, message))
@@ -298,8 +298,8 @@ def read_probe(text: str) -> Probe:
         return _built(document.values, document.positions, document.faults)
     kind, colon, source = text.partition(":")
     if not colon or kind == _BUNDLED or _exists(text):
-        kind, source = LanguageModelLoss.type, text
-    values = {PROBES.name_field: kind}
+        kind, source = LanguageModelLoss.name, text
+    values = {PROBES.key: kind}
     if kind in PROBES.names():
         values["file" if _names_file(source.strip()) else "dataset_name"] = source.strip()
     return _built(values, Positions(f"--probe '{text}'"))

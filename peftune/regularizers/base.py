@@ -84,7 +84,7 @@ class Regularizer(Configuration, ABC):
     times what `begin`'s penalty returns; with a weight of zero nothing is computed.
     """
 
-    type: ClassVar[str]
+    name: ClassVar[str]
     """How recipes call the regularizer; equal to its entry-point name."""
 
     weight: float = Field(
@@ -108,12 +108,12 @@ class Regularizer(Configuration, ABC):
 
     def fields(self) -> dict[str, Any]:
         """Return the type and every field, ready for a recipe."""
-        return {"type": self.type, **self.model_dump(mode="json")}
+        return {"type": self.name, **self.model_dump(mode="json")}
 
 
 REGULARIZERS: PluginGroup[Regularizer] = PluginGroup(
     "peftune.regularizers",
     "regularizer",
     Regularizer,  # type: ignore[type-abstract]
-    name_field="type",
+    key="type",
 )

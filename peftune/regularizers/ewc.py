@@ -29,7 +29,7 @@ class EWC(Regularizer):
         arXiv:1612.00796.
     """
 
-    type: ClassVar[str] = "ewc"
+    name: ClassVar[str] = "ewc"
 
     text: Literal["generated"] | TextSource = Field(
         "generated", description="What the information is measured on."

@@ -28,7 +28,7 @@ class KLToBase(Regularizer):
         Li and Hoiem 2016, Learning without Forgetting, arXiv:1606.09282.
     """
 
-    type: ClassVar[str] = "kl-to-base"
+    name: ClassVar[str] = "kl-to-base"
 
     text: Literal["task", "generated"] | TextSource = Field(
         "task",

@@ -24,7 +24,7 @@ class L2SP(Regularizer):
         Convolutional Networks, arXiv:1802.01483.
     """
 
-    type: ClassVar[str] = "l2-sp"
+    name: ClassVar[str] = "l2-sp"
 
     weight: float = Field(
         0.01, ge=0, allow_inf_nan=False, description="Factor of half the squared distance."

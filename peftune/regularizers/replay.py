@@ -28,7 +28,7 @@ class Replay(Regularizer):
         of pre-training data). Generated text: arXiv:2605.26097.
     """
 
-    type: ClassVar[str] = "replay"
+    name: ClassVar[str] = "replay"
 
     text: Literal["generated"] | TextSource = Field(
         "generated", description="What is replayed: what the base writes, or another text."

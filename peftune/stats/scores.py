@@ -56,7 +56,7 @@ def macro_f1_interval(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> Inter
 
     It is Wilson's for as many independent rows as have the variance of macro F1 by the delta method,
     and for no more than the labels' own rows amount to: a label of which no error was seen can
-    still have some. So it holds near 1, and never has a width of zero. `docs/tasks.md` says what it
+    still have some. So it holds near 1, and never has a width of zero. `docs/results.md` says what it
     covers, beside the bootstrap and the delta method on a logit scale.
 
     Args:

@@ -12,8 +12,7 @@ import transformers
 from safetensors import safe_open
 
 from peftune.adapters import prepare, save
-from peftune.adapters.manifest import WEIGHTS
-from peftune.errors import UsageError
+from peftune.adapters.format import WEIGHTS
 from peftune.models.architecture import head_of, is_whole_model, trainable_parameters
 from peftune.models.guards import logits_of
 from peftune.models.inference import predict_logits
@@ -23,6 +22,7 @@ from peftune.models.tokenizer import REFERENCE_TEXTS, encode_texts, load_tokeniz
 from peftune.recipe import Recipe, read_recipe, write_recipe
 from peftune.recipe.schema import DataSection
 from peftune.strategies import STRATEGIES, Strategy
+from peftune.testing.plugin_contracts import PluginContract
 from peftune.testing.tuned import (
     LABELS,
     MAX_LENGTH,
@@ -41,13 +41,8 @@ from peftune.testing.tuned import (
     run_python,
     step_gradients,
     stock_trainer,
-    write_tiny_base,
 )
 
-HEAVY = ("bitsandbytes", "datasets", "peft", "torch", "transformers")
-PRINT_HEAVY_IMPORTS = (
-    f"import sys, {{module}}; print(*[name for name in {HEAVY} if name in sys.modules])"
-)
 PRINT_LOGITS = """
 import json, sys, peftune
 from peftune.models.tokenizer import REFERENCE_TEXTS
@@ -56,7 +51,7 @@ print(json.dumps(classifier.logits(REFERENCE_TEXTS).tolist()))
 """
 
 
-class StrategyContract:
+class StrategyContract(PluginContract):
     """Check one strategy against every law; each test method is one law, and says it.
 
     Subclass it in a test module, with the strategy to check as a class attribute. The package must
@@ -73,13 +68,14 @@ class StrategyContract:
         ```
     """
 
+    group = STRATEGIES
     strategy: ClassVar[Strategy]
 
     @pytest.fixture(scope="class")
     @classmethod
-    def base(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """Give the folder of a tiny base."""
-        return write_tiny_base(tmp_path_factory.mktemp("contract") / "tiny-base")
+    def plugin(cls) -> Strategy:
+        """Give the strategy to check."""
+        return cls.strategy
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -103,14 +99,6 @@ class StrategyContract:
     def artifact(cls, tuned: Tuned, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """Save the trained model."""
         return save(tuned.model, tmp_path_factory.mktemp("artifact") / "saved")
-
-    def test_is_installed_under_its_name(self) -> None:
-        """The entry point of the strategy's name leads to its class: recipes find it there."""
-        found = STRATEGIES.get(self.strategy.name)
-        require(
-            found is type(self.strategy),
-            f"The entry point '{self.strategy.name}' leads to {found}, not to {type(self.strategy)}.",
-        )
 
     def test_wrapping_leaves_the_logits_unchanged(self, base: Path) -> None:
         """Preparing a model changes no logit: training starts from the base."""
@@ -262,20 +250,8 @@ class StrategyContract:
             logits_of(tuned.model, turned)[order], expected, "The logits in reverse order"
         )
 
-    def test_fields_make_the_same_strategy_again(self, tmp_path: Path) -> None:
-        """`fields()` hold every hyper-parameter: through JSON and a recipe comes an equal strategy."""
-        fields = json.loads(json.dumps(self.strategy.fields()))
-        expected = {"name", *type(self.strategy).model_fields}
-        require(
-            set(fields) == expected,
-            f"fields() hold {sorted(fields)}; they must hold {sorted(expected)}.",
-        )
-        name = fields.pop("name")
-        again = type(self.strategy).model_validate(fields)
-        require(
-            (name, again) == (self.strategy.name, self.strategy),
-            f"fields() give {again!r}, not {self.strategy!r}.",
-        )
+    def test_a_recipe_holds_the_strategy(self, tmp_path: Path) -> None:
+        """Written into a recipe and read from it, the strategy is equal."""
         recipe = Recipe(
             version=1,
             name="contract",
@@ -286,18 +262,3 @@ class StrategyContract:
         write_recipe(recipe, tmp_path / "recipe.yaml")
         read = read_recipe(tmp_path / "recipe.yaml").strategy
         require(read == self.strategy, f"The recipe gives {read!r}, not {self.strategy!r}.")
-
-    def test_an_unknown_field_is_refused(self) -> None:
-        """A misspelled hyper-parameter is an error, not a default in disguise."""
-        fields = {**self.strategy.model_dump(), "no_such_field": 1}
-        with pytest.raises(UsageError, match=r"\.no_such_field: unknown field"):
-            type(self.strategy)(**fields)
-
-    def test_importing_the_module_is_light(self) -> None:
-        """Importing the strategy's module loads no torch, so listing and validating stay fast."""
-        module = type(self.strategy).__module__
-        heavy = run_python(PRINT_HEAVY_IMPORTS.format(module=module)).split()
-        require(
-            not heavy,
-            f"Importing '{module}' loads {', '.join(heavy)}; import them inside the methods.",
-        )

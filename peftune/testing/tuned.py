@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,12 +226,14 @@ def stock_trainer(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
+    *,
+    kind: Callable[..., transformers.Trainer] = transformers.Trainer,
     **arguments: Any,  # noqa: ANN401 - TrainingArguments' own
 ) -> transformers.Trainer:
-    """Build a stock Trainer on the reference texts."""
+    """Build a stock Trainer, or one of another kind, on the reference texts."""
     encoded = encode_texts(tokenizer, list(REFERENCE_TEXTS[:8]), max_length=MAX_LENGTH)
     rows = {"input_ids": encoded, "labels": [i % len(LABELS) for i in range(len(encoded))]}
-    return transformers.Trainer(
+    return kind(
         model=model,
         args=TrainingArguments(
             output_dir=str(folder),

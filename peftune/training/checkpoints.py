@@ -21,7 +21,7 @@ from peftune.models.architecture import trainable_parameters
 
 logger = logging.getLogger(__name__)
 
-_DIGEST = "peftune_seal.json"
+_DIGEST = "peftune_digest.json"
 _STATE = "trainer_state.json"
 _PREFIX = "checkpoint-"
 _SKIPPED = f"skipped-{_PREFIX}"

@@ -16,9 +16,9 @@ from transformers import GPT2ForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from peftune.errors import PeftuneError
-from peftune.fastpath.dropout import Noise
-from peftune.fastpath.forward import LeanBackbone, why_not
-from peftune.fastpath.linear import Rooms
+from peftune.fastpath.dropout import DropoutMasks
+from peftune.fastpath.forward import FastBackbone, why_not
+from peftune.fastpath.linear import GradientBuffers
 from peftune.fastpath.linear_maps import Computing
 from peftune.fastpath.lora_layers import is_int8
 from peftune.fastpath.products import multiplies_bfloat16
@@ -157,11 +157,11 @@ _WORTH_KEEPING = 8_000_000
 
 
 @contextlib.contextmanager
-def kept_gradients(model: nn.Module, *, processes: int = 1) -> Iterator[Rooms | None]:
+def kept_gradients(model: nn.Module, *, processes: int = 1) -> Iterator[GradientBuffers | None]:
     """Let `zero_grad` keep the memory of gradients on a CPU, where it would give it back.
 
     The system hands out memory page by page, and clears each: with half a gigabyte of gradients
-    that takes longer than the step's products. Where a backward pass writes into the rooms that are
+    that takes longer than the step's products. Where a backward pass writes into the buffers that are
     yielded, a weight has no gradient until then; other gradients are filled with zeros. The embedding
     adds the few rows of a batch to a gradient that is there, where it would otherwise make one of the
     whole vocabulary. A weight that gets no gradient keeps having none.
@@ -171,22 +171,22 @@ def kept_gradients(model: nn.Module, *, processes: int = 1) -> Iterator[Rooms | 
         processes: that train together; with several, their gradients are left as they are.
 
     Yields:
-        A room for each weight; None where gradients are left as they are.
+        A buffer for each weight; None where gradients are left as they are.
     """
     learning = trainable_parameters(model).values()
     on_cpu = all(weight.device.type == "cpu" for weight in learning)
     if processes > 1 or not on_cpu or sum(weight.numel() for weight in learning) < _WORTH_KEEPING:
         yield None
         return
-    rooms = Rooms(learning)
+    buffers = GradientBuffers(learning)
     embedding = backbone_of(model).wte
     own, kept = model.zero_grad, embedding.sparse
 
     @functools.wraps(own)
     def zero_grad(*_: Any, **__: Any) -> None:  # noqa: ANN401 - torch's signature
         for weight in learning:
-            room = rooms.of(weight)
-            if weight.grad is not None and room is not None and room.holds(weight.grad):
+            buffer = buffers.of(weight)
+            if weight.grad is not None and buffer is not None and buffer.holds(weight.grad):
                 weight.grad = None
         own(set_to_none=False)
         if embedding.weight.grad is not None:
@@ -194,7 +194,7 @@ def kept_gradients(model: nn.Module, *, processes: int = 1) -> Iterator[Rooms | 
 
     model.zero_grad = zero_grad  # type: ignore[method-assign]
     try:
-        yield rooms
+        yield buffers
     finally:
         del model.zero_grad
         embedding.sparse = kept
@@ -210,8 +210,12 @@ _LARGE = 256
 
 
 @contextlib.contextmanager
-def lean_training(
-    model: nn.Module, computing: Computing, *, dropout: bool = True, rooms: Rooms | None = None
+def fast_forward(
+    model: nn.Module,
+    computing: Computing,
+    *,
+    dropout: bool = True,
+    buffers: GradientBuffers | None = None,
 ) -> Iterator[str | None]:
     """Let a classifier compute leanly inside; its own forward comes back afterwards.
 
@@ -224,7 +228,7 @@ def lean_training(
         model: a prepared classifier.
         computing: how products are computed.
         dropout: drop what the base's configuration says, while training.
-        rooms: where gradients of weights are written, from `kept_gradients`.
+        buffers: where gradients of weights are written, from `kept_gradients`.
 
     Yields:
         Why the model's own forward is used instead; None where the lean one is.
@@ -235,9 +239,9 @@ def lean_training(
         logger.info("training uses the model's own forward: %s", reason)
         yield reason
         return
-    computing = dataclasses.replace(computing, rooms=rooms)
-    inner.forward = _lean_forward(
-        inner, LeanBackbone(backbone_of(model), computing, dropout=dropout)
+    computing = dataclasses.replace(computing, buffers=buffers)
+    inner.forward = _fast_forward(
+        inner, FastBackbone(backbone_of(model), computing, dropout=dropout)
     )
     try:
         yield None
@@ -254,7 +258,7 @@ def _why_not(model: nn.Module) -> str | None:
     return why_not(backbone_of(model))
 
 
-def _lean_forward(inner: Any, backbone: LeanBackbone) -> Callable[..., Any]:  # noqa: ANN401 - GPT2ForSequenceClassification
+def _fast_forward(inner: Any, backbone: FastBackbone) -> Callable[..., Any]:  # noqa: ANN401 - GPT2ForSequenceClassification
     own = inner.forward
     evaluated_by_own = any(is_int8(module) for module in inner.modules())
 
@@ -284,18 +288,18 @@ def _lean_forward(inner: Any, backbone: LeanBackbone) -> Callable[..., Any]:  # 
 
 def _classified(
     inner: Any,  # noqa: ANN401 - GPT2ForSequenceClassification
-    backbone: LeanBackbone,
+    backbone: FastBackbone,
     tokens: torch.Tensor,
     labels: torch.Tensor | None,
     all_states: bool,
 ) -> SequenceClassifierOutputWithPast:
-    noise = Noise(tokens.device) if inner.training else None
+    masks = DropoutMasks(tokens.device) if inner.training else None
     last = last_places(tokens, inner.config.pad_token_id)
     if all_states:
-        states = backbone(tokens, None, noise).view(*tokens.shape, -1)
+        states = backbone(tokens, None, masks).view(*tokens.shape, -1)
         pooled = states[torch.arange(len(last), device=last.device), last]
     else:
-        pooled = backbone(_of_few_shapes(tokens, inner.config.pad_token_id), last, noise)
+        pooled = backbone(_of_few_shapes(tokens, inner.config.pad_token_id), last, masks)
     logits = inner.score(pooled)
     return SequenceClassifierOutputWithPast(
         loss=None if labels is None else _loss(inner, logits, labels),

@@ -319,7 +319,7 @@ class RegularizedTrainer(Trainer):
         return torch.stack(terms).sum()
 
     def _name(self, index: int) -> str:
-        kinds = [term.type for term in self.regularizers]
+        kinds = [term.name for term in self.regularizers]
         before = kinds[:index].count(kinds[index])
         return f"{kinds[index]}_{before + 1}" if before else kinds[index]
 

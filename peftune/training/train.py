@@ -35,10 +35,10 @@ from peftune.tasks.loss import ClassLoss, given_weights, loss_of
 from peftune.tasks.predictions import fixed_thresholds
 from peftune.training.checkpoints import Checkpoint, latest_whole, remove_unneeded
 from peftune.training.fast_path import (
+    fast_forward,
     forward_restored,
     held_in_bfloat16,
     kept_gradients,
-    lean_training,
     uses_bfloat16,
     worth_holding,
 )
@@ -309,8 +309,8 @@ def train(
     with (
         forward_restored(model),
         held_in_bfloat16(model) if holds else contextlib.nullcontext(),
-        kept_gradients(model, processes=trainer.args.world_size) as rooms,
-        lean_training(model, computing, dropout=section.trunk_dropout, rooms=rooms),
+        kept_gradients(model, processes=trainer.args.world_size) as buffers,
+        fast_forward(model, computing, dropout=section.trunk_dropout, buffers=buffers),
         PeakMemory(device) as memory,
     ):
         trainer.train() if resume is None else trainer.train_from(resume)

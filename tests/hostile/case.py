@@ -15,7 +15,7 @@ WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 CONFIG = "adapter_config.json"
 CARD = "README.md"
-SEAL = "sha256"
+DIGEST = "sha256"
 
 Artifact = Literal["lora", "head-only", "lora-8bit", "full", "plain"]
 """Which good artifact is damaged; `plain` is a PEFT adapter without a manifest."""
@@ -80,14 +80,14 @@ class Draft:
     def manifest(self) -> dict[str, Any]:
         """Return the manifest's values, without its seal."""
         values = self.values(MANIFEST)
-        values.pop(SEAL)
+        values.pop(DIGEST)
         return values
 
     def write_manifest(self, values: Mapping[str, Any], *, sealed: bool = True) -> None:
         """Write a manifest as peftune would; `sealed` with the hash that fits it."""
-        seal = seal_of(values) if sealed else self.values(MANIFEST)[SEAL]
+        seal = digest_of(values) if sealed else self.values(MANIFEST)[DIGEST]
         self.write(
-            MANIFEST, manifest_text({**values, SEAL: seal}).encode("utf-8", "surrogatepass")
+            MANIFEST, manifest_text({**values, DIGEST: seal}).encode("utf-8", "surrogatepass")
         )
 
     def edit(self, *, sealed: bool = True, **values: Any) -> None:  # noqa: ANN401 - JSON values
@@ -122,7 +122,7 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def seal_of(values: Mapping[str, Any]) -> str:
+def digest_of(values: Mapping[str, Any]) -> str:
     """Compute a manifest's seal as anyone can who knows the format."""
     return sha256_of(json.dumps(values, sort_keys=True).encode())
 

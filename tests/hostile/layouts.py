@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from hostile.case import MANIFEST, SEAL, Case, Damage, Draft, cases, manifest_text
+from hostile.case import DIGEST, MANIFEST, Case, Damage, Draft, cases, manifest_text
 
 
 def _text(change: Callable[[bytes], bytes]) -> Damage:
@@ -32,11 +32,11 @@ def _spelled(old: str, new: str) -> Damage:
 
     def damage(draft: Draft) -> None:
         values = {**draft.manifest(), "task": {"accuracy": old}}
-        text = manifest_text({**values, SEAL: "0" * 64}).replace(f'"{old}"', new)
+        text = manifest_text({**values, DIGEST: "0" * 64}).replace(f'"{old}"', new)
         lenient = json.loads(text)
-        lenient.pop(SEAL)
+        lenient.pop(DIGEST)
         draft.write_manifest(lenient)
-        sealed = draft.values(MANIFEST)[SEAL]
+        sealed = draft.values(MANIFEST)[DIGEST]
         draft.write(MANIFEST, text.replace("0" * 64, sealed).encode())
 
     return damage
@@ -47,7 +47,7 @@ def _with_seal(change: Callable[[str], object]) -> Damage:
 
     def damage(draft: Draft) -> None:
         values = draft.values(MANIFEST)
-        draft.write(MANIFEST, manifest_text({**values, SEAL: change(values[SEAL])}).encode())
+        draft.write(MANIFEST, manifest_text({**values, DIGEST: change(values[DIGEST])}).encode())
 
     return damage
 
@@ -90,7 +90,7 @@ _LAYOUT: dict[str, Damage] = {
     ),
     "a number of five thousand digits": _with_text('"max_length": 48', f'"max_length": {"9" * 5000}'),
     "a number of four thousand digits": _with_text('"max_length": 48', f'"max_length": {"9" * 4000}'),
-    **{f"the key {key} twice": _twice(key) for key in ("labels", "strategy", "files", SEAL)},
+    **{f"the key {key} twice": _twice(key) for key in ("labels", "strategy", "files", DIGEST)},
     "a key of a part twice": _twice_within,
     "NaN in the manifest": _spelled("marked", "NaN"),
     "infinity in the manifest": _spelled("marked", "Infinity"),

@@ -1,4 +1,4 @@
-"""BitFit for peftune: only bias terms and the classification head learn."""
+"""BitFit for peftune: train only the bias terms and the classification head."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class BitFit(Strategy):
     """Freeze every weight but the bias terms and the classification head.
 
     Cost:
-        About a thousandth of the parameters learn, and nothing is added to the model, so that it
-        runs as fast as before; the artifact holds the biases and the head.
+        About a thousandth of the parameters are trainable. Nothing is added to the model, so it
+        runs as fast as before. The artifact holds the biases and the head.
 
     References:
         Ben Zaken et al. 2021, BitFit: Simple Parameter-efficient Fine-tuning for
@@ -29,11 +29,11 @@ class BitFit(Strategy):
     training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(1.0e-3)
 
     layer_norms: bool = Field(
-        True, description="Whether the biases of layer norms learn too: a sixth of all biases."
+        True, description="Train the biases of layer norms too: a sixth of all biases."
     )
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        """Freeze the model, then let the biases and the head learn."""
+        """Freeze the model except the biases and the head."""
         from torch import nn
 
         model.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What can go wrong with the hub, each in one line; and work that may not take for ever."""
+"""Names of artifacts on the hub, time limits for requests, and one-line messages for what can go wrong."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HubName:
     def commit(self) -> str | None:
         """The commit that it is pinned to: 40 hexadecimal digits, which name one content forever.
 
-        A tag or a branch is no pin: it can be moved.
+        A tag or a branch is not a pin: it can be moved.
         """
         is_commit = self.revision is not None and _COMMIT.fullmatch(self.revision)
         return self.revision if is_commit else None
@@ -211,7 +211,7 @@ def _filled(text: str, name: HubName) -> str:
 
 
 def _refusal(name: HubName, error: Exception) -> PeftuneError:
-    """Explain an answer of the hub that is no success, and none of the known ones."""
+    """Explain an answer of the hub that is not a success, and none of the known ones."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     said = _said(getattr(error, "server_message", None) or "")
     reason = f": {said}" if said else ""

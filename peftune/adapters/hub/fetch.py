@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from peftune._version import __version__
+from peftune.adapters.format import ADAPTER_LIMITS, MANIFEST, MODEL_LIMITS, MODEL_WEIGHTS, WEIGHTS
 from peftune.adapters.hub.client import HubName, in_one_line, within_time
 from peftune.errors import ArtifactError, HubError
 from peftune.files.reading import SharedFolder
@@ -21,34 +22,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-MANIFEST_FILE = "peftune.json"
-CARD = "README.md"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-MODEL_WEIGHTS = "model.safetensors"
 NEVER_FETCHED = frozenset({".gitattributes"})
 """What the hub itself puts into a repository."""
-
-_MEBIBYTE = 1 << 20
-_GIBIBYTE = 1 << 30
-_BOTH = {MANIFEST_FILE: _MEBIBYTE, CARD: _MEBIBYTE}
-ADAPTER_LIMITS: Mapping[str, int] = {
-    **_BOTH,
-    "adapter_config.json": _MEBIBYTE,
-    ADAPTER_WEIGHTS: 8 * _GIBIBYTE,
-}
-"""Files of an adapter, with the most bytes of each."""
-
-MODEL_LIMITS: Mapping[str, int] = {
-    **_BOTH,
-    "config.json": _MEBIBYTE,
-    "generation_config.json": _MEBIBYTE,
-    "tokenizer_config.json": _MEBIBYTE,
-    "tokenizer.json": 32 * _MEBIBYTE,
-    MODEL_WEIGHTS: 16 * _GIBIBYTE,
-}
-"""Files of a whole model, with the most bytes of each."""
-
-ARTIFACT_FILES = frozenset(ADAPTER_LIMITS) | frozenset(MODEL_LIMITS)
 
 _SHOWN = 3
 
@@ -67,12 +42,12 @@ def wanted_files(name: str, sizes: Mapping[str, int]) -> frozenset[str]:
         ArtifactError: a file is missing, does not belong there, or is too large.
     """
     files = frozenset(sizes) - NEVER_FETCHED
-    if MANIFEST_FILE not in files:
-        message = f"'{name}' holds no {MANIFEST_FILE}, so it is no artifact of peftune. A plain PEFT adapter is loaded from a folder: download it first."
+    if MANIFEST not in files:
+        message = f"'{name}' holds no {MANIFEST}, so it is not an artifact of peftune. A plain PEFT adapter is loaded from a folder: download it first."
         raise ArtifactError(message)
     limits = MODEL_LIMITS if MODEL_WEIGHTS in files else ADAPTER_LIMITS
-    if not files & {MODEL_WEIGHTS, ADAPTER_WEIGHTS}:
-        message = f"'{name}' holds neither {ADAPTER_WEIGHTS} nor {MODEL_WEIGHTS}; the artifact is incomplete. Ask who shared it."
+    if not files & {MODEL_WEIGHTS, WEIGHTS}:
+        message = f"'{name}' holds neither {WEIGHTS} nor {MODEL_WEIGHTS}; the artifact is incomplete. Ask who shared it."
         raise ArtifactError(message)
     if others := files - frozenset(limits):
         message = f"'{name}' holds {shown(others)} beside the files of an artifact, so nothing of it is fetched. Ask who shared it to remove them."
@@ -207,20 +182,20 @@ def cached_artifact(name: HubName) -> SharedFolder | None:
     """Find a pinned artifact in the cache; None where the cache does not hold all of it.
 
     Raises:
-        ArtifactError: what is there is no artifact, or was changed.
+        ArtifactError: what is there is not an artifact, or was changed.
     """
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name.repository, MANIFEST_FILE, revision=name.commit)
+    found = try_to_load_from_cache(name.repository, MANIFEST, revision=name.commit)
     if not isinstance(found, str):
         return None
     snapshot = Path(found).parent
     present = {path.name: path for path in snapshot.iterdir()}
-    manifest = checked_blob(name, present[MANIFEST_FILE], _content_by_name(present[MANIFEST_FILE]))
-    alone = SharedFolder(str(name), {MANIFEST_FILE: manifest})
+    manifest = checked_blob(name, present[MANIFEST], _content_by_name(present[MANIFEST]))
+    alone = SharedFolder(str(name), {MANIFEST: manifest})
     values = parse_json(
-        alone.read(MANIFEST_FILE, limit=ADAPTER_LIMITS[MANIFEST_FILE]),
-        source=f"{name}/{MANIFEST_FILE}",
+        alone.read(MANIFEST, limit=ADAPTER_LIMITS[MANIFEST]),
+        source=f"{name}/{MANIFEST}",
     )
     listed = values.get("files") if isinstance(values, dict) else None
     named = listed if isinstance(listed, dict) else {}

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftune.adapters.artifact import Opened, open_artifact
+from peftune.adapters.format import ALL_FILES, CARD, MANIFEST
 from peftune.adapters.hub.client import HubName, in_one_line, parse_hub_name, within_time
 from peftune.adapters.hub.fetch import (
-    ARTIFACT_FILES,
-    CARD,
-    MANIFEST_FILE,
     NEVER_FETCHED,
     Content,
     Listing,
@@ -20,8 +18,8 @@ from peftune.adapters.hub.fetch import (
     shown,
 )
 from peftune.adapters.loading import load, load_prepared
-from peftune.adapters.manifest import MANIFEST, laid_out
-from peftune.adapters.reference_logits import check_behaviour
+from peftune.adapters.manifest import laid_out
+from peftune.adapters.reference_logits import check_reference_logits
 from peftune.errors import HubError, OutputFolderError, UsageError
 from peftune.files.reading import given_name
 from peftune.models.prepare import preparation_of
@@ -89,7 +87,7 @@ def _push(
     # None leaves it to the account, whose repositories may be private unless told otherwise.
     api.create_repo(name.repository, private=True if private else None, exist_ok=True)
     before = list_repository(api, name)
-    _refuse_foreign(before)
+    _refuse_other_files(before)
     if private and not before.private:
         text = f"'{name}' is public on the hub, and nothing was pushed. Make it private there, or push without asking for it."
         raise UsageError(text)
@@ -117,14 +115,14 @@ def _operations(
     ]
 
 
-def _refuse_foreign(before: Listing) -> None:
+def _refuse_other_files(before: Listing) -> None:
     """Refuse to write over what peftune did not put there."""
     present = set(before.files) - NEVER_FETCHED
-    foreign = present - ARTIFACT_FILES
-    if not foreign and MANIFEST_FILE not in present:
-        foreign = present - {CARD}
-    if foreign:
-        text = f"'{before.name.repository}' holds {shown(foreign)} on the hub, which no artifact of peftune put there. Nothing was pushed: choose another name, or remove what is there."
+    others = present - ALL_FILES
+    if not others and MANIFEST not in present:
+        others = present - {CARD}
+    if others:
+        text = f"'{before.name.repository}' holds {shown(others)} on the hub, which no artifact of peftune put there. Nothing was pushed: choose another name, or remove what is there."
         raise OutputFolderError(text)
 
 
@@ -184,7 +182,7 @@ def push(
 def _repository_of(text: str) -> HubName:
     name = parse_hub_name(given_name(text, "repository"))
     if name is None or name.revision is not None:
-        message = f"'{text}' is no name to push to. It must be user/name, without a revision: the push makes one."
+        message = f"'{text}' is not a name to push to. It must be user/name, without a revision: the push makes one."
         raise UsageError(message)
     return name
 
@@ -196,10 +194,10 @@ def _check(opened: Opened, base: str | None, *, use_cpu: bool) -> None:
         load(opened.folder, base=base, use_cpu=use_cpu)
         return
     model = load_prepared(opened, base=base, use_cpu=use_cpu)
-    check_behaviour(
+    check_reference_logits(
         model,
         preparation_of(model).tokenizer,
-        manifest.behaviour,
+        manifest.reference_logits,
         max_length=manifest.max_length,
         source=opened.name,
         task=manifest.task_name,

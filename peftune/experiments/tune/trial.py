@@ -18,7 +18,7 @@ from optuna import Trial, TrialPruned
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import Self
 
-from peftune.adapters.initialization import Beginning, begin
+from peftune.adapters.initialization import Initialization, initialize
 from peftune.data.task_data import Task
 from peftune.errors import TrainingError
 from peftune.recipe import Recipe
@@ -136,7 +136,9 @@ def run_trial(recipe: Recipe, task: Task, watch: WatchTrial) -> TrainingResult:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     with tempfile.TemporaryDirectory() as folder:
-        model = begin(Beginning.of(recipe, task.labels, base_folder=Path(folder) / "base"))
+        model = initialize(
+            Initialization.of(recipe, task.labels, base_folder=Path(folder) / "base")
+        )
         return train(
             model,
             task,

@@ -1,4 +1,4 @@
-"""BitFit keeps the contract of peftune's strategies, and trains what its paper says."""
+"""BitFit passes the contract of strategies and trains the parameters of its paper."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TestBitFitWithoutLayerNorms(StrategyContract):
     strategy = BitFit(layer_norms=False)
 
 
-def test_biases_and_the_head_learn_and_nothing_else(tmp_path: Path) -> None:
+def test_only_biases_and_the_head_are_trainable(tmp_path: Path) -> None:
     """On GPT-2 each block has six biases, two of them in layer norms; one more norm ends it."""
     base = str(write_tiny_base(tmp_path / "base"))
 
@@ -31,8 +31,8 @@ def test_biases_and_the_head_learn_and_nothing_else(tmp_path: Path) -> None:
     for layer_norms in (True, False):
         strategy = BitFit(layer_norms=layer_norms)
         model, _ = peftune.prepare(base, strategy=strategy, labels=["no", "yes"], use_cpu=True)
-        learning = set(trainable_parameters(model))
-        assert {name.rpartition(".")[2] for name in learning - {"score.weight"}} == {"bias"}
-        counts[layer_norms] = len(learning)
+        trainable = set(trainable_parameters(model))
+        assert {name.rpartition(".")[2] for name in trainable - {"score.weight"}} == {"bias"}
+        counts[layer_norms] = len(trainable)
 
     assert counts == {True: 2 * 6 + 1 + 1, False: 2 * 4 + 1}

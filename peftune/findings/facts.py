@@ -1,4 +1,4 @@
-"""What the checks look at: the rows of every split as they will be learned, with their numbers."""
+"""What findings are looked for in: the rows of every split before training, and a finished run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from peftune.adapters.rounding import Rounding
 from peftune.data.cells import Strings, cell_text, counted, numbered
 from peftune.data.cleaning import Cleaning
 from peftune.data.labels import LabelTexts, label_finder, label_key, label_spellings, label_texts
@@ -19,10 +20,70 @@ from peftune.data.similarity import NearPair, near_pairs
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import chunked_column
 from peftune.data.text_hashes import NO_TEXT, text_keys
-from peftune.findings.finding import token_counts
+from peftune.forgetting.results import ProbeResult
+from peftune.models.tokenizer import encode_texts
 from peftune.recipe import Recipe
 from peftune.recipe.data import DataSection, SplitName
 from peftune.recipe.task_type import TaskName
+from peftune.tasks.scores import Learning
+from peftune.training.train import TrainingResult
+
+
+class Evaluation(NamedTuple):
+    """What a training lost on rows at one of its evaluations, without dropout and regularizers.
+
+    Args:
+        step: after how many steps.
+        training: mean loss of a sample of the training rows, nats; the same rows at every step.
+        validation: mean loss of the validation rows, nats.
+    """
+
+    step: int
+    training: float
+    validation: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a finished run knows of itself.
+
+    Args:
+        recipe: the resolved recipe.
+        learning: the score on held-out rows.
+        probes: what each probe found.
+        control: forgetting with the adapter off; None where there was none to switch off.
+        training: how training went, with its curve.
+        train_labels: training rows by label, in the order of the labels; 0 where there are none.
+        validation_rows: rows of each evaluation in training.
+        rounding: what came of rounding the weights for storage; None where it was not asked for.
+    """
+
+    recipe: Recipe
+    learning: Learning
+    probes: Sequence[ProbeResult]
+    control: float | None
+    training: TrainingResult
+    train_labels: Mapping[str, int]
+    validation_rows: int
+    rounding: Rounding | None = None
+
+    @property
+    def train_rows(self) -> int:
+        """Count the training rows of a single-label task."""
+        return sum(self.train_labels.values())
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Return the losses of training and validation rows, which are on one scale, by step."""
+        return [
+            Evaluation(
+                int(point["step"]),
+                float(point["train_sample_loss"]),
+                float(point["validation_loss"]),
+            )
+            for point in self.training.curve
+            if "train_sample_loss" in point and "validation_loss" in point
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +251,7 @@ def _split(
         groups=None if section.group_column is None else _cells(table, section.group_column),
         keys=keys,
         left_out=left_out,
-        tokens=token_counts(texts, tokenizer) if known else None,
+        tokens=_token_counts(texts, tokenizer) if known else None,
     )
 
 
@@ -236,6 +297,19 @@ def _respelled(written: Sequence[LabelTexts], labels: Sequence[LabelTexts]) -> d
 def _cells(table: SplitTable, name: str) -> Strings:
     cells = chunked_column(table.table, name, source=table.name)
     return Strings(lambda row: cell_text(cells[row]), np.arange(len(cells)))
+
+
+_CHUNK = 1000
+
+
+def _token_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> NDArray[np.int32]:
+    """Count the tokens of each text, (texts,), int32."""
+    counts = np.empty(len(texts), dtype=np.int32)
+    for start in range(0, len(texts), _CHUNK):
+        chunk = list(texts[start : start + _CHUNK])
+        encoded = encode_texts(tokenizer, chunk, max_length=None)
+        counts[start : start + len(chunk)] = [len(ids) for ids in encoded]
+    return counts
 
 
 _SHOWN = 60

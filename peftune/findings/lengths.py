@@ -1,33 +1,91 @@
-"""Texts that are too long."""
+"""How long texts are, and which are too long."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from peftune.findings.check_input import DataFacts, rows_in_words, some
-from peftune.findings.finding import LABELLED, Check, CheckResult, Facts, Finding, Pitfall
+import numpy as np
+from numpy.typing import NDArray
+
+from peftune.findings.facts import DataFacts, RunFacts, rows_in_words, some
+from peftune.findings.finding import LABELED, CheckResult, Finding, FindingType
+
+_BARS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long the texts are.
+
+    Args:
+        max_length: tokens kept of each text.
+        edges: bounds of the bars in tokens, one more than there are bars; the last bar also counts
+            what is longer than its end.
+        counts: texts by bar, by split.
+        median: half of the texts are at most so long, by split; tokens.
+        longest: tokens of the longest text, by split.
+        truncated: texts longer than `max_length`, by split.
+    """
+
+    max_length: int
+    edges: Sequence[int]
+    counts: Mapping[str, Sequence[int]]
+    median: Mapping[str, float]
+    longest: Mapping[str, int]
+    truncated: Mapping[str, int]
+
+
+def lengths_of(tokens: Mapping[str, NDArray[np.int32]], max_length: int) -> Lengths | None:
+    """Summarize token counts; None where there are no texts.
+
+    Args:
+        tokens: of each text, by split.
+        max_length: tokens kept of each text.
+    """
+    tokens = {split: counts for split, counts in tokens.items() if len(counts)}
+    if not tokens:
+        return None
+    together = np.concatenate(list(tokens.values()))
+    top = max(float(np.percentile(together, 99.9)), max_length, _BARS)
+    width = int(np.ceil(top / _BARS))
+    edges = np.arange(_BARS + 1) * width
+    return Lengths(
+        max_length=max_length,
+        edges=edges.tolist(),
+        counts={
+            split: np.histogram(np.minimum(counts, edges[-1]), edges)[0].tolist()
+            for split, counts in tokens.items()
+        },
+        median={split: float(np.median(counts)) for split, counts in tokens.items()},
+        longest={split: int(counts.max()) for split, counts in tokens.items()},
+        truncated={split: int((counts > max_length).sum()) for split, counts in tokens.items()},
+    )
+
 
 _MANY = 0.05
 _TIMES = 20
 _LEAST = 200
 
-CUT = Check(
+CUT = FindingType(
     code="truncation",
+    scope="data",
     worst="warn",
     looks_for="Texts are longer than `model.max_length`; what decides the label may stand in the part that is cut off.",
-    rule=f"More than {_MANY:.0%} of the rows of a split.",
+    threshold=f"More than {_MANY:.0%} of the rows of a split.",
     remedy="Raise model.max_length.",
     sound="Hardly any text is cut at model.max_length.",
-    tasks=LABELLED,
+    tasks=LABELED,
 )
-OVERLONG = Check(
+OVERLONG = FindingType(
     code="overlong-text",
+    scope="data",
     worst="warn",
     looks_for="A text is so much longer than the others that it may be several rows in one, as after a quote that was never closed.",
-    rule=f"More than {_TIMES} times the median of its split, and more than {_LEAST} tokens.",
+    threshold=f"More than {_TIMES} times the median of its split, and more than {_LEAST} tokens.",
     remedy="Look at the rows and mend the file.",
     sound="No text is much longer than all others.",
-    tasks=LABELLED,
+    tasks=LABELED,
 )
 
 
@@ -46,7 +104,7 @@ def find_cut(facts: DataFacts) -> CheckResult | None:
             )
     if not said:
         return None
-    return CUT.found(
+    return CUT.in_rows(
         f"{'; '.join(said)} are longer than model.max_length, {facts.max_length} tokens.", rows
     )
 
@@ -65,13 +123,13 @@ def find_overlong(facts: DataFacts) -> CheckResult | None:
     split, row = next((split, found[0]) for split, found in rows.items() if found)
     tokens = facts.splits[split].tokens
     assert tokens is not None  # noqa: S101 - rows come from splits with tokens
-    return OVERLONG.found(
+    return OVERLONG.in_rows(
         f"{rows_in_words(rows)} more than {_TIMES} times as long as the median; {split} row {row} has {tokens[row]} tokens.",
         rows,
     )
 
 
-TRUNCATED_IN_RUN = Pitfall(
+TRUNCATED_IN_RUN = FindingType(
     code="truncation",
     scope="run",
     looks_for="What decides the label may stand in the part that was cut off.",
@@ -79,7 +137,7 @@ TRUNCATED_IN_RUN = Pitfall(
 )
 
 
-def find_truncation(facts: Facts) -> Finding | None:
+def find_truncation(facts: RunFacts) -> Finding | None:
     """Look whether many training texts were cut."""
     cut, rows = facts.training.truncated, facts.train_rows
     if cut <= _MANY * rows:
