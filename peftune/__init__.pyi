@@ -15,7 +15,7 @@ from .api import forget as forget
 from .api import predict as predict
 from .api import run as run
 from .api import validate as validate
-from .baselines.measure import fewshot as fewshot
+from .baselines.few_shot import fewshot as fewshot
 from .errors import GateError as GateError
 from .errors import PeftuneError as PeftuneError
 from .experiments import Run as Run

@@ -83,14 +83,6 @@ def _escaped(value: object) -> str:
     return html.escape(visible(str(value)))
 
 
-def with_interval(value: float | None, interval: Sequence[float] | None, form: str) -> str:
-    """Write a number with its interval in brackets: `0.750 [0.700, 0.800]`; `-` for None."""
-    if value is None:
-        return "-"
-    around = f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""
-    return f"{value:{form}}{around}"
-
-
 def data_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as a table of pandas."""
     import pandas as pd

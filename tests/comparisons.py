@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.baselines.baseline_scores import Baseline, judged_baseline
+from peftune.baselines.baseline import Baseline, scored_baseline
 from peftune.data.rows import Rows
 from peftune.experiments.report import Cost, Forgetting, Identity, PathPoint, Run
 from peftune.experiments.run_evidence import DocumentScores, Evidence, ScoredRows
@@ -90,10 +90,12 @@ def baseline(
     asked = list(range(len(right))) if rows is None else list(rows)
     labels, shares = labels_of(len(right))[asked], np.round(right[asked] * 3)
     choices = [np.where(shares > choice, labels, (labels + 1) % 3).tolist() for choice in range(3)]
-    return judged_baseline(
+    return scored_baseline(
         name,
-        title,
-        judged=Rows([str(row) for row in asked], ["a text"] * len(asked), tuple(labels.tolist())),
+        title=title,
+        evaluation=Rows(
+            [str(row) for row in asked], ["a text"] * len(asked), tuple(labels.tolist())
+        ),
         predicted=choices if ((shares > 0) & (shares < 3)).any() else choices[:1],
         labels=3,
         seconds=0.0,

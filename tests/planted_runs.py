@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from peftune.baselines.baseline_scores import Baseline, against, judged_baseline
+from peftune.baselines.baseline import Baseline, against, scored_baseline
 from peftune.baselines.simple import majority_predictions
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task
@@ -135,7 +135,7 @@ class World:
         return ProbeText(PROBE, tuple(f"document {self.name} {n}" for n in range(self.documents)))
 
     @cached_property
-    def ladder(self) -> list[Baseline]:
+    def baselines(self) -> list[Baseline]:
         """The baselines on the test rows."""
         counted = by_difficulty(self, self.words, self.draw("words")).argmax(-1)
         said = {
@@ -145,10 +145,10 @@ class World:
             ("tfidf_logistic_regression", "TF-IDF, logistic regression"): counted.tolist(),
         }
         return [
-            judged_baseline(
+            scored_baseline(
                 name,
-                title,
-                judged=self.task.judged[1],
+                title=title,
+                evaluation=self.task.judged[1],
                 predicted=[ids],
                 labels=len(self.names),
                 seconds=0.0,
@@ -372,7 +372,7 @@ def _learning(world: World, logits: Array) -> Learning:
     baselines = {
         one.name: {"accuracy": one.accuracy or 0.0, "macro_f1": one.macro_f1 or 0.0}
         | against(labels, one.predicted[0], said, labels=len(world.names), seed=0)
-        for one in world.ladder
+        for one in world.baselines
         if one.predicted is not None
     }
     return judge(logits, labels, names=world.names, split="test", baselines=baselines)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftune.baselines.baseline import Baseline
 from peftune.experiments.compare.summary import (
     Difference,
     Estimate,
     Front,
     Matched,
-    Rung,
     Standing,
     Summary,
 )
@@ -235,7 +235,7 @@ def summary() -> Summary:
                 None,
                 None,
                 {},
-                told_apart=False,
+                significant=False,
                 ranked=False,
                 reason="they read unequal numbers of rows",
             ),
@@ -260,19 +260,19 @@ def summary() -> Summary:
             Front(f"forgetting.{PROBE}", ["full", "lora", "head-only"]),
             Front("train_seconds", ["full", "head-only"]),
         ],
-        ladder=[
-            Rung("majority", "majority class", 0.33391, 0.16701, (0.27, 0.39)),
-            Rung("few_shot_0", "0-shot prompt", 0.35777, 0.30123, (0.29, 0.42)),
-            Rung(
+        baselines=[
+            Baseline("majority", "majority class", 0.33391, 0.16701, (0.27, 0.39)),
+            Baseline("few_shot_0", "0-shot prompt", 0.35777, 0.30123, (0.29, 0.42)),
+            Baseline(
                 "few_shot_16", "16-shot prompt", None, None, None, reason="the examples do not fit"
             ),
-            Rung(
+            Baseline(
                 "tfidf_logistic_regression",
                 "TF-IDF + logistic regression",
                 0.55119,
                 0.54991,
                 (0.49, 0.61),
-                {"C": 1.0},
+                details={"C": 1.0},
             ),
         ],
     )
@@ -324,7 +324,7 @@ def _difference(
         p_value,
         p_value,
         {0: McNemar(3, 4, 1.0)},
-        told_apart=p_value < 0.05,
+        significant=p_value < 0.05,
         ranked=True,
     )
 

@@ -52,7 +52,7 @@ def wrong_today(fact: Fact, why: str) -> Fact:
 
 
 def _judged_level(said: Said) -> bool:
-    return not any(pair.told_apart for pair in said.differences())
+    return not any(pair.significant for pair in said.differences())
 
 
 LEVEL = Fact("no two strategies are told apart in any figure", _judged_level)
@@ -63,7 +63,7 @@ NO_LETTERS = Fact(
 NO_TESTS = Fact(
     "no difference has a p-value or is told apart",
     lambda said: all(
-        pair.p_value is None and not pair.told_apart for pair in said.differences(matched=False)
+        pair.p_value is None and not pair.significant for pair in said.differences(matched=False)
     ),
 )
 NOT_RANKED = Fact(
@@ -80,7 +80,9 @@ def level_in(key: str) -> Fact:
     return Fact(
         f"no two strategies are told apart in {key}",
         lambda said: (
-            not any(pair.told_apart for pair in said.differences(matched=False) if pair.key == key)
+            not any(
+                pair.significant for pair in said.differences(matched=False) if pair.key == key
+            )
         ),
     )
 
@@ -91,7 +93,7 @@ def level_when_matched(first: str, second: str) -> Fact:
     def holds(said: Said) -> bool:
         pairs = (pair for one in said.summary.matched for pair in one.differences)
         pair = next(pair for pair in pairs if {pair.first, pair.second} == {first, second})
-        return not pair.told_apart
+        return not pair.significant
 
     return Fact(f"{first} and {second} are not told apart at equal accuracy", holds)
 
@@ -101,7 +103,7 @@ def more(first: str, second: str, key: str) -> Fact:
 
     def holds(said: Said) -> bool:
         gap = said.gap(first, second, key)
-        return gap.told_apart and (gap.mean > 0) == (gap.first == first)
+        return gap.significant and (gap.mean > 0) == (gap.first == first)
 
     return Fact(f"{first} has clearly more {key} than {second}", holds)
 

@@ -1,4 +1,4 @@
-"""The baseline ladder: by hand on tiny cases, against scikit-learn and transformers on a real base."""
+"""The baselines: by hand on tiny cases, against scikit-learn and transformers on a real base."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sklearn.linear_model import LogisticRegression
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
 from tuned import prepared
 
-from peftune.baselines.baseline_scores import Baseline, judged_baseline
+from peftune.baselines.baseline import Baseline, scored_baseline
 from peftune.baselines.measure import (
     Prompting,
-    few_shot_ladder,
-    kept_ladder,
-    ladder,
-    ladder_identity,
-    read_ladder,
-    write_ladder,
+    baselines_identity,
+    kept_baselines,
+    measure_baselines,
+    measure_prompted,
+    read_baselines,
+    write_baselines,
 )
 from peftune.baselines.prompting import (
     CONTENT_FREE,
@@ -159,9 +159,9 @@ def case(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Rec
 
 @pytest.fixture(scope="module")
 def measured(case: tuple[Recipe, Task]) -> list[Baseline]:
-    """Measure its ladder."""
+    """Measure its baselines."""
     recipe, task = case
-    return ladder(recipe, task, SMALL)
+    return measure_baselines(recipe, task, SMALL)
 
 
 def questions(shots: int, *, window: int = 1000, max_length: int = 100) -> Questions:
@@ -250,10 +250,10 @@ def test_a_baseline_has_the_interval_that_a_strategy_with_its_predictions_has() 
     truth, predicted = generator.integers(0, 3, 997), generator.integers(0, 3, 997)
     model = judge(np.eye(3)[predicted], truth.tolist(), names=("a", "b", "c"), split="test")
 
-    found = judged_baseline(
+    found = scored_baseline(
         "x",
-        "X",
-        judged=rows([""] * 997, truth.tolist()),
+        title="X",
+        evaluation=rows([""] * 997, truth.tolist()),
         predicted=[predicted.tolist()],
         labels=3,
         seconds=0.0,
@@ -268,10 +268,10 @@ def test_choices_of_examples_are_averaged_row_by_row() -> None:
 
     No spread is left, so the interval is Wilson's of 4 of 8 independent answers.
     """
-    found = judged_baseline(
+    found = scored_baseline(
         "x",
-        "X",
-        judged=JUDGED,
+        title="X",
+        evaluation=JUDGED,
         predicted=[[1, 1, 1, 1], [0, 0, 0, 0]],
         labels=2,
         seconds=0.0,
@@ -287,8 +287,8 @@ def test_choices_of_examples_are_averaged_row_by_row() -> None:
 
 def test_one_row_has_figures_and_no_interval() -> None:
     """The reason stands where the interval would."""
-    found = judged_baseline(
-        "x", "X", judged=JUDGED.take([0]), predicted=[[1]], labels=2, seconds=0.0
+    found = scored_baseline(
+        "x", title="X", evaluation=JUDGED.take([0]), predicted=[[1]], labels=2, seconds=0.0
     )
 
     assert (found.accuracy, found.ci95) == (1.0, None)
@@ -419,7 +419,7 @@ def test_the_figures_are_means_over_the_choices_and_show_each(
 ) -> None:
     """With a base that answers at random the choices differ; the mean is theirs."""
     judged = rows([f"words {i}" for i in range(30)], [0, 1, 1] * 10)
-    asked = dataclasses.replace(questions(3), judged=judged)
+    asked = dataclasses.replace(questions(3), evaluation=judged)
 
     found = few_shot(Erratic(), tokenizer, asked, seeds=(0, 1, 2))
 
@@ -484,7 +484,7 @@ def test_no_prompt_is_ever_cut_by_the_window(
 ) -> None:
     """Also where `[MASK]`, which calibrates, is longer than every text that is asked about."""
     model = Planted(bias=0.0, evidence=1.0)
-    asked = dataclasses.replace(questions(2, window=window), judged=rows(["a", "b"], [0, 1]))
+    asked = dataclasses.replace(questions(2, window=window), evaluation=rows(["a", "b"], [0, 1]))
 
     ask(model, tokenizer, asked, seed=0)
 
@@ -611,21 +611,21 @@ def test_no_baseline_learns_from_the_rows_that_it_is_judged_on(
     other = dataclasses.replace(kept, labels=tuple(1 - label for label in kept.labels))
     everything = Prompting(shots=(2,), seeds=(0,), most_rows=10)
 
-    whole = ladder(recipe, task, everything)
-    part = ladder(recipe, dataclasses.replace(task, test=other), everything)
+    whole = measure_baselines(recipe, task, everything)
+    part = measure_baselines(recipe, dataclasses.replace(task, test=other), everything)
 
     for before, after in zip(whole, part, strict=True):
         assert before.predicted is not None
         assert after.predicted == (before.predicted[0][chosen],), before.name
 
 
-# The ladder
+# All baselines of a comparison
 
 
-def test_the_ladder_has_every_baseline_on_the_judged_rows(
+def test_every_baseline_is_measured_on_the_evaluation_rows(
     case: tuple[Recipe, Task], measured: list[Baseline]
 ) -> None:
-    """Five rungs; words find out that warm is good; prompts are asked about a sample, even in labels."""
+    """Five baselines; words find out that warm is good; prompts are asked about a sample, even in labels."""
     task = case[1]
     assert task.test is not None
 
@@ -651,16 +651,16 @@ def test_the_ladder_has_every_baseline_on_the_judged_rows(
     assert all(baseline.seconds > 0 for baseline in found.values())
 
 
-def test_the_prompted_base_alone_answers_as_on_the_ladder(
+def test_the_prompted_base_alone_answers_as_in_a_comparison(
     case: tuple[Recipe, Task], measured: list[Baseline]
 ) -> None:
     """What one asks for alone is what a comparison shows, the time apart."""
     recipe, task = case
 
-    alone = few_shot_ladder(recipe, task, SMALL)
+    alone = measure_prompted(recipe, task, SMALL)
 
-    assert [dataclasses.replace(rung, seconds=0.0) for rung in alone] == [
-        dataclasses.replace(rung, seconds=0.0) for rung in measured[3:]
+    assert [dataclasses.replace(baseline, seconds=0.0) for baseline in alone] == [
+        dataclasses.replace(baseline, seconds=0.0) for baseline in measured[3:]
     ]
 
 
@@ -671,9 +671,9 @@ def test_a_label_without_train_rows_costs_the_linear_probe_alone(
     recipe, task = case
     wider = dataclasses.replace(task, labels=(*task.labels, "unheard"))
 
-    found = ladder(recipe, wider, Prompting(shots=(0,)))
+    found = measure_baselines(recipe, wider, Prompting(shots=(0,)))
 
-    assert [rung.name for rung in found if rung.accuracy is None] == ["linear_probe"]
+    assert [baseline.name for baseline in found if baseline.accuracy is None] == ["linear_probe"]
     assert found[2].reason == (
         "The head cannot be refitted: no row has the label 'unheard'. Every label needs rows to fit on."
     )
@@ -683,7 +683,7 @@ def test_a_baseline_comes_back_from_json_as_it_was(measured: list[Baseline]) -> 
     """Every field, also of one without figures."""
     found = [
         *measured,
-        Baseline("x", "X", ("a",), None, None, None, None, 0.5, {"why": [1]}, "no room"),
+        Baseline("x", "X", rows=("a",), seconds=0.5, details={"why": [1]}, reason="no room"),
     ]
 
     assert [
@@ -691,62 +691,64 @@ def test_a_baseline_comes_back_from_json_as_it_was(measured: list[Baseline]) -> 
     ] == found
 
 
-def test_a_kept_ladder_is_measured_once(case: tuple[Recipe, Task], tmp_path: Path) -> None:
+def test_a_kept_set_of_baselines_is_measured_once(
+    case: tuple[Recipe, Task], tmp_path: Path
+) -> None:
     """The second time it is read, with the times of the first; another strategy changes nothing."""
     recipe, task = case
-    file = tmp_path / "comparison" / "ladder.json"
+    file = tmp_path / "comparison" / "baselines.json"
     short = Prompting(shots=(0,), most_rows=4)
 
-    first = kept_ladder(recipe, task, file, short)
-    second = kept_ladder(with_strategy(recipe, "head-only"), task, file, short)
+    first = kept_baselines(recipe, task, file, short)
+    second = kept_baselines(with_strategy(recipe, "head-only"), task, file, short)
 
-    assert second == first == read_ladder(file)
-    assert [path.name for path in file.parent.iterdir()] == ["ladder.json"]
+    assert second == first == read_baselines(file)
+    assert [path.name for path in file.parent.iterdir()] == ["baselines.json"]
 
 
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", "null", '{"baselines": [{"name": "x"}]}']
 )
-def test_a_file_that_holds_no_ladder_is_read_as_none(tmp_path: Path, content: str) -> None:
+def test_a_file_that_holds_no_baselines_is_read_as_none(tmp_path: Path, content: str) -> None:
     """A torn or foreign file counts as absent, and so does a missing one."""
-    file = tmp_path / "ladder.json"
-    missing = read_ladder(file)
+    file = tmp_path / "baselines.json"
+    missing = read_baselines(file)
     file.write_text(content, encoding="utf-8")
 
     assert missing is None
-    assert read_ladder(file) is None
+    assert read_baselines(file) is None
 
 
-def test_figures_of_a_ladder_that_were_changed_are_not_believed(
+def test_figures_of_a_set_of_baselines_that_were_changed_are_not_believed(
     measured: list[Baseline], tmp_path: Path
 ) -> None:
     """They carry a checksum: one other digit, and they are measured again."""
-    file = tmp_path / "ladder.json"
-    write_ladder(measured, file, "identity")
-    assert read_ladder(file) == measured
+    file = tmp_path / "baselines.json"
+    write_baselines(measured, file, "identity")
+    assert read_baselines(file) == measured
 
     content = json.loads(file.read_text(encoding="utf-8"))
     content["baselines"][0]["accuracy"] += 0.01
     file.write_text(json.dumps(content), encoding="utf-8")
 
-    assert read_ladder(file) is None
-    assert read_ladder(file, "identity") is None
+    assert read_baselines(file) is None
+    assert read_baselines(file, "identity") is None
 
 
-def test_a_kept_ladder_of_another_comparison_is_replaced(
+def test_a_kept_set_of_baselines_of_another_comparison_is_replaced(
     case: tuple[Recipe, Task], measured: list[Baseline], tmp_path: Path
 ) -> None:
     """It is told by its identity."""
     recipe, task = case
-    file = tmp_path / "ladder.json"
-    write_ladder(measured, file, ladder_identity(recipe, task, SMALL))
+    file = tmp_path / "baselines.json"
+    write_baselines(measured, file, baselines_identity(recipe, task, SMALL))
     short = Prompting(shots=(0,), most_rows=4)
 
-    found = kept_ladder(recipe, task, file, short)
+    found = kept_baselines(recipe, task, file, short)
 
     assert len(found) == 4
-    assert read_ladder(file, ladder_identity(recipe, task, short)) == found
-    assert read_ladder(file, ladder_identity(recipe, task, SMALL)) is None
+    assert read_baselines(file, baselines_identity(recipe, task, short)) == found
+    assert read_baselines(file, baselines_identity(recipe, task, SMALL)) is None
 
 
 def _other_model(recipe: Recipe, folder: Path) -> Recipe:
@@ -765,24 +767,24 @@ def _other_rows(recipe: Recipe, folder: Path) -> Recipe:  # noqa: ARG001 - as th
 
 
 @pytest.mark.parametrize("change", [_other_model, _longer, _other_rows])
-def test_a_ladder_of_other_rows_or_another_base_is_another(
+def test_a_set_of_baselines_of_other_rows_or_another_base_is_another(
     case: tuple[Recipe, Task], tmp_path: Path, change: Callable[[Recipe, Path], Recipe]
 ) -> None:
     """Its identity changes with whatever it depends on."""
     recipe, task = case
     other = change(recipe, tmp_path / "base")
 
-    assert ladder_identity(other, load_task(other.data)) != ladder_identity(recipe, task)
+    assert baselines_identity(other, load_task(other.data)) != baselines_identity(recipe, task)
 
 
 @pytest.mark.parametrize(
     "change", [{"shots": (0, 3)}, {"seeds": (1, 0)}, {"most_rows": 5}], ids=str
 )
-def test_a_ladder_of_other_prompts_is_another(
+def test_a_set_of_baselines_of_other_prompts_is_another(
     case: tuple[Recipe, Task], change: dict[str, tuple[int, ...] | int]
 ) -> None:
     """Its identity changes with how the base is prompted."""
     recipe, task = case
     other = dataclasses.replace(SMALL, **change)  # type: ignore[arg-type]
 
-    assert ladder_identity(recipe, task, other) != ladder_identity(recipe, task, SMALL)
+    assert baselines_identity(recipe, task, other) != baselines_identity(recipe, task, SMALL)

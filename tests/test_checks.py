@@ -301,7 +301,9 @@ def test_a_comparison_leaves_out_the_rows_that_leaked(tmp_path: Path) -> None:
         "matched": True,
     }
     assert '"predicted"' not in file  # of each row: that lies in baselines.json
-    assert {rung["n"] for rung in values["ladder"] if rung["accuracy"] is not None} == {22}
+    assert {
+        baseline["n"] for baseline in values["ladder"] if baseline["accuracy"] is not None
+    } == {22}
     for standing in summary["standings"]:
         found = read_evidence(place / f"{standing['strategy']}-seed0")
         assert np.flatnonzero(found.rows.leaked).tolist() == [10, 11]

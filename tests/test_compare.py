@@ -14,7 +14,7 @@ from peftune.cli.main import _exit_code
 from peftune.errors import GateError, OutputFolderError, UsageError
 from peftune.experiments.compare import Comparison, compare
 from peftune.experiments.compare.comparison import few_seeds
-from peftune.experiments.compare.table import ladder_rows, standing_rows
+from peftune.experiments.compare.table import baseline_rows, standing_rows
 from peftune.experiments.report import check_budget
 
 RECIPE = """\
@@ -143,7 +143,7 @@ def test_the_comparison_file_holds_every_report(comparison: Comparison) -> None:
         "summary",
     }
     assert (values["failures"], values["held_equal"]) == ([], "examples_seen")
-    assert [rung["name"] for rung in values["ladder"]] == [
+    assert [baseline["name"] for baseline in values["ladder"]] == [
         "majority",
         "tfidf_logistic_regression",
         "linear_probe",
@@ -156,7 +156,7 @@ def test_the_comparison_file_holds_every_report(comparison: Comparison) -> None:
 
 
 def test_the_table_has_a_column_for_every_strategy(comparison: Comparison) -> None:
-    """The same figures stand in the same row for all, and the ladder stands below."""
+    """The same figures stand in the same row for all, and the baselines stand below."""
     assert comparison.summary is not None
     rows = standing_rows(comparison.summary)
 
@@ -168,7 +168,7 @@ def test_the_table_has_a_column_for_every_strategy(comparison: Comparison) -> No
     assert repr(comparison).endswith(comparison.summary.answer)
     assert frozen in repr(comparison)
     assert shown["trainable parameters"]["head-only, 2 seeds"] == "192"
-    accuracies = [row["accuracy"] for row in ladder_rows(comparison.summary)]
+    accuracies = [row["accuracy"] for row in baseline_rows(comparison.summary)]
     assert len(accuracies) == 6
     assert all("[" in accuracy for accuracy in accuracies)
 

@@ -117,7 +117,7 @@ def test_with_one_seed_there_is_a_value_and_no_interval() -> None:
     assert found.forgetting["a"].reason == "one seed has no spread over seeds"
     [pair] = found.differences
     assert pair.mean == pytest.approx(-0.2)
-    assert (pair.ci95, pair.p_value, pair.told_apart) == (None, None, False)
+    assert (pair.ci95, pair.p_value, pair.significant) == (None, None, False)
 
 
 def test_nothing_is_matched_where_nothing_was_learned_or_compared() -> None:
@@ -134,7 +134,7 @@ def test_identical_strategies_differ_by_exactly_nothing() -> None:
 
     [pair] = matched({"a": line, "b": line}).differences
 
-    assert (pair.mean, pair.p_value, pair.told_apart) == (0.0, 1.0, False)
+    assert (pair.mean, pair.p_value, pair.significant) == (0.0, 1.0, False)
 
 
 def test_a_seed_that_was_merely_luckier_counts_by_the_path() -> None:
@@ -206,7 +206,7 @@ def verdicts(factor: float, *, seeds: int, repetitions: int) -> list[tuple[bool,
         raw = seed_mean(ends)
         [pair] = matched(paths).differences
         found.append(
-            ((raw.p_value or 0) < 0.05 and raw.value > 0, pair.told_apart and pair.mean > 0)
+            ((raw.p_value or 0) < 0.05 and raw.value > 0, pair.significant and pair.mean > 0)
         )
     return found
 

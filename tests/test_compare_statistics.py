@@ -300,7 +300,7 @@ def test_equal_strategies_are_seldom_told_apart(seeds: int) -> None:
 
     wrong = [
         any(
-            pair.told_apart
+            pair.significant
             for pair in differences(
                 "forgetting.p",
                 {
@@ -351,9 +351,9 @@ def test_pairs_without_a_p_value_do_not_count_as_pairs() -> None:
     first, second = adjusted([tested, untested], {frozenset("ac"): "not ranked: fewer rows"})
 
     assert first.p_adjusted == first.p_value
-    assert first.told_apart
+    assert first.significant
     assert first.ranked
-    assert (second.p_adjusted, second.told_apart, second.ranked) == (None, False, False)
+    assert (second.p_adjusted, second.significant, second.ranked) == (None, False, False)
     assert second.reason == (
         "not ranked: fewer rows; 5 documents have too little spread for an interval; it takes 10"
     )
@@ -380,7 +380,7 @@ def test_a_pair_is_compared_on_the_seeds_that_both_finished() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told_apart", "expected"),
+    ("significant", "expected"),
     [
         ([], {"w": "a", "x": "a", "y": "a", "z": "a"}),
         ([("w", "z")], {"w": "a", "x": "ab", "y": "ab", "z": "b"}),
@@ -389,20 +389,20 @@ def test_a_pair_is_compared_on_the_seeds_that_both_finished() -> None:
     ],
 )
 def test_the_best_strategy_has_the_first_letter(
-    told_apart: list[tuple[str, str]], expected: dict[str, str]
+    significant: list[tuple[str, str]], expected: dict[str, str]
 ) -> None:
     """Letters as tables of pairwise comparisons print them."""
-    assert letters("wxyz", told_apart) == expected
+    assert letters("wxyz", significant) == expected
 
 
 def test_two_strategies_share_a_letter_exactly_if_they_cannot_be_told_apart() -> None:
     """For every one of the 1,024 ways in which five strategies can be told apart."""
     pairs = list(combinations("vwxyz", 2))
     for case in range(2 ** len(pairs)):
-        told_apart = [pair for place, pair in enumerate(pairs) if case >> place & 1]
-        found = letters("vwxyz", told_apart)
+        significant = [pair for place, pair in enumerate(pairs) if case >> place & 1]
+        found = letters("vwxyz", significant)
         assert [pair for pair in pairs if not set(found[pair[0]]) & set(found[pair[1]])] == (
-            told_apart
+            significant
         )
         groups = [{n for n in "vwxyz" if letter in found[n]} for letter in {*"".join(found.values())}]  # fmt: skip
         assert not any(one < other for one in groups for other in groups)

@@ -11,7 +11,7 @@ from comparisons import baseline, evidence, labels_of
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from peftune.baselines.baseline_scores import Baseline
+from peftune.baselines.baseline import Baseline
 from peftune.errors import UsageError
 from peftune.experiments.compare.clean_rows import clean_rows
 from peftune.experiments.compare.comparison import few_seeds
@@ -25,7 +25,7 @@ from peftune.findings import CheckReport
 from peftune.findings.check_report import LeakedScore
 from peftune.findings.finding import Finding
 from peftune.recipe import read_recipe, resolve, with_strategy
-from peftune.reporting.numbers import estimate
+from peftune.reporting.contents import estimate
 from peftune.stats.intervals import share_change_interval
 
 ROWS, DOCUMENTS = 400, 30
@@ -87,14 +87,14 @@ def unread(strategy: str) -> list[Evidence]:
 
 def summary_of(
     *strategies: list[Evidence],
-    ladder: Sequence[Baseline] = (MAJORITY, TFIDF),
+    baselines: Sequence[Baseline] = (MAJORITY, TFIDF),
     budgets: Mapping[str, int] | None = None,
     tuned: bool = False,
 ) -> Summary:
     """Summarize runs, their rows held equal."""
     return summarize(
         [one for of in strategies for one in of],
-        ladder=ladder,
+        baselines=baselines,
         held_equal="tuned" if tuned else "examples_seen",
         budgets=budgets,
     )
@@ -131,11 +131,11 @@ def test_standings_are_ordered_by_accuracy_with_their_figures() -> None:
 
 
 def test_pairs_are_told_apart_by_rows_and_letters_say_so() -> None:
-    """Eighty rows of 400 tell two strategies apart, two rows do not."""
+    """Eighty rows of 400 make a significant difference, two rows do not."""
     summary = summary_of(runs("a", 0.8), runs("b", 0.795), runs("c", 0.6))
 
     accuracy = {(d.first, d.second): d for d in summary.differences if d.key == "accuracy"}
-    assert [pair.told_apart for pair in accuracy.values()] == [False, True, True]
+    assert [pair.significant for pair in accuracy.values()] == [False, True, True]
     assert accuracy["a", "c"].mean == pytest.approx(0.2)
     assert set(accuracy["a", "c"].mcnemar) == {0, 1, 2}
     assert [standing.ties["accuracy"] for standing in summary.standings] == ["a", "a", "b"]
@@ -226,13 +226,17 @@ def test_fronts_set_accuracy_against_every_cost() -> None:
     assert list(fronts) == ["forgetting.text", "train_seconds", "peak_memory_bytes", "artifact_bytes", "trainable_parameters"]  # fmt: skip
 
 
-def test_the_ladder_stands_lowest_first() -> None:
+def test_the_baselines_stands_lowest_first() -> None:
     """A baseline that could not be measured stands before all."""
-    absent = Baseline("few_shot_4", "4 examples", (), None, None, None, None, 0.0, {}, "too long")
+    absent = Baseline("few_shot_4", "4 examples", reason="too long")
 
-    summary = summary_of(runs("a", 0.8), ladder=(TFIDF, MAJORITY, absent))
+    summary = summary_of(runs("a", 0.8), baselines=(TFIDF, MAJORITY, absent))
 
-    assert [rung.name for rung in summary.ladder] == ["few_shot_4", "majority", TFIDF.name]
+    assert [baseline.name for baseline in summary.baselines] == [
+        "few_shot_4",
+        "majority",
+        TFIDF.name,
+    ]
 
 
 def test_runs_that_cannot_be_paired_are_refused() -> None:
@@ -241,7 +245,7 @@ def test_runs_that_cannot_be_paired_are_refused() -> None:
     with pytest.raises(UsageError) as refused:
         summary_of([first, evidence("b", 0, right(0.8)[:-1], lost=lost(0.1))])
     assert str(refused.value) == (
-        "'runs/a-seed0' and 'runs/b-seed0' did not score the same rows, so they cannot be compared. Run them on the same data."
+        "'runs/a-seed0' and 'runs/b-seed0' do not have the same rows, so they cannot be compared. Run them on the same data."
     )
     with pytest.raises(UsageError) as refused:
         summary_of([first, evidence("b", 0, right(0.8), lost=lost(0.1)[:-1])])
@@ -269,7 +273,7 @@ def test_identical_strategies_tie_in_everything() -> None:
     """The same answers and documents: differences of zero, one letter, both on every front."""
     summary = summary_of(runs("a", 0.8), runs("b", 0.8))
 
-    assert {(pair.mean, pair.p_value, pair.told_apart) for pair in summary.differences} == {
+    assert {(pair.mean, pair.p_value, pair.significant) for pair in summary.differences} == {
         (0.0, 1.0, False)
     }
     assert [standing.ties["accuracy"] for standing in summary.standings] == ["a", "a"]
@@ -288,7 +292,7 @@ def test_the_answer_names_a_clear_winner_and_what_forgets_less() -> None:
     )
 
     assert summary.answer == (
-        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.703), and its file takes 20.0 MiB; but at an equal accuracy of 0.703 lora forgets less (text: full +0.722, lora +0.201)."
+        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.703), and its file takes 20 MiB; but at an equal accuracy of 0.703 lora forgets less (text: full +0.722, lora +0.201)."
     )
 
 
@@ -297,7 +301,7 @@ def test_the_answer_says_that_a_winner_also_forgets_least() -> None:
     summary = summary_of(runs("full", 0.8, forgot=0.1), runs("lora", 0.7, forgot=0.5))
 
     assert summary.answer == (
-        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.703), and its file takes 1.0 MiB; at an equal accuracy of 0.703 it also forgets least (text: full +0.081, lora +0.501)."
+        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.703), and its file takes 1 MiB; at an equal accuracy of 0.703 it also forgets least (text: full +0.081, lora +0.501)."
     )
 
 
@@ -306,7 +310,7 @@ def test_the_answer_does_not_praise_a_strategy_that_only_learned_less() -> None:
     summary = summary_of(runs("full", 0.8, forgot=0.5), runs("lora", 0.7, forgot=0.4))
 
     assert summary.answer == (
-        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.703), and its file takes 1.0 MiB; at an equal accuracy of 0.703 none is shown to forget less (text: full +0.401, lora +0.401)."
+        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.703), and its file takes 1 MiB; at an equal accuracy of 0.703 none is shown to forget less (text: full +0.401, lora +0.401)."
     )
 
 
@@ -317,12 +321,12 @@ def test_the_answer_breaks_a_tie_by_forgetting_at_matched_accuracy() -> None:
     )
 
     assert summary.answer == (
-        "full is the most accurate, 0.802 [0.761, 0.839], but lora 0.797 [0.755, 0.834] cannot be told apart from it; with 3 seeds a difference in accuracy of 0.009 would mostly be seen, and no number of seeds would show a difference this small, but more rows might; at an equal accuracy of 0.797 lora forgets less than full (text: full +0.892, lora +0.201), so use lora (a file of 488 KiB)."
+        "full is the most accurate, 0.802 [0.761, 0.839], but lora 0.797 [0.755, 0.834] is not significantly different from it; with 3 seeds a difference in accuracy of 0.009 would mostly be seen, and no number of seeds would show a difference this small, but more rows might; at an equal accuracy of 0.797 lora forgets less than full (text: full +0.892, lora +0.201), so use lora (a file of 488 KiB)."
     )
 
 
 def test_the_answer_leaves_a_tie_a_tie() -> None:
-    """Neither accuracy nor forgetting tells them apart; the file sizes are said."""
+    """Neither accuracy nor forgetting differs significantly; the file sizes are said."""
     summary = summary_of(
         runs("full", 0.8, artifact_bytes=20 * 2**20, by_accuracy=9),
         runs("lora", 0.7975, by_accuracy=1),
@@ -330,7 +334,7 @@ def test_the_answer_leaves_a_tie_a_tie() -> None:
     )
 
     assert summary.answer == (
-        "full is the most accurate, 0.802 [0.761, 0.839], but lora 0.800 [0.758, 0.836] and lora-8bit 0.797 [0.755, 0.834] cannot be told apart from it; with 3 seeds a difference in accuracy of 0.010 between full and lora would mostly be seen, and no number of seeds would show a difference this small, but more rows might; what they forget at an equal accuracy of 0.797 does not tell them apart either (text: full +0.287, lora +0.209, lora-8bit +0.250); the smallest files are those of lora and lora-8bit, 1.0 MiB (full 20.0 MiB)."
+        "full is the most accurate, 0.802 [0.761, 0.839], but lora 0.800 [0.758, 0.836] and lora-8bit 0.797 [0.755, 0.834] are not significantly different from it; with 3 seeds a difference in accuracy of 0.010 between full and lora would mostly be seen, and no number of seeds would show a difference this small, but more rows might; what they forget at an equal accuracy of 0.797 does not differ significantly either (text: full +0.287, lora +0.209, lora-8bit +0.250); the smallest files are those of lora and lora-8bit, 1 MiB (full 20 MiB)."
     )
 
 
@@ -362,7 +366,7 @@ def test_the_answer_with_two_seeds_gives_each_and_recommends_nothing() -> None:
     summary = summary_of(TWO)
 
     assert summary.answer == (
-        "Two seeds cannot tell strategies apart; three can: accuracy full 0.800/0.790, lora 0.700/0.710 and head-only 0.650/0.650; forgetting on text full +0.785/+1.012, lora +0.053/+0.046 and head-only +0.000/+0.000; add a third seed; the finished runs are kept."
+        "Two seeds cannot show a significant difference; three can: accuracy full 0.800/0.790, lora 0.700/0.710 and head-only 0.650/0.650; forgetting on text full +0.785/+1.012, lora +0.053/+0.046 and head-only +0.000/+0.000; add a third seed; the finished runs are kept."
     )
 
 
@@ -372,7 +376,7 @@ def test_two_seeds_have_neither_intervals_nor_letters() -> None:
 
     assert {figure.ci95 for one in summary.standings for figure in one.figures.values()} == {None}
     assert [standing.ties for standing in summary.standings] == [{}, {}, {}]
-    assert {(pair.ci95, pair.p_value, pair.told_apart) for pair in summary.differences} == {
+    assert {(pair.ci95, pair.p_value, pair.significant) for pair in summary.differences} == {
         (None, None, False)
     }
     assert summary.differences[0].mcnemar[0].p_value < 0.001
@@ -417,7 +421,7 @@ def test_strategies_that_share_but_two_seeds_have_no_letters() -> None:
     summary = summary_of(runs("full", 0.8), runs("lora", 0.7, seeds=(1, 2, 3)))
 
     assert [one.ties for one in summary.standings] == [{}, {}]
-    assert summary.answer.startswith("Two seeds cannot tell strategies apart; three can: ")
+    assert summary.answer.startswith("Two seeds cannot show a significant difference; three can: ")
 
 
 def test_one_seed_has_no_letters_and_no_significance() -> None:
@@ -425,7 +429,7 @@ def test_one_seed_has_no_letters_and_no_significance() -> None:
     summary = summary_of(runs("full", 0.9, seeds=[0]), runs("lora", 0.6, seeds=[0]))
 
     assert [one.ties for one in summary.standings] == [{}, {}]
-    assert [pair.told_apart for pair in summary.differences] == [False, False]
+    assert [pair.significant for pair in summary.differences] == [False, False]
     assert {pair.reason for pair in summary.differences} == {
         "one seed: the interval speaks of this seed alone"
     }
@@ -461,7 +465,7 @@ def test_the_answer_leaves_aside_what_cannot_be_ranked() -> None:
     summary = summary_of(runs("full", 0.8), runs("lora", 0.7), runs("head-only", 0.65, seeds=[0]))
 
     assert summary.answer == (
-        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.703), and its file takes 1.0 MiB; at an equal accuracy of 0.650 it also forgets least (text: full +0.140, lora +0.175); head-only cannot be ranked beside it."
+        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.703), and its file takes 1 MiB; at an equal accuracy of 0.650 it also forgets least (text: full +0.140, lora +0.175); head-only cannot be ranked beside it."
     )
 
 
@@ -494,7 +498,7 @@ def test_one_seed_that_does_not_beat_the_baseline_speaks_of_these_models() -> No
         "None of these models clearly beats the baseline TF-IDF (accuracy 0.600): the most accurate, full, reaches 0.580 [0.531, 0.627], so the baseline is the cheaper choice until there is more to learn from; forgetting on text full +0.200 [+0.197, +0.204] and lora +0.200 [+0.197, +0.204]; one seed speaks of these models, not of their strategies."
     )
     assert two.startswith("None of these models clearly beats the baseline TF-IDF")
-    assert two.endswith("; two seeds cannot tell strategies apart; three can.")
+    assert two.endswith("; two seeds cannot show a significant difference; three can.")
 
 
 def test_the_answer_names_who_does_not_beat_the_baseline_and_who_learned_nothing() -> None:
@@ -502,17 +506,17 @@ def test_the_answer_names_who_does_not_beat_the_baseline_and_who_learned_nothing
     summary = summary_of(runs("full", 0.8), runs("lora", 0.61), unread("head-only"))
 
     assert summary.answer == (
-        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.613), and its file takes 1.0 MiB; at an equal accuracy of 0.612 it also forgets least (text: full +0.125, lora +0.201); lora does not clearly beat the baseline TF-IDF (0.600); head-only learned nothing."
+        "Use full: its accuracy, 0.802 [0.761, 0.839], is clearly above that of lora (0.613), and its file takes 1 MiB; at an equal accuracy of 0.612 it also forgets least (text: full +0.125, lora +0.201); lora does not clearly beat the baseline TF-IDF (0.600); head-only learned nothing."
     )
 
 
 def test_the_answer_for_one_strategy_alone() -> None:
     """There is nothing to compare it with."""
     assert summary_of(runs("full", 0.8)).answer == (
-        "Only full was run: its accuracy is 0.802 [0.761, 0.839], and its file takes 1.0 MiB; forgetting on text full +0.200 [+0.197, +0.204]; a comparison takes two strategies."
+        "Only full was run: its accuracy is 0.802 [0.761, 0.839], and its file takes 1 MiB; forgetting on text full +0.200 [+0.197, +0.204]; a comparison takes two strategies."
     )
     assert summary_of(runs("full", 0.8), unread("lora")).answer == (
-        "Use full, the only one that learned the task: its accuracy is 0.802 [0.761, 0.839], and its file takes 1.0 MiB; forgetting on text full +0.200 [+0.197, +0.204]; lora learned nothing."
+        "Use full, the only one that learned the task: its accuracy is 0.802 [0.761, 0.839], and its file takes 1 MiB; forgetting on text full +0.200 [+0.197, +0.204]; lora learned nothing."
     )
     assert summary_of([]).answer == "No run finished, so there is nothing to compare."
 
@@ -562,13 +566,13 @@ def test_the_answer_rests_on_the_rows_that_were_not_read_in_training() -> None:
     summary = summary_of(
         learned_by_heart("lora", 40, 134, points=[0.3, 0.957]),
         learned_by_heart("full", 60, 120, points=[0.3, 0.857]),
-        ladder=(FREQUENT, HEART),
+        baselines=(FREQUENT, HEART),
     )
 
     lora, full = summary.standings
     assert (lora.strategy, lora.figures["accuracy"].values) == ("lora", [134 / 140] * 3)
     assert full.figures["accuracy"].mean == pytest.approx(120 / 140)
-    assert [(rung.name, rung.accuracy, rung.n) for rung in summary.ladder] == [
+    assert [(baseline.name, baseline.accuracy, baseline.n) for baseline in summary.baselines] == [
         ("majority", 50 / 140, 140),
         ("tfidf_logistic_regression", 118 / 140, 140),
     ]
@@ -615,10 +619,10 @@ def test_leaked_rows_have_no_say_in_any_figure() -> None:
         for name, (first, clean, forgot) in shares.items()
     ]
 
-    summary = summary_of(*with_them, ladder=(FREQUENT, HEART))
+    summary = summary_of(*with_them, baselines=(FREQUENT, HEART))
     expected = summary_of(
         *alone,
-        ladder=(
+        baselines=(
             baseline("majority", "majority class", planted(20, 50)[60:]),
             baseline("tfidf_logistic_regression", "TF-IDF", planted(59, 118)[60:]),
         ),
@@ -646,7 +650,7 @@ def test_leaked_rows_have_no_say_in_any_figure() -> None:
 def test_the_table_says_which_rows_are_left_out() -> None:
     """Below it, in one sentence, and the difference to the best baseline stands in it."""
     summary = summary_of(
-        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), ladder=(FREQUENT, HEART)
+        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), baselines=(FREQUENT, HEART)
     )
 
     assert legend(summary).endswith(LEFT_OUT)
@@ -657,7 +661,7 @@ def test_the_table_says_which_rows_are_left_out() -> None:
 def test_paths_that_count_the_leaked_rows_are_not_read() -> None:
     """The points of an earlier version's paths have one accuracy each, on all rows."""
     summary = summary_of(
-        learned_by_heart("lora", 40, 134), learned_by_heart("full", 60, 120), ladder=(HEART,)
+        learned_by_heart("lora", 40, 134), learned_by_heart("full", 60, 120), baselines=(HEART,)
     )
 
     assert summary.matched == []
@@ -673,12 +677,12 @@ def test_where_all_rows_leaked_nothing_is_said_of_any_strategy() -> None:
         for seed in (0, 1, 2)
     ]
 
-    summary = summary_of(everything, ladder=(FREQUENT, HEART))
+    summary = summary_of(everything, baselines=(FREQUENT, HEART))
 
     assert summary.answer == (
         "All 200 test rows were read in training, so they say nothing of other rows: there is no accuracy to compare, and none is named. Score rows that were not read in training."
     )
-    assert (summary.standings, summary.differences, summary.ladder) == ([], [], [])
+    assert (summary.standings, summary.differences, summary.baselines) == ([], [], [])
     assert standing_rows(summary) == []
 
 
@@ -688,10 +692,14 @@ def test_a_baseline_whose_answers_are_not_kept_has_no_accuracy_on_the_clean_rows
     asked = baseline("few_shot_4", "4 examples", planted(59, 118), rows=range(30))
 
     summary = summary_of(
-        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), ladder=(FREQUENT, bare, asked)
+        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), baselines=(FREQUENT, bare, asked)
     )
 
-    reasons = {rung.name: rung.reason for rung in summary.ladder if rung.accuracy is None}
+    reasons = {
+        baseline.name: baseline.reason
+        for baseline in summary.baselines
+        if baseline.accuracy is None
+    }
     assert reasons == {
         "tfidf_logistic_regression": "which rows it answers right is not kept",
         "few_shot_4": "all rows that it was asked about were read in training",
@@ -712,12 +720,12 @@ def test_a_sample_of_rows_is_scored_on_its_clean_part() -> None:
     )
 
     summary = summary_of(
-        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), ladder=(FREQUENT, asked)
+        learned_by_heart("lora", 40, 134, points=[0.3, 0.957]), baselines=(FREQUENT, asked)
     )
 
-    rung = next(rung for rung in summary.ladder if rung.name == "few_shot_4")
-    assert (rung.n, rung.accuracy) == (60, 1.0)  # rows 60 to 119, of which TF-IDF has all
-    assert rung.details == {"shots": 4, "n": 60, "choices": [{"seed": 0}]}
+    found = next(one for one in summary.baselines if one.name == "few_shot_4")
+    assert (found.n, found.accuracy) == (60, 1.0)  # rows 60 to 119, of which TF-IDF has all
+    assert found.details == {"shots": 4, "n": 60, "choices": [{"seed": 0}]}
     assert [one.n for one in summary.against_baseline] == [60]
 
 
@@ -734,7 +742,7 @@ def test_rows_that_a_run_counts_and_does_not_name_are_said_to_be_counted() -> No
         for one in (evidence("lora", seed, planted(40, 134)) for seed in (0, 1, 2))
     ]
 
-    summary = summary_of(old, ladder=(FREQUENT, HEART))
+    summary = summary_of(old, baselines=(FREQUENT, HEART))
 
     assert summary.standings[0].figures["accuracy"].mean == pytest.approx(174 / 200)
     assert summary.answer.endswith(
@@ -769,7 +777,7 @@ def test_a_baseline_that_errs_on_other_rows_is_beaten_by_a_margin_alone() -> Non
     """
     strategy, other = wins_and_losses(400, 171, 101, 81)
     summary = summary_of(
-        one_seed("lora", strategy), ladder=(MAJORITY, baseline("tfidf", "TF-IDF", other))
+        one_seed("lora", strategy), baselines=(MAJORITY, baseline("tfidf", "TF-IDF", other))
     )
 
     interval = summary.standings[0].figures["accuracy"].ci95
@@ -790,7 +798,7 @@ def test_a_baseline_that_errs_on_the_same_rows_is_beaten_by_a_few() -> None:
     """
     strategy, other = wins_and_losses(400, 240, 8, 0)
     summary = summary_of(
-        one_seed("lora", strategy), ladder=(MAJORITY, baseline("tfidf", "TF-IDF", other))
+        one_seed("lora", strategy), baselines=(MAJORITY, baseline("tfidf", "TF-IDF", other))
     )
 
     [found] = summary.against_baseline
@@ -807,7 +815,7 @@ def test_two_rows_are_no_proof_however_often_they_are_won(seeds: int) -> None:
     strategy, other = wins_and_losses(400, 240, 2, 0)
     runs_ = [evidence("lora", seed, strategy) for seed in range(seeds)]
 
-    [found] = summary_of(runs_, ladder=(baseline("tfidf", "TF-IDF", other),)).against_baseline
+    [found] = summary_of(runs_, baselines=(baseline("tfidf", "TF-IDF", other),)).against_baseline
 
     assert found.ci95 is not None
     assert found.ci95[0] == pytest.approx(share_change_interval(other, strategy)[0], abs=1e-5)
@@ -839,7 +847,7 @@ def bare_baseline(answers: NDArray[np.float64]) -> Baseline:
     accuracy = float(answers.mean())
     labels = labels_of(len(answers))
     predicted = (tuple(np.where(answers > 0, labels, (labels + 1) % 3).tolist()),)
-    return Baseline("tfidf", "TF-IDF", rows, predicted, accuracy, accuracy, None, 0.0)
+    return Baseline("tfidf", "TF-IDF", accuracy, accuracy, rows=rows, predicted=predicted)
 
 
 def test_choices_of_examples_count_by_the_share_that_is_right() -> None:
@@ -852,7 +860,7 @@ def test_choices_of_examples_count_by_the_share_that_is_right() -> None:
     strategy = np.array([1, 1, 1, 1, 1, 0] + [1] * 4, dtype=np.float64)
     runs_ = [evidence("lora", seed, strategy) for seed in range(3)]
 
-    [found] = summary_of(runs_, ladder=(prompted,)).against_baseline
+    [found] = summary_of(runs_, baselines=(prompted,)).against_baseline
 
     assert found.n == 6
     assert found.mean == pytest.approx(2 / 6)
@@ -864,7 +872,7 @@ def test_of_two_seeds_the_mean_of_both_is_set_against_the_baseline() -> None:
     second, _ = wins_and_losses(400, 240, 30, 0)
     runs_ = [evidence("lora", seed, answers) for seed, answers in enumerate((first, second))]
 
-    [found] = summary_of(runs_, ladder=(baseline("tfidf", "TF-IDF", other),)).against_baseline
+    [found] = summary_of(runs_, baselines=(baseline("tfidf", "TF-IDF", other),)).against_baseline
 
     assert found.mean == pytest.approx(0.05)
     assert found.beats
@@ -880,7 +888,7 @@ def test_an_accuracy_alone_is_beaten_where_the_intervals_do_not_overlap(
     """Wilson's interval of 0.600 in 400 rows ends at 0.647, of 0.660 it begins at 0.612."""
     bare = dataclasses.replace(TFIDF, rows=(), predicted=None)
 
-    summary = summary_of(one_seed("lora", right(share)), ladder=(MAJORITY, bare))
+    summary = summary_of(one_seed("lora", right(share)), baselines=(MAJORITY, bare))
 
     [found] = summary.against_baseline
     assert (found.beats, found.ci95, found.n) == (beats, None, None)
@@ -971,4 +979,4 @@ def test_a_head_is_set_against_its_probe_on_the_same_clean_rows() -> None:
     )
 
     assert [finding.code for finding in found] == ["below-linear-probe"]
-    assert pitfalls_found(clean.evidence, clean.ladder) == []
+    assert pitfalls_found(clean.evidence, clean.baselines) == []

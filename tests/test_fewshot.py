@@ -13,7 +13,8 @@ from bases import write_base
 from sklearn.metrics import log_loss
 
 import peftune
-from peftune.baselines.measure import FewShot, Prompting, few_shot_ladder
+from peftune.baselines.few_shot import FewShot
+from peftune.baselines.measure import Prompting, measure_prompted
 from peftune.baselines.prompting import Answers, Questions, ask
 from peftune.cli.main import _exit_code
 from peftune.data.rows import Rows
@@ -131,13 +132,13 @@ def found(recipe: Path) -> FewShot:
     return peftune.fewshot(recipe, shots=(0, 1))
 
 
-def test_the_figures_are_those_of_the_ladder(recipe: Path, found: FewShot) -> None:
+def test_the_figures_are_those_of_a_comparison(recipe: Path, found: FewShot) -> None:
     """The verb measures what a comparison measures: the same rows, examples and calibration."""
     chosen = resolve(read_recipe(recipe))
     task = load_task(chosen.data)
     others = dataclasses.replace(task, train=task.train.take(range(10)))
 
-    [none, one] = few_shot_ladder(chosen, others, Prompting(shots=(0, 1)))
+    [none, one] = measure_prompted(chosen, others, Prompting(shots=(0, 1)))
 
     assert [each.accuracy for each in found.prompted] == [none.accuracy, one.accuracy]
     assert [each.predicted for each in found.prompted] == [none.predicted, one.predicted]

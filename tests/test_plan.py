@@ -52,7 +52,7 @@ from peftune.planning.shapes import (
     shapes_of,
 )
 from peftune.recipe import Recipe, read_recipe, resolve
-from peftune.reporting.numbers import size
+from peftune.stats.formats import size
 from peftune.strategies import STRATEGIES, Full, LoRA, LoRA8bit, Strategy
 from peftune.training.train import training_arguments, way_of
 

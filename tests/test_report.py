@@ -24,8 +24,8 @@ from peftune.experiments.report_file import run_from_json
 from peftune.forgetting.results import Heads, Quantization
 from peftune.recipe import Recipe, read_recipe, recipe_sha256
 from peftune.reporting.contents import Cell, Table
-from peftune.reporting.numbers import milliseconds
 from peftune.reporting.overview import runs_table
+from peftune.stats.formats import milliseconds
 from peftune.stats.tests import McNemar
 
 RECIPE = """\

@@ -18,24 +18,25 @@ from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
 import peftune
-from peftune.baselines.baseline_scores import Baseline
-from peftune.baselines.measure import write_ladder
+from peftune.baselines.baseline import Baseline
+from peftune.baselines.measure import write_baselines
 from peftune.cli.main import app
 from peftune.errors import OutputFolderError, UsageError
 from peftune.experiments.compare.clean_rows import baselines_of
 from peftune.experiments.compare.executors import Failure
 from peftune.experiments.compare.summarize import summarize
 from peftune.experiments.compare.summary import Summary
-from peftune.experiments.run_evidence import Evidence, read_evidence
+from peftune.experiments.run_evidence import Evidence, read_evidence, refuse_mixed_runs
 from peftune.findings import CheckReport
 from peftune.findings.check_report import LeakedScore
 from peftune.findings.duplicates import LEAKED
 from peftune.reporting import report_writer, write_reports
-from peftune.reporting.numbers import estimate, signed, size
+from peftune.reporting.contents import estimate
 from peftune.reporting.page import styles
 from peftune.reporting.plot_style import SERIES, _pushed_apart
 from peftune.reporting.plots import Line, Mark, curves, trade_off
 from peftune.stats.calibration import expected_calibration_error, reliability_bins
+from peftune.stats.formats import signed, size
 
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input", "circle", "rect", "path", "use", "line"}
 FAILURE = Failure("lora", 2, f"Out of memory {reports.ATTACK}")
@@ -133,10 +134,10 @@ def test_the_answer_comes_first(page: str) -> None:
 
 
 def test_the_sections_come_in_the_order_of_a_reader(page: str) -> None:
-    """Verdict, strategies, ladder, trade-off, and only then how it came about."""
+    """Verdict, strategies, baselines, trade-off, and only then how it came about."""
     assert [attributes["id"] for attributes in Outline(page).all("section")] == [
         "strategies",
-        "ladder",
+        "baselines",
         "trade-off",
         "matched",
         "curves",
@@ -179,8 +180,8 @@ def _numbers(summary: Summary) -> list[str]:
         found += [f"{number:+.4f}" for number in (one.mean, *(one.ci95 or ()))]
     for value in summary.matched[0].forgetting.values():
         found += [f"{number:+.4f}" for number in value.ci95 or ()]
-    for rung in summary.ladder:
-        found += [f"{number:.3f}" for number in (rung.accuracy, rung.macro_f1) if number]
+    for baseline in summary.baselines:
+        found += [f"{number:.3f}" for number in (baseline.accuracy, baseline.macro_f1) if number]
     return [number.replace("-", "\N{MINUS SIGN}") for number in found] + [
         "13 s",
         "512 MiB",
@@ -380,7 +381,7 @@ def test_a_run_on_its_own_has_a_report(tmp_path: Path) -> None:
         "+0.1235 bits per byte (+0.1112 to +0.1358) on general-text; the intervals are over rows and documents, of this one model alone."
     )
     sections = [attributes["id"] for attributes in outline.all("section")]
-    assert sections[:3] == ["runs", "ladder", "trade-off"]
+    assert sections[:3] == ["runs", "baselines", "trade-off"]
     assert "strategies" not in sections
     assert "matched" not in sections
     assert "0.551" in outline.text  # the run's own TF-IDF baseline
@@ -541,14 +542,14 @@ def test_runs_that_do_not_fit_together_are_refused() -> None:
     changed = dataclasses.replace(other, run=dataclasses.replace(other.run, run=rows))
 
     with pytest.raises(UsageError) as caught:
-        report_writer._refuse_what_does_not_fit([first, changed])
+        refuse_mixed_runs([first, changed], advice="Report on each by itself.")
     assert str(caught.value) == (
-        "These runs did not see the same rows, so their numbers cannot be set side by side. Report on each by itself."
+        f"'{first.run.folder}' and '{changed.run.folder}' do not have the same rows, so they cannot be compared. Report on each by itself."
     )
     with pytest.raises(UsageError) as caught:
-        report_writer._refuse_what_does_not_fit([first, first])
-    assert (
-        str(caught.value) == "Two of these runs are of strategy 'lora' with seed 0. Leave one out."
+        refuse_mixed_runs([first, first], advice="Report on each by itself.")
+    assert str(caught.value) == (
+        f"'{first.run.folder}' and '{first.run.folder}' are both runs of 'lora' with seed 0. Leave one of them out."
     )
 
 
@@ -574,7 +575,7 @@ def test_a_comparison_is_told_again_from_its_folder_alone(compared: Path, tmp_pa
     made = peftune.report(compared, output=tmp_path / "again")
 
     assert made.answer == (
-        summarize(items, ladder=baselines_of(items[0]), held_equal="examples_seen").answer
+        summarize(items, baselines=baselines_of(items[0]), held_equal="examples_seen").answer
     )
     text = Outline(made.page.read_text(encoding="utf-8")).text
     assert made.answer in text
@@ -602,14 +603,12 @@ def leaked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     heart = Baseline(
         "tfidf_logistic_regression",
         "TF-IDF, logistic regression",
-        tuple(rows.ids),
-        (tuple(predicted.tolist()),),
         float(marked.mean()),
         0.25,
-        None,
-        0.0,
+        rows=tuple(rows.ids),
+        predicted=(tuple(predicted.tolist()),),
     )
-    write_ladder([heart], place / "baselines.json", "of these rows")
+    write_baselines([heart], place / "baselines.json", "of these rows")
     return place
 
 

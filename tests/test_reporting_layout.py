@@ -22,7 +22,7 @@ from peftune.reporting.contents import Figures, Fold, Paragraph, Section, Subjec
 from peftune.reporting.overview import alerts_of
 from peftune.reporting.page import breakable, styles
 from peftune.reporting.plots import Level, levels
-from peftune.reporting.standings import ladder_section
+from peftune.reporting.standings import baselines_section
 
 LONG = "lora-r64-all-layers-with-kl-to-base"
 
@@ -185,7 +185,7 @@ def test_every_label_has_its_scores_the_lowest_first(labels: int) -> None:
 def test_baselines_and_strategies_have_one_order_in_table_and_plot() -> None:
     """The most accurate stands at the top of both; what was not measured stands last in the table."""
     summary, evidence = reports.comparison()
-    section = ladder_section(Subject(summary, evidence, []))
+    section = baselines_section(Subject(summary, evidence, []))
     table = next(block for block in section.blocks if isinstance(block, Table))
     figure = next(block for block in section.blocks if isinstance(block, Figures)).figures[0]
     names = [row[0].text for row in table.rows]

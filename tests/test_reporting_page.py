@@ -118,7 +118,7 @@ def test_the_main_table_and_its_pairs_are_seen_whole(
     page = opened(browser, many, width=width)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     boxes = page.locator(
-        "#strategies .scroll, #ladder .scroll, #matched .scroll, #confusion .scroll, #mistakes .scroll"
+        "#strategies .scroll, #baselines .scroll, #matched .scroll, #confusion .scroll, #mistakes .scroll"
     )
 
     assert boxes.evaluate_all(_SCROLLS) == 0

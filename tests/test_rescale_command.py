@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from peftune.adapters import save
 from peftune.adapters.artifact import open_artifact
 from peftune.cli.main import _exit_code
-from peftune.experiments.rescale import _draw, plot_points, sweep
-from peftune.experiments.strength_sweep import Point
+from peftune.experiments.plots import _draw, plot_points
+from peftune.experiments.rescale import Point, sweep
 from peftune.models.architecture import trainable_parameters
 from peftune.models.prepare import prepare_model
 from peftune.probes import LanguageModelLoss

@@ -206,8 +206,8 @@ def test_strategies_are_compared_as_a_comparison_compares_them(
         short = tool.compared(scores, "documents", tool.tested)
 
         whole = differences("figure", named, unit="documents", not_ranked={})
-        assert [(pair.mean, pair.p_adjusted, pair.told_apart) for pair in short] == [
-            (pair.mean, pair.p_adjusted, pair.told_apart) for pair in whole
+        assert [(pair.mean, pair.p_adjusted, pair.significant) for pair in short] == [
+            (pair.mean, pair.p_adjusted, pair.significant) for pair in whole
         ]
 
 

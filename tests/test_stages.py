@@ -12,7 +12,7 @@ from kinds import STRATEGIES, recipe, stage, write_documents, write_probe, write
 import peftune
 from peftune.errors import LeakageError, OutputFolderError, UsageError
 from peftune.experiments import Run
-from peftune.experiments.compare.comparison import _cell
+from peftune.experiments.compare.comparison import recipe_of_run
 from peftune.experiments.stages import Reached, blamed
 from peftune.forgetting.before_and_after import Before, Measured
 from peftune.forgetting.measurement import ProbeText
@@ -250,6 +250,6 @@ def test_a_cell_of_a_comparison_resolved_again_is_the_same(base: Path, tmp_path:
     whole = recipe(tmp_path, base, STRATEGIES["lora"], stages=[stage(tmp_path, "domain")])
 
     for name in ("lora", "full"):
-        cell = _cell(with_strategy(whole, name), 3, tmp_path)
-        assert resolve(cell) == cell
-        assert cell.training.seed == cell.stages[0].training.seed == 3
+        planned = recipe_of_run(with_strategy(whole, name), 3, tmp_path)
+        assert resolve(planned) == planned
+        assert planned.training.seed == planned.stages[0].training.seed == 3

@@ -71,7 +71,7 @@ def _answers(fact: Fact) -> list[bool]:
 
 def test_strategies_that_are_equal_are_rarely_told_apart() -> None:
     """At most as many as 1 in 20 gives in 99 of 100 cases: binomial."""
-    equal = [pair.told_apart for name in SCENARIOS for _, pair in said(name).equal_pairs()]
+    equal = [pair.significant for name in SCENARIOS for _, pair in said(name).equal_pairs()]
 
     assert len(equal) > 30
     assert sum(equal) <= stats.binom.ppf(0.99, len(equal), 0.05)

@@ -167,7 +167,7 @@ def test_pairs_that_are_not_told_apart_say_what_would_have_been_seen() -> None:
 
     level, *apart = differences("loss", drawn, unit="rows", not_ranked={})
 
-    assert [pair.told_apart for pair in (level, *apart)] == [False, True, True]
+    assert [pair.significant for pair in (level, *apart)] == [False, True, True]
     assert {(pair.detectable, pair.seeds_needed, pair.reason) for pair in apart} == {(None,) * 3}
     error = error_of(drawn, level)
     assert level.detectable == error.detectable(level=0.05)
@@ -229,7 +229,7 @@ def test_a_tie_says_what_would_have_been_seen_and_what_it_takes() -> None:
     """In the answer, in comparison.json, and in the page's table of pairs."""
     items = [*runs("full", 0.8, 0.02), *runs("lora", 0.74, -0.03)]
 
-    summary = summarize(items, ladder=[MAJORITY], held_equal="examples_seen")
+    summary = summarize(items, baselines=[MAJORITY], held_equal="examples_seen")
 
     [pair] = summary.differences
     first, second = (
@@ -256,7 +256,7 @@ def test_a_tie_of_several_names_the_pair_that_is_nearest_to_being_told_apart() -
     """The one that the fewest seeds would show."""
     items = [*runs("full", 0.8, 0.02), *runs("lora", 0.79, -0.03), *runs("dora", 0.745, -0.03)]
 
-    summary = summarize(items, ladder=[MAJORITY], held_equal="examples_seen")
+    summary = summarize(items, baselines=[MAJORITY], held_equal="examples_seen")
 
     pair = next(one for one in summary.differences if (one.first, one.second) == ("full", "dora"))
     assert pair.detectable is not None
@@ -271,7 +271,7 @@ def test_the_answer_names_seeds_that_collapsed() -> None:
     drawn = [*runs("full", 0.8, 0.02), *runs("lora", 0.8, 0.01)]
     items = [planted(one) for one in drawn]
 
-    summary = summarize(items, ladder=[MAJORITY], held_equal="examples_seen")
+    summary = summarize(items, baselines=[MAJORITY], held_equal="examples_seen")
 
     assert [one.seed for one in summary.standings[1].collapsed] == [1]
     assert [list(one.collapsed) for one in summary.standings[:1]] == [[]]

@@ -14,12 +14,13 @@ from peftune.experiments.compare.clean_rows import clean_rows
 from peftune.experiments.compare.figures import ACCURACY, forgetting_key, pitfalls_found
 from peftune.experiments.compare.summarize import summarize
 from peftune.experiments.compare.summary import Difference, Standing, Summary
-from peftune.experiments.compare.table import ladder_rows, standing_rows
+from peftune.experiments.compare.table import baseline_rows, standing_rows
 from peftune.experiments.report import Run
 from peftune.experiments.run_evidence import Evidence
 from peftune.findings.finding import Finding
-from peftune.reporting.contents import Subject, listed
+from peftune.reporting.contents import Subject
 from peftune.reporting.overview import _found, _named
+from peftune.stats.formats import listed
 
 PAGE = Path(__file__).parent / "golden" / "verdicts.md"
 WRITE_ANEW = "python tools/write_verdicts.py"
@@ -33,7 +34,7 @@ seeded generators (`tests/planted_runs.py`); all that follows is what peftune's 
 the wording is the table in `tests/scenarios.py`.
 
 *Planted* is the accuracy over all rows and the loss in bits per byte over all documents, of which the runs are draws; brackets are 95%
-intervals, and parentheses the figures of each of two seeds. Strategies that share a letter cannot be told apart. *Read at* is forgetting
+intervals, and parentheses the figures of each of two seeds. Strategies that share a letter are not significantly different. *Read at* is forgetting
 at an equal accuracy. A finding is written out where its code comes up first.
 """
 
@@ -56,14 +57,16 @@ class Said:
     def of(cls, scenario: Scenario) -> Said:
         """Let peftune compare the runs of a scenario."""
         evidence = scenario.evidence()
-        summary = summarize(evidence, ladder=scenario.world.ladder, held_equal=scenario.held_equal)
+        summary = summarize(
+            evidence, baselines=scenario.world.baselines, held_equal=scenario.held_equal
+        )
         return cls(scenario, evidence, summary)
 
     @cached_property
     def findings(self) -> list[tuple[Finding, Sequence[Run]]]:
         """What a report lists: findings of the comparison, of runs, and of seeds."""
-        clean = clean_rows(self.evidence, self.scenario.world.ladder)
-        found = pitfalls_found(clean.evidence, clean.ladder)
+        clean = clean_rows(self.evidence, self.scenario.world.baselines)
+        found = pitfalls_found(clean.evidence, clean.baselines)
         subject = Subject(self.summary, self.evidence, self.scenario.failures, found)
         return list(_found(subject))
 
@@ -136,7 +139,7 @@ def page(said: Sequence[Said], wrong: Mapping[str, Sequence[str]]) -> str:
 
 def _by_chance(said: Sequence[Said]) -> str:
     equal = [pair for one in said for _, pair in one.equal_pairs()]
-    apart = sum(pair.told_apart for pair in equal)
+    apart = sum(pair.significant for pair in equal)
     verb = "is" if apart == 1 else "are"
     return f"Of the {len(equal)} differences here that are planted as none, {apart} {verb} called different by chance. The tests allow 1 in 20.\n"
 
@@ -169,7 +172,7 @@ def _chapter(said: Said, wrong: Sequence[str], shown: set[str]) -> str:
         *(
             f"**By chance:** {pair.first} and {pair.second} are planted equal in {what}, and called different (p {pair.p_adjusted:.3f})."
             for what, pair in said.equal_pairs()
-            if pair.told_apart
+            if pair.significant
         ),
         *(f"**Wrong today:** {sentence}." for sentence in wrong),
     ]
@@ -221,8 +224,8 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _baselines(said: Said) -> str:
-    rungs = [f"{row['baseline']} {row['accuracy']}" for row in ladder_rows(said.summary)]
-    return f"**Baselines:** {'; '.join(rungs)}"
+    baselines = [f"{row['baseline']} {row['accuracy']}" for row in baseline_rows(said.summary)]
+    return f"**Baselines:** {'; '.join(baselines)}"
 
 
 def _findings(said: Said, shown: set[str]) -> Iterator[str]:

@@ -23,10 +23,9 @@ from scipy import stats
 
 import peftune
 from peftune.experiments import Run
-from peftune.experiments.rescale import sweep
+from peftune.experiments.rescale import Head, sweep
 from peftune.experiments.run_evidence import probe_records
 from peftune.experiments.run_inputs import read_inputs
-from peftune.experiments.strength_sweep import Head
 from peftune.probes import Probe
 from peftune.recipe import read_probe, read_recipe
 

@@ -176,7 +176,7 @@ def called_different(
     found = compared(scores, unit, estimator)
     letters = ties(ascii_lowercase[: len(scores)], found).values()
     disjoint = any(not set(one) & set(other) for one, other in itertools.combinations(letters, 2))
-    return {"called different": disjoint or any(pair.told_apart for pair in found)}
+    return {"called different": disjoint or any(pair.significant for pair in found)}
 
 
 def missed(
@@ -238,7 +238,7 @@ def told_at_matched_accuracy(
     paths = draw(generator)
     found = forgetting_at_matched_accuracy("text", paths, learned=list(paths))
     pair = found.differences[0] if found and found.differences else None
-    apart = pair is not None and pair.told_apart
+    apart = pair is not None and pair.significant
     nearer = pair is not None and apart and pair.mean > 0
     events = {"any": apart, "the nearer": nearer, "the further": apart and not nearer}
     return {first: events[first], **events}

@@ -1,1 +1,1 @@
-"""What a tuned model has to beat: the baseline ladder, from the majority class to the prompted base."""
+"""What a tuned model has to beat: baselines from the majority class to the prompted base."""

@@ -1,4 +1,4 @@
-"""The prompt: how examples and a text are written, which examples, and how many fit."""
+"""Few-shot prompting of the untuned base: prompts, contextual calibration, answers and their scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp, softmax
 from transformers import PreTrainedTokenizerBase
 
-from peftune.baselines.baseline_scores import Baseline, Scores, judged_baseline, scores_of
+from peftune.baselines.baseline import Baseline, Scores, scored_baseline, scores_of
 from peftune.data.rows import Rows
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import LanguageModel
@@ -25,7 +25,7 @@ TEMPLATE = "Text: {text}\nLabel: {label}\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is read before a label's name.
+    """The text before a label's name.
 
     Args:
         text: the whole prompt.
@@ -127,7 +127,7 @@ def token_count(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
 
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
-"""Texts that say nothing of any label."""
+"""Texts that contain no evidence for any label."""
 
 
 def calibrated(
@@ -160,11 +160,11 @@ def log_prior(content_free: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What the base is asked, whichever examples are chosen.
+    """Evaluation rows and the settings that all choices of examples share.
 
     Args:
         train: rows that examples are drawn from.
-        judged: rows to ask about.
+        evaluation: rows to ask about.
         labels: label names in the order of their ids.
         shots: examples in a prompt; fewer where there is no room, none of them cut.
         window: positions of the base.
@@ -172,7 +172,7 @@ class Questions:
     """
 
     train: Rows
-    judged: Rows
+    evaluation: Rows
     labels: Sequence[str]
     shots: int
     window: int
@@ -181,7 +181,7 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class NoRoom:
-    """Nothing was asked, since the prompts do not fit into the base's positions."""
+    """A choice of examples whose prompts do not fit into the base's positions."""
 
     seed: int
     reason: str
@@ -189,12 +189,12 @@ class NoRoom:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the base answers with one choice of examples.
+    """The base's answers with one choice of examples.
 
     Args:
         seed: chose the examples.
         examples: ids of the train rows that were drawn, the first drawn first.
-        prompts: what each row was asked, with how many of them.
+        prompts: the prompt of each row.
         log_likelihood: of each label's name after each prompt, (rows, labels), nats.
         content_free: the same after content-free texts, (inputs, labels), by number of examples.
     """
@@ -207,7 +207,7 @@ class Answers:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """The names' likelihoods made to sum to one, (rows, labels)."""
+        """The likelihoods of the labels' names, normalized to sum to one, (rows, labels)."""
         return np.asarray(softmax(self.log_likelihood, axis=-1))
 
     @property
@@ -250,7 +250,7 @@ def ask(
 
     drawn = draw_examples(train, questions.shots, seed=seed)
     examples = [(shortened(train.texts[row]), labels[train.labels[row]]) for row in drawn]
-    texts = [shortened(text) for text in questions.judged.texts]
+    texts = [shortened(text) for text in questions.evaluation.texts]
     # A content-free text can be longer than a row's; what calibrates a prompt has to fit as well.
     empty = fit_prompts(tokenizer, examples, CONTENT_FREE, room=room)
     examples = examples[: min(prompt.shots for prompt in empty)]
@@ -288,7 +288,7 @@ def few_shot(
     *,
     seeds: Sequence[int],
 ) -> Baseline:
-    """Prompt the untuned base with examples, once for each seed, and score what it answers.
+    """Prompt the untuned base with examples, once for each seed, and score its answers.
 
     The figures are those after contextual calibration; those before it stand in the details.
 
@@ -302,7 +302,7 @@ def few_shot(
         Brown et al. 2020, Language Models are Few-Shot Learners, arXiv:2005.14165. Zhao et al.
         2021, Calibrate Before Use, arXiv:2102.09690.
     """
-    shots, judged, labels = questions.shots, questions.judged, questions.labels
+    shots, evaluation, labels = questions.shots, questions.evaluation, questions.labels
     name, title = f"few_shot_{shots}", _title(shots)
     started = time.perf_counter()
     asked = [
@@ -318,7 +318,7 @@ def few_shot(
     ]
     details: dict[str, Any] = {
         "shots": shots,
-        "n": len(judged),
+        "n": len(evaluation),
         "template": TEMPLATE,
         "content_free": list(CONTENT_FREE),
         "uncalibrated": _uncalibrated(choices),
@@ -327,12 +327,17 @@ def few_shot(
     if not answers:
         reason = str(choices[0]["reason"])
         return Baseline(
-            name, title, tuple(judged.ids), None, None, None, None, seconds, details, reason
+            name,
+            title,
+            rows=tuple(evaluation.ids),
+            seconds=seconds,
+            details=details,
+            reason=reason,
         )
-    return judged_baseline(
+    return scored_baseline(
         name,
-        title,
-        judged=judged,
+        title=title,
+        evaluation=evaluation,
         predicted=[answer.calibrated.argmax(-1).tolist() for answer in answers],
         labels=len(labels),
         seconds=seconds,
@@ -346,7 +351,7 @@ def _title(shots: int) -> str:
 
 
 def _choice(answers: Answers, questions: Questions) -> dict[str, Any]:
-    """Say what one choice of examples gave, before and after calibration."""
+    """Describe one choice of examples: its scores before and after calibration, and its prompts."""
     shots = [prompt.shots for prompt in answers.prompts]
     before, after = (
         _scores(probabilities, questions)
@@ -372,12 +377,12 @@ def _choice(answers: Answers, questions: Questions) -> dict[str, Any]:
 
 def _scores(probabilities: NDArray[np.float64], questions: Questions) -> Scores:
     """Score probabilities of labels, (rows, labels), with how well they are calibrated."""
-    labels = np.asarray(questions.judged.labels)
+    labels = np.asarray(questions.evaluation.labels)
     right = probabilities[np.arange(len(labels)), labels]
     bins = reliability_bins(probabilities, labels)
     return {
         **scores_of(
-            questions.judged.labels,
+            questions.evaluation.labels,
             probabilities.argmax(-1).tolist(),
             classes=range(len(questions.labels)),
         ),

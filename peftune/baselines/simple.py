@@ -1,4 +1,4 @@
-"""The baseline `majority`: the same label for every row."""
+"""Baselines that need no prompt: majority class, TF-IDF, and a linear probe of the frozen base."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
-from peftune.baselines.baseline_scores import Scores, against, scores_of
+from peftune.baselines.baseline import Scores, against, scores_of
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task
 from peftune.models.inference import fit_head, predict_logits, with_head
@@ -24,15 +24,15 @@ from peftune.tasks.multi_label import labels_metrics
 from peftune.tasks.regression import number_metrics
 
 
-def majority_predictions(train: Rows, judged: Rows) -> list[int]:
-    """Say the most frequent label of train for every row; of equally frequent ones the first id."""
-    return [int(np.bincount(train.labels).argmax())] * len(judged)
+def majority_predictions(train: Rows, evaluation: Rows) -> list[int]:
+    """Predict the most frequent label of train for every row; of equally frequent ones the first id."""
+    return [int(np.bincount(train.labels).argmax())] * len(evaluation)
 
 
-def tfidf_predictions(train: Rows, judged: Rows) -> list[int]:
+def tfidf_predictions(train: Rows, evaluation: Rows) -> list[int]:
     """Fit words and word pairs of train with scikit-learn's defaults, and classify the rows."""
     model = words_with(train, list(train.labels))
-    return [int(label) for label in model.predict(list(judged.texts))]
+    return [int(label) for label in model.predict(list(evaluation.texts))]
 
 
 def words_with(train: Rows, labels: Any, estimator: Any = None) -> Pipeline:  # noqa: ANN401 - scikit-learn's
@@ -49,7 +49,7 @@ def words_with(train: Rows, labels: Any, estimator: Any = None) -> Pipeline:  # 
     return model.fit(list(train.texts), labels)
 
 
-def linear_probe_predictions(model: nn.Module, train: Rows, judged: Rows) -> list[int]:
+def linear_probe_predictions(model: nn.Module, train: Rows, evaluation: Rows) -> list[int]:
     """Fit a logistic regression to what the head reads of train, and classify the rows.
 
     The head reads the last token's state after the last layer norm. What `head-only` reaches in
@@ -58,7 +58,7 @@ def linear_probe_predictions(model: nn.Module, train: Rows, judged: Rows) -> lis
     Args:
         model: a prepared model whose backbone is the base; it is as it was afterwards.
         train: the only rows that are fitted.
-        judged: rows to classify.
+        evaluation: rows to classify.
 
     Raises:
         UsageError: a label has no rows in train.
@@ -71,7 +71,7 @@ def linear_probe_predictions(model: nn.Module, train: Rows, judged: Rows) -> lis
     head = fit_head(model, train.texts, train.labels)
     with with_head(model, head):
         logits = predict_logits(
-            model, preparation.tokenizer, judged.texts, max_length=preparation.max_length
+            model, preparation.tokenizer, evaluation.texts, max_length=preparation.max_length
         )
     return [int(label) for label in logits.argmax(-1)]
 
@@ -91,22 +91,22 @@ def frozen_base(recipe: Recipe, task: Task) -> nn.Module:
 EVERY_LABEL = "every_label"
 
 _LEAST_SHARE = 1e-3
-"""A label that no row of train has is said with this probability, and not with none."""
+"""The lowest probability of a label that no row of train has."""
 
 
-def baseline_predictions(task: Task, judged: Rows) -> dict[str, list[int]]:
-    """Give the label id that each baseline says of each row, by name; of single-label tasks alone."""
+def baseline_predictions(task: Task, evaluation: Rows) -> dict[str, list[int]]:
+    """Return each baseline's label ids by name; empty for other tasks than single-label."""
     if task.kind != "single-label":
         return {}
     return {
-        "majority": majority_predictions(task.train, judged),
-        "tfidf_logistic_regression": tfidf_predictions(task.train, judged),
+        "majority": majority_predictions(task.train, evaluation),
+        "tfidf_logistic_regression": tfidf_predictions(task.train, evaluation),
     }
 
 
 def baseline_scores(
     task: Task,
-    judged: Rows,
+    evaluation: Rows,
     *,
     predictions: Mapping[str, Sequence[int]] | None = None,
     logits: NDArray[np.floating[Any]] | None = None,
@@ -116,50 +116,50 @@ def baseline_scores(
 
     Args:
         task: its rows of train are fitted.
-        judged: the rows.
+        evaluation: the rows.
         predictions: from `baseline_predictions`, where they are known already.
-        logits: what the model says of them, (rows, labels), to compare it with a baseline row by row;
-            None where there is no model yet.
+        logits: the model's logits, (rows, labels), to compare it with a baseline row by row; None
+            where there is no model yet.
         seed: seed of the test of that comparison.
 
     Returns:
         By name. Single-label: accuracy and macro F1 of `majority` (the most frequent class of
         train) and of `tfidf_logistic_regression` (words and word pairs, scikit-learn's defaults),
-        and with logits what `against` says of each.
+        and with logits what `against` returns for each.
         Multi-label: the same two, for each label apart, with the loss, and the macro F1 of
         `every_label` (every label for every row), which no guess exceeds. Regression: squared error
         and correlation of `mean` (of train) and of `tfidf_ridge`.
     """
     if task.kind == "multi-label":
-        return _of_labels(task.train, judged, len(task.labels))
+        return _of_labels(task.train, evaluation, len(task.labels))
     if task.kind == "regression":
-        return _of_numbers(task.train, judged)
-    classes = sorted({*task.train.labels, *judged.labels})
-    said_by = predictions or baseline_predictions(task, judged)
+        return _of_numbers(task.train, evaluation)
+    classes = sorted({*task.train.labels, *evaluation.labels})
+    predicted_by = predictions or baseline_predictions(task, evaluation)
     scores = {
-        name: scores_of(judged.labels, predicted, classes=classes)
-        for name, predicted in said_by.items()
+        name: scores_of(evaluation.labels, predicted, classes=classes)
+        for name, predicted in predicted_by.items()
     }
     if logits is None:
         return scores
-    said, labels = logits.argmax(-1).tolist(), logits.shape[-1]
+    model, labels = logits.argmax(-1).tolist(), logits.shape[-1]
     return {
-        name: scores[name] | against(judged.labels, predicted, said, labels=labels, seed=seed)
-        for name, predicted in said_by.items()
+        name: scores[name] | against(evaluation.labels, predicted, model, labels=labels, seed=seed)
+        for name, predicted in predicted_by.items()
     }
 
 
-def _of_labels(train: Rows, judged: Rows, labels: int) -> dict[str, Scores]:
+def _of_labels(train: Rows, evaluation: Rows, labels: int) -> dict[str, Scores]:
     """Score two baselines that take each label for itself, on the rows where it is known."""
-    truth, rows = np.asarray(judged.labels, np.float64), np.asarray(train.labels, np.float64)
-    rates, counted = np.empty((len(judged), labels)), np.empty((len(judged), labels))
+    truth, rows = np.asarray(evaluation.labels, np.float64), np.asarray(train.labels, np.float64)
+    rates, counted = np.empty((len(evaluation), labels)), np.empty((len(evaluation), labels))
     for column in range(labels):
         known = np.flatnonzero(~np.isnan(rows[:, column])).tolist()
         cells = rows[known, column].astype(np.int64)
         share = float(cells.mean()) if len(cells) else 0.5
         rates[:, column] = share
         counted[:, column] = (
-            words_with(train.take(known), cells).predict_proba(list(judged.texts))[:, 1]
+            words_with(train.take(known), cells).predict_proba(list(evaluation.texts))[:, 1]
             if len(set(cells.tolist())) > 1
             else share
         )
@@ -169,15 +169,15 @@ def _of_labels(train: Rows, judged: Rows, labels: int) -> dict[str, Scores]:
         for name, probabilities in (("majority", rates), ("tfidf_logistic_regression", counted))
     }
     every = labels_metrics(np.ones_like(rates), truth)
-    # It says nothing of probabilities, so it has no loss.
+    # It has no probabilities, so it has no loss.
     return {**scores, EVERY_LABEL: {"macro_f1": float(every["macro_f1"] or 0.0)}}
 
 
-def _of_numbers(train: Rows, judged: Rows) -> dict[str, Scores]:
-    truth, numbers = np.asarray(judged.labels), np.asarray(train.labels)
-    counted = words_with(train, numbers, Ridge()).predict(list(judged.texts))
+def _of_numbers(train: Rows, evaluation: Rows) -> dict[str, Scores]:
+    truth, numbers = np.asarray(evaluation.labels), np.asarray(train.labels)
+    counted = words_with(train, numbers, Ridge()).predict(list(evaluation.texts))
     return {
-        "mean": _named(number_metrics(np.full((len(judged), 1), numbers.mean()), truth)),
+        "mean": _named(number_metrics(np.full((len(evaluation), 1), numbers.mean()), truth)),
         "tfidf_ridge": _named(number_metrics(counted.reshape(-1, 1), truth)),
     }
 

@@ -70,7 +70,7 @@ def compare(
 
 
 def _print(comparison: Comparison, *, as_json: bool) -> None:
-    from peftune.experiments.compare.table import ladder_rows, legend, standing_rows
+    from peftune.experiments.compare.table import baseline_rows, legend, standing_rows
 
     if as_json:
         print_json(comparison.as_json())
@@ -78,7 +78,7 @@ def _print(comparison: Comparison, *, as_json: bool) -> None:
     if comparison.summary is not None:
         print_rows(standing_rows(comparison.summary), as_json=False)
         say("")
-        print_rows(ladder_rows(comparison.summary), as_json=False)
+        print_rows(baseline_rows(comparison.summary), as_json=False)
         say(f"\n{legend(comparison.summary)}\n\n{comparison.answer}\n")
     for finding in comparison.findings:
         say(f"{finding.severity}: {finding.message} {finding.advice}\n")

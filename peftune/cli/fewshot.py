@@ -31,7 +31,7 @@ def fewshot(
 ) -> None:
     """Prompt the untuned base with labeled examples, without any training, and score its answers."""
     quiet_libraries()
-    from peftune.baselines.prompted_table import LEGEND, few_shot_rows, notes_of
+    from peftune.baselines.few_shot import LEGEND, few_shot_rows, notes_of
 
     found = peftune.fewshot(
         recipe,

@@ -11,6 +11,7 @@ from peftune import api
 from peftune.cli.console import print_facts, print_json, quiet_libraries, say
 from peftune.cli.options import JsonFlag
 from peftune.errors import GateError
+from peftune.stats.formats import with_interval
 
 if TYPE_CHECKING:
     from peftune.experiments.forget import MeasuredForgetting
@@ -70,7 +71,7 @@ def _print(artifact: str, result: MeasuredForgetting, *, as_json: bool) -> None:
         print_facts(f"{artifact}, {found.type} on {found.name}", probe_facts(found))
     control = result.controls["adapter_off_forgetting"]
     shown = "not measured: a plain checkpoint has none" if control is None else repr(control)
-    say(f"control, adapter off: {shown}")
+    say(f"control, adapter disabled: {shown}")
     say(f"verdict: {result.verdict or f'none: {result.reason}'}")
     for check in result.self_test:
         say(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.found}")
@@ -80,7 +81,9 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
     """List what one probe found, each with its name and unit."""
     yield "before", f"{found.before:.4f} {found.unit}"
     yield "after", f"{found.after:.4f} {found.unit}"
-    worse = f"{found.forgetting:+.4f}{_interval(found.ci95)} {found.unit} (positive is worse)"
+    worse = (
+        f"{with_interval(found.forgetting, found.ci95, '+.4f')} {found.unit} (positive is worse)"
+    )
     yield "forgetting", worse
     if found.ci95 is not None:
         yield "  brackets", ONE_MODEL
@@ -93,7 +96,7 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
         cost, total = found.quantization.cost, found.quantization.total
         yield "  8-bit base", f"{cost:+.4f} {found.unit}, apart; {total:+.4f} in all"
     if found.kl is not None:
-        yield "KL(base || tuned)", f"{found.kl:.4f}{_interval(found.kl_ci95, '')} nats/token"
+        yield "KL(base || tuned)", f"{with_interval(found.kl, found.kl_ci95, '.4f')} nats/token"
     for name, value in found.details.items():
         yield name.replace("_", " "), "-" if value is None else f"{value:.4f}"
     if found.mcnemar is not None:
@@ -109,7 +112,3 @@ def probe_facts(found: ProbeResult) -> Iterator[tuple[str, str]]:
         yield "power", f"{needed}: {enough}"
     if found.ci95 is None and found.reason:
         yield "note", found.reason
-
-
-def _interval(bounds: tuple[float, float] | None, sign: str = "+") -> str:
-    return f" [{bounds[0]:{sign}.4f}, {bounds[1]:{sign}.4f}]" if bounds else ""

@@ -86,7 +86,7 @@ def _print(found: Plan) -> None:
 
 
 def _heading(found: Plan) -> str:
-    from peftune.reporting.numbers import size
+    from peftune.stats.formats import size
 
     rates = ", ".join(
         f"{min(by_width.values()):,.0f} to {max(by_width.values()):,.0f} GFLOP/s in {dtype}"
@@ -99,7 +99,7 @@ def _heading(found: Plan) -> str:
 
 
 def _row(one: StrategyPlan) -> dict[str, str]:
-    from peftune.reporting.numbers import seconds, size
+    from peftune.stats.formats import seconds, size
 
     memory = one.memory
     return {

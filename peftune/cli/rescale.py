@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -14,9 +13,10 @@ from peftune import api
 from peftune.cli.console import print_facts, print_json, print_rows, quiet_libraries, say
 from peftune.cli.options import ArtifactArgument, BaseOption, EmptyTextOption, JsonFlag
 from peftune.errors import UsageError
+from peftune.stats.formats import with_interval
 
 if TYPE_CHECKING:
-    from peftune.experiments.strength_sweep import Head, Point
+    from peftune.experiments.rescale import Head, Point
 
 _GRID = "0,0.25,0.5,0.75,1"
 _LEGEND = "Brackets: 95% intervals over rows or documents, of this one model; another seed makes another."
@@ -90,7 +90,8 @@ def rescale(
     """Measure an artifact between its base and itself, and save it at the strength of your choice."""
     alphas = _alphas(grid, alpha, output, file, plot)
     quiet_libraries()
-    from peftune.experiments.rescale import check_plot_path, plot_points, sweep
+    from peftune.experiments.plots import check_plot_path, plot_points
+    from peftune.experiments.rescale import sweep
     from peftune.recipe import read_probe
 
     if plot is not None:
@@ -158,12 +159,12 @@ def _row(point: Point) -> dict[str, str]:
     if point.learning is not None:
         for name in ("accuracy", "macro_f1"):
             value = getattr(point.learning, name)
-            row[name] = f"{value:.3f}{_interval(point.learning.ci95[name], '.3f')}"
+            row[name] = with_interval(value, point.learning.ci95[name], ".3f")
     for found in point.forgetting:
-        row[f"forgetting on {found.name}, {found.unit}"] = (
-            f"{found.forgetting:+.4f}{_interval(found.ci95, '+.4f')}"
+        row[f"forgetting on {found.name}, {found.unit}"] = with_interval(
+            found.forgetting, found.ci95, "+.4f"
         )
-        row[f"KL on {found.name}, nats/token"] = "-" if found.kl is None else f"{found.kl:.4f}"
+        row[f"KL on {found.name}, nats/token"] = with_interval(found.kl, None, ".4f")
     return row
 
 
@@ -176,21 +177,17 @@ def _print_saved(folder: Path) -> None:
         facts += [
             (
                 name,
-                f"{manifest.task[name]:.3f}{_interval(manifest.task['ci95'][name], '.3f')}",
+                with_interval(manifest.task[name], manifest.task["ci95"][name], ".3f"),
             )
             for name in ("accuracy", "macro_f1")
         ]
     facts += [
         (
             f"forgetting on {found['name']}",
-            f"{found['forgetting']:+.4f}{_interval(found['ci95'], '+.4f')} {found['unit']} (positive is worse)",
+            f"{with_interval(found['forgetting'], found['ci95'], '+.4f')} {found['unit']} (positive is worse)",
         )
         for found in manifest.forgetting or []
     ]
     if facts:
         print_facts(str(folder), facts)
     say(f"saved: {folder}")
-
-
-def _interval(interval: Sequence[float] | None, form: str) -> str:
-    return "" if interval is None else f" [{interval[0]:{form}}, {interval[1]:{form}}]"

@@ -15,12 +15,13 @@ from peftune.adapters.classifier import cleaned_for, columns_of, label_column_of
 from peftune.adapters.manifest import Manifest
 from peftune.data.task_data import read_labeled
 from peftune.data.text_hashes import RowSketch
-from peftune.display import Block, Displayed, with_interval
+from peftune.display import Block, Displayed
 from peftune.errors import ArtifactError
 from peftune.files.reading import given_path
 from peftune.findings.evidence import seen_rows
 from peftune.findings.finding import Finding
 from peftune.progress import working
+from peftune.stats.formats import with_interval
 from peftune.tasks.evaluation import judge
 from peftune.tasks.scores import Learning, headline_scores
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftune.adapters.loading import load
-from peftune.baselines.baseline_scores import COUNTS, P_VALUES
+from peftune.baselines.baseline import COUNTS, P_VALUES
 from peftune.baselines.simple import baseline_scores
 from peftune.data.task_data import CROSS_VALIDATION, Task
 from peftune.errors import UsageError

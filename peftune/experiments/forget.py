@@ -19,7 +19,7 @@ from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import Manifest
 from peftune.adapters.third_party import base_named_by, is_peft_folder, load_third_party_adapter
 from peftune.data.documents import load_documents
-from peftune.display import Block, Displayed, with_interval
+from peftune.display import Block, Displayed
 from peftune.errors import ArtifactError, UsageError
 from peftune.experiments.evaluate import seen_by
 from peftune.experiments.report import CONTROL, Forgetting, summarized
@@ -41,6 +41,7 @@ from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.progress import working
+from peftune.stats.formats import with_interval
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -85,7 +86,7 @@ def forget(
     """Measure what an artifact forgot.
 
     The base is loaded by itself for "before", in the precision in which the artifact was trained
-    on it, so the control (the artifact's model with its adapter off) is a second, independent way
+    on it, so the control (the artifact's model with its adapter disabled) is a second, independent way
     to the same numbers.
 
     Args:

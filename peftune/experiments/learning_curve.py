@@ -25,8 +25,9 @@ from peftune.experiments.learning_curve_results import (
     LearningCurve,
     Size,
     answer_of,
-    plot_learning_curve,
 )
+from peftune.experiments.path import prepared_logits
+from peftune.experiments.plots import plot_learning_curve
 from peftune.experiments.run_folder import CHECKPOINTS, write_json
 from peftune.files.lock import owned
 from peftune.files.publishing import make_writable, sweep
@@ -34,8 +35,6 @@ from peftune.files.reading import given_path
 from peftune.findings.learning import warmup_ahead
 from peftune.models.base_files import find_base
 from peftune.models.fingerprint import base_fingerprint
-from peftune.models.inference import predict_logits
-from peftune.models.prepare import preparation_of
 from peftune.progress import working
 from peftune.recipe import Overrides, Recipe, read_recipe, recipe_sha256, resolve
 from peftune.recipe.task_type import refuse_label_mismatch
@@ -132,10 +131,7 @@ def trained_on(recipe: Recipe, task: Task, folder: Path) -> Trained:
         regularizers=recipe.forgetting.regularizers,
         score_train_sample=False,
     )
-    preparation = preparation_of(model)
-    logits = predict_logits(
-        model, preparation.tokenizer, task.validation.texts, max_length=preparation.max_length
-    )
+    logits = prepared_logits(model, task.validation.texts)
     wrong = (logits.argmax(-1) != np.asarray(task.validation.labels)).astype(np.float64)
     values = {"identity": identity, "seconds": training.seconds, "wrong": wrong.tolist()}
     write_json(values, folder / SIZE_RESULT)

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from peftune.display import Block, Displayed, data_frame, with_interval
-from peftune.experiments.rescale import write_as_text
-from peftune.files.publishing import replaced
+from peftune.display import Block, Displayed, data_frame
 from peftune.stats.crossed import FEWEST_SEEDS
+from peftune.stats.formats import with_interval
 from peftune.stats.intervals import Interval
 from peftune.stats.power_law import PowerLaw
 
@@ -125,47 +122,6 @@ def answer_of(
         "cannot tell",
         f"{question} Cannot tell: {gain}. More validation rows or more seeds would tell.{alone}",
     )
-
-
-_GREY = "0.45"
-
-
-def plot_learning_curve(curve: LearningCurve, path: Path) -> None:
-    """Write an SVG: the errors with 95% intervals, the fitted law, and where twice the rows would lead.
-
-    Args:
-        curve: what was measured.
-        path: the file.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    rows = [size.rows for size in curve.sizes]
-    for size in curve.sizes:
-        if size.ci95 is not None:
-            axes.vlines(size.rows, *size.ci95, color=_GREY, linewidth=1)
-    axes.plot(rows, [size.error for size in curve.sizes], "o", label="measured, 95% intervals")
-    if curve.law is not None:
-        reach = np.geomspace(rows[0], 2 * rows[-1], 100)
-        known = reach <= rows[-1]
-        errors = np.array([curve.law.error_with(count) for count in reach])
-        axes.plot(reach[known], errors[known], color="C0", linewidth=1, label="power law")
-        axes.plot(reach[~known], errors[~known], color="C0", linewidth=1, linestyle="--")
-        if curve.gain_ci95 is not None:
-            last = curve.law.error_with(rows[-1])
-            low, high = curve.gain_ci95
-            axes.vlines(2 * rows[-1], last - high, last - low, color="C0", linewidth=1)
-    axes.set_xscale("log", base=2)
-    ticks = [*rows, 2 * rows[-1]]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_xlabel("training rows")
-    axes.set_ylabel(f"error on {curve.validation_rows} validation rows")
-    axes.set_title(f"{curve.name}, {curve.strategy}: more data worth it? {curve.worth}")
-    axes.legend(frameon=False)
-    write_as_text(figure)
-    with replaced(path) as file:
-        figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 LEGEND = "Error: share of wrong validation rows; no test row is read. Brackets: 95% intervals; in parentheses each of two seeds, which have none. Gain: less error than with the rows of the line above."

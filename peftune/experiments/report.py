@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftune._version import __version__
-from peftune.display import Block, Displayed, data_frame, with_interval
+from peftune.display import Block, Displayed, data_frame
 from peftune.errors import GateError, UsageError
 from peftune.findings.check_report import CheckReport
 from peftune.findings.finding import Finding
@@ -19,6 +19,7 @@ from peftune.forgetting.measurement import ProbeText
 from peftune.forgetting.results import ProbeResult, Verdict, forgetting_of, verdict
 from peftune.models.prepare import InitializedAs
 from peftune.recipe.task_type import TaskName
+from peftune.stats.formats import with_interval
 from peftune.stats.intervals import Interval
 from peftune.tasks.scores import Learning, headline_scores
 
@@ -356,7 +357,7 @@ def check_budget(runs: Sequence[Run], budget: float | None) -> None:
 
 
 CONTROL = "adapter_off_forgetting"
-_CONTROL_FAILED = "the control failed: with the adapter off the model is not the base"
+_CONTROL_FAILED = "the control failed: with the adapter disabled the model is not the base"
 
 
 def summarized(

@@ -1,40 +1,157 @@
-"""A tuned model at other strengths: measured along the way to the base, and saved at one of them."""
+"""An artifact at other strengths between base and tuned model: measure them, or save one of them."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal, get_args
 
-from peftune.adapters.artifact import open_artifact
+from torch import nn
+
+from peftune.adapters.artifact import Opened, open_artifact
+from peftune.adapters.classifier import cleaned_for
 from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import Rescaled
 from peftune.adapters.saving import save
-from peftune.errors import OutputFolderError, UsageError, visible_lines
+from peftune.data.rows import Rows
+from peftune.data.task_data import read_labeled
+from peftune.errors import OutputFolderError, UsageError
+from peftune.experiments.path import at_each, prepared_logits
+from peftune.experiments.report import Forgetting, summarized
 from peftune.experiments.run_evidence import probe_records, task_record
-from peftune.experiments.strength_sweep import (
-    Head,
-    Point,
-    acting_at,
-    measured_point,
-    read_strength_inputs,
-)
-from peftune.files.publishing import make_writable, replaced
+from peftune.files.publishing import make_writable
 from peftune.files.reading import given_path
-from peftune.forgetting.before_and_after import measure_before
+from peftune.forgetting.before_and_after import Before, measure_before, measure_tuned
+from peftune.forgetting.measurement import ProbeText, read_probe_texts
 from peftune.models.inference import fit_head, set_head
 from peftune.models.interpolation import Strength, rescale_model
 from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.progress import working
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+from peftune.tasks.evaluation import judge
+from peftune.tasks.scores import Learning, learned_something
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 GENERAL_TEXT = LanguageModelLoss(dataset_name="bundled:general-text")
+
+
+Head = Literal["kept", "refitted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A model at one strength.
+
+    Args:
+        strength: how far from the base.
+        head: whether the classification head is the tuned model's or fitted to this strength.
+        learning: the score on the labeled rows; None where there are none.
+        forgetting: what the probes found.
+    """
+
+    strength: Strength
+    head: Head
+    learning: Learning | None
+    forgetting: Forgetting
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """Rows and probe texts of a measurement.
+
+    Args:
+        name: name of the labeled file.
+        rows: rows to score on.
+        fit: rows to refit the head on.
+        texts: probes with their documents.
+    """
+
+    name: str
+    rows: Rows | None
+    fit: Rows | None
+    texts: Sequence[ProbeText]
+
+
+def _read_inputs(
+    opened: Opened,
+    *,
+    head: Head,
+    file: str | Path | None,
+    fit_file: str | Path | None,
+    probes: Sequence[Probe],
+    columns: tuple[str, str],
+    empty_text: str,
+) -> _Inputs:
+    """Read and check the rows and texts, before a model is loaded."""
+    manifest = opened.manifest
+    if not opened.strategy.trains_backbone:
+        message = f"The strategy '{opened.strategy.name}' leaves the backbone as it is, so every strength is the same model; there is nothing to rescale."
+        raise UsageError(message)
+    if manifest.task_name != "single-label" and (file is not None or head == "refitted"):
+        message = f"Strengths are scored by accuracy, and heads refitted, for single-label tasks ('{opened.name}' is {manifest.task_name}). Leave the labeled rows out and keep the head."
+        raise UsageError(message)
+    _refuse_head_choice(head, file, fit_file)
+
+    def rows_of(path: str | Path | None) -> Rows | None:
+        if path is None:
+            return None
+        rows = read_labeled(
+            given_path(path, "file"),
+            names=manifest.labels,
+            text=columns[0],
+            label_column=columns[1],
+            empty_text=empty_text,
+        )
+        return dataclasses.replace(rows, texts=cleaned_for(manifest, rows.texts))
+
+    name = Path(file).name if file is not None else ""
+    return _Inputs(name, rows_of(file), rows_of(fit_file), read_probe_texts(probes))
+
+
+def _refuse_head_choice(head: Head, file: str | Path | None, fit_file: str | Path | None) -> None:
+    if head not in get_args(Head):
+        message = f"The head is kept or refitted (got '{head}')."
+        raise UsageError(message)
+    if head == "refitted" and fit_file is None:
+        message = "A refitted head needs labeled rows to fit on: fit_file=… in Python, --fit-file on the command line."
+        raise UsageError(message)
+    if head == "kept" and fit_file is not None:
+        message = f"A head that is kept is not fitted, so '{fit_file}' would not be read. Leave it out, or let the head be refitted."
+        raise UsageError(message)
+    if (
+        file is not None
+        and fit_file is not None
+        and Path(file).resolve() == Path(fit_file).resolve()
+    ):
+        message = f"The head would be fitted to the rows of '{file}' and scored on the same. Fit it on training rows."
+        raise UsageError(message)
+
+
+def _measured(
+    model: nn.Module, strength: Strength, head: Head, inputs: _Inputs, before: Before
+) -> Point:
+    """Measure a prepared model that is at a strength, with a head; `before` is its base."""
+    learning = None
+    if inputs.rows is not None:
+        # The training rows are not at hand; no constant answer scores higher on these than this one.
+        commonest = Counter(inputs.rows.labels).most_common(1)[0][1]
+        learning = judge(
+            prepared_logits(model, inputs.rows.texts),
+            inputs.rows.labels,
+            names=preparation_of(model).labels,
+            split=inputs.name,
+            baselines={"majority": {"accuracy": commonest / len(inputs.rows)}},
+        )
+    forgetting = summarized(
+        inputs.texts,
+        measure_tuned(model, inputs.texts, before),
+        learned=None if learning is None else learned_something(learning),
+        without="no probes were given",
+    )
+    return Point(strength, head, learning, forgetting)
 
 
 @working("measuring strengths")
@@ -79,7 +196,7 @@ def sweep(
     """
     strengths = [Strength(alpha, shallow) for alpha in alphas]
     opened = open_artifact(artifact)
-    inputs = read_strength_inputs(
+    inputs = _read_inputs(
         opened,
         head=head,
         file=file,
@@ -90,11 +207,10 @@ def sweep(
     )
     model = load_prepared(opened, base=base, use_cpu=use_cpu)
     before = measure_before(model, inputs.texts)
-    points = []
-    for strength in strengths:
-        with acting_at(model, strength, inputs.fit):
-            points.append(measured_point(model, strength, head, inputs, before))
-    return points
+    return [
+        _measured(model, strength, head, inputs, before)
+        for strength in at_each(model, strengths, fit=inputs.fit)
+    ]
 
 
 @working("rescaling")
@@ -146,7 +262,7 @@ def rescale(
     strength = Strength(alpha, shallow)
     opened, target = open_artifact(artifact), given_path(output, "output")
     _refuse_own_folder(opened.folder.path, target)
-    inputs = read_strength_inputs(
+    inputs = _read_inputs(
         opened,
         head=head,
         file=file,
@@ -160,7 +276,7 @@ def rescale(
     rescale_model(model, preparation_of(model).before, strength)
     if inputs.fit is not None:
         set_head(model, fit_head(model, inputs.fit.texts, inputs.fit.labels))
-    point = measured_point(model, strength, head, inputs, measure_before(model, inputs.texts))
+    point = _measured(model, strength, head, inputs, measure_before(model, inputs.texts))
     return save(
         model,
         target,
@@ -179,96 +295,3 @@ def _refuse_own_folder(artifact: Path | None, target: Path) -> None:
     if source in (target.resolve(), *target.resolve().parents):
         message = f"'{target}' lies in the artifact itself, which is not changed. Choose another output folder."
         raise OutputFolderError(message)
-
-
-KINDS = (".pdf", ".png", ".svg")
-
-_INTERVAL = "0.7"
-"""Grey of the intervals, lighter than the points."""
-
-
-def check_plot_path(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is measured.
-
-    Raises:
-        UsageError: its kind is unknown, or its folder is missing.
-    """
-    if path.suffix.lower() not in KINDS:
-        message = f"'{path}' is of no known kind of picture. Allowed: {', '.join(KINDS)}."
-        raise UsageError(message)
-    if not path.parent.is_dir():
-        message = f"There is no folder '{path.parent}' to write '{path.name}' into."
-        raise UsageError(message)
-
-
-def write_as_text(figure: Figure) -> None:
-    """Let every name in a figure be text: no formula between dollar signs, and nothing unseen."""
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        if isinstance(text, Text):
-            text.set_parse_math(False)
-            text.set_text(visible_lines(text.get_text()))
-
-
-def plot_points(points: Sequence[Point], path: Path, *, title: str) -> None:
-    """Write a picture with a panel for each probe.
-
-    Each point is a strength, labeled with its alpha; lines across it are 95% intervals.
-
-    Args:
-        points: from `sweep`, with labeled rows and at least one probe.
-        path: a .pdf, .png or .svg file.
-        title: what was rescaled.
-
-    Raises:
-        UsageError: the file cannot be written, or there is nothing to draw.
-    """
-    check_plot_path(path)
-    names = [result.name for result in points[0].forgetting] if points else []
-    if not names or points[0].learning is None:
-        message = "A plot of accuracy against forgetting needs labeled rows and a probe."
-        raise UsageError(message)
-    figure = _figure(len(names))
-    figure.suptitle(title)
-    for name, axes in zip(names, figure.axes, strict=True):
-        _draw(axes, points, name)
-    write_as_text(figure)
-    with replaced(path) as file:
-        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
-
-
-def _figure(panels: int) -> Figure:
-    from matplotlib.figure import Figure
-
-    # Without pyplot there is no window and no state that outlives the picture.
-    figure = Figure(figsize=(6.4 * panels, 4.8), layout="constrained")
-    figure.subplots(1, panels)
-    return figure
-
-
-def _draw(axes: Axes, points: Sequence[Point], name: str) -> None:
-    scores = [point.learning for point in points if point.learning is not None]
-    found = [point.forgetting[name] for point in points]
-    accuracies = [score.accuracy or 0.0 for score in scores]
-    forgettings = [result.forgetting for result in found]
-    axes.axhline(0, color="0.85", linewidth=1, zorder=0)
-    for point, score, result, accuracy in zip(points, scores, found, accuracies, strict=True):
-        if (across := score.ci95["accuracy"]) is not None:
-            axes.hlines(result.forgetting, *across, color=_INTERVAL, linewidth=1, zorder=1)
-        if (along := result.ci95) is not None:
-            axes.vlines(accuracy, *along, color=_INTERVAL, linewidth=1, zorder=1)
-        axes.annotate(
-            f"{point.strength.alpha:g}",
-            (accuracy, result.forgetting),
-            xytext=(6, 6),
-            textcoords="offset points",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )
-    axes.plot(accuracies, forgettings, marker="o", zorder=2)
-    axes.set_xlabel(f"accuracy on {scores[0].split} (share of {scores[0].n} rows)")
-    axes.set_ylabel(f"forgetting on {name} ({found[0].unit}, positive is worse)")
-    axes.set_title(
-        "each point is a strength, labeled with its alpha; grey: 95% intervals over rows or documents, of this one model",
-        fontsize="small",
-    )

@@ -27,6 +27,12 @@ from peftune.data.task_data import Task
 from peftune.data.text_hashes import RowSketch
 from peftune.errors import UsageError
 from peftune.experiments.folds import cross_validate, is_cross_validated
+from peftune.experiments.path import (
+    PathCallback,
+    end_of_path,
+    path_at_checkpoints,
+    path_at_strengths,
+)
 from peftune.experiments.report import Forgetting, Run, summarized
 from peftune.experiments.run_evidence import probe_records, task_record, write_evidence
 from peftune.experiments.run_folder import (
@@ -49,12 +55,6 @@ from peftune.experiments.run_inputs import (
 )
 from peftune.experiments.run_scores import Scored, cost_of, leaked_rows, said_from, score
 from peftune.experiments.stages import Reached, blamed, run_stages
-from peftune.experiments.strength_sweep import (
-    PathCallback,
-    end_of_path,
-    path_at_checkpoints,
-    path_at_strengths,
-)
 from peftune.files.reading import given_path
 from peftune.findings import CheckReport
 from peftune.findings.check import find_in_run

@@ -1,4 +1,4 @@
-"""What a run folder holds beside the report: every scored row, and every document of the probes."""
+"""Evidence of a run: the evaluation rows and the documents of the probes, in its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftune.data.rows import Rows
-from peftune.errors import OutputFolderError
+from peftune.errors import OutputFolderError, UsageError
 from peftune.experiments.report import Forgetting, Run
 from peftune.experiments.run_folder import PREDICTIONS, read_own_text, read_run, write_lines
 from peftune.forgetting.before_and_after import Measured
@@ -33,15 +33,15 @@ class ScoredRows:
     """The rows of the final score.
 
     Args:
-        ids: what the source calls each row.
+        ids: id of each row in its source.
         texts: one text a row.
         names: label names in the order of their ids; it and the next three are empty where a row has not
             just one label.
         labels: label ids, (rows,).
         predicted: label ids, (rows,).
         probabilities: (rows, labels), float64.
-        leaked: whether the row's text was read in training, or chose the checkpoint, (rows,); of
-            a run that was written before this was kept, what its checks say of it.
+        leaked: whether the row's text was read in training, or chose the checkpoint, (rows,); for
+            a run of an earlier version, from the results of its checks.
         baselines: label ids that the baselines of the run gave, (rows,) each, by name; empty where
             they were not kept.
     """
@@ -91,7 +91,7 @@ class DocumentScores:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A finished run with all that its numbers rest on.
+    """A finished run with the rows and documents that its numbers are computed from.
 
     Args:
         run: the report.
@@ -111,14 +111,14 @@ def write_evidence(
     folder: Path,
     notes: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write what each scored row says, and each document's sums before and after.
+    """Write the text of each evaluation row, and each document's sums before and after.
 
     Args:
         rows: the rows of the final score; `predictions.jsonl` has what became of them.
         texts: probes with their documents.
         measured: the base and the tuned model on them.
         folder: the run folder.
-        notes: what is said of each row beside its text.
+        notes: further values of each row beside its text.
     """
     said = (
         {"id": row, "text": text, **note}
@@ -165,6 +165,37 @@ def read_evidence(folder: str | Path) -> Evidence:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         message = f"'{run.folder}' is no whole run folder ({type(error).__name__}: {error}). Remove it and run it again."
         raise OutputFolderError(message) from error
+
+
+def refuse_mixed_runs(evidence: Sequence[Evidence], *, advice: str) -> None:
+    """Refuse runs whose numbers cannot be set side by side.
+
+    Args:
+        evidence: finished runs.
+        advice: the next step where their rows differ.
+
+    Raises:
+        UsageError: two runs have the same strategy and seed, or runs differ in their rows.
+    """
+    seen: dict[tuple[str, int], Run] = {}
+    for run in (one.run for one in evidence):
+        key = (run.run.strategy, run.run.seed)
+        if other := seen.get(key):
+            message = f"'{other.folder}' and '{run.folder}' are both runs of '{key[0]}' with seed {key[1]}. Leave one of them out."
+            raise UsageError(message)
+        seen[key] = run
+    for one in evidence[1:]:
+        if not _same_rows(evidence[0], one):
+            message = f"'{evidence[0].run.folder}' and '{one.run.folder}' do not have the same rows, so they cannot be compared. {advice}"
+            raise UsageError(message)
+
+
+def _same_rows(first: Evidence, other: Evidence) -> bool:
+    return (
+        first.run.run.data_fingerprint == other.run.run.data_fingerprint
+        and list(first.rows.ids) == list(other.rows.ids)
+        and np.array_equal(first.rows.labels, other.rows.labels)
+    )
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -235,11 +266,11 @@ def _rows(run: Run) -> ScoredRows:
 
 
 def _leaked(run: Run, written: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
-    """Say which rows leaked: as they were marked, or as the check of leakage lists them.
+    """Return which rows leaked: as they were marked, or as the check of leakage lists them.
 
-    A run that was written before rows were marked has a `leaked_score`, which counts them. Its
-    check lists the same rows by number, at most the first thousand; where the rows have names of their
-    own in the place of numbers, or there are more, they cannot be found, and none is said to be.
+    A run of an earlier version, which did not mark them, has their number in `leaked_score`. Its
+    check lists the first thousand of them by row number; where the ids are not row numbers, or there are
+    more, they cannot be found, and no row counts as leaked.
     """
     marked = np.array([bool(line.get("leaked")) for line in written], dtype=np.bool_)
     counted = run.checks.leaked_score
@@ -302,7 +333,7 @@ def task_record(
     trained_on: Mapping[str, Any] | None = None,
     leaked: int = 0,
 ) -> dict[str, Any]:
-    """Pick what an artifact says of its score.
+    """Return the record of a score in an artifact's manifest.
 
     Args:
         learning: the score, with the majority class among its baselines.
@@ -329,7 +360,7 @@ def task_record(
 
 
 def probe_records(forgetting: Forgetting) -> list[dict[str, Any]]:
-    """Turn the results of probes into what JSON holds."""
+    """Return the results of probes as JSON values."""
     records: list[dict[str, Any]] = json.loads(
         json.dumps([dataclasses.asdict(probe) for probe in forgetting])
     )

@@ -17,11 +17,11 @@ from peftune.baselines.simple import baseline_predictions, baseline_scores
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task
 from peftune.data.text_hashes import NO_TEXT, are_among, text_keys
+from peftune.experiments.path import prepared_logits, without_path
 from peftune.experiments.report import Cost
-from peftune.experiments.strength_sweep import without_path
 from peftune.findings.check_report import LeakedScore
 from peftune.models.architecture import head_of, trainable_parameters
-from peftune.models.inference import predict_logits, seconds_of_each
+from peftune.models.inference import seconds_of_each
 from peftune.models.prepare import preparation_of
 from peftune.recipe.task_type import has_head
 from peftune.recipe.training import TrainingSection
@@ -197,7 +197,7 @@ def score(
         domain = read_domain(model, judged)
         learning = domain_learning(domain, split=split, curve=curve)
         return Scored(learning, learning, domain_lines(judged, domain))
-    logits, thresholds = _logits(model, judged), said_from(model, section, task)
+    logits, thresholds = prepared_logits(model, judged.texts), said_from(model, section, task)
     simple = baseline_predictions(task, judged)
 
     def scored_on(kept: Sequence[int]) -> Learning:
@@ -230,19 +230,14 @@ def score(
     )
 
 
-def _logits(model: nn.Module, rows: Rows) -> NDArray[np.float32]:
-    preparation = preparation_of(model)
-    return predict_logits(
-        model, preparation.tokenizer, rows.texts, max_length=preparation.max_length
-    )
-
-
 def said_from(model: nn.Module, section: TrainingSection, task: Task) -> tuple[float, ...] | None:
     """Return from which probability each label is said; None where labels exclude each other."""
     if task.kind != "multi-label":
         return None
     if section.label_threshold == "validation":
-        return best_thresholds(_logits(model, task.validation), task.validation.labels)
+        return best_thresholds(
+            prepared_logits(model, task.validation.texts), task.validation.labels
+        )
     return fixed_thresholds(section.label_threshold, len(task.labels))
 
 

@@ -43,6 +43,8 @@ class LeakedScore:
 class CheckReport(Displayed):
     """All checks of a recipe's data.
 
+    Its `repr` is what did not pass, and how many checks did.
+
     Args:
         status: the gravest status of the results.
         rows: rows read, by split.

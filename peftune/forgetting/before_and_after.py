@@ -147,7 +147,7 @@ class Before:
         scoring: the scorer's share of the protocol.
         cached: whether any of `measured` came from the cache.
         start: the model before the first step, where it does not begin as the base.
-        off: what the tuned model must be with its adapter off, where that is not the base but the
+        off: what the tuned model must be with its adapter disabled, where that is not the base but the
             start, on which the strategy was put.
     """
 
@@ -166,7 +166,7 @@ class Measured:
     Args:
         before: the base.
         after: the tuned model.
-        off: the tuned model with its adapter off; None where there is none to switch off.
+        off: the tuned model with its adapter disabled; None where there is none to disable.
     """
 
     before: Before
@@ -175,7 +175,7 @@ class Measured:
 
     @property
     def control(self) -> float | None:
-        """Forgetting with the adapter off; None where there is none to switch off."""
+        """Forgetting with the adapter disabled; None where there is none to disable."""
         if self.off is None:
             return None
         before = self.before
@@ -223,7 +223,7 @@ def _measure_before(model: nn.Module, texts: Sequence[ProbeText]) -> Before:
 
 
 def measure_tuned(model: nn.Module, texts: Sequence[ProbeText], before: Before) -> Measured:
-    """Measure a trained model on every probe, and with its adapter off.
+    """Measure a trained model on every probe, and with its adapter disabled.
 
     Args:
         model: a prepared model, trained.

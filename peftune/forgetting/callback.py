@@ -104,7 +104,7 @@ class ForgettingCallback(TrainerCallback):
 
         Raises:
             UsageError: the base is not known, or the budget cannot be kept with these arguments.
-            GuardError: the model with its adapter off is not the base.
+            GuardError: the model with its adapter disabled is not the base.
         """
         if self.budget is not None and not args.load_best_model_at_end:
             message = "A forgetting budget chooses among checkpoints. Set load_best_model_at_end=True and metric_for_best_model in TrainingArguments."

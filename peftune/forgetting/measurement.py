@@ -1,4 +1,4 @@
-"""Measure probes on models, always in the same way: before, after, and with the adapter off."""
+"""Measure probes on models, always in the same way: before, after, and with the adapter disabled."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def measure_base(model: nn.Module, texts: Sequence[ProbeText]) -> list[Measureme
 def measure_off(
     model: nn.Module, texts: Sequence[ProbeText], after: Sequence[Measurement]
 ) -> list[Measurement]:
-    """Measure every probe on a trained model with its adapter off.
+    """Measure every probe on a trained model with its adapter disabled.
 
     Args:
         model: a prepared model, trained.
@@ -162,11 +162,11 @@ def measure_with(
 
 
 def adapter_off_forgetting(before: Sequence[Measurement], off: Sequence[Measurement]) -> float:
-    """The control: with the adapter off, after training, the model is the base again.
+    """The control: with the adapter disabled, after training, the model is the base again.
 
     Args:
         before: the base, measured before the first training step.
-        off: the trained model with its adapter off.
+        off: the trained model with its adapter disabled.
 
     Returns:
         The largest change of any document's total, relative to the documents' weight, over all

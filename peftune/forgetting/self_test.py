@@ -51,11 +51,11 @@ def self_test(
     Args:
         source: the base.
         documents: strings; the first few are used.
-        control: forgetting of the artifact with its adapter off; None where there is none.
+        control: forgetting of the artifact with its adapter disabled; None where there is none.
         device: where to measure.
 
     Returns:
-        One check each: zero by identity, adapter off, planted noise, batches, order, padding,
+        One check each: zero by identity, adapter disabled, planted noise, batches, order, padding,
         brute force, no trace.
     """
     tokenizer = load_tokenizer(source.folder)
@@ -64,7 +64,7 @@ def self_test(
     checks = [_zero_by_identity(backbone, tokenizer, chosen)]
     if control is not None:
         checks.append(
-            Check("adapter off is the base, exactly", control == 0.0, f"change {control!r}")
+            Check("adapter disabled is the base, exactly", control == 0.0, f"change {control!r}")
         )
     checks += _batching(backbone, tokenizer, chosen)
     checks.append(_brute_force(source, backbone, tokenizer, chosen))

@@ -21,9 +21,9 @@ from peftune.reporting.contents import (
     Tables,
     title_of,
 )
-from peftune.reporting.numbers import count, share
 from peftune.reporting.plots import reliability
 from peftune.stats.calibration import Bin, expected_calibration_error, reliability_bins
+from peftune.stats.formats import count, share
 
 _MATRIX_LABELS = 12
 """Labels up to which a confusion matrix fits on a screen; of more, the worst pairs are shown."""

@@ -8,10 +8,21 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from peftune.experiments.compare.executors import Failure
-from peftune.experiments.compare.summary import Summary
+from peftune.experiments.compare.summary import Estimate, Summary, each_of_two
 from peftune.experiments.report import Run
 from peftune.experiments.run_evidence import Evidence
 from peftune.findings.finding import Finding
+from peftune.stats.formats import (
+    NOT_MEASURED,
+    Form,
+    between,
+    count,
+    plain,
+    seconds,
+    share,
+    signed,
+    size,
+)
 
 Tone: TypeAlias = Literal["plain", "note", "warning", "error"]
 
@@ -236,6 +247,30 @@ def title_of(run: Run) -> str:
     return f"{run.run.strategy}, seed {run.run.seed}"
 
 
-def listed(words: Sequence[str]) -> str:
-    """Join words as a sentence does: `full, lora and lora-8bit`."""
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+_FORMS = {
+    "accuracy": share,
+    "macro_f1": share,
+    "train_seconds": seconds,
+    "peak_memory_bytes": size,
+    "artifact_bytes": size,
+    "trainable_parameters": count,
+}
+
+
+def form_of(key: str) -> Form:
+    """Return how a figure of a summary is written."""
+    return signed if key.startswith("forgetting.") else _FORMS.get(key, plain)
+
+
+def estimate(value: Estimate | None, key: str) -> tuple[str, str]:
+    """Write an estimate and what stands below it: its interval, each of two seeds, or a reason."""
+    if value is None:
+        return NOT_MEASURED, ""
+    form = form_of(key)
+    if value.mean is None:
+        return NOT_MEASURED, value.reason or ""
+    if two := each_of_two(value):
+        shown = [form(one) for one in two]
+        return form(value.mean), "both seeds" if len(set(shown)) == 1 else ", ".join(shown)
+    why = "" if len(value.values) == 1 else value.reason or ""  # one seed is said once, beside it
+    return form(value.mean), between(value.ci95, form) or why

@@ -26,8 +26,8 @@ from peftune.reporting.contents import (
     Tone,
     title_of,
 )
-from peftune.reporting.numbers import NOT_MEASURED, between, plain, share, signed
 from peftune.reporting.plot_style import DASHES, MUTED, color, drawing, svg_of
+from peftune.stats.formats import NOT_MEASURED, between, plain, share, signed
 from peftune.tasks.scores import Learning
 
 

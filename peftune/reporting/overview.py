@@ -20,13 +20,13 @@ from peftune.reporting.contents import (
     Subject,
     Table,
     Tone,
-    listed,
     title_of,
 )
-from peftune.reporting.numbers import (
+from peftune.stats.formats import (
     NOT_MEASURED,
     between,
     count,
+    listed,
     milliseconds,
     plain,
     seconds,
@@ -125,7 +125,10 @@ def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
         yield f"Verdict, {probe.name}", Cell(probe.verdict or NOT_MEASURED)
     if len(run.forgetting):
         off = run.forgetting.controls.get("adapter_off_forgetting")
-        yield "Adapter off (control, must be 0)", Cell(NOT_MEASURED if off is None else f"{off:g}")
+        yield (
+            "Adapter disabled (control, must be 0)",
+            Cell(NOT_MEASURED if off is None else f"{off:g}"),
+        )
     yield "Training time", Cell(seconds(cost.train_seconds))
     yield "Peak memory", Cell(size(cost.peak_memory_bytes))
     if cost.latency_median_ms is not None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peftune.errors import visible
-from peftune.experiments.rescale import write_as_text
+from peftune.experiments.plots import write_as_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError, field_validator
 
-from peftune.baselines.baseline_scores import Baseline
-from peftune.baselines.measure import read_ladder
+from peftune.baselines.baseline import Baseline
+from peftune.baselines.measure import read_baselines
 from peftune.errors import OutputFolderError, UsageError
 from peftune.experiments.compare.clean_rows import CleanRows, baselines_of, clean_rows
 from peftune.experiments.compare.comparison import BASELINES, COMPARISON
@@ -20,7 +20,7 @@ from peftune.experiments.compare.figures import pitfalls_found, pitfalls_of_runs
 from peftune.experiments.compare.summarize import summarize_clean
 from peftune.experiments.compare.summary import HeldEqual, Summary
 from peftune.experiments.report import PAGE
-from peftune.experiments.run_evidence import Evidence, read_evidence
+from peftune.experiments.run_evidence import Evidence, read_evidence, refuse_mixed_runs
 from peftune.experiments.run_folder import REPORT, read_own_text
 from peftune.files.publishing import replace_file
 from peftune.files.reading import given_path
@@ -51,7 +51,7 @@ from peftune.reporting.overview import (
     title_of_report,
 )
 from peftune.reporting.page import markdown, page, spreadsheet
-from peftune.reporting.standings import ladder_section, matched_section, strategies_section
+from peftune.reporting.standings import baselines_section, matched_section, strategies_section
 from peftune.reporting.trade_off import curves_section, trade_off_section
 
 MARKDOWN, SPREADSHEET = "report.md", "report.csv"
@@ -61,7 +61,7 @@ _SECTIONS = (
     folds_section,
     stages_section,
     strategies_section,
-    ladder_section,
+    baselines_section,
     trade_off_section,
     matched_section,
     curves_section,
@@ -181,13 +181,13 @@ class Terms:
     Args:
         held_equal: what the strategies share besides rows and seeds.
         budgets: trials of each strategy's tuning.
-        ladder: the baselines, with what each says of every row where `baselines.json` lies there.
+        baselines: the baselines, with what each says of every row where `baselines.json` lies there.
         findings: what was found in the comparison; None where nothing says what was looked for.
     """
 
     held_equal: HeldEqual = "examples_seen"
     budgets: Mapping[str, int] = field(default_factory=dict)
-    ladder: Sequence[Baseline] = ()
+    baselines: Sequence[Baseline] = ()
     findings: Sequence[Finding] | None = None
 
 
@@ -253,10 +253,10 @@ def report(
     evidence: Sequence[Evidence] = [read_evidence(folder) for folder in dict.fromkeys(runs)]
     if not row_texts:
         evidence = [_without_texts(item) for item in evidence]
-    _refuse_what_does_not_fit(evidence)
+    refuse_mixed_runs(evidence, advice="Report on each by itself.")
     place = Path(folders[0]) if output is None else given_path(output, "output")
     clean = clean_rows(
-        evidence, terms.ladder or [one for run in evidence[:1] for one in baselines_of(run)]
+        evidence, terms.baselines or [one for run in evidence[:1] for one in baselines_of(run)]
     )
     # Strategies are compared on the rows that none had read; runs alone are shown as they are.
     several = len({item.run.run.strategy for item in evidence}) > 1
@@ -274,12 +274,12 @@ def report(
 def _findings(clean: CleanRows, terms: Terms) -> Sequence[Finding]:
     """Give what the comparison had found, or look for it in runs that were named one by one."""
     if terms.findings is None:
-        return pitfalls_of_runs(clean.evidence, clean.ladder)
+        return pitfalls_of_runs(clean.evidence, clean.baselines)
     if clean.leaked is None:
         return terms.findings
     # What an earlier version found in rows that had been read in training is looked at again.
     kept = [finding for finding in terms.findings if finding.code != BELOW_LINEAR_PROBE.code]
-    return [*kept, *pitfalls_found(clean.evidence, clean.ladder)]
+    return [*kept, *pitfalls_found(clean.evidence, clean.baselines)]
 
 
 def _run_folder(folder: Path) -> Path:
@@ -296,8 +296,8 @@ def _read_comparison(folder: Path) -> tuple[list[Path], list[Failure], Terms]:
         terms = Terms(
             held_equal=values.held_equal,
             budgets=values.budgets or {},
-            ladder=read_ladder(folder / BASELINES)
-            or [_baseline(one) for one in values.ladder or ()],
+            baselines=read_baselines(folder / BASELINES)
+            or [Baseline.from_entry(one) for one in values.ladder or ()],
             findings=values.findings,
         )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -314,38 +314,6 @@ def _reason(error: Exception) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else first["msg"]
-
-
-def _baseline(rung: Mapping[str, Any]) -> Baseline:
-    """Read what `comparison.json` says of a baseline, where its answers are not in the folder."""
-    interval = rung["ci95"]
-    return Baseline(
-        name=rung["name"],
-        title=rung["title"],
-        rows=(),
-        predicted=None,
-        accuracy=rung["accuracy"],
-        macro_f1=rung["macro_f1"],
-        ci95=interval and (interval[0], interval[1]),
-        seconds=0.0,
-        details=rung["details"],
-        reason=rung["reason"],
-    )
-
-
-def _refuse_what_does_not_fit(evidence: Sequence[Evidence]) -> None:
-    """Runs stand side by side if they saw the same rows, and differ in strategy or seed."""
-    runs = [item.run for item in evidence]
-    if len({run.run.data_fingerprint for run in runs}) > 1:
-        message = "These runs did not see the same rows, so their numbers cannot be set side by side. Report on each by itself."
-        raise UsageError(message)
-    names = [(run.run.strategy, run.run.seed) for run in runs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        message = (
-            f"Two of these runs are of strategy '{twice[0]}' with seed {twice[1]}. Leave one out."
-        )
-        raise UsageError(message)
 
 
 def _without_texts(evidence: Evidence) -> Evidence:

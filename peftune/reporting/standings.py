@@ -1,4 +1,4 @@
-"""The strategies side by side, and every pair of them."""
+"""Sections of a comparison: strategies and their pairs, forgetting at equal accuracy, baselines."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from peftune.experiments.compare.clean_rows import TITLES
+from peftune.baselines.baseline import Baseline
+from peftune.experiments.compare.clean_rows import baselines_of
 from peftune.experiments.compare.summary import (
     AgainstBaseline,
     Difference,
     Matched,
-    Rung,
     Standing,
     Summary,
     each_of_two,
 )
-from peftune.experiments.report import Run
 from peftune.reporting.contents import (
     Block,
     Cell,
@@ -27,23 +26,23 @@ from peftune.reporting.contents import (
     Section,
     Subject,
     Table,
-    listed,
+    estimate,
+    form_of,
     title_of,
 )
-from peftune.reporting.numbers import (
+from peftune.reporting.overview import runs_table
+from peftune.reporting.plots import Level, levels
+from peftune.stats.crossed import FEWEST_SEEDS
+from peftune.stats.formats import (
     NOT_MEASURED,
     between,
     count,
-    estimate,
-    form_of,
+    listed,
     plain,
     probability,
     share,
     signed,
 )
-from peftune.reporting.overview import runs_table
-from peftune.reporting.plots import Level, levels
-from peftune.stats.crossed import FEWEST_SEEDS
 
 _HELD_EQUAL = {
     "examples_seen": "Every strategy read the same number of training rows.",
@@ -66,7 +65,7 @@ def strategies_section(subject: Subject) -> Section:
         blocks += [
             _table(subject, summary),
             Paragraph(
-                f"{_HELD_EQUAL[summary.held_equal]} All were trained and judged on the same rows."
+                f"{_HELD_EQUAL[summary.held_equal]} All have the same training rows and evaluation rows."
                 + (f" {summary.leaked}" if summary.leaked else "")
             ),
         ]
@@ -128,7 +127,9 @@ def _figure(standing: Standing, key: str) -> Cell:
 def _reading(subject: Subject, summary: Summary) -> str:
     parts = list(_below(max(len(standing.seeds) for standing in summary.standings), summary))
     if any(standing.ties for standing in summary.standings):
-        parts.append("In a column, strategies that share a letter cannot be told apart.")
+        parts.append(
+            "In a column, strategies that share a letter are not significantly different."
+        )
     if subject.probes:
         units = dict.fromkeys(subject.unit(probe) for probe in subject.probes)
         parts.append(
@@ -145,9 +146,9 @@ def _below(seeds: int, summary: Summary) -> Iterator[str]:
     """Say what stands below a figure, by the most seeds that a strategy has."""
     two = any(each_of_two(one) for of in summary.standings for one in of.figures.values())
     if seeds == 1:
-        yield "One seed each; below the figures 95% intervals for other rows or documents, of this seed alone. No strategy is told from another: that takes three seeds."
+        yield "One seed each; below the figures 95% intervals for other rows or documents, of this seed alone. No difference is tested: that takes three seeds."
     elif seeds < FEWEST_SEEDS:
-        yield "Means over two seeds; below them the figure of each. No strategy is told from another: two seeds cannot tell; three can."
+        yield "Means over two seeds; below them the figure of each. No difference is tested: that takes three seeds."
     else:
         yield "Means over seeds; below them 95% intervals for another seed and other rows or documents."
         if two:
@@ -163,7 +164,7 @@ def _pairs(differences: Sequence[Difference], caption: str) -> Table:
             "Second",
             "Difference",
             "p, by Holm",
-            "Can be told apart",
+            "Significantly different",
             "Would be seen",
         ],
         rows=[_pair(one) for one in differences],
@@ -175,7 +176,7 @@ def _pairs(differences: Sequence[Difference], caption: str) -> Table:
 
 def _pair(one: Difference) -> list[Cell]:
     form = form_of(f"forgetting.{one.key}")  # a difference has a sign, whatever the figure
-    tested = "cannot tell" if one.p_value is None else "yes" if one.told_apart else "no"
+    tested = "not tested" if one.p_value is None else "yes" if one.significant else "no"
     word = tested if one.ranked else "not ranked"
     return [
         Cell(one.key.replace("forgetting.", "forgetting, ")),
@@ -239,12 +240,12 @@ class _Entry(NamedTuple):
     level: Level | None
 
 
-def ladder_section(subject: Subject) -> Section:
+def baselines_section(subject: Subject) -> Section:
     """Build the plot and the table of accuracies, baselines and strategies together, in one order."""
-    rungs = _rungs(subject)
-    if not rungs:
-        return Section("ladder", "Against the baselines", [])
-    entries = [*map(_baseline, rungs), *_strategies(subject)]
+    baselines = _baselines(subject)
+    if not baselines:
+        return Section("baselines", "Against the baselines", [])
+    entries = [*map(_baseline, baselines), *_strategies(subject)]
     entries.sort(key=lambda entry: -entry.level.value if entry.level else math.inf)
     shown = [entry.level for entry in entries if entry.level]
     order = ", ".join(f"{level.label} {share(level.value)}" for level in shown)
@@ -256,21 +257,23 @@ def ladder_section(subject: Subject) -> Section:
         note="Below an accuracy: its 95% interval over rows.",
     )
     figure = Figure(
-        levels(shown[::-1], name="ladder", x_label=_axis(shown)),
+        levels(shown[::-1], name="baselines", x_label=_axis(shown)),
         "Accuracy of baselines and strategies",
         f"From the highest: {order}.",
         wide=True,
     )
-    why = "What is gained over answers that cost little: each baseline is fitted to the same training rows and judged on the same rows as the strategies."
+    why = "What is gained over answers that cost little: each baseline is fitted to the same training rows and scored on the same rows as the strategies."
     blocks: list[Block] = [Paragraph(why), Figures([figure]), table]
     if subject.summary is not None and subject.summary.against_baseline:
         blocks.append(_against(subject, subject.summary.against_baseline))
-    return Section("ladder", "Against the baselines", blocks)
+    return Section("baselines", "Against the baselines", blocks)
 
 
 def _against(subject: Subject, found: Sequence[AgainstBaseline]) -> Table:
     """Give the difference of each strategy to the best baseline, by which it beats it or not."""
-    title = next(rung.title for rung in _rungs(subject) if rung.name == found[0].baseline)
+    title = next(
+        baseline.title for baseline in _baselines(subject) if baseline.name == found[0].baseline
+    )
     return Table(
         caption=f"Each strategy against the best baseline, {title}",
         columns=["Strategy", "Difference in accuracy", "Rows", "Beats it"],
@@ -293,30 +296,22 @@ def _axis(shown: Sequence[Level]) -> str:
     return "accuracy, lines are 95% intervals" if has_lines else "accuracy"
 
 
-def _rungs(subject: Subject) -> Sequence[Rung]:
-    """Take the comparison's ladder, or the baselines that a run has on its own."""
+def _baselines(subject: Subject) -> Sequence[Baseline]:
+    """Return the baselines of the comparison, or of a run that stands alone."""
     if subject.summary is not None:
-        return subject.summary.ladder
-    return rungs_of(subject.runs[0]) if subject.runs else ()
+        return subject.summary.baselines
+    return baselines_of(subject.evidence[0]) if subject.evidence else ()
 
 
-def rungs_of(run: Run) -> list[Rung]:
-    """Return the baselines that a run has on its own."""
-    return [
-        Rung(name, TITLES.get(name, name), scores["accuracy"], scores["macro_f1"], None)
-        for name, scores in run.learning.baselines.items()
-    ]
-
-
-def _baseline(rung: Rung) -> _Entry:
+def _baseline(baseline: Baseline) -> _Entry:
     row = [
-        Cell(rung.title, "; ".join(f"{key} {value}" for key, value in _told(rung))),
-        Cell(share(rung.accuracy), rung.reason or between(rung.ci95, share)),
-        Cell(share(rung.macro_f1)),
+        Cell(baseline.title, "; ".join(f"{key} {value}" for key, value in _told(baseline))),
+        Cell(share(baseline.accuracy), baseline.reason or between(baseline.ci95, share)),
+        Cell(share(baseline.macro_f1)),
     ]
-    if rung.accuracy is None:
+    if baseline.accuracy is None:
         return _Entry(row, None)
-    return _Entry(row, Level(rung.title, rung.accuracy, rung.ci95, None))
+    return _Entry(row, Level(baseline.title, baseline.accuracy, baseline.ci95, None))
 
 
 def _strategies(subject: Subject) -> Iterator[_Entry]:
@@ -345,8 +340,8 @@ def _strategies(subject: Subject) -> Iterator[_Entry]:
             yield _Entry(row, Level(name, found.mean, found.ci95, series))
 
 
-def _told(rung: Rung) -> Iterator[tuple[str, str]]:
+def _told(baseline: Baseline) -> Iterator[tuple[str, str]]:
     """Give the details that fit into a line."""
-    for key, value in rung.details.items():
+    for key, value in baseline.details.items():
         if isinstance(value, str | int | float) and len(str(value)) <= 40:  # noqa: PLR2004 - a line
             yield key.replace("_", " "), str(value)

@@ -17,11 +17,10 @@ from peftune.reporting.contents import (
     Section,
     Subject,
     Table,
-    listed,
     title_of,
 )
-from peftune.reporting.numbers import between, plain, share, signed
 from peftune.reporting.plots import Line, Mark, Onset, curves, trade_off
+from peftune.stats.formats import between, listed, plain, share, signed
 
 _KEYS = {
     "train_seconds": "training time",

@@ -65,7 +65,7 @@ def macro_f1_interval(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> Inter
 
     Returns:
         None where a label has fewer than five rows: what macro F1 would be with more of them cannot be
-        told from so few.
+        known from so few.
 
     References:
         Takahashi, Yamamoto, Kuchiba and Koyama 2022, Confidence interval for micro-averaged F1 and

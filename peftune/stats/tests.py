@@ -122,21 +122,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def letters(names: Sequence[str], told_apart: Collection[tuple[str, str]]) -> dict[str, str]:
-    """Give names letters: two that share a letter cannot be told apart, any others can.
+def letters(names: Sequence[str], significant: Collection[tuple[str, str]]) -> dict[str, str]:
+    """Give names letters: two that share a letter are not significantly different, any others are.
 
-    Every letter starts out as a group of all; a pair that can be told apart splits each group
+    Every letter starts out as a group of all; a significantly different pair splits each group
     that holds both (insert), and a group that lies within another goes (absorb).
 
     Args:
         names: the best first; it has the letter `a`.
-        told_apart: pairs of them.
+        significant: pairs of them.
 
     References:
         Piepho 2004, An algorithm for a letter-based representation of all-pairwise comparisons.
     """
     groups = [frozenset(names)]
-    for pair in told_apart:
+    for pair in significant:
         split = [
             part for group in groups for part in ([group - {name} for name in pair] if group >= set(pair) else [group])
         ]  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.baselines.baseline_scores import Baseline, Scores, judged_baseline
+from peftune.baselines.baseline import TITLES, Baseline, Scores, scored_baseline
 from peftune.data.rows import Rows
 from peftune.experiments.compare.summary import LeakedRows
 from peftune.experiments.report import PathPoint, Run
@@ -29,16 +29,16 @@ class CleanRows:
 
     Args:
         evidence: the runs; where rows are left out, with the accuracies of the others.
-        ladder: the baselines, in the order in which they were given.
+        baselines: the baselines, in the order in which they were given.
         leaked: what was left out; None where no row leaked.
     """
 
     evidence: Sequence[Evidence]
-    ladder: Sequence[Baseline]
+    baselines: Sequence[Baseline]
     leaked: LeakedRows | None
 
 
-def clean_rows(evidence: Sequence[Evidence], ladder: Sequence[Baseline] = ()) -> CleanRows:
+def clean_rows(evidence: Sequence[Evidence], baselines: Sequence[Baseline] = ()) -> CleanRows:
     """Leave out of runs and baselines the rows whose text any of the runs read in training.
 
     A row that was learned by heart says nothing of other rows, and what learns more by heart gains
@@ -46,18 +46,18 @@ def clean_rows(evidence: Sequence[Evidence], ladder: Sequence[Baseline] = ()) ->
 
     Args:
         evidence: finished runs of the same rows.
-        ladder: baselines on these rows or on some of them.
+        baselines: baselines on these rows or on some of them.
     """
     lengths = {len(one.rows.leaked) for one in evidence}
     if len(lengths) != 1 or not len(evidence[0].rows.labels):
-        return CleanRows(evidence, ladder, None)
+        return CleanRows(evidence, baselines, None)
     leaked = np.any([one.rows.leaked for one in evidence], axis=0)
     split, n = evidence[0].run.learning.split, len(leaked)
     if not leaked.any():
-        return CleanRows(evidence, ladder, _not_found(evidence))
+        return CleanRows(evidence, baselines, _not_found(evidence))
     if leaked.all():
-        return CleanRows(evidence, ladder, LeakedRows(split, n, n))
-    clean = [_baseline_without(one, evidence[0].rows, leaked) for one in ladder]
+        return CleanRows(evidence, baselines, LeakedRows(split, n, n))
+    clean = [_baseline_without(one, evidence[0].rows, leaked) for one in baselines]
     scores = {
         one.name: {"accuracy": one.accuracy, "macro_f1": one.macro_f1 or 0.0}
         for one in clean
@@ -81,10 +81,10 @@ def _not_found(evidence: Sequence[Evidence]) -> LeakedRows | None:
 
 
 def baselines_of(one: Evidence) -> list[Baseline]:
-    """Return the baselines that a run has on its own, with what each says of every row.
+    """Return the baselines in a run's own report, with their label of every row where it is known.
 
-    Of a run that was written before that was kept the majority class is known all the same, where one label
-    alone has its accuracy.
+    In a run of an earlier version, which did not keep the labels, the majority class is known where
+    only one label has its accuracy.
     """
     found = []
     for name, scores in one.run.learning.baselines.items():
@@ -93,24 +93,15 @@ def baselines_of(one: Evidence) -> list[Baseline]:
             predicted = _most_frequent(one.rows, scores["accuracy"])
         found.append(
             Baseline(
-                name=name,
-                title=TITLES.get(name, name),
+                name,
+                TITLES.get(name, name),
+                scores["accuracy"],
+                scores["macro_f1"],
                 rows=() if predicted is None else tuple(one.rows.ids),
                 predicted=None if predicted is None else (tuple(map(int, predicted)),),
-                accuracy=scores["accuracy"],
-                macro_f1=scores["macro_f1"],
-                ci95=None,
-                seconds=0.0,
             )
         )
     return found
-
-
-TITLES = {
-    "majority": "majority class",
-    "tfidf_logistic_regression": "TF-IDF + logistic regression",
-}
-"""How the baselines of a single run are called."""
 
 
 def _most_frequent(rows: ScoredRows, accuracy: float) -> NDArray[np.int64] | None:
@@ -134,19 +125,22 @@ def _baseline_without(baseline: Baseline, rows: ScoredRows, leaked: NDArray[np.b
     if baseline.accuracy is None:
         return baseline
     places = places_of(baseline, rows)
-    nothing = dataclasses.replace(
-        baseline, rows=(), predicted=None, accuracy=None, macro_f1=None, ci95=None
-    )
-    if baseline.predicted is None or places is None:
-        return dataclasses.replace(nothing, reason=NOT_KEPT)
-    kept = np.flatnonzero(~leaked[places]).tolist()
-    if not kept:
-        return dataclasses.replace(nothing, reason=ALL_LEAKED)
+    known = baseline.predicted is not None and places is not None
+    kept = np.flatnonzero(~leaked[places]).tolist() if known else []
+    if baseline.predicted is None or places is None or not kept:
+        reason = ALL_LEAKED if known else NOT_KEPT
+        return Baseline(
+            baseline.name,
+            baseline.title,
+            seconds=baseline.seconds,
+            details=baseline.details,
+            reason=reason,
+        )
     asked = places[kept]
-    return judged_baseline(
+    return scored_baseline(
         baseline.name,
-        baseline.title,
-        judged=Rows(
+        title=baseline.title,
+        evaluation=Rows(
             [rows.ids[row] for row in asked],
             [rows.texts[row] for row in asked],
             tuple(rows.labels[asked].tolist()),

@@ -1,4 +1,4 @@
-"""The grid of runs: strategies times seeds, of which only what is missing is run."""
+"""Compare strategies: run what is missing of strategies times seeds, and summarize all runs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftune.baselines.measure import kept_ladder
+from peftune.baselines.baseline import Baseline
+from peftune.baselines.measure import kept_baselines
 from peftune.display import Block, Displayed, data_frame
 from peftune.errors import UsageError
 from peftune.experiments import Run
 from peftune.experiments.compare.clean_rows import CleanRows, clean_rows
 from peftune.experiments.compare.executors import Failure, Jobs
 from peftune.experiments.compare.figures import pitfalls_ahead, pitfalls_found
-from peftune.experiments.compare.summarize import rung_of, summarize_clean
-from peftune.experiments.compare.summary import Rung, Summary
+from peftune.experiments.compare.summarize import summarize_clean
+from peftune.experiments.compare.summary import Summary
 from peftune.experiments.folds import refuse_folds
 from peftune.experiments.report import PAGE
-from peftune.experiments.run_evidence import Evidence, read_evidence
+from peftune.experiments.run_evidence import Evidence, read_evidence, refuse_mixed_runs
 from peftune.experiments.run_folder import claim_folder, owned_run, write_json
 from peftune.experiments.run_inputs import inputs_of, read_inputs
 from peftune.files.lock import owned
@@ -55,7 +56,7 @@ class Comparison(Displayed):
         folder: where the run folders lie.
         evidence: the finished runs, by strategy and then by seed, as asked for.
         failures: the runs that did not finish.
-        ladder: the baselines, on the rows that were not read in training.
+        baselines: the baselines, on the rows that were not read in training.
         section: what the recipe says of comparisons.
         summary: what the runs say together; None where none finished.
         budget: the recipe's forgetting budget, in bits per byte.
@@ -66,7 +67,7 @@ class Comparison(Displayed):
     folder: Path
     evidence: Sequence[Evidence]
     failures: Sequence[Failure]
-    ladder: Sequence[Rung]
+    baselines: Sequence[Baseline]
     section: CompareSection
     summary: Summary | None
     budget: float | None = None
@@ -124,9 +125,9 @@ class Comparison(Displayed):
             "failures": [dataclasses.asdict(failure) for failure in self.failures],
             "held_equal": self.section.held_equal,
             "budgets": self.section.tuning_budget,
-            "ladder": [dataclasses.asdict(rung) for rung in self.ladder],
+            "ladder": [one.as_entry() for one in self.baselines],
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
-            "summary": None if self.summary is None else dataclasses.asdict(self.summary),
+            "summary": None if self.summary is None else self.summary.as_json(),
         }
 
 
@@ -140,7 +141,7 @@ def compare(
     output: str | Path | None = None,
     jobs: int = 1,
 ) -> Comparison:
-    """Run what is missing of the grid, and read all of it.
+    """Run the missing runs of strategies times seeds, and summarize all of them.
 
     Every run has a process of its own, so that none inherits memory, random state or a crash from
     another. A finished run of the same resolved recipe is read, an unfinished one resumed; a
@@ -179,40 +180,43 @@ def compare(
 def _compared(
     chosen: Recipe, recipes: Mapping[str, Recipe], seeds: Sequence[int], folder: Path, jobs: int
 ) -> Comparison:
-    """Run and read the grid in a folder that this process owns."""
+    """Run and read the comparison in a folder that this process owns."""
     task, texts, inputs, _ = read_inputs(chosen)
     if (few := few_seeds(len(seeds))) is not None:
         logger.warning("%s", few)
-    cells = [_cell(one, seed, folder) for one in recipes.values() for seed in seeds]
+    planned = [recipe_of_run(one, seed, folder) for one in recipes.values() for seed in seeds]
     finished = []
-    for cell in cells:
+    for one in planned:
         reads = inputs_of(
-            cell,
+            one,
             task,
             texts,
             base_fingerprint=inputs.base_fingerprint,
             texts_sha256=inputs.texts_sha256,
             start_sha256=inputs.start_sha256,
         )
-        place = Path(cell.output_dir)
+        place = Path(one.output_dir)
         with owned_run(place):
-            finished.append(claim_folder(place, cell, reads))
-    ahead = pitfalls_ahead(cells, chosen.compare, rows=len(task.train))
+            finished.append(claim_folder(place, one, reads))
+    ahead = pitfalls_ahead(planned, chosen.compare, rows=len(task.train))
     for finding in ahead:
         logger.warning("%s: %s %s", finding.severity, finding.message, finding.advice)
-    outcomes = Jobs(jobs).run(cells, finished)
+    outcomes = Jobs(jobs).run(planned, finished)
     evidence = [read_evidence(one.folder) for one in outcomes if isinstance(one, Run)]
-    _refuse_different_rows([one.run for one in evidence])
-    clean = clean_rows(evidence, kept_ladder(chosen, task, folder / BASELINES))
+    refuse_mixed_runs(
+        evidence,
+        advice="The data changed between them: choose another --output and run all of them again.",
+    )
+    clean = clean_rows(evidence, kept_baselines(chosen, task, folder / BASELINES))
     comparison = Comparison(
         folder,
         evidence,
         failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
-        ladder=[rung_of(baseline) for baseline in clean.ladder],
+        baselines=clean.baselines,
         section=chosen.compare,
         summary=_summary(clean, chosen.compare),
         budget=chosen.forgetting.budget,
-        findings=[*ahead, *pitfalls_found(clean.evidence, clean.ladder)],
+        findings=[*ahead, *pitfalls_found(clean.evidence, clean.baselines)],
         clean=clean.evidence,
     )
     write_json(comparison.as_json(), folder / COMPARISON)
@@ -220,7 +224,7 @@ def _compared(
 
 
 def few_seeds(count: int) -> str | None:
-    """Say before the runs what so few seeds cannot tell afterwards; None with three or more."""
+    """Warn before the runs that so few seeds give no verdict; None with three or more."""
     if count >= FEWEST_SEEDS:
         return None
     what = {
@@ -250,17 +254,10 @@ def _refuse_bad_grid(strategies: Sequence[str], seeds: Sequence[int], jobs: int)
         raise UsageError(message)
 
 
-def _cell(recipe: Recipe, seed: int, folder: Path) -> Recipe:
-    """Return the resolved recipe of one run of the grid."""
-    cell = with_seed(resolve(recipe), seed)
-    path = cell.forgetting.path or recipe.compare.path
-    forgetting = cell.forgetting.model_copy(update={"path": path})
+def recipe_of_run(recipe: Recipe, seed: int, folder: Path) -> Recipe:
+    """Return the resolved recipe of one run of a comparison."""
+    resolved = with_seed(resolve(recipe), seed)
+    path = resolved.forgetting.path or recipe.compare.path
+    forgetting = resolved.forgetting.model_copy(update={"path": path})
     place = str(folder / f"{recipe.strategy.name}-seed{seed}")
-    return cell.model_copy(update={"forgetting": forgetting, "output_dir": place})
-
-
-def _refuse_different_rows(runs: Sequence[Run]) -> None:
-    """All runs saw the same rows in the same splits; anything else is no comparison."""
-    if len({run.run.data_fingerprint for run in runs}) > 1:
-        message = "The runs of this comparison did not see the same rows: the data changed between them. Choose another --output and run all of them again."
-        raise UsageError(message)
+    return resolved.model_copy(update={"forgetting": forgetting, "output_dir": place})

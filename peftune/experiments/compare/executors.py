@@ -1,4 +1,4 @@
-"""Run the cells of a grid, several at a time, each in a process of its own."""
+"""Run the recipes of a comparison, several at a time, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 
 _LOG = "run.log"
 _GRACE_SECONDS = 3.0
-"""What a run has to put itself in order, before it is killed."""
+"""Time that a run has to end by itself, before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A run of the grid that did not finish."""
+    """A run of the comparison that did not finish."""
 
     strategy: str
     seed: int
@@ -49,27 +49,29 @@ class Jobs:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, cells: Sequence[Recipe], finished: Sequence[Run | None]) -> list[Run | Failure]:
-        """Run every cell that is not finished.
+    def run(
+        self, recipes: Sequence[Recipe], finished: Sequence[Run | None]
+    ) -> list[Run | Failure]:
+        """Run every recipe that is not finished.
 
         Args:
-            cells: resolved recipes, each with a folder that is claimed.
-            finished: the run of each cell that was finished before.
+            recipes: resolved recipes, each with a folder that is claimed.
+            finished: the run of each recipe that was finished before, or None.
 
         Returns:
-            A run or a failure for each cell, in their order.
+            A run or a failure for each recipe, in their order.
         """
-        places = [f"{number}/{len(cells)}" for number in range(1, len(cells) + 1)]
+        places = [f"{number}/{len(recipes)}" for number in range(1, len(recipes) + 1)]
         # One child at a time draws its own bars on the terminal.
         several = self._count > 1
         with (
-            stage("training and measuring", unit="runs", total=len(cells), bar=several) as entry,
+            stage("training and measuring", unit="runs", total=len(recipes), bar=several) as entry,
             ThreadPoolExecutor(self._count) as pool,
         ):
             try:
                 waiting = [
-                    pool.submit(self._outcome, cell, run, place)
-                    for cell, run, place in zip(cells, finished, places, strict=True)
+                    pool.submit(self._outcome, recipe, run, place)
+                    for recipe, run, place in zip(recipes, finished, places, strict=True)
                 ]
                 for _ in as_completed(waiting):
                     entry.advance()

@@ -1,4 +1,4 @@
-"""What each run of a comparison, and each baseline, contributes to a figure."""
+"""Figures of a comparison over seeds, against baselines, and the pitfalls that its runs show."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from peftune.baselines.baseline_scores import Baseline, scores_of
+from peftune.baselines.baseline import Baseline, scores_of
 from peftune.errors import PeftuneError, UsageError
 from peftune.experiments.compare.clean_rows import NOT_KEPT, places_of
 from peftune.experiments.compare.pairs import Scores
 from peftune.experiments.compare.summary import AgainstBaseline, Estimate
 from peftune.experiments.report import CONTROL
-from peftune.experiments.run_evidence import Evidence
+from peftune.experiments.run_evidence import Evidence, refuse_mixed_runs
 from peftune.experiments.run_folder import RECIPE
 from peftune.findings.evidence import Collapse, collapsed_seeds, find_collapsed_seeds
 from peftune.findings.finding import Finding
@@ -38,7 +38,7 @@ ACCURACY = "accuracy"
 MACRO_F1 = "macro_f1"
 COSTS = ("train_seconds", "peak_memory_bytes", "artifact_bytes", "trainable_parameters")
 NOT_MEASURED = "not measured in every run"
-CONTROL_FAILED = "the control failed: with the adapter off the model is not the base"
+CONTROL_FAILED = "the control failed: with the adapter disabled the model is not the base"
 NOWHERE_MEASURED = "not measured in any run"
 _ACCURACIES = ("accuracy", "micro_f1")
 OF_THESE_MODELS = "fewer than three seeds: the interval speaks of these models on other rows"
@@ -52,22 +52,22 @@ def forgetting_key(probe: str) -> str:
 
 
 def by_strategy(evidence: Sequence[Evidence]) -> dict[str, BySeed]:
-    """Sort runs by strategy and seed; both must be told apart by their names.
+    """Sort runs by strategy, in the order given, and by seed.
 
     Raises:
         UsageError: two runs have the same strategy and seed, or runs differ in rows or documents.
     """
-    sorted_: dict[str, dict[int, Evidence]] = {}
-    for one in sorted(evidence, key=lambda one: one.run.run.seed):
-        runs = sorted_.setdefault(one.run.run.strategy, {})
-        if other := runs.get(one.run.run.seed):
-            message = f"'{other.run.folder}' and '{one.run.folder}' are both runs of '{one.run.run.strategy}' with seed {one.run.run.seed}. Leave one of them out."
-            raise UsageError(message)
-        runs[one.run.run.seed] = one
+    refuse_mixed_runs(evidence, advice="Run them on the same data.")
     for one in evidence[1:]:
-        _refuse_other_rows(evidence[0], one)
-    # In the order in which the strategies were given, not in that of the seeds.
-    return {name: sorted_[name] for name in dict.fromkeys(e.run.run.strategy for e in evidence)}
+        _refuse_other_documents(evidence[0], one)
+    return _grouped(evidence)
+
+
+def _grouped(evidence: Sequence[Evidence]) -> dict[str, BySeed]:
+    runs: dict[str, dict[int, Evidence]] = {one.run.run.strategy: {} for one in evidence}
+    for one in sorted(evidence, key=lambda one: one.run.run.seed):
+        runs[one.run.run.strategy][one.run.run.seed] = one
+    return dict(runs)
 
 
 def probes_of(evidence: Sequence[Evidence]) -> list[str]:
@@ -205,7 +205,7 @@ def forgotten(runs: BySeed, probe: str) -> Scores:
 
 
 def control_failed(runs: BySeed) -> bool:
-    """Say whether a run is not its base with the adapter off."""
+    """Say whether a run is not its base with the adapter disabled."""
     controls = [one.run.forgetting.controls.get(CONTROL) for one in runs.values()]
     return any(control not in (None, 0.0) for control in controls)
 
@@ -256,14 +256,8 @@ def _estimate(
     return Estimate(mean.value, interval, list(values), mean.reason)
 
 
-def _refuse_other_rows(first: Evidence, other: Evidence) -> None:
-    """All runs scored the same rows and documents; anything else is no paired comparison."""
+def _refuse_other_documents(first: Evidence, other: Evidence) -> None:
     pair = f"'{first.run.folder}' and '{other.run.folder}'"
-    if list(first.rows.ids) != list(other.rows.ids) or not np.array_equal(
-        first.rows.labels, other.rows.labels
-    ):
-        message = f"{pair} did not score the same rows, so they cannot be compared. Run them on the same data."
-        raise UsageError(message)
     for probe in set(first.documents) & set(other.documents):
         if not np.array_equal(first.documents[probe].weight, other.documents[probe].weight):
             message = f"{pair} did not measure '{probe}' on the same documents, so they cannot be compared. Run them with the same probes."
@@ -274,52 +268,50 @@ _PROBE = "linear_probe"
 
 
 def pitfalls_ahead(
-    cells: Sequence[Recipe], section: CompareSection, *, rows: int | None
+    recipes: Sequence[Recipe], section: CompareSection, *, rows: int | None
 ) -> list[Finding]:
     """Find what makes a comparison unequal before any time is spent on it.
 
     Args:
-        cells: resolved recipe of each run.
+        recipes: resolved recipe of each run.
         section: what the recipe says of comparisons.
         rows: training rows, where each is one text.
     """
-    found = [finding for cell in cells for finding in warmup_ahead(cell.training, rows)]
+    found = [finding for recipe in recipes for finding in warmup_ahead(recipe.training, rows)]
     own = {name for name, keys in section.training.items() if "learning_rate" in keys}
     if section.held_equal != "tuned":
-        found += _shared({cell.strategy.name: cell for cell in cells}, own)
+        found += _shared({recipe.strategy.name: recipe for recipe in recipes}, own)
     return list(dict.fromkeys(found))
 
 
-def pitfalls_found(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -> list[Finding]:
+def pitfalls_found(evidence: Sequence[Evidence], baselines: Sequence[Baseline]) -> list[Finding]:
     """Find what the runs of a comparison show beside their baselines.
 
     Args:
         evidence: the finished runs.
-        ladder: the baselines on the same rows; of both, rows that were read in training are left
+        baselines: the baselines on the same rows; of both, rows that were read in training are left
             out.
     """
-    runs: dict[str, dict[int, Evidence]] = {}
-    for one in evidence:
-        runs.setdefault(one.run.run.strategy, {})[one.run.run.seed] = one
+    runs = _grouped(evidence)
     found = [find_collapsed_seeds(name, len(of), collapsed(of)) for name, of in runs.items()]
-    return [one for one in (*found, _head_below_probe(evidence, ladder)) if one is not None]
+    below = _head_below_probe(runs.get(HeadOnly.name, {}), baselines)
+    return [one for one in (*found, below) if one is not None]
 
 
-def _head_below_probe(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -> Finding | None:
-    heads = [one for one in evidence if one.run.run.strategy == HeadOnly.name]
-    probe = next((one for one in ladder if one.name == _PROBE), None)
-    if probe is None or not heads:
+def _head_below_probe(runs: BySeed, baselines: Sequence[Baseline]) -> Finding | None:
+    probe = next((one for one in baselines if one.name == _PROBE), None)
+    if probe is None or not runs:
         return None
-    found = against_baseline(HeadOnly.name, {one.run.run.seed: one for one in heads}, probe)
+    found = against_baseline(HeadOnly.name, runs, probe)
     if found is None or probe.accuracy is None:
         return None
-    accuracies = [one.run.learning.accuracy for one in heads]
+    accuracies = [one.run.learning.accuracy for one in runs.values()]
     return below_linear_probe(
         [accuracy for accuracy in accuracies if accuracy is not None], probe.accuracy, found.ci95
     )
 
 
-def pitfalls_of_runs(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -> list[Finding]:
+def pitfalls_of_runs(evidence: Sequence[Evidence], baselines: Sequence[Baseline]) -> list[Finding]:
     """Find the same in runs that were named one by one, by the recipes in their folders."""
     recipes = {}
     for one in evidence:
@@ -327,7 +319,7 @@ def pitfalls_of_runs(evidence: Sequence[Evidence], ladder: Sequence[Baseline]) -
         # is not installed: there nothing is known of its learning rate.
         with contextlib.suppress(PeftuneError):
             recipes[one.run.run.strategy] = read_recipe(one.run.folder / RECIPE)
-    return [*_shared(recipes, set()), *pitfalls_found(evidence, ladder)]
+    return [*_shared(recipes, set()), *pitfalls_found(evidence, baselines)]
 
 
 def _shared(recipes: Mapping[str, Recipe], own: set[str]) -> list[Finding]:

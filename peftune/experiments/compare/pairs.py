@@ -55,7 +55,7 @@ def adjusted(
     *,
     unit: Unit = "documents",
 ) -> list[Difference]:
-    """Adjust the p-values of one figure's pairs by Holm, and say which can be told apart.
+    """Adjust the p-values of one figure's pairs by Holm, and mark those below the level as significant.
 
     Args:
         found: the pairs of one figure, each with how its mean errs.
@@ -65,24 +65,24 @@ def adjusted(
     p_values = holm([pair.p_value for pair, _ in found if pair.p_value is not None])
     rejected = sum(p_value < LEVEL for p_value in p_values)
     remaining = iter(p_values)
-    judged = []
+    found_with_p = []
     for pair, error in found:
         p_adjusted = None if pair.p_value is None else next(remaining)
-        told_apart = p_adjusted is not None and p_adjusted < LEVEL
+        significant = p_adjusted is not None and p_adjusted < LEVEL
         unfair = not_ranked.get(frozenset((pair.first, pair.second)))
         one = dataclasses.replace(
             pair,
             p_adjusted=p_adjusted,
-            told_apart=told_apart,
+            significant=significant,
             ranked=unfair is None,
             reason=_reasons(unfair, pair.reason),
         )
-        if p_adjusted is not None and not told_apart and unfair is None:
-            # Had its own p-value been below this, Holm would have told this pair apart too.
+        if p_adjusted is not None and not significant and unfair is None:
+            # Had its own p-value been below this, Holm would have found this pair significant too.
             level = LEVEL / (len(p_values) - rejected)
             one = _with_what_would_be_seen(one, error, level=level, unit=unit)
-        judged.append(one)
-    return judged
+        found_with_p.append(one)
+    return found_with_p
 
 
 def _with_what_would_be_seen(
@@ -110,7 +110,7 @@ def _reasons(*reasons: str | None) -> str | None:
 
 
 def ties(order: Sequence[str], found: Sequence[Difference]) -> dict[str, str]:
-    """Give strategies letters by what tells them apart.
+    """Give strategies letters: two that share one are not significantly different.
 
     A shared letter is a claim: these were tested, and no difference was seen. So a strategy has
     letters only where it was tested against every other that has them.
@@ -127,14 +127,14 @@ def ties(order: Sequence[str], found: Sequence[Difference]) -> dict[str, str]:
     while missing := _untested(names, tested):
         # The one with most gaps goes; of equals the last, so that the best keep their letters.
         names.remove(max(reversed(names), key=lambda name: missing.get(name, 0)))
-    if len(names) < 2:  # noqa: PLR2004 - one strategy is told from nothing
+    if len(names) < 2:  # noqa: PLR2004 - one strategy has nothing to differ from
         return {}
     return letters(
         names,
         [
             (pair.first, pair.second)
             for pair in found
-            if pair.told_apart and {pair.first, pair.second} <= set(names)
+            if pair.significant and {pair.first, pair.second} <= set(names)
         ],
     )
 
@@ -188,7 +188,7 @@ def difference(
         p_value=mean.p_value,
         p_adjusted=None,
         mcnemar={},
-        told_apart=False,
+        significant=False,
         ranked=True,
         reason=mean.reason,
     )

@@ -5,31 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+from peftune.baselines.baseline import Baseline, best_baseline
 from peftune.experiments.compare.summary import (
     Difference,
     Matched,
-    Rung,
     Standing,
     Summary,
-    best_baseline,
     each_of_two,
 )
-from peftune.experiments.compare.table import shown_size
 from peftune.stats.crossed import FEWEST_SEEDS
+from peftune.stats.formats import listed, size, with_interval
 
 _ACCURACY, _BYTES, _FORGETTING = "accuracy", "artifact_bytes", "forgetting."
 _PAIR = 2
 
 ONE_SEED = "One seed speaks of these models, not of their strategies"
-TWO_SEEDS = "Two seeds cannot tell strategies apart; three can"
+TWO_SEEDS = "Two seeds cannot show a significant difference; three can"
 
 
 def answer(summary: Summary) -> str:
     """Say which strategy to use, or what stands in the way of saying so.
 
     Accuracy comes first, among those that are as accurate forgetting at matched accuracy, and then
-    the size of the file. A strategy is named only where three seeds or more, and the rows, tell it
-    from the others; and wherever accuracies are said, so is what was forgotten for them.
+    the size of the file. A strategy is named only where three seeds or more, and the rows, show a
+    significant difference; wherever accuracies are given, so is what was forgotten for them.
 
     Args:
         summary: everything but its own `answer`.
@@ -41,13 +40,13 @@ def answer(summary: Summary) -> str:
 def _recommended(summary: Summary) -> str:
     """Say which strategy to use, of means that may include a seed that collapsed."""
     learned = [one for one in summary.standings if one.learned]
-    rung = best_baseline(summary.ladder)
+    baseline = best_baseline(summary.baselines)
     if not summary.standings:
         return "No run finished, so there is nothing to compare."
     if not learned:
         return _nothing_learned(summary)
-    if rung is not None and not any(_beats(one, summary) for one in learned):
-        return _no_better_than(rung, learned, summary)
+    if baseline is not None and not any(_beats(one, summary) for one in learned):
+        return _no_better_than(baseline, learned, summary)
     parts = _only(learned[0], summary) if len(learned) == 1 else _leading(learned, summary)
     return "; ".join([*parts, *_shortfalls(learned, summary)]) + "."
 
@@ -64,16 +63,20 @@ def _leading(learned: Sequence[Standing], summary: Summary) -> list[str]:
         return (
             _two_seeds(learned, summary) if max(shared) == _PAIR else _one_seed(learned, summary)
         )
-    judged = [other for other, kept in zip(others, fair, strict=True) if kept]
-    level = [other for other in judged if not _pair(summary, leader, other).told_apart]
-    parts = _tie([leader, *level], summary) if level else _use(leader, judged, summary)
+    compared = [other for other, kept in zip(others, fair, strict=True) if kept]
+    level = [other for other in compared if not _pair(summary, leader, other).significant]
+    parts = _tie([leader, *level], summary) if level else _use(leader, compared, summary)
     if aside := [other.strategy for other, kept in zip(others, fair, strict=True) if not kept]:
-        parts.append(f"{_join(aside)} cannot be ranked beside it")
+        parts.append(f"{listed(aside)} cannot be ranked beside it")
     return parts
 
 
 def _nothing_learned(summary: Summary) -> str:
-    majority = [rung for rung in summary.ladder if rung.name == "majority" and rung.accuracy]
+    majority = [
+        baseline
+        for baseline in summary.baselines
+        if baseline.name == "majority" and baseline.accuracy
+    ]
     shown = (
         f" (always giving the most frequent label has an accuracy of {majority[0].accuracy:.3f})"
         if majority
@@ -82,13 +85,13 @@ def _nothing_learned(summary: Summary) -> str:
     return f"Nothing was learned: no strategy does clearly better than can be done without reading a row{shown}, so there is none to use, and what they forgot says nothing."
 
 
-def _no_better_than(rung: Rung, learned: Sequence[Standing], summary: Summary) -> str:
+def _no_better_than(baseline: Baseline, learned: Sequence[Standing], summary: Summary) -> str:
     leader = learned[0]
     few = {1: ONE_SEED, _PAIR: TWO_SEEDS}.get(len(leader.seeds))
     said = "" if few is None else f"; {_first_down(few)}"
     who = "No strategy" if few is None else "None of these models"
     also = "".join(f"; {part}" for part in _forgotten(learned, summary))
-    return f"{who} clearly beats the baseline {rung.title} (accuracy {rung.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from{also}{said}."
+    return f"{who} clearly beats the baseline {baseline.title} (accuracy {baseline.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from{also}{said}."
 
 
 def _only(leader: Standing, summary: Summary) -> list[str]:
@@ -139,7 +142,7 @@ def _two_seeds(learned: Sequence[Standing], summary: Summary) -> list[str]:
 
 
 def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list[str]:
-    behind = _join([f"{one.strategy} ({_mean(one):.3f})" for one in others])
+    behind = listed([f"{one.strategy} ({_mean(one):.3f})" for one in others])
     parts = [
         f"Use {leader.strategy}: its accuracy, {_accuracy(leader)}, is clearly above that of {behind}{_file_of(leader)}"
     ]
@@ -151,7 +154,7 @@ def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list
     less = [name for name in names if _forgets_less(matched, name, leader.strategy)]
     more = [name for name in names if _forgets_less(matched, leader.strategy, name)]
     if less:
-        parts.append(f"but {reading[0]} {_join(less)} {_forget(less)} less ({reading[1]})")
+        parts.append(f"but {reading[0]} {listed(less)} {_forget(less)} less ({reading[1]})")
     elif len(more) == len(names):
         parts.append(f"{reading[0]} it also forgets least ({reading[1]})")
     else:
@@ -161,9 +164,9 @@ def _use(leader: Standing, others: Sequence[Standing], summary: Summary) -> list
 
 def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
     names = [one.strategy for one in level]
-    first = f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} cannot be told apart from it"
+    first = f"{names[0]} is the most accurate, {_accuracy(level[0])}, but {_accuracies(level[1:])} {'is' if len(level) == _PAIR else 'are'} not significantly different from it"
     if len({f"{_mean(one):.3f}" for one in level}) == 1:
-        first = f"{_join(names)} are equally accurate: {_accuracies(level)}"
+        first = f"{listed(names)} are equally accurate: {_accuracies(level)}"
     parts = [first, *_would_be_seen(level, summary)]
     reading = _readings(level, summary)
     if reading is None:
@@ -174,35 +177,39 @@ def _tie(level: Sequence[Standing], summary: Summary) -> list[str]:
         best = [name for name in names if name not in worse]
         if worse and best and all(_forgets_less(matched, a, b) for a in best for b in worse):
             parts.append(
-                f"{reading[0]} {_join(best)} {_forget(best)} less than {_join(worse)} ({reading[1]}), so use {_join(best, 'or')}{_files(best, level)}"
+                f"{reading[0]} {listed(best)} {_forget(best)} less than {listed(worse)} ({reading[1]}), so use {listed(best, 'or')}{_files(best, level)}"
             )
             return parts
-        told = "tells only some of them apart" if worse else "does not tell them apart either"
-        parts.append(f"what they forget {reading[0]} {told} ({reading[1]})")
+        differs = (
+            "differs significantly between only some of them"
+            if worse
+            else "does not differ significantly either"
+        )
+        parts.append(f"what they forget {reading[0]} {differs} ({reading[1]})")
     return [*parts, *_sizes(level)]
 
 
 def _sizes(level: Sequence[Standing]) -> list[str]:
     """Say whose file is the smallest, to the digits that are shown."""
-    known = {
-        one.strategy: shown_size(size)
+    sizes = {
+        one.strategy: size(found)
         for one in sorted(level, key=lambda one: one.figures[_BYTES].mean or 0.0)
-        if (size := one.figures[_BYTES].mean) is not None
+        if (found := one.figures[_BYTES].mean) is not None
     }
-    if not known:
+    if not sizes:
         return []
-    least = next(iter(known.values()))
-    smallest = [name for name, size in known.items() if size == least]
-    if len(smallest) == len(known) > 1:
+    least = next(iter(sizes.values()))
+    smallest = [name for name, found in sizes.items() if found == least]
+    if len(smallest) == len(sizes) > 1:
         return [f"their files are of one size, {least}"]
-    rest = [f"{name} {size}" for name, size in known.items() if size != least]
+    rest = [f"{name} {found}" for name, found in sizes.items() if found != least]
     beside = f" ({', '.join(rest)})" if rest else ""
     what = "file is that" if len(smallest) == 1 else "files are those"
-    return [f"the smallest {what} of {_join(smallest)}, {least}{beside}"]
+    return [f"the smallest {what} of {listed(smallest)}, {least}{beside}"]
 
 
 def _would_be_seen(level: Sequence[Standing], summary: Summary) -> list[str]:
-    """Say of the pair nearest to being told apart what it would take; nothing without a spread."""
+    """Say what the pair nearest to a significant difference would take; nothing without a spread."""
     pairs = [_pair(summary, level[0], other) for other in level[1:]]
     known = [pair for pair in pairs if pair.detectable is not None]
     if not known:
@@ -221,25 +228,25 @@ def _would_be_seen(level: Sequence[Standing], summary: Summary) -> list[str]:
 
 def _shortfalls(learned: Sequence[Standing], summary: Summary) -> list[str]:
     """Say who beats no baseline clearly, and who learned nothing."""
-    parts, rung = [], best_baseline(summary.ladder)
-    if rung is not None and (
+    parts, best = [], best_baseline(summary.baselines)
+    to_beat = best and f"the baseline {best.title} ({best.accuracy:.3f})"
+    if best is not None and (
         weak := [one.strategy for one in learned if not _beats(one, summary)]
     ):
         verb = "does" if len(weak) == 1 else "do"
-        baseline = f"the baseline {rung.title} ({rung.accuracy:.3f})"
-        parts.append(f"{_join(weak)} {verb} not clearly beat {baseline}")
+        parts.append(f"{listed(weak)} {verb} not clearly beat {to_beat}")
     ahead = {
         one.strategy: one
         for one in summary.against_baseline
         if one.beats and one.metric == "macro_f1"
     }
-    if rung is not None and (by_f1 := [one.strategy for one in learned if one.strategy in ahead]):
+    if best is not None and (by_f1 := [one.strategy for one in learned if one.strategy in ahead]):
         gains = " and ".join(f"{ahead[name].mean:+.3f}" for name in by_f1)
         parts.append(
-            f"{_join(by_f1)} beat{'s' * (len(by_f1) == 1)} the baseline {rung.title} ({rung.accuracy:.3f}) in macro F1 ({gains}), not in accuracy"
+            f"{listed(by_f1)} beat{'s' * (len(by_f1) == 1)} {to_beat} in macro F1 ({gains}), not in accuracy"
         )
     if idle := [one.strategy for one in summary.standings if not one.learned]:
-        parts.append(f"{_join(idle)} learned nothing")
+        parts.append(f"{listed(idle)} learned nothing")
     return parts
 
 
@@ -298,13 +305,13 @@ def _forgotten(standings: Sequence[Standing], summary: Summary) -> list[str]:
         for one in standings
         if one.figures[keys[0]].mean is not None
     ]
-    return [f"forgetting on {keys[0].removeprefix(_FORGETTING)} {_join(known)}"] if known else []
+    return [f"forgetting on {keys[0].removeprefix(_FORGETTING)} {listed(known)}"] if known else []
 
 
 def _forgets_less(matched: Matched, first: str, second: str) -> bool:
     """Say whether the first is shown to forget less than the second."""
     for pair in matched.differences:
-        if {pair.first, pair.second} == {first, second} and pair.told_apart and pair.ranked:
+        if {pair.first, pair.second} == {first, second} and pair.significant and pair.ranked:
             return (pair.mean < 0) == (pair.first == first)
     return False
 
@@ -326,29 +333,23 @@ def _shown(standing: Standing, key: str, form: str) -> str:
     figure = standing.figures[key]
     if both := each_of_two(figure):
         return "/".join(f"{value:{form}}" for value in both)
-    shown = f" [{figure.ci95[0]:{form}}, {figure.ci95[1]:{form}}]" if figure.ci95 else ""
-    return f"{figure.mean:{form}}{shown}"
+    return with_interval(figure.mean, figure.ci95, form)
 
 
 def _accuracies(standings: Sequence[Standing]) -> str:
-    return _join([f"{one.strategy} {_accuracy(one)}" for one in standings])
+    return listed([f"{one.strategy} {_accuracy(one)}" for one in standings])
 
 
 def _file_of(standing: Standing) -> str:
-    size = standing.figures[_BYTES].mean
-    return "" if size is None else f", and its file takes {shown_size(size)}"
+    found = standing.figures[_BYTES].mean
+    return "" if found is None else f", and its file takes {size(found)}"
 
 
 def _files(names: Sequence[str], level: Sequence[Standing]) -> str:
     sizes = [one.figures[_BYTES].mean for one in level if one.strategy in names]
-    known = [shown_size(size) for size in sizes if size is not None]
-    return f" (a file of {_join(known, 'or')})" if known else ""
+    known = [size(one) for one in sizes if one is not None]
+    return f" (a file of {listed(known, 'or')})" if known else ""
 
 
 def _first_down(sentence: str) -> str:
     return sentence[0].lower() + sentence[1:]
-
-
-def _join(words: Sequence[str], last: str = "and") -> str:
-    *first, end = words
-    return f"{', '.join(first)} {last} {end}" if first else end

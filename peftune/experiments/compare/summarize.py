@@ -1,4 +1,4 @@
-"""From the evidence of all runs to what a comparison says."""
+"""Summarize the evidence of all runs of a comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from peftune.baselines.baseline_scores import Baseline
+from peftune.baselines.baseline import Baseline, best_baseline
 from peftune.experiments.compare.clean_rows import CleanRows, clean_rows
 from peftune.experiments.compare.figures import (
     ACCURACY,
@@ -39,10 +39,8 @@ from peftune.experiments.compare.summary import (
     HeldEqual,
     LeakedRows,
     Matched,
-    Rung,
     Standing,
     Summary,
-    best_baseline,
 )
 from peftune.experiments.run_evidence import Evidence
 from peftune.tasks.significance import significance_of_classes
@@ -130,7 +128,7 @@ _LEAST_LOG = -700.0
 def summarize(
     evidence: Sequence[Evidence],
     *,
-    ladder: Sequence[Baseline],
+    baselines: Sequence[Baseline],
     held_equal: HeldEqual,
     budgets: Mapping[str, int] | None = None,
 ) -> Summary:
@@ -140,7 +138,7 @@ def summarize(
 
     Args:
         evidence: the finished runs, in any order.
-        ladder: the baselines on the same rows, or on some of them.
+        baselines: the baselines on the same rows, or on some of them.
         held_equal: what the strategies should share besides rows and seeds; a pair that differs in
             it is shown and not ranked.
         budgets: trials of each strategy's tuning, where `held_equal` is `tuned`.
@@ -148,7 +146,7 @@ def summarize(
     Raises:
         UsageError: two runs have the same strategy and seed, or runs differ in rows or documents.
     """
-    clean = clean_rows(evidence, ladder)
+    clean = clean_rows(evidence, baselines)
     return summarize_clean(clean, held_equal=held_equal, budgets=budgets)
 
 
@@ -162,8 +160,7 @@ def summarize_clean(
     unfair = not_ranked(runs, held_equal, budgets)
     pairs = _all_differences(runs, probes, unfair)
     standings = _with_ties([_standing(name, of, probes) for name, of in runs.items()], pairs)
-    rungs = [rung_of(one) for one in clean.ladder]
-    best = best_baseline(rungs)
+    best = best_baseline(clean.baselines)
     summary = Summary(
         answer="",
         held_equal=held_equal,
@@ -171,13 +168,14 @@ def summarize_clean(
         differences=[pair for of in pairs.values() for pair in of],
         matched=_all_matched(runs, probes, standings, unfair),
         fronts=_fronts(standings, probes),
-        ladder=sorted(rungs, key=lambda rung: (rung.accuracy is not None, rung.accuracy or 0.0)),
+        baselines=sorted(
+            clean.baselines, key=lambda one: (one.accuracy is not None, one.accuracy or 0.0)
+        ),
         against_baseline=[
             found
-            for baseline in clean.ladder
-            if best is not None and baseline.name == best.name
-            for standing in standings
-            if (found := _against(standing.strategy, runs[standing.strategy], baseline, clean))
+            for standing in (standings if best is not None else ())
+            if best is not None
+            if (found := _against(standing.strategy, runs[standing.strategy], best, clean))
         ],
         leaked=clean.leaked,
     )
@@ -195,27 +193,13 @@ def _against(name: str, runs: BySeed, best: Baseline, clean: CleanRows) -> Again
     if found is None or found.beats:
         return found
     by_f1 = macro_f1_against(name, runs, best)
-    others = [one for one in clean.ladder if one.accuracy is not None and one is not best]
+    others = [one for one in clean.baselines if one.accuracy is not None and one is not best]
     beaten = by_f1 is not None and all(
         ((own := against_baseline(name, runs, one)) is not None and own.beats)
         or macro_f1_against(name, runs, one) is not None
         for one in others
     )
     return by_f1 if beaten else found
-
-
-def rung_of(baseline: Baseline) -> Rung:
-    """Take of a measured baseline what a comparison shows."""
-    return Rung(
-        name=baseline.name,
-        title=baseline.title,
-        accuracy=baseline.accuracy,
-        macro_f1=baseline.macro_f1,
-        ci95=baseline.ci95,
-        details=baseline.details,
-        reason=baseline.reason,
-        n=len(baseline.rows) or None,
-    )
 
 
 def _nothing_clean(leaked: LeakedRows, held_equal: HeldEqual) -> Summary:
@@ -285,7 +269,7 @@ def _learned(runs: BySeed) -> bool:
 def _with_ties(
     standings: Sequence[Standing], pairs: Mapping[str, Sequence[Difference]]
 ) -> list[Standing]:
-    """Order standings by accuracy, and give them letters by what tells them apart."""
+    """Order standings by accuracy, and give ties a common letter."""
     ordered = sorted(standings, key=lambda one: -_mean(one, ACCURACY))
     letters: dict[str, dict[str, str]] = {one.strategy: {} for one in ordered}
     for key, found in pairs.items():

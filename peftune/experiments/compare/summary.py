@@ -1,4 +1,4 @@
-"""What a comparison says: strategies over seeds, what tells them apart, and the answer."""
+"""The result of a comparison: strategies over seeds, their differences, and the answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from peftune.baselines.baseline import Baseline
 from peftune.findings.evidence import Collapse
 from peftune.stats.intervals import Interval
 from peftune.stats.tests import McNemar
@@ -55,7 +56,7 @@ class Standing:
         examples_seen: rows read in training, with repetition.
         steps: optimizer steps.
         ties: letters by key, for `accuracy` and each `forgetting.<probe>`: strategies that share a
-            letter cannot be told apart. None with fewer than three seeds.
+            letter are not significantly different. None with fewer than three seeds.
         collapsed: the seeds that give nearly every row one label, while others do not. The figures
             include them.
     """
@@ -83,12 +84,13 @@ class Difference:
         p_value: two-sided; None where both finished fewer than three seeds.
         p_adjusted: the same by Holm over all pairs of this figure.
         mcnemar: exact test of each seed's rows, for `accuracy`; by seed.
-        told_apart: whether `p_adjusted` is below 0.05.
+        significant: whether `p_adjusted` is below 0.05.
         ranked: whether the comparison is a fair one; an unequal pair is shown and not ranked.
         reason: why it is not ranked, or why figures are None.
         detectable: the true difference that these seeds and rows would have shown with a chance of
             80%, at the level that Holm's correction leaves for this pair: 0.05 by the number of
-            pairs less those that are told apart. None where the pair is told apart, not ranked or not tested.
+            pairs less those that are significant. None where the pair is significant, not ranked or not
+            tested.
         seeds_needed: how many seeds would show a difference as large as `mean`, with the same
             chance at the same level. None where `detectable` is, and where no number of seeds
             shows it; the reason says so.
@@ -102,7 +104,7 @@ class Difference:
     p_value: float | None
     p_adjusted: float | None
     mcnemar: Mapping[int, McNemar]
-    told_apart: bool
+    significant: bool
     ranked: bool
     reason: str | None = None
     detectable: float | None = None
@@ -133,37 +135,6 @@ class Front:
 
     key: str
     strategies: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """A baseline on the same rows.
-
-    Args:
-        name: `majority`, `tfidf_logistic_regression`, `linear_probe`, `few_shot_0`, ….
-        title: how tables call it.
-        accuracy: share of rows with the right label.
-        macro_f1: F1 averaged over labels.
-        ci95: 95% interval of the accuracy over rows.
-        details: what was chosen, such as the examples of a prompt.
-        reason: why figures are None.
-        n: rows that it was asked about; None where that is not known.
-    """
-
-    name: str
-    title: str
-    accuracy: float | None
-    macro_f1: float | None
-    ci95: Interval | None
-    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    reason: str | None = None
-    n: int | None = None
-
-
-def best_baseline(ladder: Sequence[Rung]) -> Rung | None:
-    """Return the most accurate baseline; None where none was measured."""
-    known = [rung for rung in ladder if rung.accuracy is not None]
-    return max(known, key=lambda rung: rung.accuracy or 0.0, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +200,7 @@ class LeakedRows:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The comparison as tables, pages and programs read it.
+    """The result of a comparison, for tables, pages and programs.
 
     Args:
         answer: which strategy to use, in one sentence.
@@ -238,7 +209,7 @@ class Summary:
         differences: all pairs of every figure that is compared.
         matched: forgetting at equal accuracy, one entry a probe.
         fronts: the Pareto front of accuracy against each of the other figures.
-        ladder: the baselines, lowest first.
+        baselines: the baselines, lowest first.
         against_baseline: each strategy against the best of them, on the same rows.
         leaked: rows that were read in training, which no figure counts; None where none was.
     """
@@ -249,6 +220,15 @@ class Summary:
     differences: Sequence[Difference]
     matched: Sequence[Matched]
     fronts: Sequence[Front]
-    ladder: Sequence[Rung]
+    baselines: Sequence[Baseline]
     against_baseline: Sequence[AgainstBaseline] = ()
     leaked: LeakedRows | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every field under the keys of `comparison.json`."""
+        values = dataclasses.asdict(self)
+        del values["baselines"]
+        matched = [pair for one in values["matched"] for pair in one["differences"]]
+        for pair in (*values["differences"], *matched):
+            pair["told_apart"] = pair.pop("significant")
+        return values | {"ladder": [one.as_entry() for one in self.baselines]}

@@ -1,33 +1,20 @@
-"""A run's numbers as a person reads them."""
+"""Tables of runs and comparisons for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
+from peftune.baselines.baseline import TITLES
 from peftune.experiments import Run
 from peftune.experiments.compare.summary import Estimate, Standing, Summary, each_of_two
+from peftune.stats.formats import size, with_interval
 from peftune.tasks.scores import headline_scores
-
-_KIB, _MIB = 1024, 1024**2
-
-
-def shown_size(count: float) -> str:
-    """Write a number of bytes: `527 KiB`, `20.8 MiB`."""
-    return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count / _KIB:.0f} KiB"
-
 
 _FORGOTTEN = "Forgetting: bits per byte of general text, after minus before; positive is worse."
 LEGEND = f"Brackets: 95% intervals, over rows or documents, and over seeds where there are three or more. {_FORGOTTEN}"
 _OF_ONE_SEED = "Brackets: 95% intervals over rows or documents, of {}; another seed makes {}."
-_TIES = "Ties: strategies that share a letter cannot be told apart."
+_TIES = "Ties: strategies that share a letter are not significantly different."
 _TWO = "Parentheses: the figure of each of two seeds, which have no interval."
-BASELINES = {
-    "majority": "majority class",
-    "tfidf_logistic_regression": "TF-IDF + logistic regr.",
-    "tfidf_ridge": "TF-IDF + ridge regr.",
-    "every_label": "every label",
-}
-
 _FORGETTING = "forgetting."
 
 
@@ -38,12 +25,12 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     facts = [
         (
             score.title if place else f"{score.title}, {learning.n} {learning.split} rows",
-            "-" if score.value is None else _with_interval(score.value, score.interval, ".3f"),
+            with_interval(score.value, score.interval, ".3f"),
         )
         for place, score in enumerate(scores)
     ]
     facts += [
-        (f"  {BASELINES.get(name, name)}", f"{known[scores[0].name]:.3f}")
+        (f"  {TITLES.get(name, name)}", f"{known[scores[0].name]:.3f}")
         for name, known in learning.baselines.items()
         if scores[0].name in known
     ]
@@ -52,15 +39,18 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
         facts.append(
             (
                 f"forgetting, {probe.name}",
-                _with_interval(probe.forgetting, probe.ci95, "+.4f"),
+                with_interval(probe.forgetting, probe.ci95, "+.4f"),
             )
         )
         for stage in run.forgetting.stages:
-            value = _with_interval(stage.forgetting[probe.name], stage.ci95[probe.name], "+.4f")
+            value = with_interval(stage.forgetting[probe.name], stage.ci95[probe.name], "+.4f")
             facts.append((f"  by {stage.name}", value))
     if len(run.forgetting):
         facts.append(
-            ("  adapter off (control)", repr(run.forgetting.controls["adapter_off_forgetting"]))
+            (
+                "  adapter disabled (control)",
+                repr(run.forgetting.controls["adapter_off_forgetting"]),
+            )
         )
         facts.append(("  verdict", run.forgetting.verdict or "none"))
     facts += [
@@ -68,8 +58,8 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
             "trainable parameters",
             f"{cost.trainable_parameters:,} ({cost.trainable_parameters / cost.total_parameters:.2%})",
         ),
-        ("artifact", _bytes(cost.artifact_bytes)),
-        ("peak memory", _bytes(cost.peak_memory_bytes)),
+        ("artifact", size(cost.artifact_bytes, absent="-")),
+        ("peak memory", size(cost.peak_memory_bytes, absent="-")),
         ("training", "-" if cost.train_seconds is None else f"{cost.train_seconds:.0f} s"),
         (
             "training speed",
@@ -100,7 +90,7 @@ def _facts_of_folds(run: Run) -> list[tuple[str, str]]:
         values = " ".join(f"{one.forgetting[name]:+.4f}" for one in run.folds)
         facts.append((f"  forgetting of each fold, {name}", values))
     if run.test is not None and run.test.accuracy is not None:
-        shown = _with_interval(run.test.accuracy, run.test.ci95["accuracy"], ".3f")
+        shown = with_interval(run.test.accuracy, run.test.ci95["accuracy"], ".3f")
         facts.append((f"accuracy, {run.test.n} test rows, logits of the folds averaged", shown))
     return facts
 
@@ -133,16 +123,16 @@ def legend(summary: Summary) -> str:
     return " ".join(parts)
 
 
-def ladder_rows(summary: Summary) -> list[dict[str, str]]:
+def baseline_rows(summary: Summary) -> list[dict[str, str]]:
     """One row a baseline, lowest first."""
     return [
         {
-            "baseline": rung.title,
-            "accuracy": rung.reason or "-"
-            if rung.accuracy is None
-            else _with_interval(rung.accuracy, rung.ci95, ".3f"),
+            "baseline": baseline.title,
+            "accuracy": with_interval(
+                baseline.accuracy, baseline.ci95, ".3f", absent=baseline.reason or "-"
+            ),
         }
-        for rung in summary.ladder
+        for baseline in summary.baselines
     ]
 
 
@@ -174,22 +164,20 @@ def _facts_of_standing(standing: Standing, summary: Summary) -> Iterator[tuple[s
 
 def _against_baseline(standing: Standing, summary: Summary) -> Iterator[tuple[str, str]]:
     """Give the difference to the best baseline, on the same rows."""
-    titles = {rung.name: rung.title for rung in summary.ladder}
+    titles = {baseline.name: baseline.title for baseline in summary.baselines}
     for one in summary.against_baseline:
         if one.strategy == standing.strategy:
-            yield f"  minus {titles[one.baseline]}", _with_interval(one.mean, one.ci95, "+.3f")
+            yield f"  minus {titles[one.baseline]}", with_interval(one.mean, one.ci95, "+.3f")
 
 
 def _estimated(estimate: Estimate, form: str) -> str:
-    if estimate.mean is None:
-        return "-"
-    return _with_interval(estimate.mean, estimate.ci95, form) + _each(estimate, form)
+    return with_interval(estimate.mean, estimate.ci95, form) + _each(estimate, form)
 
 
 def _without_interval(estimate: Estimate, form: str) -> str:
-    if estimate.mean is None:
-        return estimate.reason or "-"
-    return f"{estimate.mean:{form}}{_each(estimate, form)}"
+    return with_interval(estimate.mean, None, form, absent=estimate.reason or "-") + _each(
+        estimate, form
+    )
 
 
 def _each(estimate: Estimate, form: str) -> str:
@@ -197,22 +185,12 @@ def _each(estimate: Estimate, form: str) -> str:
     return f" ({', '.join(f'{value:{form}}' for value in two)})" if two else ""
 
 
-def _with_interval(value: float, interval: Sequence[float] | None, form: str) -> str:
-    return f"{value:{form}}" + (
-        f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""
-    )
-
-
-def _bytes(count: int | None) -> str:
-    return "-" if count is None else shown_size(count)
-
-
 _SHOWN: Mapping[str, tuple[str, Callable[[Estimate], str]]] = {
     "accuracy": ("accuracy", lambda estimate: _estimated(estimate, ".3f")),
     "macro_f1": ("macro F1", lambda estimate: _estimated(estimate, ".3f")),
     "train_seconds": ("training", lambda estimate: f"{estimate.mean:.0f} s"),
-    "peak_memory_bytes": ("peak memory", lambda estimate: _bytes(round(estimate.mean or 0))),
-    "artifact_bytes": ("artifact", lambda estimate: _bytes(round(estimate.mean or 0))),
+    "peak_memory_bytes": ("peak memory", lambda estimate: size(estimate.mean)),
+    "artifact_bytes": ("artifact", lambda estimate: size(estimate.mean)),
     "trainable_parameters": ("trainable parameters", lambda estimate: f"{estimate.mean:,.0f}"),
 }
 """How the table calls a figure, and how it shows one that was measured."""

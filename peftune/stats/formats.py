@@ -1,14 +1,20 @@
-"""Numbers as people read them: as many digits as they are worth, and a real minus sign."""
+"""Numbers as text: as many digits as they are worth, with their intervals.
+
+The functions of one value write a real minus sign, for pages; `with_interval` writes plain ASCII,
+for terminals, cards and sentences.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-from peftune.experiments.compare.summary import Estimate, each_of_two
+from typing import TypeAlias
 
 NOT_MEASURED = "–"
 _KIB = 1024
 _SMALL_P = 0.001
+
+Form: TypeAlias = Callable[[float | None], str]
+"""Writes one value, or that it was not measured."""
 
 
 def share(value: float | None) -> str:
@@ -35,10 +41,17 @@ def seconds(value: float | None) -> str:
     return f"{value:,.0f} s" if value >= 10 else f"{value:.1f} s"  # noqa: PLR2004 - two digits
 
 
-def size(value: float | None) -> str:
-    """Write a number of bytes: `525 KiB`, `1.77 GiB`."""
+def milliseconds(value: float | None) -> str:
+    """Write a time in milliseconds with two or three digits: `3.1 ms`, `142 ms`."""
     if value is None:
         return NOT_MEASURED
+    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"  # noqa: PLR2004 - three digits
+
+
+def size(value: float | None, *, absent: str = NOT_MEASURED) -> str:
+    """Write a number of bytes: `525 KiB`, `1.77 GiB`."""
+    if value is None:
+        return absent
     amount, unit = float(value), "B"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < _KIB or unit == "GiB":
@@ -60,47 +73,32 @@ def probability(value: float | None) -> str:
     return f"< {_SMALL_P}" if value < _SMALL_P else f"{value:.3f}"
 
 
-def milliseconds(value: float | None) -> str:
-    """Write a time of milliseconds with two or three digits: `3.1 ms`, `142 ms`."""
-    if value is None:
-        return NOT_MEASURED
-    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"  # noqa: PLR2004 - three digits
-
-
-def between(
-    interval: Sequence[float] | None, form: Callable[[float | None], str], *, without: str = ""
-) -> str:
-    """Write an interval: `0.606 to 0.633`."""
+def between(interval: Sequence[float] | None, form: Form, *, without: str = "") -> str:
+    """Write an interval for a page: `0.606 to 0.633`."""
     return without if interval is None else f"{form(interval[0])} to {form(interval[1])}"
 
 
-_FORMS = {
-    "accuracy": share,
-    "macro_f1": share,
-    "train_seconds": seconds,
-    "peak_memory_bytes": size,
-    "artifact_bytes": size,
-    "trainable_parameters": count,
-}
+def with_interval(
+    value: float | None, interval: Sequence[float] | None, form: str, *, absent: str = "-"
+) -> str:
+    """Write a value and its interval for a terminal: `0.620 [0.606, 0.633]`.
 
-
-def form_of(key: str) -> Callable[[float | None], str]:
-    """Return how a figure of a summary is written."""
-    return signed if key.startswith("forgetting.") else _FORMS.get(key, plain)
-
-
-def estimate(value: Estimate | None, key: str) -> tuple[str, str]:
-    """Write an estimate and what stands below it: its interval, each of two seeds, or a reason."""
+    Args:
+        value: the value; None gives `absent`.
+        interval: the interval; None writes the value alone.
+        form: format specification of both, such as `.3f` or `+.4f`.
+        absent: text of a value that was not measured.
+    """
     if value is None:
-        return NOT_MEASURED, ""
-    form = form_of(key)
-    if value.mean is None:
-        return NOT_MEASURED, value.reason or ""
-    if two := each_of_two(value):
-        shown = [form(one) for one in two]
-        return form(value.mean), "both seeds" if len(set(shown)) == 1 else ", ".join(shown)
-    why = "" if len(value.values) == 1 else value.reason or ""  # one seed is said once, beside it
-    return form(value.mean), between(value.ci95, form) or why
+        return absent
+    around = f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else ""
+    return f"{value:{form}}{around}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Join words as a sentence does: `full, lora and head-only`."""
+    *first, end = words or [""]
+    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def _minus(text: str) -> str:
