@@ -70,7 +70,10 @@ def inspect(artifact: ArtifactArgument, base: BaseOption = None, json: JsonFlag 
 def _facts(found: Contents) -> Iterator[tuple[str, str]]:
     yield "kind", found.kind
     if found.sha256 is None:
-        yield "manifest", "none: nothing says which base, labels and behaviour it belongs to"
+        yield (
+            "manifest",
+            "none: nothing says which base, labels and reference logits it belongs to",
+        )
     else:
         yield "sha256", found.sha256
     yield (
@@ -166,7 +169,7 @@ def verify(
     base: BaseOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Replay the texts that an artifact's behaviour is recorded on; 2 if one is beyond its tolerance."""
+    """Replay the texts on which an artifact's reference logits are recorded; 2 if one is beyond its tolerance."""
     quiet_libraries()
     found = peftune.adapters.verify(
         artifact,
@@ -286,7 +289,7 @@ def diff(
         return
     print_facts("", [("A", found.a), ("B", found.b)])
     if found.identical:
-        say("\nBoth are the same artifact: one seal, so the same files.")
+        say("\nBoth are the same artifact: one digest, so the same files.")
     if found.fields:
         say()
         rows = [
@@ -296,7 +299,7 @@ def diff(
     say()
     _print_tensors(found.tensors)
     say()
-    print_facts("", _behaviour(found))
+    print_facts("", _reference_logits(found))
 
 
 def _print_tensors(found: TensorDifference) -> None:
@@ -321,11 +324,11 @@ def _print_tensors(found: TensorDifference) -> None:
         print_rows(rows, as_json=False)
 
 
-def _behaviour(found: ArtifactDifference) -> Iterator[tuple[str, str]]:
+def _reference_logits(found: ArtifactDifference) -> Iterator[tuple[str, str]]:
     if found.recorded is None:
-        yield "recorded behaviour", f"cannot be compared: {found.reason}"
+        yield "reference logits", f"cannot be compared: {found.reason}"
     for precision, one in (found.recorded or {}).items():
-        yield f"recorded behaviour, {precision}", _said("texts", one)
+        yield f"reference logits, {precision}", _said("texts", one)
     if found.rows is not None:
         yield "rows of the file", _said("rows", found.rows)
 
