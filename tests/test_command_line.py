@@ -690,7 +690,7 @@ def test_the_table_names_what_was_learned_and_what_was_forgotten(
     for name in ("accuracy, 16 test rows", "forgetting, probe", "trainable parameters"):
         assert name in first_words
     assert [line.split() for line in lines if "(control)" in line] == [
-        ["adapter", "off", "(control)", "0.0"]
+        ["adapter", "disabled", "(control)", "0.0"]
     ]
     assert lines[-2:] == ["Report: run/report.html", "To share: run/adapter"]
 

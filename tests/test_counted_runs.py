@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from kinds import STRATEGIES, recipe
 from torch import nn
 
 import peftune
-from peftune.experiments import run
 from peftune.experiments.run_scores import TIMED_TEXTS
 from peftune.forgetting import before_and_after
 from peftune.models.tokenizer import encode_texts, load_tokenizer
@@ -80,7 +80,10 @@ def _count(
 ) -> None:
     now = ["elsewhere"]
     for name in ("measure_before", "measure_tuned"):
-        patch.setattr(run, name, _noted(getattr(run, name), name, now))
+        module = import_module(
+            "peftune.experiments.run"
+        )  # the package has a function of this name
+        patch.setattr(module, name, _noted(getattr(module, name), name, now))
     call, embed = tokenizer.__call__, nn.Embedding.forward
 
     def tokenized(self: Any, text: list[str], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - transformers' signature

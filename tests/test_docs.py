@@ -24,6 +24,7 @@ import peftune
 from peftune import errors
 from peftune.cli.main import app
 from peftune.cli.signals import WORDS
+from peftune.configuration import keys_of
 from peftune.experiments import environment, report
 from peftune.experiments.folds import TEST_PREDICTIONS
 from peftune.experiments.run_evidence import DOCUMENTS, TEXTS
@@ -401,7 +402,7 @@ def tables() -> Any:  # noqa: ANN401 - a module that is no package's
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Walk the pydantic models themselves, a second way to the keys beside the JSON schema."""
-    for name, field in model.model_fields.items():
+    for name, field in zip(keys_of(model), model.model_fields.values(), strict=True):
         if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
             if name != "strategy":
                 yield from _keys(field.annotation, f"{prefix}{name}.")
@@ -416,7 +417,7 @@ def test_the_recipe_tables_hold_every_key(tables: Any) -> None:  # noqa: ANN401 
     keys = [*_keys(Recipe), "strategy"]
     for group in (STRATEGIES, PROBES):
         for plugin in group.load_all()[0].values():
-            keys += list(plugin.model_fields)
+            keys += keys_of(plugin)
     assert "<!-- table:" not in rendered
     assert [key for key in keys if f"| `{key}` |" not in rendered] == []
 

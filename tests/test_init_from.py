@@ -139,7 +139,7 @@ def test_an_artifact_of_another_base_is_refused(
     its = str(caught.value).split("has ")[1][:12]
     assert its != own
     assert str(caught.value) == (
-        f"'{artifacts['lora']}' was made from the base 'base' with fingerprint {own}…, but '{other}' has {its}…. "
+        f"'{artifacts['lora']}' was made from the base 'tiny' with fingerprint {own}…, but '{other}' has {its}…. "
         "Start from an artifact of the same base, or name its base as the model."
     )
 

@@ -471,7 +471,7 @@ def test_the_gradient_of_the_drift_is_that_of_the_formed_update(base: Path, weig
         (
             HeadOnly(),
             None,
-            "No weight but the head learns, so there is no drift from the base to hold down. Remove the regularizer, or choose another strategy.",
+            "No weight but the head is trainable, so there is no drift from the base to hold down. Remove the regularizer, or choose another strategy.",
         ),
         (
             LoRA(r=4),

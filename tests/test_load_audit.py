@@ -103,8 +103,8 @@ _UNPICKLERS = frozenset(
 _CALLS = frozenset({"eval", "exec", "compile", "__import__"})
 _STARTS = {"peftune.experiments.compare.executors"}
 """Each run of a comparison is a process of its own."""
-_IMPORTS = {"peftune"}
-"""The facade imports what it lists, when it is first used."""
+_IMPORTS = {"peftune.adapters"}
+"""It loads `rescale`, which lies on a higher floor, by name."""
 _KIT = "peftune.testing"
 """Loads what it has just saved in a fresh process, with and without peftune; no foreign file."""
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from peftune.errors import BaseModelError, PluginError, UsageError
 from peftune.models.architecture import backbone_of, trainable_parameters
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
-from peftune.planning import Plan, activations, plan
+from peftune.planning import Plan, activations
 from peftune.planning.activations import LiveBytes, Passes, measure_passes
 from peftune.planning.batches import Batch, read_batches
 from peftune.planning.memory import Memory, backbone_parameters
@@ -280,10 +281,11 @@ def test_all_published_sizes_are_planned_from_the_same_few_passes(
         passes.append(batch)
         return loss_of(model, batch)
 
-    monkeypatch.setattr(plan, "measure_passes", measured)
+    module = import_module("peftune.planning.plan")  # the package has a function of this name
+    monkeypatch.setattr(module, "measure_passes", measured)
     plenty = SimpleNamespace(available=2**40)  # no size needs checkpointing, all are laid out anew
     monkeypatch.setattr(psutil, "virtual_memory", lambda: plenty)
-    monkeypatch.setattr(plan, "available_bytes", lambda _: plenty.available)
+    monkeypatch.setattr(module, "available_bytes", lambda _: plenty.available)
 
     found = peftune.plan(recipe, strategies=["lora"])
 
@@ -580,7 +582,7 @@ def test_an_unknown_strategy_or_size_is_named(tmp_path: Path) -> None:
     [
         (
             {"n_layer": 0},
-            "The config.json of 'odd' has n_layer: 0, which must be a whole number above 0.",
+            "The config.json of 'odd' has n_layer: 0, which must be a whole number from 1 to 128. Mend it, or save the model again with save_pretrained.",
         ),
         (
             {"n_head": 7},

@@ -496,13 +496,13 @@ import sys, threading, time
 from pathlib import Path
 
 from peftune.bundled import MODELS, bundled_folder
-from peftune.data import growing_table
+from peftune.data import arrow
 from peftune.data.task_data import load_task
 from peftune.data.tokens import tokenize_rows
 from peftune.models.tokenizer import load_tokenizer
 from peftune.recipe.schema import DataSection
 
-growing_table.MOST_IN_MEMORY = 2**20
+arrow.MOST_IN_MEMORY = 2**20
 tokenizer = load_tokenizer(bundled_folder("bundled:tiny-gpt2", among=MODELS))
 most, going = 0, True
 

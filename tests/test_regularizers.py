@@ -476,11 +476,11 @@ def test_l2_sp_is_half_the_squared_distance_and_the_heads_share(base: Path) -> N
         ),
         (
             KLToBase(text="generated", length=65),
-            "A regularizer's length must be at most the 64 positions of 'small' (got 65).",
+            "A regularizer's length must be at most the 64 positions of 'tiny' (got 65).",
         ),
         (
             EWC(text=TextSource(file="short.txt"), length=65),
-            "A regularizer's length must be at most the 64 positions of 'small' (got 65).",
+            "A regularizer's length must be at most the 64 positions of 'tiny' (got 65).",
         ),
         (
             Replay(text=TextSource(file="nowhere.txt"), length=4),
@@ -510,7 +510,7 @@ def test_a_text_that_does_not_fit_is_refused_before_the_first_step(
     [
         (
             HeadOnly(),
-            "No weight but the head learns, so there is no drift from the base to hold down. Remove the regularizer, or choose another strategy.",
+            "No weight but the head is trainable, so there is no drift from the base to hold down. Remove the regularizer, or choose another strategy.",
         ),
         (
             LoRA(use_dora=True),
@@ -608,7 +608,7 @@ def test_every_regularizer_holds_forgetting_down_for_every_strategy(
     before = measure_base(model, TEXTS)
     trainer = trainer_for(model, tmp_path, regularizers=[STRONG[kind]], arguments={"max_steps": 8})
     if strategy == "head-only" and kind in {"ewc", "l2-sp"}:
-        with pytest.raises(UsageError, match="No weight but the head learns"):
+        with pytest.raises(UsageError, match="No weight but the head is trainable"):
             trainer.train()
         return
 

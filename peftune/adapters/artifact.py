@@ -117,7 +117,7 @@ def find_artifact(artifact: str | Path | SharedFolder) -> SharedFolder:
         return fetch(name)
     path = Path(artifact)
     if not path.is_dir():
-        message = f"There is not an artifact folder '{path}'. Name a run folder, or the adapter/ or model/ folder in it."
+        message = f"There is no artifact folder '{path}'. Name a run folder, or the adapter/ or model/ folder in it."
         raise ArtifactError(message)
     return local_folder(_artifact_in(path) or path)
 
