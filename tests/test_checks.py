@@ -276,6 +276,7 @@ def test_accepted_leakage_is_told_with_the_score_without_it(tmp_path: Path) -> N
     assert "Warning: leakage." in (run.folder / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_comparison_leaves_out_the_rows_that_leaked(tmp_path: Path) -> None:
     """From the rows to its file and page, and again from its folder, and from its runs one by one."""
     splits = sound_splits()

@@ -893,6 +893,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it counts in KiB there")
 @pytest.mark.parametrize("ending", [".txt"])
 def test_predict_takes_no_more_memory_for_more_texts(ending: str, finished: Path) -> None:
@@ -1180,6 +1181,7 @@ def test_a_reader_that_goes_away_is_no_fault(workplace: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_stopped_run_keeps_its_checkpoints_and_goes_on(workplace: Path) -> None:
     """Interrupted, terminated, hung up, then started once more: each time it goes on from before."""
     stepwise = RECIPE.replace("max_steps: 2", "max_steps: 40, eval_strategy: steps, eval_steps: 2")

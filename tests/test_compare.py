@@ -189,6 +189,7 @@ def test_every_run_measured_its_way(comparison: Comparison) -> None:
     assert strengths == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
+@pytest.mark.slow
 def test_several_jobs_give_the_same_numbers(
     comparison: Comparison, recipe: Path, tmp_path: Path
 ) -> None:
@@ -264,6 +265,7 @@ def test_a_comparison_of_other_values_is_refused_before_anything_runs(
     assert _times(comparison.folder) == before
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_told_and_stops_no_other(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

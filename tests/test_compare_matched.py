@@ -211,6 +211,7 @@ def verdicts(factor: float, *, seeds: int, repetitions: int) -> list[tuple[bool,
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_a_strategy_that_only_learned_less_is_not_said_to_forget_less(seeds: int) -> None:
     """Raw, it always looks better; at matched accuracy at most one time in twenty, as by chance."""

@@ -288,6 +288,7 @@ def test_an_interval_over_rows_alone_is_far_too_narrow() -> None:
     assert np.mean(hits) < 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_equal_strategies_are_seldom_told_apart(seeds: int) -> None:
     """Of three equal strategies any two are told apart at most 5 times in 100, all pairs counted.

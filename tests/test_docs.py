@@ -156,6 +156,7 @@ def _install(page: Path, folder: Path) -> None:
     importlib.invalidate_caches()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", sorted({block.page for block in blocks("python")}), ids=lambda page: page.name
 )

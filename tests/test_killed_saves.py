@@ -15,6 +15,7 @@ from peftune.strategies import STRATEGIES
 SCRIPT = Path(__file__).parent / "kill_points.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.parametrize("name", sorted(STRATEGIES.names()))
 def test_a_kill_at_any_file_operation_leaves_a_whole_artifact(
