@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftune.errors import GateError
-from peftune.recipe import Overrides, Recipe, read_probe, read_recipe, resolve
-from peftune.strategies import StrategyChoice
 
 if TYPE_CHECKING:
     from peftune.adapters.classifier import Text
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
     from peftune.experiments.compare import Comparison
     from peftune.experiments.forget import MeasuredForgetting
     from peftune.probes import Probe
+    from peftune.recipe import Overrides, Recipe
+    from peftune.strategies import StrategyChoice
     from peftune.tasks.predictions import Prediction
 
 STRATEGIES = ("full", "lora", "lora-8bit")
@@ -66,6 +66,7 @@ def run(
     from peftune.experiments import run as run_recipe
     from peftune.experiments.report import check_budget
     from peftune.experiments.run_evidence import read_evidence
+    from peftune.recipe import read_recipe
     from peftune.reporting import write_reports
 
     chosen = read_recipe(recipe, overrides, strategy=strategy)
@@ -171,6 +172,8 @@ def forget(
         DataError: a probe's text cannot be used.
         GateError: the self-test failed. What was measured is `error.forgetting`.
     """
+    from peftune.recipe import read_probe
+
     chosen = [read_probe(probe) if isinstance(probe, str) else probe for probe in probes]
     from peftune.experiments.forget import forget as measure
     from peftune.experiments.forget import self_test_of
@@ -223,4 +226,6 @@ def validate(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> Recip
     Raises:
         RecipeError: all faults of the recipe, each with its place.
     """
+    from peftune.recipe import read_recipe, resolve
+
     return resolve(read_recipe(recipe, overrides))

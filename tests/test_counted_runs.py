@@ -81,7 +81,7 @@ def _count(
     now = ["elsewhere"]
     for name in ("measure_before", "measure_tuned"):
         module = import_module(
-            "peftune.experiments.run"
+            "peftune.experiments.run_execution"
         )  # the package has a function of this name
         patch.setattr(module, name, _noted(getattr(module, name), name, now))
     call, embed = tokenizer.__call__, nn.Embedding.forward

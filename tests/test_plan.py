@@ -27,7 +27,7 @@ from peftune.errors import BaseModelError, PluginError, UsageError
 from peftune.models.architecture import backbone_of, trainable_parameters
 from peftune.models.prepare import prepare_model
 from peftune.models.tokenizer import load_tokenizer
-from peftune.planning import Plan, activations
+from peftune.planning import Plan, activations, training_step
 from peftune.planning.activations import LiveBytes, Passes, measure_passes
 from peftune.planning.batches import Batch, read_batches
 from peftune.planning.memory import Memory, backbone_parameters
@@ -275,6 +275,7 @@ def test_all_published_sizes_are_planned_from_the_same_few_passes(
         widths.append(backbone_of(model).config.n_embd)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(activations, "loss_of", lost)
+            patch.setattr(training_step, "loss_of", lost)
             return measure_passes(model, *args, **kwargs)  # type: ignore[arg-type]
 
     def lost(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

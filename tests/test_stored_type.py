@@ -187,8 +187,8 @@ def test_bfloat16_without_texts_or_without_labels_is_refused(base: Path, tmp_pat
     with pytest.raises(UsageError) as caught:
         save(number, tmp_path / "adapter", dtype="bfloat16", validation_texts=TEXTS)
     assert str(caught.value) == (
-        "'save.dtype: bfloat16' is kept only where no predicted label changes, and a task of the "
-        "kind regression has none; it belongs to single-label and multi-label."
+        "'save.dtype: bfloat16' is kept only where no predicted label changes, and 'task: "
+        "regression' has none; it belongs to single-label and multi-label."
     )
     assert not any(tmp_path.iterdir())
 
@@ -315,7 +315,7 @@ def test_a_run_that_cannot_round_says_so(
             head[1:] = head[0] + 1e-6 * torch.randn(head[1:].shape)
         return result
 
-    monkeypatch.setattr("peftune.experiments.run.train", then_tie)
+    monkeypatch.setattr("peftune.experiments.run_execution.train", then_tie)
     with caplog.at_level(logging.INFO, logger="peftune"):
         run = peftune.run(
             "quickstart",

@@ -20,7 +20,7 @@ from peftune.bundled import TASKS, bundled_folder
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task, load_task
 from peftune.errors import TrainingError
-from peftune.experiments import run
+from peftune.experiments import run_execution as run
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
 from peftune.tasks.methods import methods_of
@@ -368,7 +368,7 @@ def test_a_training_that_had_ended_is_not_trained_on(
     chosen = recipe("training.lr_scheduler_type=constant", *overrides)
     whole = run(chosen, output=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("peftune.experiments.run.save_artifact", _cut_power)
+        patch.setattr("peftune.experiments.run_execution.save_artifact", _cut_power)
         with pytest.raises(PowerCutError):
             run(chosen, output=tmp_path / "cut")
 

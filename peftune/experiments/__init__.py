@@ -2,7 +2,7 @@
 
 from peftune.experiments.forget import forget
 from peftune.experiments.report import Cost, Forgetting, Run
-from peftune.experiments.run import run
+from peftune.experiments.run_execution import run
 from peftune.experiments.run_folder import read_run
 from peftune.findings.finding import Finding
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from peftune.data import cleaning
 from peftune.data.text_hashes import NO_TEXT
+from peftune.files.publishing import writing
 from peftune.findings.facts import (
     DataFacts,
     first_row,
@@ -348,7 +351,9 @@ def release_identifier() -> None:
 def _identifier() -> LanguageIdentifier:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    # The library unpacks its model into a temporary file.
+    with writing(Path(tempfile.gettempdir())):
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def _alphabet(text: str) -> str | None:
