@@ -20,7 +20,7 @@ from peftune.bundled import TASKS, bundled_folder
 from peftune.data.rows import Rows
 from peftune.data.task_data import Task, load_task
 from peftune.errors import TrainingError
-from peftune.experiments import run_execution as run
+from peftune.experiments import run
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
 from peftune.tasks.methods import methods_of

@@ -12,7 +12,6 @@ import typer
 
 from peftune.cli.console import print_facts, print_json, print_rows, quiet_libraries, say
 from peftune.cli.options import JsonFlag
-from peftune.configuration import keys_of
 from peftune.errors import OutputFolderError, RecipeError, UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ def register(app: typer.Typer) -> None:
 
 def plugin_rows(group: PluginGroup[Any]) -> list[dict[str, str]]:
     """Describe every plug-in of a group; a broken one by its error."""
+    from peftune.configuration import keys_of
+
     loaded, broken = group.load_all()
     rows = []
     for name in group.names():
