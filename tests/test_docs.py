@@ -23,7 +23,7 @@ from typer.main import get_command
 import peftune
 from peftune import errors
 from peftune.cli.main import app
-from peftune.cli.signals import WORDS
+from peftune.cli.signals import MESSAGES
 from peftune.configuration import keys_of
 from peftune.experiments import environment, report
 from peftune.experiments.folds import TEST_PREDICTIONS
@@ -291,7 +291,7 @@ def test_the_exit_codes_are_those_of_the_command_line() -> None:
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     raised = {kind.exit_code for kind in kinds if issubclass(kind, errors.PeftuneError)}
-    assert told == {0, *WORDS} | raised
+    assert told == {0, *MESSAGES} | raised
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])

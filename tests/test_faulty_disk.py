@@ -110,14 +110,13 @@ def test_a_disk_that_fails_costs_one_line_and_nothing_that_was_finished(
 
 def _after(bench: Undisturbed, fault: Fault) -> Iterator[str]:
     bench.clear()
-    ended = bench.run(fault, command=True)
+    ended = bench.run(fault)
     if not ended.fired:
         yield "it did not come"
-    if ended.code != 0:
+    if ended.code != bench.code:
         yield from faults_of_message(ended, bench.place)
         yield from bench.lost(fault)
-    command = fault.at > bench.written or ended.code == 0
-    yield from bench.faults_of_repetition(fault, command=command)
+    yield from bench.faults_of_repetition(fault)
 
 
 def test_a_whole_checkpoint_stays_where_its_folder_cannot_be_synced(
@@ -173,14 +172,14 @@ def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_with_more_room(
     bench.folder = bench.place / "run"
     with small_disk(bench.place):
         resize(bench.place, int(room * share))
-        ended = bench.run(command=True)
+        ended = bench.run()
         before = contents(bench.folder)
         assert list(faults_of_message(ended, bench.place)) == []
         resize(bench.place, 32 << 20)
         assert before == contents(bench.folder)
 
-        ended = bench.run(command=False)
+        ended = bench.run()
 
-        assert ended.code == 0, ended.errors
-        assert list(bench.differences(command=False)) == []
+        assert ended.code == bench.code, ended.errors
+        assert list(bench.differences(pages=True)) == []
         assert os.path.ismount(bench.place)

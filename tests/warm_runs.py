@@ -158,7 +158,6 @@ class _Order:
     environment: Mapping[str, str] = field(default_factory=dict)
     fault: Fault = Fault()
     signals: Sequence[Signal] = ()
-    command: bool = True
 
 
 class WarmRuns:
@@ -174,7 +173,6 @@ class WarmRuns:
         fault: Fault = Fault(),
         signals: Sequence[Signal] = (),
         environment: Mapping[str, str] | None = None,
-        command: bool = True,
     ) -> Ended:
         """Run `peftune` with these arguments; count and fault what it does below a folder.
 
@@ -184,8 +182,6 @@ class WarmRuns:
             fault: what happens at one of them.
             signals: what the process gets.
             environment: more of it.
-            command: run the command; otherwise `peftune.run` of a recipe and an output folder,
-                which writes no report.html and so takes half as long.
         """
         order = _Order(
             [str(one) for one in arguments],
@@ -193,7 +189,6 @@ class WarmRuns:
             environment or {},
             fault,
             signals,
-            command,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -246,7 +241,6 @@ def _serve(library: ctypes.CDLL, scratch: Path) -> None:
             values["environment"],
             Fault(**values["fault"]),
             [Signal(**one) for one in values["signals"]],
-            values["command"],
         )
         print(json.dumps(asdict(_carried_out(order, library, scratch))), flush=True)  # noqa: T201 - the answer
 
@@ -279,17 +273,13 @@ def _run(order: _Order, library: ctypes.CDLL, output: Path, errors: Path) -> Non
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device
         os.dup2(nothing.fileno(), 0)
     os.environ.update(order.environment)
-    import peftune
     from peftune.cli.main import main
 
     fault = order.fault
     library.file_faults_arm(order.folder.encode(), fault.at, fault.action, fault.error)
     code = 1
     try:
-        if order.command:
-            main(order.arguments)
-        peftune.run(order.arguments[0], output=order.arguments[1])
-        code = 0
+        main(order.arguments)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001 - as Python itself would end

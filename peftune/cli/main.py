@@ -27,13 +27,11 @@ from peftune.cli import (
     validate,
 )
 from peftune.cli.console import give_up_output, print_every_character
-from peftune.cli.signals import INTERRUPTED, STOPS, WORDS, complain
+from peftune.cli.signals import INTERRUPTED, MESSAGES, STOPS, complain
 from peftune.errors import PeftuneError, printable
 
 FAILED = 1
 USAGE = 3
-
-_KEPT = "what had finished is kept, and the same command goes on from there."
 
 app = typer.Typer(
     name="peftune",
@@ -102,7 +100,7 @@ def _exit_code(arguments: list[str]) -> int:
     else:
         code = result if isinstance(result, int) else 0
         # Newer versions of Typer turn an interrupt into this code themselves.
-        message = f"interrupted; {_KEPT}" if code == INTERRUPTED else ""
+        message = MESSAGES[code] if code == INTERRUPTED else ""
     complain(message)
     return code
 
@@ -110,11 +108,11 @@ def _exit_code(arguments: list[str]) -> int:
 def _ending(error: BaseException) -> tuple[int, str] | None:
     """Say how a fault ends the process; None for a fault of our own, which keeps its traceback."""
     if STOPS.code is not None:  # whatever a library made of it
-        return STOPS.code, f"{WORDS[STOPS.code]}; {_KEPT}"
+        return STOPS.code, MESSAGES[STOPS.code]
     if isinstance(error, PeftuneError):
         return error.exit_code, str(error)
     if isinstance(error, (KeyboardInterrupt, Abort)):
-        return INTERRUPTED, f"interrupted; {_KEPT}"
+        return INTERRUPTED, MESSAGES[INTERRUPTED]
     if isinstance(error, OSError):
         return FAILED, printable(f"{error.filename or 'the system'}: {error.strerror or error}.")
     # Typer's own faults of usage carry a message; nothing else does. Without arguments it is

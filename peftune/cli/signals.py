@@ -17,8 +17,15 @@ INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
 
-WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated", HUNG_UP: "hung up"}
-"""What is said of each code."""
+MESSAGES = {
+    code: f"{word}; what had finished is kept, and the same command goes on from there."
+    for code, word in {
+        INTERRUPTED: "interrupted",
+        TERMINATED: "terminated",
+        HUNG_UP: "hung up",
+    }.items()
+}
+"""The line that is printed with each code."""
 
 _CODES = {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": HUNG_UP}
 _PATIENCE_SECONDS = 2.0
@@ -54,16 +61,27 @@ class Stops:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
         code = _CODES[signal.Signals(number).name]
-        if self._ended is not None or self._hurried:
+        if self._ended is not None:
             os._exit(self.code or code)
+        if self._hurried:
+            self._leave_now()
         if self.code is not None:
             self._hurried = True
-            timer = threading.Timer(_PATIENCE_SECONDS, os._exit, (self.code,))
+            timer = threading.Timer(_PATIENCE_SECONDS, self._leave_now)
             timer.daemon = True
             timer.start()
             return
         self.code = code
         raise SystemExit(code)
+
+    def _leave_now(self) -> None:
+        """End the process amid its work, with its line all the same."""
+        code = self.code or INTERRUPTED
+        with contextlib.suppress(
+            OSError
+        ):  # not through sys.stderr, whose lock another thread may hold
+            os.write(2, f"peftune: {MESSAGES[code]}\n".encode())
+        os._exit(code)
 
     def _leave(self) -> None:
         """End a process that was stopped before Python takes itself apart.
