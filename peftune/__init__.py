@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import lazy_loader
 
-from peftune._version import __version__ as __version__
+from peftune._version import __version__
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ += ["__version__"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from peftune.probes import Probe
     from peftune.recipe import Overrides, Recipe
     from peftune.strategies import StrategyChoice
-    from peftune.tasks.predictions import Prediction
+    from peftune.tasks.base import Prediction
 
 STRATEGIES = ("full", "lora", "lora-8bit")
 """What is compared where nobody says."""

@@ -36,7 +36,7 @@ from peftune.forgetting.before_and_after import Before, Measured
 from peftune.forgetting.measurement import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement
 from peftune.recipe import Recipe, read_recipe
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.tasks.scores import Learning, learned_something
 from peftune.training.train import TrainingResult
 

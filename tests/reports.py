@@ -24,11 +24,10 @@ from peftune.experiments.report import Cost, Forgetting, Identity, PathPoint, Ru
 from peftune.experiments.run_evidence import DocumentScores, Evidence, ScoredRows
 from peftune.experiments.run_folder import write_json
 from peftune.findings import CheckReport, CheckResult
-from peftune.findings.finding import Finding
-from peftune.findings.lengths import Lengths
+from peftune.findings.finding import Finding, Lengths
 from peftune.forgetting.results import ProbeResult
 from peftune.stats.tests import McNemar
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.tasks.scores import Learning
 
 STRATEGIES = ("full", "lora", "head-only")

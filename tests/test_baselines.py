@@ -58,7 +58,7 @@ from peftune.probes import ContinuationScores, TextScores
 from peftune.recipe import Recipe, resolve, with_strategy
 from peftune.recipe.schema import DataSection, ModelSection
 from peftune.strategies import HeadOnly, LoRA
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 
 NAMES = ("bad", "good")
 SMALL = Prompting(shots=(0, 2), seeds=(0, 1), most_rows=6)

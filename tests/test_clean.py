@@ -16,7 +16,6 @@ import peftune
 from peftune.adapters.artifact import open_artifact
 from peftune.adapters.verification import _read_rows
 from peftune.cli.main import app
-from peftune.data.cells import Strings
 from peftune.data.cleaning import (
     CleaningCount,
     clean,
@@ -25,6 +24,7 @@ from peftune.data.cleaning import (
     with_normal_unicode,
     without_html,
 )
+from peftune.data.rows import Strings
 from peftune.data.split_tables import read_split_tables
 from peftune.data.task_data import Task, load_task
 from peftune.errors import UsageError

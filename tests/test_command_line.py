@@ -25,7 +25,7 @@ from peftune.cli.main import _exit_code
 from peftune.cli.options import seeded
 from peftune.recipe import read_recipe
 from peftune.recipe.recipe_files import shipped_recipes
-from peftune.tasks.predictions import Prediction
+from peftune.tasks.base import Prediction
 
 RECIPE = """\
 version: 1

@@ -14,7 +14,7 @@ from peftune.cli.main import _exit_code
 from peftune.errors import GateError, OutputFolderError, UsageError
 from peftune.experiments.compare import Comparison, compare
 from peftune.experiments.compare.comparison import few_seeds
-from peftune.experiments.compare.table import baseline_rows, standing_rows
+from peftune.experiments.compare.summary import baseline_rows, standing_rows
 from peftune.experiments.report import check_budget
 
 RECIPE = """\

@@ -18,12 +18,10 @@ from peftune.experiments.compare.comparison import few_seeds
 from peftune.experiments.compare.figures import against_baseline, pitfalls_ahead, pitfalls_found
 from peftune.experiments.compare.pairs import differences
 from peftune.experiments.compare.summarize import summarize
-from peftune.experiments.compare.summary import LeakedRows, Summary
-from peftune.experiments.compare.table import LEGEND, legend, standing_rows
+from peftune.experiments.compare.summary import LEGEND, LeakedRows, Summary, legend, standing_rows
 from peftune.experiments.run_evidence import Evidence
 from peftune.findings import CheckReport
-from peftune.findings.check_report import LeakedScore
-from peftune.findings.finding import Finding
+from peftune.findings.finding import Finding, LeakedScore
 from peftune.recipe import read_recipe, resolve, with_strategy
 from peftune.reporting.contents import estimate
 from peftune.stats.intervals import share_change_interval

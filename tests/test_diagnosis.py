@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import peftune
-from peftune.adapters.rounding import Rounding
+from peftune.adapters.saving import Rounding
 from peftune.errors import GateError, UsageError
 from peftune.experiments import Run
 from peftune.findings import FINDING_TYPES, find_in_run
@@ -37,7 +37,7 @@ from peftune.findings.learning import (
     warmup_ahead,
 )
 from peftune.recipe import read_recipe
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.tasks.scores import Significance
 from peftune.training.train import TrainingResult
 

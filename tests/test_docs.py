@@ -30,8 +30,7 @@ from peftune.experiments.folds import TEST_PREDICTIONS
 from peftune.experiments.run_evidence import DOCUMENTS, TEXTS
 from peftune.experiments.run_folder import PREDICTIONS
 from peftune.findings import CHECKS, FINDING_TYPES, CheckReport, CheckResult
-from peftune.findings.check_report import LeakedScore
-from peftune.findings.lengths import Lengths
+from peftune.findings.finding import LeakedScore, Lengths
 from peftune.forgetting.results import ProbeResult
 from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe

@@ -27,7 +27,7 @@ from peftune.models.prepare import preparation_of, prepare_model
 from peftune.recipe import read_recipe
 from peftune.recipe.training import TrainingSection
 from peftune.strategies import LoRA
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.training.train import TrainingResult, train
 
 NAMES = ("bad", "good")

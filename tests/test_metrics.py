@@ -17,10 +17,10 @@ from peftune.errors import TrainingError
 from peftune.recipe.task_type import SINGLE_LABEL
 from peftune.stats import tests
 from peftune.stats.scores import roc_auc_interval
-from peftune.tasks.methods import methods_of
-from peftune.tasks.metrics import SequenceClassificationMetrics
+from peftune.tasks import methods_of
 from peftune.tasks.scores import learned_something
 from peftune.tasks.significance import significance_of_classes
+from peftune.tasks.single_label import SequenceClassificationMetrics
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 1, 0, 2, 0, 2])

@@ -29,8 +29,8 @@ from tuned import DOCUMENTS, TEXTS, moved, prepared, train
 import peftune
 from peftune.adapters.classifier import Classifier
 from peftune.errors import GuardError
-from peftune.fastpath.int8_layers import keep_weights
 from peftune.fastpath.linear_maps import Computing
+from peftune.fastpath.lora_layers import keep_int8_weights
 from peftune.forgetting.measurement import (
     adapter_off_forgetting,
     measure,
@@ -106,7 +106,7 @@ def test_no_pass_changes_a_bias_and_every_pass_gives_what_bitsandbytes_gives(
 ) -> None:
     """In each type, on a copy of the map too; the codes stay as they are."""
     stock, kept = quantized(kind).train(training), quantized(kind).train(training)
-    keep_weights(nn.Sequential(kept))
+    keep_int8_weights(nn.Sequential(kept))
     bias, codes = kept.bias.detach().clone(), kept.weight.detach().clone()
 
     for module, like in ((kept, stock), (copy.deepcopy(kept), copy.deepcopy(stock))):
@@ -126,7 +126,7 @@ def test_no_pass_changes_a_bias_and_every_pass_gives_what_bitsandbytes_gives(
 def test_a_bias_that_learns_stays_in_float32_and_gets_its_gradient() -> None:
     """As BitFit on an int8 base wants it: in the type that the optimizer steps in."""
     kept = quantized("int8").train()
-    keep_weights(nn.Sequential(kept))
+    keep_int8_weights(nn.Sequential(kept))
     kept.bias.requires_grad_(True)
 
     kept(torch.randn(5, 64).bfloat16()).sum().backward()

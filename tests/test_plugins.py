@@ -21,7 +21,7 @@ from peftune.probes import (
     MultipleChoice,
 )
 from peftune.recipe import read_recipe, resolve, with_strategy
-from peftune.recipe.json_schema import recipe_json_schema
+from peftune.recipe.schema import recipe_json_schema
 from peftune.strategies import STRATEGIES, Full, HeadOnly, LoRA, LoRA8bit
 
 NAMES = ["full", "head-only", "lora", "lora-8bit"]

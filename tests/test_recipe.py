@@ -16,8 +16,8 @@ from peftune.errors import PeftuneError, PluginError, RecipeError, UsageError
 from peftune.probes import PROBES
 from peftune.recipe import Recipe, read_recipe, recipe_sha256, resolve, with_strategy, write_recipe
 from peftune.recipe.data import DataSection, hidden_in
-from peftune.recipe.json_schema import recipe_json_schema
 from peftune.recipe.recipe_files import shipped_recipes
+from peftune.recipe.schema import recipe_json_schema
 from peftune.recipe.training import TrainingSection
 from peftune.strategies import STRATEGIES, Full, HeadOnly, LoRA, LoRA8bit
 

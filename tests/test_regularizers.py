@@ -23,8 +23,8 @@ from peftune.models.architecture import backbone_of, trainable_parameters
 from peftune.models.prepare import preparation_of
 from peftune.models.tokenizer import encode_texts
 from peftune.recipe import read_recipe
-from peftune.recipe.json_schema import recipe_json_schema
 from peftune.recipe.resolve import recipe_sha256, write_recipe
+from peftune.recipe.schema import recipe_json_schema
 from peftune.regularizers import (
     EWC,
     L2SP,

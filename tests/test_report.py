@@ -17,7 +17,7 @@ import peftune
 from peftune.adapters.saving import artifact_bytes
 from peftune.errors import GateError, UsageError
 from peftune.experiments import Run, read_run
-from peftune.experiments.compare.table import facts_of
+from peftune.experiments.compare.summary import facts_of
 from peftune.experiments.forget import forget
 from peftune.experiments.report import check_budget
 from peftune.experiments.report_file import run_from_json

@@ -28,15 +28,15 @@ from peftune.experiments.compare.summarize import summarize
 from peftune.experiments.compare.summary import Summary
 from peftune.experiments.run_evidence import Evidence, read_evidence, refuse_mixed_runs
 from peftune.findings import CheckReport
-from peftune.findings.check_report import LeakedScore
 from peftune.findings.duplicates import LEAKED
+from peftune.findings.finding import LeakedScore
 from peftune.reporting import report_writer, write_reports
 from peftune.reporting.contents import estimate
 from peftune.reporting.page import styles
 from peftune.reporting.plot_style import SERIES, _pushed_apart
 from peftune.reporting.plots import Line, Mark, curves, trade_off
-from peftune.stats.calibration import expected_calibration_error, reliability_bins
 from peftune.stats.formats import signed, size
+from peftune.stats.scores import expected_calibration_error, reliability_bins
 
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input", "circle", "rect", "path", "use", "line"}
 FAILURE = Failure("lora", 2, f"Out of memory {reports.ATTACK}")

@@ -20,7 +20,7 @@ from peftune.stats.scores import (
     mean_share_interval,
     roc_auc_interval,
 )
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 
 DRAWS = 400
 

@@ -19,8 +19,7 @@ from tuned import moved
 
 import peftune
 from peftune.adapters.loading import load
-from peftune.adapters.rounding import round_weights
-from peftune.adapters.saving import artifact_bytes, save
+from peftune.adapters.saving import artifact_bytes, round_weights, save
 from peftune.errors import ArtifactError, RecipeError, UsageError
 from peftune.models.architecture import trainable_parameters
 from peftune.models.inference import predict_logits

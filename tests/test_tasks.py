@@ -40,8 +40,8 @@ from peftune.models.prepare import prepare_model
 from peftune.recipe.schema import DataSection, ModelSection, TaskName
 from peftune.recipe.task_type import MULTI_LABEL
 from peftune.recipe.training import TrainingSection
-from peftune.tasks.loss import ClassLoss, class_weights, scaled, weights_of
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
+from peftune.tasks.base import ClassLoss, class_weights, scaled, weights_of
 from peftune.tasks.multi_label import best_thresholds
 from peftune.tasks.scores import learned_something
 from peftune.testing.tuned import GradientsBeforeTheStep

@@ -23,7 +23,7 @@ from peftune.errors import TrainingError
 from peftune.experiments import run
 from peftune.models.prepare import prepare_model
 from peftune.recipe import Recipe, resolve
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.training.checkpoints import latest_whole, write_digest
 from peftune.training.train import PeakMemory, TrainingResult, train
 from peftune.training.trainer import ClassifierTrainer

@@ -33,7 +33,7 @@ from peftune.experiments.run_folder import failure_reported
 from peftune.files.hash_cache import cache_folder
 from peftune.files.publishing import replace_file, write_file
 from peftune.models.base_files import find_base
-from peftune.tasks.metrics import class_metrics
+from peftune.tasks.single_label import class_metrics
 from peftune.training.trainer import ClassifierTrainer
 
 FEW = {

@@ -13,8 +13,13 @@ from planted_runs import Scenario, Strategy
 from peftune.experiments.compare.clean_rows import clean_rows
 from peftune.experiments.compare.figures import ACCURACY, forgetting_key, pitfalls_found
 from peftune.experiments.compare.summarize import summarize
-from peftune.experiments.compare.summary import Difference, Standing, Summary
-from peftune.experiments.compare.table import baseline_rows, standing_rows
+from peftune.experiments.compare.summary import (
+    Difference,
+    Standing,
+    Summary,
+    baseline_rows,
+    standing_rows,
+)
 from peftune.experiments.report import Run
 from peftune.experiments.run_evidence import Evidence
 from peftune.findings.finding import Finding

@@ -28,7 +28,7 @@ else:
 
 with watched:
     from peftune.adapters.manifest import read_manifest
-    from peftune.data.hub_datasets import read_file
+    from peftune.data.tables import read_file
     from peftune.errors import PeftuneError, visible_lines
     from peftune.experiments.run_evidence import read_evidence
     from peftune.experiments.run_folder import read_run

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from peftune.data.cells import cell_text
+from peftune.data.rows import cell_text
 from peftune.data.tables import chunked_column, read_file
 from peftune.findings.giveaways import giveaways
 

@@ -17,7 +17,7 @@ from peftune.cli.main import app
 from peftune.findings import CHECKS, FINDING_TYPES
 from peftune.probes import PROBES
 from peftune.recipe import Recipe
-from peftune.recipe.json_schema import recipe_json_schema
+from peftune.recipe.schema import recipe_json_schema
 from peftune.regularizers import REGULARIZERS
 from peftune.strategies import STRATEGIES
 

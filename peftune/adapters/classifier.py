@@ -14,15 +14,15 @@ from transformers import PreTrainedTokenizerBase
 
 from peftune import adapters
 from peftune.adapters.manifest import Manifest
-from peftune.data.cells import Strings
 from peftune.data.cleaning import cleaned_text
+from peftune.data.rows import Strings
 from peftune.data.text_column import TextColumns, pair_of, read_texts
 from peftune.display import Block, Displayed
 from peftune.errors import UsageError
 from peftune.models.inference import MOST_ROWS, predict_logits
 from peftune.recipe.task_type import TaskName
-from peftune.tasks.methods import methods_of
-from peftune.tasks.predictions import Prediction
+from peftune.tasks import methods_of
+from peftune.tasks.base import Prediction
 
 
 def columns_of(manifest: Manifest | None, *, text_column: str | None = None) -> TextColumns:

@@ -31,7 +31,7 @@ from peftune.models.architecture import evaluating
 from peftune.models.inference import MOST_ROWS, padded, plan_batches
 from peftune.models.loading import choose_device, load_classifier
 from peftune.models.tokenizer import encode_texts, load_tokenizer
-from peftune.tasks.predictions import Prediction
+from peftune.tasks.base import Prediction
 
 Logits = NDArray[np.float32]
 

@@ -23,7 +23,7 @@ from peftune.adapters.reference_logits import arrays
 from peftune.display import Block, Displayed, data_frame
 from peftune.errors import UsageError
 from peftune.files.reading import given_path
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,10 +18,7 @@ from peftune.adapters.format import ADAPTER_LIMITS, MANIFEST, PEFT_CONFIG, WEIGH
 from peftune.adapters.loading import load_prepared
 from peftune.adapters.manifest import Manifest
 from peftune.adapters.tensors import read_tensors
-from peftune.adapters.third_party import (
-    is_peft_folder,
-    load_third_party_adapter,
-)
+from peftune.adapters.third_party import is_peft_folder, load_third_party_adapter
 from peftune.display import Block, Displayed, data_frame
 from peftune.errors import ArtifactError, BaseModelError, GuardError, UsageError
 from peftune.files.reading import SharedFolder

@@ -14,13 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from peftune.adapters.format import (
-    ADAPTER_LIMITS,
-    FORMAT_VERSION,
-    MANIFEST,
-    MAX_TEXTS,
-    Kind,
-)
+from peftune.adapters.format import ADAPTER_LIMITS, FORMAT_VERSION, MANIFEST, MAX_TEXTS, Kind
 from peftune.errors import ArtifactError
 from peftune.files.publishing import write_file
 from peftune.files.reading import SharedFolder

@@ -29,12 +29,7 @@ from peftune.adapters.verification import (
     load_model,
     merged_model,
 )
-from peftune.errors import (
-    OutputFolderError,
-    UsageError,
-    VerificationError,
-    suggestion,
-)
+from peftune.errors import OutputFolderError, UsageError, VerificationError, suggestion
 from peftune.files.publishing import make_writable, published, write_file
 from peftune.files.reading import given_path
 from peftune.models.architecture import backbone_of

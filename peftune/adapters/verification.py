@@ -29,7 +29,7 @@ from peftune.models.loading import choose_device
 from peftune.models.merging import merged_into_base
 from peftune.models.prepare import is_prepared, preparation_of
 from peftune.progress import working
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from peftune.baselines.baseline import Baseline, Scores, scored_baseline, scores
 from peftune.data.rows import Rows
 from peftune.models.tokenizer import encode_texts
 from peftune.probes import LanguageModel
-from peftune.stats.calibration import expected_calibration_error, reliability_bins
+from peftune.stats.scores import expected_calibration_error, reliability_bins
 
 TEMPLATE = "Text: {text}\nLabel: {label}\n\n"
 """An example; a question is the same without its label and what follows."""

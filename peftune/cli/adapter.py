@@ -11,21 +11,12 @@ import typer
 
 import peftune
 from peftune.cli.console import print_facts, print_json, print_rows, quiet_libraries, say
-from peftune.cli.options import (
-    ArtifactArgument,
-    BaseOption,
-    JsonFlag,
-    TextColumnOption,
-)
+from peftune.cli.options import ArtifactArgument, BaseOption, JsonFlag, TextColumnOption
 from peftune.cli.rescale import rescale
 from peftune.errors import VerificationError
 
 if TYPE_CHECKING:
-    from peftune.adapters.difference import (
-        ArtifactDifference,
-        LogitsDifference,
-        TensorDifference,
-    )
+    from peftune.adapters.difference import ArtifactDifference, LogitsDifference, TensorDifference
     from peftune.adapters.inspection import Contents
     from peftune.adapters.verification import Difference, On, Verification
     from peftune.models.weight_statistics import WeightChange

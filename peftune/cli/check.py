@@ -13,8 +13,7 @@ from peftune.cli.options import JsonFlag, OverridesArgument, RecipeArgument
 
 if TYPE_CHECKING:
     from peftune.experiments.learning_curve_results import LearningCurve
-    from peftune.findings.check_report import CheckReport
-    from peftune.findings.finding import Status
+    from peftune.findings.finding import CheckReport, Status
 
 _WORDS: dict[Status, str] = {"pass": "PASS", "warn": "WARN", "fail": "FAIL"}
 

@@ -9,13 +9,7 @@ import typer
 
 from peftune import api
 from peftune.cli.console import print_cleaning, print_json, print_rows, quiet_libraries, say
-from peftune.cli.options import (
-    JsonFlag,
-    OverridesArgument,
-    RecipeArgument,
-    listed,
-    listed_numbers,
-)
+from peftune.cli.options import JsonFlag, OverridesArgument, RecipeArgument, listed, listed_numbers
 from peftune.errors import GateError
 
 if TYPE_CHECKING:
@@ -70,7 +64,7 @@ def compare(
 
 
 def _print(comparison: Comparison, *, as_json: bool) -> None:
-    from peftune.experiments.compare.table import baseline_rows, legend, standing_rows
+    from peftune.experiments.compare.summary import baseline_rows, legend, standing_rows
 
     if as_json:
         print_json(comparison.as_json())

@@ -131,8 +131,8 @@ def print_checks(checks: CheckReport) -> None:
 
 def print_cleaning(checks: CheckReport) -> None:
     """Print what each step of `data.clean` did, so that no row leaves in silence."""
-    from peftune.data.cells import counted
     from peftune.data.cleaning import LEAVES_OUT
+    from peftune.data.rows import counted
 
     if checks.cleaned:
         say("")

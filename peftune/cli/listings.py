@@ -98,7 +98,7 @@ def schema(
         shipped = resources.files("peftune") / "experiments" / "report.schema.json"
         say(shipped.read_text(encoding="utf-8").removesuffix("\n"))
         return
-    from peftune.recipe.json_schema import recipe_json_schema
+    from peftune.recipe.schema import recipe_json_schema
 
     print_json(recipe_json_schema())
 

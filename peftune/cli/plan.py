@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import peftune
-from peftune.cli.console import (
-    console,
-    print_json,
-    print_rows,
-    quiet_libraries,
-    say,
-    say_wrapped,
-)
+from peftune.cli.console import console, print_json, print_rows, quiet_libraries, say, say_wrapped
 from peftune.cli.options import (
     JsonFlag,
     OverridesArgument,

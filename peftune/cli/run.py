@@ -47,7 +47,7 @@ def run(
 
 
 def _print(result: Run, *, as_json: bool) -> None:
-    from peftune.experiments.compare.table import facts_of, legend_of
+    from peftune.experiments.compare.summary import facts_of, legend_of
 
     if as_json:
         print_json(result.as_json())

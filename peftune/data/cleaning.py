@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from peftune.data.cells import Strings
 from peftune.data.labels import LabelTexts, label_key, read_labels
+from peftune.data.rows import Strings
 from peftune.data.similarity import sequence_keys, shares_a_sequence
 from peftune.data.split_tables import SplitTable
 from peftune.data.text_column import texts_of

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from peftune.data.arrow import plain
-from peftune.data.cells import is_missing
-from peftune.data.hub_datasets import as_dataset, read_saved_dataset
+from peftune.data.rows import is_missing
+from peftune.data.tables import as_dataset, read_saved_dataset
 from peftune.errors import DataError, OutputFolderError, UsageError, first_line
 from peftune.files.lock import LOCK
 from peftune.files.publishing import is_staged, published

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from peftune.data.cells import counted, is_missing, label_text, numbered
-from peftune.data.rows import Labels, Rows
+from peftune.data.rows import Labels, Rows, counted, is_missing, label_text, numbered
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import column
 from peftune.errors import DataError, suggestion

@@ -15,7 +15,7 @@ import numpy as np
 from datasketch import MinHash
 from numpy.typing import NDArray
 
-from peftune.data.cells import counted
+from peftune.data.rows import counted
 from peftune.data.split_tables import SplitTable
 from peftune.data.text_column import texts_of
 from peftune.data.text_hashes import NO_TEXT, normalized, text_keys

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from peftune.bundled import TASKS, bundled_folder, is_bundled
-from peftune.data.cells import Strings, cell_text
+from peftune.data.rows import Strings, cell_text
 from peftune.data.tables import (
     chunked_column,
     class_names_of,

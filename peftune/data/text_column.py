@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from peftune.data.arrow import GrowingTable
-from peftune.data.cells import Strings, cell_text
+from peftune.data.rows import Strings, cell_text
 from peftune.data.split_tables import SplitTable
 from peftune.data.tables import chunked_column, read_file, text_column
 from peftune.data.text_rows import open_utf8

@@ -19,8 +19,8 @@ from torch.utils.data import Dataset as RowSource
 from transformers import PreTrainedTokenizerBase
 
 from peftune.data.arrow import GrowingTable
-from peftune.data.hub_datasets import as_dataset
 from peftune.data.rows import NOT_KNOWN, Labels, Rows
+from peftune.data.tables import as_dataset
 from peftune.errors import DataError
 from peftune.models.tokenizer import encode_texts
 

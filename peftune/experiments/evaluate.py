@@ -22,7 +22,7 @@ from peftune.findings.evidence import seen_rows
 from peftune.findings.finding import Finding
 from peftune.progress import working
 from peftune.stats.formats import with_interval
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.tasks.scores import Learning, headline_scores
 
 logger = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ from peftune.models.inference import predict_logits
 from peftune.probes.base import TOO_LARGE
 from peftune.recipe import Recipe
 from peftune.seeds import stream_seed
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.tasks.scores import Learning, learned_something
 
 _OF_ONE_MODEL = "kl_ci95, mcnemar, heads, quantization: several models were measured; the report of each fold has its own"

@@ -21,11 +21,7 @@ from peftune.data.rows import Rows
 from peftune.data.task_data import Task, load_task
 from peftune.errors import OutputFolderError, UsageError
 from peftune.experiments.folds import refuse_folds
-from peftune.experiments.learning_curve_results import (
-    LearningCurve,
-    Size,
-    answer_of,
-)
+from peftune.experiments.learning_curve_results import LearningCurve, Size, answer_of
 from peftune.experiments.path import prepared_logits
 from peftune.experiments.plots import plot_learning_curve
 from peftune.experiments.run_folder import CHECKPOINTS, write_json

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from peftune.data.rows import Rows
 from peftune.experiments.report import Forgetting, PathPoint
-from peftune.findings.check_report import LeakedScore
+from peftune.findings.finding import LeakedScore
 from peftune.forgetting.before_and_after import Measured
 from peftune.forgetting.measurement import ProbeText, changes_of, measure_plainly
 from peftune.models.inference import fit_head, predict_logits, with_head
@@ -22,7 +22,7 @@ from peftune.models.interpolation import Strength, at_strength
 from peftune.models.prepare import based_on_artifact, preparation_of
 from peftune.probes import Measurement
 from peftune.recipe.schema import PathSection
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.tasks.scores import Learning
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from peftune._version import __version__
 from peftune.display import Block, Displayed, data_frame
 from peftune.errors import GateError, UsageError
-from peftune.findings.check_report import CheckReport
-from peftune.findings.finding import Finding
+from peftune.findings.finding import CheckReport, Finding
 from peftune.forgetting.before_and_after import Measured
 from peftune.forgetting.measurement import ProbeText
 from peftune.forgetting.results import ProbeResult, Verdict, forgetting_of, verdict

@@ -27,8 +27,7 @@ from peftune.experiments.report import (
     StartedAs,
     Unfinished,
 )
-from peftune.findings.check_report import report_from_json
-from peftune.findings.finding import Finding
+from peftune.findings.finding import Finding, report_from_json
 from peftune.forgetting.results import Heads, ProbeResult, Quantization
 from peftune.stats.intervals import Interval
 from peftune.stats.tests import McNemar, Power

@@ -31,7 +31,7 @@ from peftune.models.interpolation import Strength, rescale_model
 from peftune.models.prepare import preparation_of
 from peftune.probes import LanguageModelLoss, Probe
 from peftune.progress import working
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.tasks.scores import Learning, learned_something
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)

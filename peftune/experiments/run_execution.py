@@ -17,8 +17,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from peftune.adapters.initialization import Initialization, initialize
-from peftune.adapters.rounding import Rounding, round_weights
-from peftune.adapters.saving import save
+from peftune.adapters.saving import Rounding, round_weights, save
 from peftune.bundled import is_bundled
 from peftune.data.cleaning import text_steps
 from peftune.data.in_memory import RowsInMemory, kept_rows

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from peftune.adapters.artifact import open_artifact
-from peftune.adapters.rounding import Rounding
+from peftune.adapters.saving import Rounding
 from peftune.data.cleaning import clean_tables
 from peftune.data.documents import documents_sha256, load_documents
 from peftune.data.similarity import refuse_overlap, refuse_same_splits

@@ -19,16 +19,16 @@ from peftune.data.task_data import Task
 from peftune.data.text_hashes import are_among, text_keys
 from peftune.experiments.path import prepared_logits, without_path
 from peftune.experiments.report import Cost
-from peftune.findings.check_report import LeakedScore
+from peftune.findings.finding import LeakedScore
 from peftune.models.architecture import head_of, trainable_parameters
 from peftune.models.inference import seconds_of_each
 from peftune.models.prepare import preparation_of
 from peftune.recipe.training import TrainingSection
 from peftune.seeds import stream_seed
+from peftune.tasks import methods_of
+from peftune.tasks.base import Prediction
 from peftune.tasks.language_modeling import domain_learning, domain_lines, read_domain
-from peftune.tasks.methods import methods_of
 from peftune.tasks.multi_label import best_thresholds
-from peftune.tasks.predictions import Prediction
 from peftune.tasks.scores import Learning
 from peftune.training.train import TrainingResult
 

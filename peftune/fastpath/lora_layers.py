@@ -1,10 +1,13 @@
-"""Find PEFT's LoRA layers in a model, and what each adds to the weight beside it."""
+"""PEFT's LoRA layers and bitsandbytes' int8 layers in a model, and what each LoRA adds to its weight."""
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import bitsandbytes as bnb
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.layer import LoraLayer
@@ -18,7 +21,7 @@ def is_int8(module: nn.Module) -> bool:
     kind = type(module)
     return (
         kind.__name__ == "Linear8bitLt"
-        and kind.__module__ in {"bitsandbytes.nn.modules", "peftune.fastpath.int8_layers"}
+        and kind.__module__ in {"bitsandbytes.nn.modules", "peftune.fastpath.lora_layers"}
         and module.weight.dtype == torch.int8
     )
 
@@ -27,9 +30,7 @@ def keep_weights(model: nn.Module) -> None:
     """Let no pass through bitsandbytes' maps of a model change what they hold, if it has any."""
     kinds = {kind for module in model.modules() for kind in type(module).__mro__}
     if any(kind.__module__.startswith("bitsandbytes.") for kind in kinds):
-        from peftune.fastpath import int8_layers
-
-        int8_layers.keep_weights(model)
+        keep_int8_weights(model)
 
 
 def scale_of(module: Any) -> torch.Tensor:  # noqa: ANN401 - an int8 map
@@ -80,3 +81,74 @@ def update_of(module: Any, name: str) -> LowRank:  # noqa: ANN401 - a LoRA layer
         float(module.scaling[name]),
         float(dropout.p) if isinstance(dropout, nn.Dropout) else 0.0,
     )
+
+
+if TYPE_CHECKING:
+    _Map = nn.Linear
+else:
+    _Map = object
+
+
+class _KeepsBias(_Map):
+    """Compute with a copy of the bias in the type of the input.
+
+    `Linear8bitLt.forward` and `Linear4bit.forward` of bitsandbytes write the bias in the type of
+    their input into the parameter (`self.bias.data = self.bias.data.to(x.dtype)`). One pass under
+    autocast would round a frozen bias for good, and turn a trainable one into bfloat16.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias, dtype = self.bias, self._computes_in(x)
+        if bias is None or bias.dtype == dtype:
+            return super().forward(x)
+        # A stand-in, and not this module for a moment: another thread may read it.
+        stand_in: Any = copy.copy(self)
+        stand_in._parameters = {**self._parameters, "bias": bias.to(dtype)}  # noqa: SLF001 - nn.Module's
+        found: torch.Tensor = super(_KeepsBias, stand_in).forward(x)
+        return found
+
+    def _computes_in(self, x: torch.Tensor) -> torch.dtype:
+        return x.dtype
+
+
+class Linear8bitLt(_KeepsBias, bnb.nn.Linear8bitLt):
+    """int8 codes beside a bias that no pass changes."""
+
+
+class Linear4bit(_KeepsBias, bnb.nn.Linear4bit):
+    """4-bit codes beside a bias that no pass changes."""
+
+    def _computes_in(self, x: torch.Tensor) -> torch.dtype:
+        own: Any = self  # nothing says what types bitsandbytes' attributes have
+        if not own.compute_type_is_set:
+            own.set_compute_type(x)
+            own.compute_type_is_set = True
+        chosen: torch.dtype | None = own.compute_dtype
+        return chosen or x.dtype
+
+
+_KEEPING: tuple[tuple[type[nn.Module], type[nn.Module]], ...] = (
+    (bnb.nn.Linear8bitLt, Linear8bitLt),
+    (bnb.nn.Linear4bit, Linear4bit),
+)
+
+
+def keep_int8_weights(model: nn.Module) -> None:
+    """Let no pass through bitsandbytes' maps of a model change what they hold.
+
+    Args:
+        model: with such maps, and whatever is wrapped around them; their class is changed in place.
+    """
+    for module in model.modules():
+        kind = type(module)
+        for stock, keeping in _KEEPING:
+            if isinstance(module, stock) and not isinstance(module, keeping):
+                # Of somebody's own class the forward that it inherits is the one to replace.
+                own = {"__module__": kind.__module__}
+                bases = (kind, keeping)
+                module.__class__ = keeping if kind is stock else type(kind.__name__, bases, own)
+        if isinstance(module, bnb.nn.Linear4bit):
+            # On some processors it would lay out its codes anew at the first evaluation.
+            module.support_avx512bf16_for_cpu = False
+    # bitsandbytes warns at every call that it casts to float16; that is how int8 works.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

@@ -8,10 +8,15 @@ from peftune.findings.check import (
     find_in_run,
     refuse_failed,
 )
-from peftune.findings.check_report import CheckReport, LeakedScore
-from peftune.findings.finding import CheckResult, Finding, FindingType
+from peftune.findings.finding import (
+    CheckReport,
+    CheckResult,
+    Finding,
+    FindingType,
+    LeakedScore,
+    Lengths,
+)
 from peftune.findings.label_noise import LabelNoise, LabelNoiseReport
-from peftune.findings.lengths import Lengths
 
 __all__ = [
     "CHECKS",

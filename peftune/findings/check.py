@@ -23,13 +23,11 @@ from peftune.findings import (
     label_values,
     learning,
     lengths,
-    lost_ability,
     texts,
 )
-from peftune.findings.check_report import CheckReport, worst_of
 from peftune.findings.duplicates import same_rows
 from peftune.findings.facts import DataFacts, RunFacts, data_facts
-from peftune.findings.finding import CheckResult, Finding, FindingType
+from peftune.findings.finding import CheckReport, CheckResult, Finding, FindingType, worst_of
 from peftune.findings.label_noise import (
     LabelNoiseReport,
     refuse_label_noise,
@@ -94,11 +92,11 @@ _IN_DATA: tuple[tuple[FindingType, Callable[[DataFacts], CheckResult | None]], .
 )
 
 _IN_RUN: tuple[tuple[FindingType, Callable[[RunFacts], Finding | None]], ...] = (
-    (lost_ability.CONTROL_FAILED, lost_ability.find_failed_control),
-    (lost_ability.OVER_BUDGET, lost_ability.find_over_budget),
+    (evidence.CONTROL_FAILED, evidence.find_failed_control),
+    (evidence.OVER_BUDGET, evidence.find_over_budget),
     (learning.NOTHING_LEARNED, learning.find_nothing_learned),
     (learning.BELOW_BASELINE, learning.find_below_baseline),
-    (lost_ability.FORGETTING, lost_ability.find_forgetting),
+    (evidence.FORGETTING, evidence.find_forgetting),
     (learning.OVERFITTING, learning.find_overfitting),
     (learning.UNDERFITTING, learning.find_underfitting),
     (evidence.SCORED_ON_VALIDATION, evidence.find_score_on_validation),

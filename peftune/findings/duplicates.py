@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from peftune.data.cells import counted
+from peftune.data.rows import counted
 from peftune.data.similarity import (
     LARGEST_SHARE,
     LEAST_LIKENESS,

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from peftune.adapters.rounding import Rounding
-from peftune.data.cells import counted, numbered
+from peftune.adapters.saving import Rounding
 from peftune.data.cleaning import Cleaning
 from peftune.data.labels import LabelTexts, label_finder, label_key, label_spellings, read_labels
+from peftune.data.rows import counted, numbered
 from peftune.data.similarity import NearPair, near_pairs
 from peftune.data.split_tables import SplitTable
 from peftune.data.text_hashes import NO_TEXT, text_keys

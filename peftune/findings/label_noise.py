@@ -14,7 +14,6 @@ from scipy.special import softmax
 from peftune.baselines.simple import frozen_base
 from peftune.data.task_data import Task
 from peftune.errors import UsageError
-from peftune.findings.check_report import CheckReport
 from peftune.findings.cross_validation import (
     Confusion,
     Labels,
@@ -29,7 +28,7 @@ from peftune.findings.cross_validation import (
     predicted_labels,
     probe_rows,
 )
-from peftune.findings.finding import LISTED, CheckResult, FindingType
+from peftune.findings.finding import LISTED, CheckReport, CheckResult, FindingType
 from peftune.models.inference import pooled_states
 from peftune.models.prepare import preparation_of
 from peftune.recipe import Recipe

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftune.findings.facts import DataFacts, RunFacts, first_row, rows_in_words, some
-from peftune.findings.finding import LABELED, CheckResult, Finding, FindingType
+from peftune.findings.finding import LABELED, CheckResult, Finding, FindingType, Lengths
 
 _BARS = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """How long the texts are.
-
-    Args:
-        max_length: tokens kept of each text.
-        edges: bounds of the bars in tokens, one more than there are bars; the last bar also counts
-            what is longer than its end.
-        counts: texts by bar, by split.
-        median: half of the texts are at most so long, by split; tokens.
-        longest: tokens of the longest text, by split.
-        truncated: texts longer than `max_length`, by split.
-    """
-
-    max_length: int
-    edges: Sequence[int]
-    counts: Mapping[str, Sequence[int]]
-    median: Mapping[str, float]
-    longest: Mapping[str, int]
-    truncated: Mapping[str, int]
 
 
 def lengths_of(tokens: Mapping[str, NDArray[np.int32]], max_length: int) -> Lengths | None:

@@ -15,12 +15,7 @@ from torch import nn
 from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from peftune.errors import GuardError, UsageError
-from peftune.models.architecture import (
-    backbone_of,
-    evaluating,
-    in_float32,
-    unwrapped,
-)
+from peftune.models.architecture import backbone_of, evaluating, in_float32, unwrapped
 from peftune.models.loading import hidden_load_report
 from peftune.models.prepare import preparation_of, reference_batch
 

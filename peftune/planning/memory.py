@@ -27,7 +27,7 @@ from peftune.planning.training_step import (
 )
 from peftune.recipe import Recipe
 from peftune.strategies import Full
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 from peftune.training.checkpoints import OPTIMIZER_BYTES, saved_bytes
 
 _HOLES, _OF_LENGTH, _MOST_HOLES = 1.2, 0.05, 2.2

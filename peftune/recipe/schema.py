@@ -1,22 +1,25 @@
-"""What a recipe may say: every key with its bounds, unit and consequence."""
+"""The schema of recipes: every key with its bounds, unit and consequence; as JSON schema too."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, InstanceOf, PlainSerializer, model_validator
+from pydantic import BaseModel, Field, InstanceOf, PlainSerializer, model_validator
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import JsonOrPythonSchema
 from typing_extensions import Self
 
 from peftune.configuration import PathInRecipe, Section
-from peftune.probes import Probe
+from peftune.plugins import PluginGroup
+from peftune.probes import PROBES, Probe
 from peftune.recipe.data import DataSection, SplitName
 from peftune.recipe.task_type import TASK_TYPES, TaskName, TaskType, task_type
 from peftune.recipe.training import Metric, TrainingSection
-from peftune.regularizers import Regularizer
+from peftune.regularizers import REGULARIZERS, Regularizer
 from peftune.seeds import MAX_SEED
-from peftune.strategies import Strategy
+from peftune.strategies import STRATEGIES, Strategy
 
 AS_FIELDS = PlainSerializer(lambda plugin: plugin.fields(), when_used="json")
 """Writes a plug-in as a recipe names it: by its name, with its fields."""
@@ -385,3 +388,56 @@ SECTIONS = tuple(
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 )
 """The parts of a recipe that hold keys of their own."""
+
+
+Plugin = TypeVar("Plugin", bound=BaseModel)
+
+_GROUPS: dict[type[BaseModel], PluginGroup[Any]] = {
+    Strategy: STRATEGIES,
+    Probe: PROBES,
+    Regularizer: REGULARIZERS,
+}
+_GROUP = "plug-in of"
+"""Key that stands for the plug-ins of a group until they are described."""
+
+
+def recipe_json_schema() -> dict[str, Any]:
+    """Describe what a recipe may hold, for editors that complete and check YAML."""
+    schema = Recipe.model_json_schema(schema_generator=_WithPlugins)
+    definitions = schema["$defs"]
+    offers = {group.kind: _one_of(group, group.key, definitions) for group in _GROUPS.values()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **_offered(schema, offers),
+        "title": "peftune recipe",
+    }
+
+
+class _WithPlugins(GenerateJsonSchema):
+    def json_or_python_schema(self, schema: JsonOrPythonSchema) -> JsonSchemaValue:
+        """Name the group where the schema takes any plug-in of one."""
+        group = _GROUPS.get(schema["python_schema"].get("cls"))  # type: ignore[arg-type]
+        return super().json_or_python_schema(schema) if group is None else {_GROUP: group.kind}
+
+
+def _offered(part: Any, offers: dict[str, dict[str, Any]]) -> Any:  # noqa: ANN401 - any JSON
+    """Put the plug-ins of a group in the place of its name, anywhere in a schema."""
+    if isinstance(part, list):
+        return [_offered(one, offers) for one in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: _offered(value, offers) for key, value in part.items() if key != _GROUP}
+    return found | offers[part[_GROUP]] if _GROUP in part else found
+
+
+def _one_of(group: PluginGroup[Plugin], key: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Offer each plug-in of a group, distinguished by its name."""
+    options = []
+    for name, plugin in group.load_all()[0].items():
+        described = plugin.model_json_schema()
+        definitions.update(described.pop("$defs", {}))
+        described["properties"] = {key: {"const": name}, **described.get("properties", {})}
+        described["required"] = [key, *described.get("required", [])]
+        definitions[plugin.__name__] = described
+        options.append({"$ref": f"#/$defs/{plugin.__name__}"})
+    return {"oneOf": options}

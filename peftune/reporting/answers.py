@@ -22,8 +22,8 @@ from peftune.reporting.contents import (
     title_of,
 )
 from peftune.reporting.plots import reliability
-from peftune.stats.calibration import Bin, expected_calibration_error, reliability_bins
 from peftune.stats.formats import count, share
+from peftune.stats.scores import Bin, expected_calibration_error, reliability_bins
 
 _MATRIX_LABELS = 12
 """Labels up to which a confusion matrix fits on a screen; of more, the worst pairs are shown."""

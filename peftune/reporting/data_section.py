@@ -10,9 +10,7 @@ from peftune.data.cleaning import CleaningCount
 from peftune.experiments.report import Run
 from peftune.experiments.run_evidence import Evidence
 from peftune.findings import CheckReport, CheckResult
-from peftune.findings.check_report import LeakedScore
-from peftune.findings.finding import Status
-from peftune.findings.lengths import Lengths
+from peftune.findings.finding import LeakedScore, Lengths, Status
 from peftune.reporting.contents import (
     Block,
     Cell,

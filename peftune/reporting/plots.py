@@ -20,8 +20,8 @@ from peftune.reporting.plot_style import (
     marker,
     svg_of,
 )
-from peftune.stats.calibration import Bin
 from peftune.stats.intervals import Interval
+from peftune.stats.scores import Bin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -258,7 +258,7 @@ def reliability(bins: Sequence[Bin], series: int, *, name: str) -> str:
     """Draw the accuracy of rows of like confidence, over the number of such rows.
 
     Args:
-        bins: from `peftune.stats.calibration`.
+        bins: from `peftune.stats.scores`.
         series: number of the strategy.
         name: unlike that of every other plot of the page.
     """

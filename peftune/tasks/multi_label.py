@@ -13,9 +13,16 @@ from scipy.special import expit
 from peftune.data.rows import NOT_KNOWN, Labels
 from peftune.errors import DataError
 from peftune.recipe.task_type import MULTI_LABEL
-from peftune.tasks.base import ClassWeights, Logits, TaskMethods
-from peftune.tasks.loss import MaskedBinaryLoss, positive_weights, weights_of
-from peftune.tasks.predictions import DEFAULT_THRESHOLD, Prediction
+from peftune.tasks.base import (
+    DEFAULT_THRESHOLD,
+    ClassWeights,
+    Logits,
+    MaskedBinaryLoss,
+    Prediction,
+    TaskMethods,
+    positive_weights,
+    weights_of,
+)
 from peftune.tasks.scores import (
     Learning,
     accuracy_interval,

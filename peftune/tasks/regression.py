@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from peftune.data.rows import Labels
 from peftune.recipe.task_type import REGRESSION
-from peftune.tasks.base import Logits, TaskMethods
-from peftune.tasks.predictions import Prediction
+from peftune.tasks.base import Logits, Prediction, TaskMethods
 from peftune.tasks.scores import Learning, refuse_not_finite
 
 

@@ -30,8 +30,8 @@ from peftune.recipe.task_type import LOWER_IS_BETTER, TaskType
 from peftune.recipe.training import TrainingSection
 from peftune.regularizers import Regularizer
 from peftune.seeds import stream_seed
-from peftune.tasks.loss import ClassLoss
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
+from peftune.tasks.base import ClassLoss
 from peftune.training.checkpoints import Checkpoint, latest_whole, remove_unneeded
 from peftune.training.fast_path import (
     fast_forward,

@@ -33,8 +33,8 @@ from peftune.models.lm_head import summed_nats
 from peftune.progress import stage
 from peftune.recipe.task_type import TaskName
 from peftune.regularizers import Regularizer
-from peftune.tasks.loss import LossFunction
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
+from peftune.tasks.base import LossFunction
 from peftune.training.callbacks import (
     CountedSteps,
     QuietProgress,

@@ -14,7 +14,7 @@ from peftune.data.rows import Rows
 from peftune.experiments.compare.summary import LeakedRows
 from peftune.experiments.report import PathPoint, Run
 from peftune.experiments.run_evidence import Evidence, ScoredRows
-from peftune.tasks.methods import methods_of
+from peftune.tasks import methods_of
 
 NOT_KEPT = "which rows it answers right is not kept"
 ALL_LEAKED = "all rows that it was asked about were read in training"

@@ -90,7 +90,7 @@ class Comparison(Displayed):
         return self.folder / PAGE
 
     def _blocks(self) -> Iterator[Block]:
-        from peftune.experiments.compare.table import standing_rows
+        from peftune.experiments.compare.summary import standing_rows
 
         yield f"{type(self).__name__} in {self.folder}"
         if self.summary is not None:

@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 from peftune.baselines.baseline import Baseline, best_baseline
-from peftune.experiments.compare.summary import (
-    Difference,
-    Matched,
-    Standing,
-    Summary,
-    each_of_two,
-)
+from peftune.experiments.compare.summary import Difference, Matched, Standing, Summary, each_of_two
 from peftune.stats.crossed import FEWEST_SEEDS
 from peftune.stats.formats import listed, size, with_interval
 
