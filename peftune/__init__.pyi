@@ -34,7 +34,7 @@ from .strategies import Full as Full
 from .strategies import HeadOnly as HeadOnly
 from .strategies import LoRA as LoRA
 from .strategies import LoRA8bit as LoRA8bit
-from .tasks.predictions import Prediction as Prediction
+from .tasks.base import Prediction as Prediction
 from .training.regularization import RegularizedTrainer as RegularizedTrainer
 
 __version__: str
