@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
-from peftune.errors import GateError
+from peftune.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from peftune.adapters.classifier import Text
@@ -190,9 +190,44 @@ def forget(
     return result
 
 
+@overload
 def predict(
-    artifact: str | Path, texts: Sequence[Text], *, base: str | None = None, use_cpu: bool = False
-) -> list[Prediction]:
+    artifact: str | Path,
+    texts: Sequence[Text] | None = ...,
+    *,
+    file: str | Path | None = ...,
+    text_column: str | None = ...,
+    output: None = ...,
+    base: str | None = ...,
+    use_cpu: bool = ...,
+) -> list[Prediction]: ...
+
+
+@overload
+def predict(
+    artifact: str | Path,
+    texts: Sequence[Text] | None = ...,
+    *,
+    file: str | Path | None = ...,
+    text_column: str | None = ...,
+    output: str | Path,
+    resume: bool = ...,
+    base: str | None = ...,
+    use_cpu: bool = ...,
+) -> Path: ...
+
+
+def predict(
+    artifact: str | Path,
+    texts: Sequence[Text] | None = None,
+    *,
+    file: str | Path | None = None,
+    text_column: str | None = None,
+    output: str | Path | None = None,
+    resume: bool = False,
+    base: str | None = None,
+    use_cpu: bool = False,
+) -> list[Prediction] | Path:
     """Load an artifact and classify texts with it, in order.
 
     To classify more than once, keep what `peftune.load` returns.
@@ -200,17 +235,44 @@ def predict(
     Args:
         artifact: a run folder, the adapter or model folder in it, or `user/name@commit` on the hub.
         texts: strings, or pairs of strings for a model of text pairs.
+        file: texts in the place of `texts`: .txt (one a line), csv, tsv, json, jsonl or parquet.
+        text_column: column of the texts in `file`, in the place of the one of the training data.
+        output: file that the predictions are written to, one JSON line per text, a few thousand
+            texts at a time.
+        resume: go on from what an interrupted call wrote to `output`.
         base: where the base lies, if not under the name in the manifest.
         use_cpu: stay on the CPU even where there is a GPU.
+
+    Returns:
+        The predictions; with `output` the file that holds them.
 
     Raises:
         ArtifactError: the artifact is refused.
         BaseModelError: the base cannot be found.
-        UsageError: `texts` is one string instead of a list of them, or holds something else.
+        DataError: the file cannot be read.
+        UsageError: neither or both of `texts` and `file` are given, `texts` is one string instead
+            of a list of them, or `output` cannot be resumed.
     """
     from peftune.adapters.loading import load
+    from peftune.experiments import predictions_file
 
-    return load(artifact, base=base, use_cpu=use_cpu).predict(texts)
+    if (texts is None) == (file is None):
+        message = "predict takes either texts or a file. Give one of the two."
+        raise UsageError(message)
+    if resume and (file is None or output is None):
+        message = "resume goes on with a file that is written to output. Name both."
+        raise UsageError(message)
+    written = None
+    if output is not None:
+        written = predictions_file.writable_output(Path(output), resume=resume)
+    classifier = load(artifact, base=base, use_cpu=use_cpu)
+    chosen: Sequence[Text] = texts or []
+    if file is not None:
+        chosen = predictions_file.read_texts_for(classifier, Path(file), text_column=text_column)
+    if written is None:
+        return classifier.predict(chosen)
+    predictions_file.write_answers(written, classifier, chosen, resume=resume)
+    return written
 
 
 def validate(recipe: str | Path | Recipe, *, overrides: Overrides = ()) -> Recipe:

@@ -1,8 +1,9 @@
-"""How results are shown: as text in a terminal, as HTML in a notebook, as a table of pandas."""
+"""How results are shown: as text in a terminal, as JSON, as HTML in a notebook, as a table of pandas."""
 
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,3 +89,23 @@ def data_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([dict(row) for row in rows])
+
+
+def json_text(values: Any, *, encoding: str, indent: int | None = None) -> str:  # noqa: ANN401 - anything JSON holds
+    """Write values as JSON in the characters of an encoding.
+
+    What the encoding lacks, and what acts on a terminal or is not seen, is escaped, which every
+    reader of JSON reads as the same text.
+    """
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(values, indent=indent)
+    return "\n".join(map(_escaped_in_json, text.split("\n")))
+
+
+def _escaped_in_json(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)

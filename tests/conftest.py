@@ -80,6 +80,14 @@ def _libraries_out_of_the_collectors_way() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _language_model_read_once() -> None:
+    """Unpack py3langid's model once in all tests: each run takes a second of processor time for it."""
+    from warm_runs import read_language_model_once
+
+    read_language_model_once()
+
+
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """Let each test's command set up its log anew, on the stream that the test captures."""

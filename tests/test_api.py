@@ -235,3 +235,26 @@ def test_no_verb_of_the_command_line_imports_another() -> None:
     }
 
     assert found == {("adapter", "rescale")}
+
+
+def test_predict_reads_and_writes_files_as_the_verb_does(
+    work: Path, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same lines, byte for byte; an output that cannot be resumed is refused before anything loads."""
+    monkeypatch.chdir(work)
+    artifact = made["run"].artifact
+    Path("texts.txt").write_text("what a lovely day\nrain again\n", encoding="utf-8")
+
+    returned = peftune.predict(artifact, file="texts.txt")
+    written = peftune.predict(artifact, file="texts.txt", output="by-python.jsonl")
+    verb = ["predict", str(artifact), "--file", "texts.txt", "--output", "by-verb.jsonl"]
+    assert _exit_code(verb) == 0
+
+    assert written == Path("by-python.jsonl")
+    assert written.read_bytes() == Path("by-verb.jsonl").read_bytes()
+    labels = [json.loads(line)["label"] for line in written.read_text().splitlines()]
+    assert labels == [one.label for one in returned]
+    with pytest.raises(UsageError, match="Give one of the two"):
+        peftune.predict(artifact)
+    with pytest.raises(UsageError, match="Name both"):
+        peftune.predict(artifact, ["a"], output="more.jsonl", resume=True)

@@ -20,9 +20,9 @@ import pytest
 
 import peftune
 from peftune.adapters import Classifier
-from peftune.cli import predict
 from peftune.cli.main import _exit_code
 from peftune.cli.options import seeded
+from peftune.experiments import predictions_file
 from peftune.recipe import read_recipe
 from peftune.recipe.recipe_files import shipped_recipes
 from peftune.tasks.base import Prediction
@@ -749,7 +749,7 @@ def test_predictions_are_one_json_line_a_text_in_order(
 @pytest.fixture
 def many(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a file of more texts than are classified at once, of several lengths."""
-    monkeypatch.setattr(predict, "_AT_ONCE", 8)
+    monkeypatch.setattr(predictions_file, "_AT_ONCE", 8)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").symlink_to(finished / "run")
     texts = [f"text {number}, {'again ' * (number % 5)}" for number in range(30)]
@@ -871,10 +871,10 @@ def test_answers_without_a_label_are_alike_too() -> None:
     """Of several labels none may be said, and then there is no score."""
     none: dict[str, object] = {"label": None, "labels": [], "score": None}
 
-    assert predict._alike(none, dict(none))
-    assert predict._alike({"score": 0.5}, {"score": 0.5004})
-    assert not predict._alike({"score": 0.5}, {"score": 0.51})
-    assert not predict._alike(none, {**none, "labels": ["a"]})
+    assert predictions_file._alike(none, dict(none))
+    assert predictions_file._alike({"score": 0.5}, {"score": 0.5004})
+    assert not predictions_file._alike({"score": 0.5}, {"score": 0.51})
+    assert not predictions_file._alike(none, {**none, "labels": ["a"]})
 
 
 def test_resume_needs_a_file_to_go_on_with(call: Call, many: Path) -> None:  # noqa: ARG001 - its folder

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from bases import write_base
 
-from peftune.cli.console import json_text, print_facts, print_rows, say
+from peftune.cli.console import print_facts, print_rows, say
 from peftune.cli.main import _exit_code
+from peftune.display import json_text
 from peftune.errors import (
     ArtifactError,
     DataError,

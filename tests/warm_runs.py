@@ -92,6 +92,13 @@ def write_recipe(folder: Path, strategy: str, ending: str) -> Path:
     return path
 
 
+def read_language_model_once() -> None:
+    """Keep the model that py3langid unpacks, which peftune frees before each training."""
+    from py3langid.langid import LanguageIdentifier
+
+    LanguageIdentifier.from_model_file = functools.cache(LanguageIdentifier.from_model_file)
+
+
 def write_rows(folder: Path) -> None:
     """Write a small base, rows of two labels and texts for probes."""
     teach(write_base(folder / "base"), WATCHED)
@@ -324,6 +331,7 @@ def _main() -> None:
     # Each takes a tenth of the time of a run this small, and is the same in every one.
     vars(importlib.metadata).update(entry_points=functools.cache(importlib.metadata.entry_points))
     sklearn.set_config(skip_parameter_validation=True)
+    read_language_model_once()
     with contextlib.redirect_stdout(sys.stderr):
         for number, recipe in enumerate(sys.argv[3:]):
             _exit_code(["run", recipe, "--output", str(scratch / str(number))])

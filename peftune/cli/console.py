@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
-import json
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from peftune.display import json_text
 from peftune.errors import visible, visible_lines
 from peftune.progress import ignore_alarming_warnings, speak
 
@@ -50,26 +50,6 @@ def print_json(values: Any) -> None:  # noqa: ANN401 - anything JSON holds
     """Print values as JSON."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     sys.stdout.write(json_text(values, encoding=encoding, indent=1) + "\n")
-
-
-def json_text(values: Any, *, encoding: str, indent: int | None = None) -> str:  # noqa: ANN401 - anything JSON holds
-    """Write values as JSON in the characters of an encoding.
-
-    What the encoding lacks, and what acts on a terminal or is not seen, is escaped, which every
-    reader of JSON reads as the same text.
-    """
-    text = json.dumps(values, indent=indent, ensure_ascii=False)
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return json.dumps(values, indent=indent)
-    return "\n".join(map(_escaped_in_json, text.split("\n")))
-
-
-def _escaped_in_json(line: str) -> str:
-    if line.isprintable():
-        return line
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 def print_every_character() -> None:
