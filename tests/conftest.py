@@ -45,6 +45,11 @@ FAST_CASES = 8
 """Cases of one parametrized test in the fast run; `make slow` runs the others."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of killed runs try every operation, where the slow run takes a sample."""
+    parser.addoption("--every-operation", action="store_true", help="kill runs at every operation")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the tests on the CPU, also where there is a GPU, unless those marked `gpu` are asked for."""
     chosen = str(config.getoption("markexpr"))

@@ -33,8 +33,11 @@ IN_FULL = {
 }
 """Runs that are killed at every operation; the other pairs at a few."""
 
-EVERY = {"lora-8bit": 3}
-"""Of an int8 base, which takes longest to load, every third: its files are those of `lora`."""
+EVERY = {"full": 4, "lora": 4, "lora-8bit": 6, "head-only": 3}
+"""Which operations are tried: every third, fourth or sixth, and every one with `--every-operation`.
+
+All of them are more than 300, and take most of an hour.
+"""
 
 OTHERS = [
     (strategy, ending) for strategy in IN_FULL for ending in ENDINGS if IN_FULL[strategy] != ending
@@ -92,7 +95,7 @@ def faults_after(bench: Undisturbed, *kills: Fault) -> list[str]:
 
 @pytest.mark.parametrize("strategy", IN_FULL)
 def test_a_run_that_is_killed_at_any_operation_ends_as_if_it_had_not_been(
-    strategy: str, runs: WarmRuns, work: Path
+    strategy: str, runs: WarmRuns, work: Path, request: pytest.FixtureRequest
 ) -> None:
     """SIGKILL in training, evaluation, checkpoints, save and report; then the same command again.
 
@@ -101,13 +104,13 @@ def test_a_run_that_is_killed_at_any_operation_ends_as_if_it_had_not_been(
     """
     bench = Undisturbed(runs, work, strategy, IN_FULL[strategy])
 
-    chosen = points(bench.operations)[:: EVERY.get(strategy, 1)]
+    every = 1 if request.config.getoption("every_operation") else EVERY[strategy]
+    chosen = points(bench.operations)[::every]
     faults = [fault for kill in chosen for fault in faults_after(bench, kill)]
 
     assert not faults, "\n".join(faults)
-    # Together with the others of this file: more than 300.
-    assert len(chosen) >= 75 // EVERY.get(strategy, 1)
-    paths = " ".join(bench.operations[kill.at][2] for kill in chosen)
+    assert len(chosen) >= 75 // every
+    paths = " ".join(bench.operations[kill.at][2] for kill in points(bench.operations))
     for part in ("/cache/", "/optimizer.pt", "/run/.", "/predictions.jsonl", "/report.json"):
         assert part in paths
     assert "/report.html" in paths
