@@ -118,7 +118,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 1:
-        message = f"'{text}' is no list of numbers such as 4,32"
+        message = f"'{text}' is not a list of numbers such as 4,32"
         raise argparse.ArgumentTypeError(message)
     return numbers
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from peftune.tasks.base import Prediction
 
 STRATEGIES = ("full", "lora", "lora-8bit")
-"""What is compared where nobody says."""
+"""What is compared by default."""
 
 GENERAL_TEXT = "bundled:general-text"
-"""What forgetting is measured on where nobody says."""
+"""What forgetting is measured on by default."""
 
 
 def run(
@@ -102,8 +102,7 @@ def compare(
         overrides: `key=value` assignments for all runs, or a mapping. A hyper-parameter that only
             some of the strategies have is set in those, with a line in the log.
         output: folder for the runs; otherwise the recipe's `output_dir` with `-compare`.
-        jobs: runs at the same time. More than one share the machine, so their seconds are no
-            comparison.
+        jobs: runs at the same time. More than one share the machine, so their seconds are not a comparison.
 
     Returns:
         The comparison, as written to the folder's `comparison.json`; `comparison.report` is the

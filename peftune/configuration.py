@@ -162,7 +162,7 @@ def _meant(name: str, parent: type[BaseModel] | None, instead: Callable[[str], s
 
 
 def why_no_field(name: str, model: type[BaseModel]) -> str | None:
-    """Return the sentence that a class has for a name which is no field of it."""
+    """Return the sentence that a class has for a name which is not a field of it."""
     for one in model.__mro__:
         reason: str | None = vars(one).get("not_fields", {}).get(name)
         if reason is not None:

@@ -174,7 +174,7 @@ _ASKED = re.compile(r"tried to allocate (?P<amount>[\d.]+ ?\w+)", re.IGNORECASE)
 
 
 def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
-    """Return what is to be said of an error if memory has run out; None for any other error."""
+    """Return the message of an error if memory has run out; None for any other error."""
     if isinstance(error, PeftuneError):
         return None
     of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM

@@ -35,7 +35,7 @@ class PluginGroup(Generic[PluginClass]):
         """Import and return the plug-in registered under a name.
 
         Raises:
-            PluginError: the name is unknown, claimed twice, fails to import, or is no such plug-in.
+            PluginError: the name is unknown, claimed twice, fails to import, or is not such a plug-in.
         """
         points = [point for point in self._points() if point.name == name]
         if not points:

@@ -148,13 +148,13 @@ class _Watch:
 
     def __init__(self) -> None:
         self.stages: list[Stage] = []
-        self._said = 0.0
+        self._last_output = 0.0
         self._ended = threading.Event()
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
         """Look as long as the outermost stage lasts."""
-        self._said = time.monotonic()
+        self._last_output = time.monotonic()
         self._ended = ended = threading.Event()
         silence = _silence()
         thread = threading.Thread(target=self._look, args=(ended, silence), daemon=True)
@@ -169,7 +169,7 @@ class _Watch:
 
     def hear(self) -> None:
         """Note that something was said."""
-        self._said = time.monotonic()
+        self._last_output = time.monotonic()
 
     def _look(self, ended: threading.Event, silence: float) -> None:
         while not ended.wait(min(1.0, silence / 4)):
@@ -181,7 +181,7 @@ class _Watch:
                 continue
             if _on_terminal() and shows_bars():
                 inner.draw(_label(stages))
-            elif time.monotonic() - self._said >= silence:
+            elif time.monotonic() - self._last_output >= silence:
                 self.hear()
                 logger.info("%s", _line(stages))
 

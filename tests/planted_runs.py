@@ -140,7 +140,7 @@ class World:
         counted = by_difficulty(self, self.words, self.draw("words")).argmax(-1)
         said = {
             ("majority", "majority class"): majority_predictions(
-                self.task.train, self.task.judged[1]
+                self.task.train, self.task.evaluation[1]
             ),
             ("tfidf_logistic_regression", "TF-IDF, logistic regression"): counted.tolist(),
         }
@@ -148,7 +148,7 @@ class World:
             scored_baseline(
                 name,
                 title=title,
-                evaluation=self.task.judged[1],
+                evaluation=self.task.evaluation[1],
                 predicted=[ids],
                 labels=len(self.names),
                 seconds=0.0,
@@ -367,7 +367,7 @@ def _run(world: World, strategy: Strategy, seed: int) -> Evidence:
 
 
 def _learning(world: World, logits: Array) -> Learning:
-    labels = world.task.judged[1].labels
+    labels = world.task.evaluation[1].labels
     said = logits.argmax(-1).tolist()
     baselines = {
         one.name: {"accuracy": one.accuracy or 0.0, "macro_f1": one.macro_f1 or 0.0}
@@ -441,7 +441,7 @@ def _facts(
 
 
 def _scored_rows(world: World, logits: Array) -> ScoredRows:
-    judged = world.task.judged[1]
+    judged = world.task.evaluation[1]
     likely = np.exp(logits - logits.max(axis=1, keepdims=True))
     return ScoredRows(
         ids=judged.ids,

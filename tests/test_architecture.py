@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from vocabulary import IN_NAMES, KEYS, REPLACED
 
 import peftune
 
@@ -53,6 +55,7 @@ FLOORS = {
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets", "optuna"}
 LONGEST_FILE = 470
+SHORT_FILE = 100
 LONGEST_FUNCTION = 60
 
 
@@ -150,6 +153,80 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     vague = [name for name in modules() if VAGUE_NAMES & set(name.split("."))]
 
     assert vague == []
+
+
+def test_a_short_module_with_one_importer_stands_inside_it() -> None:
+    """A module of less than 100 lines that one other imports is part of that one.
+
+    Plug-ins and verbs have a file each, and the facades of packages import what others import.
+    """
+    importers: dict[str, set[str]] = {name: set() for name in modules()}
+    for module in modules():
+        for target, _ in imported(module):
+            importers[target].add(module)
+    of_its_own = {"probes", "regularizers", "strategies", "cli"}
+
+    assert [
+        f"{name} <- {next(iter(others))}"
+        for name, others in importers.items()
+        if len(others) == 1
+        and len(source_lines(name)) < SHORT_FILE
+        and _folder(name) not in of_its_own
+        and not _is_package(name)
+    ] == []
+
+
+def _is_package(module: str) -> bool:
+    return PACKAGE.joinpath(*module.split(".")[1:]).is_dir()
+
+
+def test_no_identifier_holds_a_word_that_the_vocabulary_replaces() -> None:
+    """A reader who knows the field knows the names."""
+    found = [
+        f"{module}:{line} {name}"
+        for module, tree in modules().items()
+        for name, line in _names(tree)
+        if name not in KEYS and IN_NAMES & set(_words(name))
+    ]
+
+    assert found == []
+
+
+def _words(name: str) -> list[str]:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")
+
+
+def _names(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """List the names that a module gives: of functions, classes, arguments, variables and fields."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+
+
+def test_no_text_holds_a_word_that_the_vocabulary_replaces() -> None:
+    """Messages, descriptions and docstrings use the words of the glossary."""
+    found = [
+        f"{module}:{node.lineno} {word.group()}"
+        for module, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if node.value not in KEYS
+        for word in REPLACED.finditer(" ".join(node.value.split()))
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["what_was_said", "Arm", "trunk", "isJudged"])
+def test_a_replaced_word_in_a_name_is_noticed(name: str) -> None:
+    """The test of identifiers can fail."""
+    assert IN_NAMES & set(_words(name))
 
 
 def test_no_file_is_too_long_to_read_in_one_go() -> None:

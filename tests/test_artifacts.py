@@ -465,7 +465,7 @@ def test_a_symbolic_link_is_refused(saved: Saved, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
 
     assert _refusal(saved) == (
-        "'adapter/adapter_model.safetensors' is no plain file, and is not opened."
+        "'adapter/adapter_model.safetensors' is not a plain file, and is not opened."
     )
 
 
@@ -475,7 +475,7 @@ def test_a_manifest_behind_a_symbolic_link_is_refused(saved: Saved, tmp_path: Pa
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
 
-    assert _refusal(saved) == "'adapter/peftune.json' is no plain file, and is not opened."
+    assert _refusal(saved) == "'adapter/peftune.json' is not a plain file, and is not opened."
 
 
 NOT_REPRODUCED = (
@@ -614,18 +614,18 @@ def test_an_impossible_hyper_parameter_is_refused(saved: Saved) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"pad_token_id": 0,', '"pad_token_id": 0, "pad_token_id": 0,', "is no valid JSON: the key 'pad_token_id' stands twice."),
-        ('"n": 250,', '"n": NaN,', "is no valid JSON: NaN is no JSON number."),
-        ('"n": 250,', '"n": -Infinity,', "is no valid JSON: -Infinity is no JSON number."),
+        ('"pad_token_id": 0,', '"pad_token_id": 0, "pad_token_id": 0,', "is not valid JSON: the key 'pad_token_id' stands twice."),
+        ('"n": 250,', '"n": NaN,', "is not valid JSON: NaN is not a JSON number."),
+        ('"n": 250,', '"n": -Infinity,', "is not valid JSON: -Infinity is not a JSON number."),
         ('"kind": "adapter",', '"kind": "adapter", "spare": 1,', "is not a valid manifest: spare: Extra inputs are not permitted."),
         ('"kind": "adapter",', "", "is not a valid manifest: kind: Field required."),
         ('"format_version": 2,', "", "is not the manifest that was saved: its content does not fit its hash. Fetch it again."),
         ('"format_version": 2,', '"format_version": "2",', "is not a valid manifest: format_version: Input should be 2."),
         ('"format_version": 2,', '"format_version": 1,', "has format 1; this peftune reads format 2: save it again."),
         ('"format_version": 2,', '"format_version": 3,', "has format 3; this peftune reads format 2: upgrade peftune."),
-        ('"kind": "adapter",', '"kind": "ada\\u001b[2Jpter",', "is no valid JSON: a string holds the hidden character U+001B."),
-        ('"n": 250,', '"n": 1e999,', "is no valid JSON: 1e999 is beyond every number."),
-        ('"n": 250,', f'"n": {"9" * 5000},', "is no valid JSON: a number has 5000 digits."),
+        ('"kind": "adapter",', '"kind": "ada\\u001b[2Jpter",', "is not valid JSON: a string holds the hidden character U+001B."),
+        ('"n": 250,', '"n": 1e999,', "is not valid JSON: 1e999 is beyond every number."),
+        ('"n": 250,', f'"n": {"9" * 5000},', "is not valid JSON: a number has 5000 digits."),
         ('"pad_token_id": 0,', '"pad_token_id": "0",', "is not a valid manifest: pad_token_id: Input should be a valid integer."),
     ],
 )  # fmt: skip

@@ -444,9 +444,9 @@ UNSOUND: dict[str, tuple[State, str]] = {
     ),
     "weights cut short": (
         _file("model.safetensors", "cut"),
-        "The weights of the base 'base' cannot be read: 'model.safetensors' is no readable safetensors file: it ends within its header. They are damaged or cut short: fetch or save them again.",
+        "The weights of the base 'base' cannot be read: 'model.safetensors' is not a readable safetensors file: it ends within its header. They are damaged or cut short: fetch or save them again.",
     ),
-    "configuration that is no configuration": (
+    "configuration that is not a configuration": (
         _configured(n_embd="wide"),
         "The config.json of 'base' has n_embd: 'wide', which must be a whole number from 1 to 16384. Mend it, or save the model again with save_pretrained.",
     ),
@@ -487,11 +487,11 @@ UNSOUND: dict[str, tuple[State, str]] = {
     ),
     "damaged tokenizer.json": (
         _file("tokenizer.json", '{"version": '),
-        f"'{{folder}}/tokenizer.json' is no valid JSON: Expecting value: line 1 column 13 (char 12). {SAVE_OWN}",
+        f"'{{folder}}/tokenizer.json' is not valid JSON: Expecting value: line 1 column 13 (char 12). {SAVE_OWN}",
     ),
     "damaged tokenizer_config.json": (
         _file("tokenizer_config.json", "{oops"),
-        f"'{{folder}}/tokenizer_config.json' is no valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). {SAVE_OWN}",
+        f"'{{folder}}/tokenizer_config.json' is not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). {SAVE_OWN}",
     ),
     "tokens added and not resized": (
         _added,

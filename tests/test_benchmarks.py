@@ -210,7 +210,7 @@ def test_another_set_of_learning_weights_fails() -> None:
     [gate] = same_step(_step(1.0, a=[1.0]), _step(1.0, a=[1.0], b=[1.0]))
 
     assert not gate["passed"]
-    assert gate["note"] == "other weights learn: b"
+    assert gate["note"] == "other weights are trained: b"
 
 
 def test_a_direction_has_to_agree_to_a_cosine() -> None:
@@ -342,7 +342,7 @@ def test_rows_are_repeated_where_more_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_own_rows_come_from_a_csv_with_any_three_labels(tmp_path: Path) -> None:
-    """Labels are numbered in the order of their names; a blank text is no row."""
+    """Labels are numbered in the order of their names; a blank text is not a row."""
     path = tmp_path / "own.csv"
     path.write_text('text,label\n"one, two",9\n ,5\nthree,1\nfour,5\n', encoding="utf-8")
 

@@ -84,7 +84,7 @@ FORGETTING = [
 
 
 def task_of(kind: TaskName) -> dict[str, Any]:
-    """Make the record of a run of some kind of task."""
+    """Make the record of a run of some task type."""
     if kind not in OTHER_SCORES:
         return TASK
     return {**TASK, "accuracy": None, "macro_f1": None, "metrics": OTHER_SCORES[kind]}
@@ -92,7 +92,7 @@ def task_of(kind: TaskName) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def cards(base: Path) -> dict[str, str]:
-    """Write the card of every kind of task learned by every strategy."""
+    """Write the card of every task type learned by every strategy."""
     written = {}
     for name, (strategy, task) in zip(NAMES, CASES, strict=True):
         model = prepare_model(
@@ -202,7 +202,7 @@ def test_results_come_back_from_the_card_as_they_were_written(
 def test_forgetting_stands_beside_the_score_and_says_which_way_is_worse(
     preparation: Preparation,
 ) -> None:
-    """A result for each probe, with its sign, unit and direction; it is no result of the task."""
+    """A result for each probe, with its sign, unit and direction; it is not a result of the task."""
     results = results_of(card_of(preparation))
 
     assert [
@@ -232,7 +232,7 @@ def test_forgetting_stands_beside_the_score_and_says_which_way_is_worse(
 
 
 def test_only_data_of_the_hub_is_named_as_such(preparation: Preparation) -> None:
-    """A file of one's own is no data set that others could fetch, whatever it is called."""
+    """A file of one's own is not a data set that others could fetch, whatever it is called."""
     own = {**TASK, "data": "my files/tweets.csv", "trained_on": None}
 
     card = card_of(preparation, task=own)

@@ -118,8 +118,8 @@ BROKEN_FILES = {
         "a class of one row": ((SOUND_CSV + '\n"x","another text","maybe"\n').encode(), "smallest class has 1"),
     },
     "jsonl": {
-        "a line that is no JSON": (b'{"text": "a", "label": "x"}\n{"text": "b", "label": }\n', "line 2"),
-        "a line that is no object": (b'{"text": "a", "label": "x"}\n["b", "y"]\n', "line 2"),
+        "a line that is not JSON": (b'{"text": "a", "label": "x"}\n{"text": "b", "label": }\n', "line 2"),
+        "a line that is not an object": (b'{"text": "a", "label": "x"}\n["b", "y"]\n', "line 2"),
         "half of a character": (b'{"text": "a", "label": "x"}\n{"text": "\\ud83d", "label": "y"}\n', "row 1"),
         "bytes that are not UTF-8": (b'{"text": "a", "label": "x"}\n{"text": "caf\xe9", "label": "y"}\n', "line 2"),
         "nothing at all": (b"", "holds no rows"),
@@ -645,7 +645,7 @@ def test_texts_that_share_what_is_common_are_two_texts(texts: list[str]) -> None
 
 @pytest.mark.parametrize("texts", [[], ["short"], ["short", "", "too short"]], ids=len)
 def test_where_no_text_is_long_enough_no_pair_is_near(texts: list[str]) -> None:
-    """Nothing to hash is no error."""
+    """Nothing to hash is not an error."""
     assert near_pairs({"train": (texts, text_keys(texts))}) == []
 
 

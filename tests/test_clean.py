@@ -54,7 +54,7 @@ def strings(*texts: str) -> Strings:
     ],
 )
 def test_html_is_taken_out_and_signs_stay(text: str, plain: str) -> None:
-    """Tags and comments go, entities are spelled out, a heart of two signs is no tag."""
+    """Tags and comments go, entities are spelled out, a heart of two signs is not a tag."""
     assert without_html(text) == plain
 
 
@@ -186,7 +186,7 @@ def test_a_cleaned_task_has_the_rows_that_are_left(tmp_path: Path) -> None:
 
 
 def test_the_checks_look_at_what_is_left_and_report_the_steps(tmp_path: Path) -> None:
-    """What cleaning mended is no fault; the report says what each step did, by split."""
+    """What cleaning mended is not a fault; the report says what each step did, by split."""
     files = write_splits(_soiled(), tmp_path, "csv")
     steps = ["normalize-unicode", "strip-html", "drop-duplicates", "drop-leaked"]
 
@@ -209,7 +209,7 @@ def test_the_checks_look_at_what_is_left_and_report_the_steps(tmp_path: Path) ->
 
 
 def test_a_regression_keeps_the_first_of_equal_texts(tmp_path: Path) -> None:
-    """Measured numbers differ a little by nature, which is no conflict of labels."""
+    """Measured numbers differ a little by nature, which is not a conflict of labels."""
     splits = sound_splits()
     splits["train"][20]["text"] = splits["train"][2]["text"]
     files = write_splits(splits, tmp_path, "csv")
@@ -322,7 +322,7 @@ def test_pairs_and_many_adapters_on_one_base_are_cleaned_too(found: Run, tmp_pat
 
 
 def test_an_artifact_at_another_strength_reads_and_says_as_its_own(tmp_path: Path) -> None:
-    """How texts are cleaned, and from which probability a label is said, do not depend on it."""
+    """How texts are cleaned, and from which probability a label is assigned, do not depend on it."""
     model, _ = peftune.prepare(
         "bundled:tiny-gpt2",
         strategy=peftune.LoRA(r=2),

@@ -398,14 +398,14 @@ def test_rows_that_cannot_be_learned_are_told_by_number(
         pytest.param(
             "rows.jsonl",
             b'{"text": "x", "label": "a"}\n["x", "a"]\n',
-            "'{path}' line 2 is no JSON object; each line must be one row such as "
+            "'{path}' line 2 is not a JSON object; each line must be one row such as "
             '{{"text": "...", "label": "..."}}.',
-            id="JSON line that is no object",
+            id="JSON line that is not an object",
         ),
         pytest.param(
             "rows.jsonl",
             b"[" * 100000,
-            "'{path}' line 1 is no valid JSON: maximum recursion depth exceeded while decoding "
+            "'{path}' line 1 is not valid JSON: maximum recursion depth exceeded while decoding "
             "a JSON array from a unicode string.",
             id="JSON nested too deep",
         ),
@@ -413,7 +413,7 @@ def test_rows_that_cannot_be_learned_are_told_by_number(
             "rows.json",
             b'"text"',
             "'{path}' must hold a JSON array of objects, one a row.",
-            id="JSON that is no array",
+            id="JSON that is not an array",
         ),
         pytest.param(
             "rows.xlsx",
@@ -441,14 +441,14 @@ def test_a_file_that_cannot_be_read_is_told_with_place(
         pytest.param(
             "rows.jsonl",
             b'{"text": "x", "label": "a"}\n{"text": "x", "label": }\n',
-            "'{path}' line 2 is no valid JSON: ",
+            "'{path}' line 2 is not valid JSON: ",
             "Expecting value: line 1 column 24 (char 23).",
             id="bad JSON line",
         ),
         pytest.param(
             "rows.json",
             b'[{"text": "x"',
-            "'{path}' is no valid JSON: ",
+            "'{path}' is not valid JSON: ",
             "Expecting ',' delimiter: line 1 column 14 (char 13).",
             id="bad JSON",
         ),
@@ -570,7 +570,7 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_alternatives(
     asking, fault = ended.err.splitlines()
     assert (ended.code, ended.out) == (3, "")
     assert asking == f"peftune: asking the hub for {asked}"
-    assert "is no local folder and could not be fetched from the hub (" in fault
+    assert "is not a local folder and could not be fetched from the hub (" in fault
     assert fault.endswith(f"Check the name and the connection, or use {alternatives}")
     assert not (workplace / "run").exists()
 
@@ -652,7 +652,7 @@ def test_a_report_of_another_version_is_told(call: Call, workplace: Path, finish
 
     assert (ended.code, ended.out) == (3, "")
     assert ended.err.startswith(
-        "peftune: 'run/report.json' is no report of this version of peftune (KeyError: "
+        "peftune: 'run/report.json' is not a report of this version of peftune (KeyError: "
     )
     assert ended.err.endswith("). Choose another folder, or remove this one.\n")
     assert _content(workplace) == before
@@ -713,7 +713,7 @@ def test_a_run_over_its_budget_fails_its_gate_and_is_kept(call: Call, workplace:
 def test_a_run_that_diverges_fails_with_1_and_says_so_in_its_report(
     call: Call, workplace: Path
 ) -> None:
-    """A failure while running is no fault of usage, and leaves its reason behind."""
+    """A failure while running is not a fault of usage, and leaves its reason behind."""
     ended = call("run", "tiny.yaml", "--strategy", "lora", "training.learning_rate=1e30")
 
     assert (ended.code, ended.out) == (1, "")

@@ -1,4 +1,4 @@
-"""Forgetting at matched accuracy: learning less is no merit, and forgetting less is."""
+"""Forgetting at matched accuracy: learning less is not merit, and forgetting less is."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_with_one_seed_there_is_a_value_and_no_interval() -> None:
 
 
 def test_nothing_is_matched_where_nothing_was_learned_or_compared() -> None:
-    """One strategy has none to match with; accuracies of chance are no accuracies to match at."""
+    """One strategy has none to match with; accuracies of chance are not accuracies to match at."""
     line = {0: path([0.4, 0.8], [0.0, 0.2])}
 
     assert forgetting_at_matched_accuracy("text", {"a": line}, learned=["a"]) is None

@@ -83,7 +83,7 @@ def test_a_part_of_the_variance_is_never_negative_and_agreeing_seeds_are_no_proo
     "values", [[[0.785] * 40, [1.012] * 40], [[0.0] * 40, [0.0] * 40]], ids=["apart", "equal"]
 )
 def test_two_seeds_have_a_mean_and_no_interval(values: list[list[float]]) -> None:
-    """One degree of freedom is no evidence, and two that agree are none that a third would.
+    """One degree of freedom is not evidence, and two that agree are none that a third would.
 
     The interval that Student's t gives for 0.785 and 1.012 is -0.54 to 2.34.
     """
@@ -122,7 +122,7 @@ def test_a_share_near_one_has_wilsons_interval() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_identical_runs_differ_by_exactly_nothing(seeds: int) -> None:
-    """No variance is no reason for a NaN: the difference is 0, its interval too, and p is 1."""
+    """No variance is not a reason for a NaN: the difference is 0, its interval too, and p is 1."""
     mean = crossed_mean(np.zeros((seeds, 40)), unit="rows")
 
     assert (mean.value, mean.ci95, mean.p_value) == (0.0, (0.0, 0.0), 1.0)

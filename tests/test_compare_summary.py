@@ -415,7 +415,7 @@ def test_a_strategy_of_which_two_seeds_are_left_has_no_letter_and_the_others_kee
 
 
 def test_strategies_that_share_but_two_seeds_have_no_letters() -> None:
-    """Three seeds each are no test of each other where only two are the same."""
+    """Three seeds each do not test each other where only two are the same."""
     summary = summary_of(runs("full", 0.8), runs("lora", 0.7, seeds=(1, 2, 3)))
 
     assert [one.ties for one in summary.standings] == [{}, {}]

@@ -128,8 +128,8 @@ def test_a_data_sets_own_splits_are_used_and_can_be_renamed(tmp_path: Path) -> N
     task = _task(folder, splits={"validation": "dev"})
 
     assert set(task.validation.texts) == {f"dev {i}" for i in range(4)}
-    assert task.judged[0] == "test"
-    assert task.judged[1].texts == tuple(f"test {i}" for i in range(4))
+    assert task.evaluation[0] == "test"
+    assert task.evaluation[1].texts == tuple(f"test {i}" for i in range(4))
     assert _fault(folder, splits={"validation": "devv"}) == (
         f"'{folder}' has no split 'devv'. Did you mean 'dev'? Available: dev, test, train. "
         "Set data.splits."
@@ -468,7 +468,7 @@ def test_rows_of_one_class_are_no_judges(tmp_path: Path) -> None:
     assert _fault(train, test_file=str(test)) == fault
     assert _fault(train, validation_file=str(test)) == fault
     judged = _write_csv(tmp_path / "judged.csv", ["j1", "j2"], ["a", "b"])
-    assert _task(train, test_file=str(judged), validation_file=str(test)).judged[0] == "test"
+    assert _task(train, test_file=str(judged), validation_file=str(test)).evaluation[0] == "test"
 
 
 def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> None:
@@ -517,12 +517,12 @@ def test_rows_without_text_are_an_error_or_dropped_or_kept(tmp_path: Path) -> No
         (
             "bad.jsonl",
             b'{"text": "x", "label": "a"}\n{"text": \n',
-            "'bad.jsonl' line 2 is no valid JSON: Expecting value: line 1 column 10 (char 9).",
+            "'bad.jsonl' line 2 is not valid JSON: Expecting value: line 1 column 10 (char 9).",
         ),
         (
             "list.jsonl",
             b"[1]\n",
-            '\'list.jsonl\' line 1 is no JSON object; each line must be one row such as {"text": "...", "label": "..."}.',
+            '\'list.jsonl\' line 1 is not a JSON object; each line must be one row such as {"text": "...", "label": "..."}.',
         ),
         (
             "half.jsonl",
@@ -572,7 +572,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A wrong path is no traceback."""
+    """A wrong path is not a traceback."""
     assert _fault(tmp_path / "rows.csv") == (
         "There is no file 'rows.csv'. A relative path in a recipe starts from the recipe's folder."
     )
@@ -703,7 +703,7 @@ def test_without_test_rows_validation_is_judged_and_said_so(tmp_path: Path) -> N
     """The split of the final score is named after what it is."""
     path = _write_csv(tmp_path / "rows.csv", [f"t{i}" for i in range(20)], ["a", "b"] * 10)
 
-    name, rows = _task(path).judged
+    name, rows = _task(path).evaluation
 
     assert (name, len(rows)) == ("validation", 10)
 

@@ -19,6 +19,7 @@ import pytest
 from pydantic import BaseModel
 from test_architecture import FLOORS
 from typer.main import get_command
+from vocabulary import REPLACED
 
 import peftune
 from peftune import errors
@@ -51,19 +52,6 @@ _FENCE = re.compile(
 )
 
 
-# The words that the vocabulary of the design replaces, and turns of phrase that readers stumble over.
-_REPLACED = re.compile(
-    r"""\b(?:
-      trunk | (?-i:arms?) | rungs? | ladders? | dials? | foreign | behaviours? | rooms
-    | seal(?:s|ed|ing)? | judg(?:e|es|ed|ing)
-    | (?:tell|tells|told|telling)\ (?:\w+\ )?apart
-    | said\ from | begins?\ as
-    | what\ learns | (?:weights?|numbers?|biases|parameters)\ (?:that\ )?learn(?:s|ed)?
-    | kinds?\ of\ (?:tasks?|fine-tuning) | task\ kinds?
-    | (?:is|are)\ no\ (?!longer|more|less|better|\w+er\b)(?<!there\ is\ no\ )(?<!there\ are\ no\ )\w+
-    )\b""",
-    re.VERBOSE | re.IGNORECASE,
-)
 _BLOCK_OF_OUTPUT = re.compile(
     r"^```(?:text|console|csv|python)[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL
 )
@@ -78,7 +66,7 @@ class Block:
         page: file that holds it.
         line: line of its first line, from 1.
         language: word behind the fence.
-        title: name of the file that it shows; None where it is no file.
+        title: name of the file that it shows; None where it is not a file.
         text: what stands between the fences.
     """
 
@@ -341,7 +329,9 @@ def test_the_docs_use_the_words_of_the_glossary() -> None:
     """A word that the glossary replaces stands in no page, recipe or example."""
     sources = [
         *PAGES,
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
         *(ROOT / "recipes").glob("*.yaml"),
+        *(ROOT / "peftune" / "bundled").rglob("*.md"),
         *(path for path in EXAMPLES.rglob("*") if path.suffix in {".md", ".py", ".toml", ".yaml"}),
     ]
     assert [found for path in sources for found in _replaced_words(path)] == []
@@ -376,7 +366,7 @@ def _replaced_words(path: Path) -> list[str]:
     return [
         f"{path.name}:{number}: {word[0]}"
         for number, line in enumerate(text.splitlines(), 1)
-        for word in _REPLACED.finditer(line)
+        for word in REPLACED.finditer(line)
     ]
 
 
@@ -390,7 +380,7 @@ def test_the_error_lines_of_troubleshooting_are_those_of_the_code() -> None:
 
 
 @pytest.fixture(scope="module")
-def tables() -> Any:  # noqa: ANN401 - a module that is no package's
+def tables() -> Any:  # noqa: ANN401 - a module of no package
     """Load the program that makes the tables."""
     spec = importlib.util.spec_from_file_location("schema_tables", DOCS / "hooks/schema_tables.py")
     assert spec is not None

@@ -74,7 +74,7 @@ def test_what_is_no_plain_file_is_not_opened(
             server.bind("file")
 
     assert _refusal(lambda: read_plain(path, limit=10)) == (
-        f"'{path}' is no plain file, and is not opened."
+        f"'{path}' is not a plain file, and is not opened."
     )
 
 
@@ -114,7 +114,7 @@ def test_a_folder_of_a_thousand_files_is_not_walked(tmp_path: Path) -> None:
         (tmp_path / str(index)).touch()
 
     assert _refusal(lambda: local_folder(tmp_path)) == (
-        f"'{tmp_path}' has more than {MAX_ENTRIES} entries, so it is no artifact."
+        f"'{tmp_path}' has more than {MAX_ENTRIES} entries, so it is not an artifact."
     )
 
 
@@ -131,18 +131,18 @@ def test_a_message_is_one_line_that_can_be_read() -> None:
     ("content", "message"),
     [
         (b"\xff", "'file' is not UTF-8 at byte 0."),
-        ('﻿{"a": 1}'.encode(), "'file' is no valid JSON: "),
-        (b'{"a": 1, "a": 2}', "'file' is no valid JSON: the key 'a' stands twice."),
-        (b'{"a": {"b": 1, "b": 1}}', "'file' is no valid JSON: the key 'b' stands twice."),
-        (b"NaN", "'file' is no valid JSON: NaN is no JSON number."),
-        (b"-1e999", "'file' is no valid JSON: -1e999 is beyond every number."),
-        (b"9" * 41, "'file' is no valid JSON: a number has 41 digits."),
-        (b"[" * 100_000, "'file' is no valid JSON: it is nested too deeply."),
-        (b"[" * 34 + b"]" * 34, "'file' is no valid JSON: it is nested more than 32 deep."),
-        (b"{} {}", "'file' is no valid JSON: "),
-        (b'"\\ud800"', "'file' is no valid JSON: a string holds the hidden character U+D800."),
-        (b'{"\\u0000": 1}', "'file' is no valid JSON: a string holds the hidden character U+0000."),
-        (b'["\\u202e"]', "'file' is no valid JSON: a string holds the hidden character U+202E."),
+        ('﻿{"a": 1}'.encode(), "'file' is not valid JSON: "),
+        (b'{"a": 1, "a": 2}', "'file' is not valid JSON: the key 'a' stands twice."),
+        (b'{"a": {"b": 1, "b": 1}}', "'file' is not valid JSON: the key 'b' stands twice."),
+        (b"NaN", "'file' is not valid JSON: NaN is not a JSON number."),
+        (b"-1e999", "'file' is not valid JSON: -1e999 is beyond every number."),
+        (b"9" * 41, "'file' is not valid JSON: a number has 41 digits."),
+        (b"[" * 100_000, "'file' is not valid JSON: it is nested too deeply."),
+        (b"[" * 34 + b"]" * 34, "'file' is not valid JSON: it is nested more than 32 deep."),
+        (b"{} {}", "'file' is not valid JSON: "),
+        (b'"\\ud800"', "'file' is not valid JSON: a string holds the hidden character U+D800."),
+        (b'{"\\u0000": 1}', "'file' is not valid JSON: a string holds the hidden character U+0000."),
+        (b'["\\u202e"]', "'file' is not valid JSON: a string holds the hidden character U+202E."),
     ],
 )  # fmt: skip
 def test_json_that_python_would_accept_or_choke_on_is_refused(
@@ -202,15 +202,15 @@ def test_a_sound_header_is_read_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "'file' is no readable safetensors file: it ends within its header."),
-        (_file({"a": A, "b": B}, length=1 << 63), "'file' is no readable safetensors file: it ends within its header."),
+        (b"", "'file' is not a readable safetensors file: it ends within its header."),
+        (_file({"a": A, "b": B}, length=1 << 63), "'file' is not a readable safetensors file: it ends within its header."),
         (_file(b"{}" + b" " * (1 << 20), 0), "'file' has a header of 1048578 bytes, and may have 1048576; it is not read."),
-        (_file(b' {"a": 1}', 0), "'file' is no readable safetensors file: its header begins with no brace."),
-        (_file(b"{}" + b" " * 14, 0), "'file' is no sound safetensors file: its header is padded beyond eight bytes."),
+        (_file(b' {"a": 1}', 0), "'file' is not a readable safetensors file: its header begins with no brace."),
+        (_file(b"{}" + b" " * 14, 0), "'file' is not a sound safetensors file: its header is padded beyond eight bytes."),
         (_file({"__metadata__": {"a": "b"}}, 0), "'file' holds metadata beside its tensors, which is not read. Save it again with safetensors.torch."),
-        (_file({"a": A, "b": B}, 33), "'file' is no sound safetensors file: its tensors do not tile its data."),
-        (_file({"a": A, "b": _entry("BF16", [4], 25, 33)}, 33), "'file' is no sound safetensors file: its tensors do not tile its data."),
-        (_file({"a": A, "b": _entry("BF16", [4], 16, 24)}, 24), "'file' is no sound safetensors file: its tensors do not tile its data."),
+        (_file({"a": A, "b": B}, 33), "'file' is not a sound safetensors file: its tensors do not tile its data."),
+        (_file({"a": A, "b": _entry("BF16", [4], 25, 33)}, 33), "'file' is not a sound safetensors file: its tensors do not tile its data."),
+        (_file({"a": A, "b": _entry("BF16", [4], 16, 24)}, 24), "'file' is not a sound safetensors file: its tensors do not tile its data."),
         *(
             (_file({"a": entry}, 24), "'file': the header's entry of tensor 'a' is not a type of F32, F16, BF16, a shape and the offsets that follow from them.")
             for entry in NOT_AN_ENTRY

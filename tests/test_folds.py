@@ -260,7 +260,7 @@ def test_a_cross_validation_has_no_artifact_of_its_own(run: Run) -> None:
         (["data.cross_validation=1"], "command line 'data.cross_validation=1': data.cross_validation: must be greater than or equal to 2 (got 1)."),
         (["data.max_train_examples=null", "data.train_examples_per_label=4"], "recipe.yaml:4:1: data: 'cross_validation' learns from all rows of train but one fold's, so 'train_examples_per_label' does not go with it."),
         (["task=regression"], "recipe.yaml: 'data.cross_validation' has no meaning in 'task: regression'; it belongs to single-label."),
-        (["stages=[{name: first, data: {dataset_name: 'bundled:general-text'}}]"], "recipe.yaml: 'stages' would be learned anew for every fold of 'data.cross_validation'; run them first, and begin as their artifact: model.init_from."),
+        (["stages=[{name: first, data: {dataset_name: 'bundled:general-text'}}]"], "recipe.yaml: 'stages' would be learned anew for every fold of 'data.cross_validation'; run them first, and initialize from their artifact: model.init_from."),
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_folds_is_refused_in_one_line(

@@ -123,7 +123,7 @@ def test_forgetting_of_a_plain_peft_folder_is_the_same(
     assert found.controls == {"adapter_off_forgetting": 0.0}
     assert (found.verdict, found.reason) == (None, "no verdict without a task score beside it")
     assert found["prose"].reason is not None
-    assert "verdict: there is no task score to judge it beside" in found["prose"].reason
+    assert "verdict: there is no task score to compare it with" in found["prose"].reason
 
 
 @pytest.mark.parametrize("task_type", [TaskType.SEQ_CLS, TaskType.CAUSAL_LM])
@@ -343,7 +343,7 @@ def test_a_foreign_adapter_with_broken_tensors_is_refused(
     )
     path.write_bytes(b"not tensors")
     assert _refusal(plain, base, probe).startswith(
-        "'plain/adapter_model.safetensors' is no readable safetensors file: "
+        "'plain/adapter_model.safetensors' is not a readable safetensors file: "
     )
 
 
@@ -371,7 +371,7 @@ def test_a_foreign_adapter_without_a_base_asks_for_one(
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, probe: LanguageModelLoss) -> None:
-    """A wrong path is no hub id and no traceback."""
+    """A wrong path is not a hub id and no traceback."""
     with pytest.raises(ArtifactError) as caught:
         forget(tmp_path / "nothing", [probe])
     assert str(caught.value) == (

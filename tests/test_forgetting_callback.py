@@ -73,7 +73,7 @@ def prepared(base: Path, strategy: Strategy) -> nn.Module:
 
 
 def by_hand(base: Path) -> nn.Module:
-    """Take transformers' own classifier, of which every weight learns."""
+    """Take transformers' own classifier, of which every weight is trained."""
     torch.manual_seed(0)
     model: nn.Module = GPT2ForSequenceClassification.from_pretrained(
         base, num_labels=2, pad_token_id=0
@@ -285,7 +285,7 @@ def test_each_point_is_the_forgetting_of_that_steps_weights(
 
 
 def put(weights: Weights, model: nn.Module) -> None:
-    """Give a model the weights that learned in another one."""
+    """Give a model the trained weights in another one."""
     for name, weight in trainable_parameters(model).items():
         weight.data.copy_(weights[name])
 
@@ -345,7 +345,7 @@ def test_without_evaluations_it_measures_at_every_epochs_end(
 def test_where_epochs_are_evaluated_each_is_measured_once(
     base: Path, probe: Probe, tmp_path: Path
 ) -> None:
-    """The evaluation is the measurement, and the end of the epoch is no second one."""
+    """The evaluation is the measurement, and the end of the epoch is not a second one."""
     watch = peftune.ForgettingCallback(probe)
     trainer = script(prepared(base, Full()), base, tmp_path, watch, eval_strategy="epoch")
     trainer.train()
@@ -785,5 +785,5 @@ def test_a_model_that_does_not_begin_as_its_base_is_refused(
 
     assert re.sub(f"by {NUMBER}", "by NUMBER", message) == (
         f"Before the first step the model already differs from the base '{named}' by NUMBER. "
-        "Name the base that it was made from; an adapter must begin as no change."
+        "Name the base that it was made from; an adapter must not change it at first."
     )

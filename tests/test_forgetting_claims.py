@@ -38,7 +38,7 @@ from peftune.experiments.report import Forgetting
 from peftune.forgetting import measurement as measuring
 from peftune.forgetting import results, scorer
 from peftune.forgetting.measurement import ProbeText, measure, measure_base, measure_with
-from peftune.forgetting.results import Verdict, forgetting_of, judge_probe, verdict
+from peftune.forgetting.results import Verdict, assess_probe, forgetting_of, verdict
 from peftune.forgetting.scorer import Output, TokenScores, read_out
 from peftune.models import prepare as preparing
 from peftune.models.architecture import backbone_of
@@ -117,7 +117,7 @@ def test_a_verdict_that_ignores_the_accuracy_is_noticed(learned_nothing: Run) ->
     """Planted: the intervals are judged without a look at the task, as in published tables."""
     judged = []
     for probe in learned_nothing.forgetting:
-        word = judge_probe(
+        word = assess_probe(
             margin=probe.margin,
             ci95=probe.ci95,
             ci90=probe.ci90,
@@ -142,7 +142,7 @@ def check_every_class_is_judged(folder: Path) -> None:
     )
     task = load_task(section)
     whole = Counter(row["label"] for row in rows)
-    _, judged = task.judged
+    _, judged = task.evaluation
     shares = Counter(task.labels[label] for label in judged.labels)
     assert all(abs(shares[name] - 60 * whole[name] / len(rows)) <= 1 for name in whole)
 
@@ -652,7 +652,7 @@ def test_a_verdict_of_too_few_documents_is_noticed(monkeypatch: pytest.MonkeyPat
     """Planted: that no loss was found is taken for a proof that there is none."""
 
     def careless(**facts: Any) -> Verdict | None:  # noqa: ANN401 - those of judge_probe
-        return judge_probe(**{**facts, "excludes_loss": True})
+        return assess_probe(**{**facts, "excludes_loss": True})
 
     monkeypatch.setattr(results, "judge_probe", careless)
     with pytest.raises(AssertionError):

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from peftune.forgetting.results import judge_probe, verdict
+from peftune.forgetting.results import assess_probe, verdict
 
 Word = Literal["improved", "retained", "forgot", "inconclusive", "nothing learned"]
 
@@ -19,7 +19,7 @@ def _judge(
     excludes: bool = True,
     ci90: tuple[float, float] | None = None,
 ) -> Word | None:
-    return judge_probe(
+    return assess_probe(
         margin=margin,
         ci95=interval,
         ci90=ci90 or interval,

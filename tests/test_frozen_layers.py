@@ -1,4 +1,4 @@
-"""Frozen lower layers: which weights learn, that the others are the base's for ever, and bad numbers."""
+"""Frozen lower layers: which weights are trained, that the others are the base's for ever, and bad numbers."""
 
 from __future__ import annotations
 
@@ -212,17 +212,17 @@ BEYOND = [
     ),
     pytest.param(
         "{name: lora, target_modules: [c_attn, c_poj]}",
-        "target_modules names 'c_poj', which is no weight that LoRA can adapt. Did you mean 'c_proj'? Available: c_attn, c_fc, c_proj, wpe, wte.",
+        "target_modules names 'c_poj', which is not a weight that LoRA can adapt. Did you mean 'c_proj'? Available: c_attn, c_fc, c_proj, wpe, wte.",
         id="a misspelt module beside a good one",
     ),
     pytest.param(
         "{name: lora, target_modules: [ln_1]}",
-        "target_modules names 'ln_1', which is no weight that LoRA can adapt. Available: c_attn, c_fc, c_proj, wpe, wte.",
-        id="a module that is no matrix",
+        "target_modules names 'ln_1', which is not a weight that LoRA can adapt. Available: c_attn, c_fc, c_proj, wpe, wte.",
+        id="a module that is not a matrix",
     ),
     pytest.param(
         "{name: lora-8bit, target_modules: [_proj], layers_to_transform: [1]}",
-        "target_modules names '_proj', which is no weight that LoRA can adapt. Did you mean 'c_proj'? Available: c_attn, c_fc, c_proj, wpe, wte.",
+        "target_modules names '_proj', which is not a weight that LoRA can adapt. Did you mean 'c_proj'? Available: c_attn, c_fc, c_proj, wpe, wte.",
         id="the end of a name",
     ),
 ]

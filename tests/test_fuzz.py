@@ -197,7 +197,7 @@ def test_overrides(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["csv", "tsv"])
 def test_tables_of_text(name: str, folder: Path) -> None:
-    """Quotes, ends of lines, cells too many and too few, bytes that are no text."""
+    """Quotes, ends of lines, cells too many and too few, bytes that are not a text."""
     between = {"csv": b",", "tsv": b"\t"}[name]
     good = b"\n".join(between.join([b"a day", b"good"]) for _ in range(3))
     content = between.join([b"text", b"label"]) + b"\n" + good + b"\n"

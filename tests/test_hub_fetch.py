@@ -403,7 +403,7 @@ def test_changed_bytes_are_refused_by_the_hubs_own_hash(
 def test_a_file_that_is_cut_short_is_refused(
     file: str, hub: LoopbackHub, client: Client, name: str
 ) -> None:
-    """Fewer bytes than were announced are no file."""
+    """Fewer bytes than were announced are not a file."""
     commit = hub.add(name, FILES)
     on_file(file, lambda answer: dataclasses.replace(answer, body=answer.body[:-3]), hub)
 

@@ -179,7 +179,7 @@ def test_the_gradient_is_that_of_a_plain_language_model(base: Path, tmp_path: Pa
 def test_a_regularizer_holds_a_language_model_too(
     base: Path, term: peftune.regularizers.Regularizer, tmp_path: Path
 ) -> None:
-    """Its term of the loss is logged; the head that takes no part is no part of it."""
+    """Its term of the loss is logged; the head that takes no part is not part of it."""
     model = _without_dropout(base, STRATEGIES["lora"])
     task = load_task(
         DataSection(train_file=str(write_documents(tmp_path / "d.jsonl", 8))), "language-modeling"
@@ -197,7 +197,7 @@ def test_a_regularizer_holds_a_language_model_too(
 
 @pytest.mark.parametrize("strategy", BACKBONES)
 def test_the_head_takes_no_part(base: Path, strategy: str) -> None:
-    """It does not learn, and is no part of what is saved, restored or switched off."""
+    """It does not learn, and is not part of what is saved, restored or switched off."""
     model = prepare_model(
         str(base),
         STRATEGIES[strategy],

@@ -54,7 +54,7 @@ def moved(base: Path, strategy: Strategy) -> nn.Module:
 
 
 def rebuilt(base: Path, model: nn.Module) -> tuple[GPT2LMHeadModel, dict[str, nn.Parameter]]:
-    """Load the plain language model, and copy the weights that learn outside the head."""
+    """Load the plain language model, and copy the trained weights outside the head."""
     head = {id(weight) for weight in head_of(model).parameters()}
     leaves = {
         name: nn.Parameter(weight.detach().clone())
@@ -93,7 +93,7 @@ def scale_of(strategy: Strategy) -> float:
 
 
 def assert_same_gradients(model: nn.Module, expected: Mapping[str, torch.Tensor | None]) -> None:
-    """Compare the gradients of the weights that learn; the head must have none."""
+    """Compare the gradients of the trained weights; the head must have none."""
     for name, weight in trainable_parameters(model).items():
         wanted = expected.get(name)
         if wanted is None:
@@ -354,7 +354,7 @@ def test_the_fisher_information_is_the_expected_square_under_the_base(base: Path
 def test_the_drift_is_the_squared_distance_of_the_backbones_weights(
     strategy: Strategy, base: Path
 ) -> None:
-    """Of a low-rank update ||s B A||², by forming it; of weights that learn, their own change.
+    """Of a low-rank update ||s B A||², by forming it; of trained weights, their own change.
 
     The head is none of the backbone.
     """

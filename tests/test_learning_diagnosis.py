@@ -228,7 +228,7 @@ def test_losses_that_still_fall_at_the_end_are_underfitting(facts: RunFacts) -> 
 
 
 def test_a_good_run_has_no_finding(facts: RunFacts) -> None:
-    """Both losses fall and come to rest; a gap between them alone is no fault."""
+    """Both losses fall and come to rest; a gap between them alone is not a fault."""
     assert findings(facts, [(4, 0.40, 0.50), (8, 0.20, 0.42), (12, 0.15, 0.41)]) == []
 
 

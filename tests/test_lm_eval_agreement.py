@@ -20,7 +20,7 @@ from peftune.probes.minimal_pairs import MinimalPair
 from peftune.probes.multiple_choice import Question
 
 with warnings.catch_warnings():
-    # What its many dependencies deprecate is no concern of ours.
+    # What its many dependencies deprecate is not a concern of ours.
     warnings.simplefilter("ignore")
     pytest.importorskip("lm_eval.tasks", reason="needs peftune[lm-eval]")
     pytest.importorskip("lm_eval.models.huggingface")
@@ -78,7 +78,7 @@ QUESTIONS = (
 
 
 @pytest.fixture(scope="module")
-def compare() -> Any:  # noqa: ANN401 - a module that is no package's
+def compare() -> Any:  # noqa: ANN401 - a module of no package
     """Load the program that asks both, which is what a reader runs on data of their own."""
     path = Path(__file__).parents[1] / "tools/compare_with_lm_eval.py"
     spec = importlib.util.spec_from_file_location("compare_with_lm_eval", path)

@@ -277,8 +277,8 @@ def _wrapped(base: Path, config: peft.PeftConfig) -> nn.Module:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), "its method is PEFT's PREFIX_TUNING, and it learns virtual tokens in front of every text, which are no weights of a base"),
-        (peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), "its method is PEFT's PROMPT_TUNING, and it learns virtual tokens in front of every text, which are no weights of a base"),
+        (peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), "its method is PEFT's PREFIX_TUNING, and it learns virtual tokens in front of every text, which are not weights of a base"),
+        (peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), "its method is PEFT's PROMPT_TUNING, and it learns virtual tokens in front of every text, which are not weights of a base"),
         (peft.LoraConfig(task_type="SEQ_CLS", r=2, fan_in_fan_out=True, init_lora_weights="pissa_niter_2"), "its method is PEFT's LORA with init_lora_weights pissa_niter_2, which changes the base by a random decomposition that no load repeats"),
     ],
     ids=["prefix", "prompt", "pissa"],

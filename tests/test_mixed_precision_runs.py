@@ -78,7 +78,7 @@ def check_run(run: peftune.Run, recipe: Path, *, bf16: bool) -> None:
     lines = (run.folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     task = load_task(read_recipe(recipe).data, "single-label")
-    found = classifier.predict(list(task.judged[1].texts))
+    found = classifier.predict(list(task.evaluation[1].texts))
     for row, prediction in zip(rows, found, strict=True):
         assert row["probabilities"] == pytest.approx(dict(prediction.probabilities), abs=1e-5)
     steps = [point for point in run.forgetting.path if point.step is not None]

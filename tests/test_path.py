@@ -184,7 +184,9 @@ def test_a_folder_without_a_part_is_refused_in_one_line(evidence: Evidence, name
         path.write_bytes(whole)
 
     [line] = str(told.value).splitlines()
-    assert line.startswith(f"'{evidence.run.folder}' is no whole run folder (FileNotFoundError: ")
+    assert line.startswith(
+        f"'{evidence.run.folder}' is not a whole run folder (FileNotFoundError: "
+    )
     assert line.endswith(f"{name}'). Remove it and run it again.")
 
 

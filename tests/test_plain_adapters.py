@@ -145,7 +145,7 @@ def test_a_path_in_a_plain_adapter_and_a_name_that_is_not_here_are_told_apart(
 
 
 def test_labels_of_an_own_artifact_cannot_be_renamed(base: Path, tmp_path: Path) -> None:
-    """Its manifest has them; the same ones in the same order are no contradiction."""
+    """Its manifest has them; the same ones in the same order are not a contradiction."""
     model, _ = peftune.prepare(str(base), strategy=peftune.LoRA(r=2), labels=LABELS, use_cpu=True, max_length=32)  # fmt: skip
     folder = peftune.save(model, tmp_path / "own")
 

@@ -160,7 +160,7 @@ def test_a_built_in_name_cannot_be_taken_over(install: Install) -> None:
 def test_a_package_that_the_path_shows_twice_claims_a_name_once(
     install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An editable install beside a built one is no quarrel."""
+    """An editable install beside a built one is not a quarrel."""
     install("bias-tuning", GOOD, entry="bias = bias_tuning:Bias")
     copy = tmp_path / "copy"
     copy.symlink_to(tmp_path / "bias-tuning")
@@ -198,7 +198,7 @@ def test_an_object_that_is_no_strategy_is_refused(install: Install) -> None:
 
     assert error_of("broken") == (
         "'broken_plugin:Broken' of package 'broken-plugin' is registered as strategy 'broken' "
-        "but is no Strategy class."
+        "but is not a Strategy class."
     )
 
 
@@ -209,7 +209,7 @@ def test_a_strategy_object_is_no_strategy_class(install: Install) -> None:
 
     assert error_of("broken") == (
         "'broken_plugin:broken' of package 'broken-plugin' is registered as strategy 'broken' "
-        "but is no Strategy class."
+        "but is not a Strategy class."
     )
 
 

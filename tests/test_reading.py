@@ -164,7 +164,7 @@ def test_a_cell_is_what_stands_between_the_delimiters(
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the csv module refuses zero bytes")
 def test_a_zero_byte_in_a_cell_is_kept(tmp_path: Path) -> None:
-    """It is a character like any other; only in the header it says that the file is no UTF-8."""
+    """It is a character like any other; only in the header it says that the file is not UTF-8."""
     path = written(tmp_path / "rows.csv", "text,label\nx\0y,a\n")
 
     assert texts(read_file(path)) == ["x\0y"]
@@ -275,11 +275,11 @@ def test_a_value_of_json_is_its_characters(
     [
         (
             '{"text": "x"',
-            "'rows.jsonl' line 1203 is no valid JSON: Expecting ',' delimiter: line 1 column 13 (char 12).",
+            "'rows.jsonl' line 1203 is not valid JSON: Expecting ',' delimiter: line 1 column 13 (char 12).",
         ),
         (
             '{"text": "x", "text": "y"}',
-            "'rows.jsonl' line 1203 is no valid JSON: a row has the field 'text' twice.",
+            "'rows.jsonl' line 1203 is not valid JSON: a row has the field 'text' twice.",
         ),
         (
             '{"text": "\\udc00"}',
@@ -387,7 +387,7 @@ def test_a_typed_column_is_its_text(column: pa.Array, expected: list[str], tmp_p
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_column_of_lists_holds_labels(kind: str, tmp_path: Path) -> None:
-    """What is no text can be the labels of multi-label."""
+    """What is not a text can be the labels of multi-label."""
     records = [{"text": f"t{i}", "label": [["a"], ["a", "b"], []][i % 3]} for i in range(6)]
     path = tmp_path / f"rows.{kind}"
     if kind == "jsonl":

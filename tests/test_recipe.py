@@ -292,7 +292,7 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             changed("strategy:\n  name: lora\n  r: 8", "strategy: lora"),
             "recipe.yaml:5:1: strategy: must be a mapping with the key 'name' (got 'lora').",
-            id="strategy that is no mapping",
+            id="strategy that is not a mapping",
         ),
         pytest.param(
             changed("r: 8", "rank: 8"),
@@ -386,11 +386,11 @@ def with_line(line: str, *, after: str) -> str:
         pytest.param(
             VALID + "? [a, b]\n: 1\n",
             "recipe.yaml:11:3: a key must be a plain name.",
-            id="key that is no name",
+            id="key that is not a name",
         ),
         pytest.param(
             changed("data:\n", "data: {\n"),
-            "recipe.yaml:5:9: this is no valid YAML: expected ',' or '}', but got ':'.",
+            "recipe.yaml:5:9: this is not valid YAML: expected ',' or '}', but got ':'.",
             id="no YAML",
         ),
         pytest.param(
@@ -455,7 +455,7 @@ def test_a_malformed_recipe_is_refused_with_place_and_remedy(
 def test_an_unknown_recipe_is_refused_with_the_shipped_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that is no file is looked up among the shipped recipes."""
+    """A name that is not a file is looked up among the shipped recipes."""
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(RecipeError) as caught:
@@ -692,7 +692,7 @@ def test_an_override_reaches_a_list_entry(read: Callable[..., Recipe]) -> None:
         ),
         pytest.param(
             "data.labels=[a",
-            "command line:1:10: this is no valid YAML: "
+            "command line:1:10: this is not valid YAML: "
             "expected ',' or ']', but got '<stream end>'.",
         ),
         pytest.param(

@@ -142,7 +142,7 @@ def recording(logits: ReferenceLogits) -> Manifest:
 def test_a_model_that_takes_padding_for_text_is_refused(tuned: nn.Module) -> None:
     """The replay is one padded batch: a wrong pad token shows in no tensor and in no hash.
 
-    GPT-2's classifier looks for the last token that is no padding; with another pad token it reads
+    GPT-2's classifier looks for the last token that is not padding; with another pad token it reads
     the padding of the shorter text.
     """
     recorded = record_reference_logits(tuned)

@@ -218,7 +218,7 @@ def test_an_unknown_key_is_refused_wherever_keys_are_fixed(report: dict[str, Any
 def test_a_wrong_value_is_refused(
     place: tuple[Any, ...], value: object, fault: str, report: dict[str, Any]
 ) -> None:
-    """Another layout, another type, a word that is no verdict, half an interval."""
+    """Another layout, another type, a word that is not a verdict, half an interval."""
     changed: Any = copy.deepcopy(report)
     level = changed
     for key in place[:-1]:

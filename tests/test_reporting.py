@@ -144,7 +144,7 @@ def test_the_sections_come_in_the_order_of_a_reader(page: str) -> None:
         "confusion",
         "calibration",
         "mistakes",
-        "paid",
+        "largest-losses",
         "findings",
         "data",
         "origin",
@@ -400,7 +400,7 @@ def test_a_run_without_probes_has_a_report(tmp_path: Path) -> None:
     assert made.answer.endswith("; what it forgot was not measured.")
     sections = [tag["id"] for tag in Outline(made.page.read_text(encoding="utf-8")).all("section")]
     assert "trade-off" not in sections
-    assert "paid" not in sections
+    assert "largest-losses" not in sections
 
 
 def test_a_comparison_of_which_nothing_finished_has_a_report(tmp_path: Path) -> None:
@@ -640,7 +640,7 @@ def test_leaked_rows_are_left_out_of_every_part_of_a_page(leaked: Path, tmp_path
     ("ids", "listed", "found"),
     [
         (str, 12, 12),
-        (lambda row: f"row-{row}", 12, 0),  # names of their own are no row numbers
+        (lambda row: f"row-{row}", 12, 0),  # names of their own are not row numbers
         (str, 11, 0),  # more leaked than the check lists
     ],
 )

@@ -250,7 +250,7 @@ def test_what_makes_numbers_useless_is_said_first() -> None:
 
     assert alerts == [
         Paragraph(
-            "lora, seed 2 did not finish; what is said below is said of the others.",
+            "lora, seed 2 did not finish; the figures below are of the others.",
             "Failed",
             "error",
         ),

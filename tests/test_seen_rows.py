@@ -64,7 +64,7 @@ def test_what_is_no_sketch_is_refused(written: str) -> None:
     ids=["all", "a tenth", "less than a tenth", "two of a few", "two alone", "none"],
 )
 def test_rows_are_called_seen_from_a_tenth_on(seen: int, others: int, expected: bool) -> None:
-    """Two short texts that also stand in train are no reason for a word."""
+    """Two short texts that also stand in train give no reason for a word."""
     trained_on = RowSketch.of(texts(0, 100))
 
     found = seen_rows(

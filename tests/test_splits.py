@@ -171,7 +171,7 @@ def test_numbers_are_held_out_from_low_to_high() -> None:
     ids=["several labels", "numbers", "documents", "classes"],
 )
 def test_a_choice_of_rows_is_seeded_and_in_the_order_of_the_file(labels: Sequence[Any]) -> None:
-    """The same seed chooses the same rows, another seed others, of every kind of task."""
+    """The same seed chooses the same rows, another seed others, of every task type."""
     rows = rows_of(labels)
     for choose in (
         lambda seed: hold_out(rows, 0.2, seed=seed, key="k")[1],

@@ -13,7 +13,7 @@ import peftune
 from peftune.errors import LeakageError, OutputFolderError, UsageError
 from peftune.experiments import Run
 from peftune.experiments.compare.comparison import recipe_of_run
-from peftune.experiments.stages import Reached, blamed
+from peftune.experiments.stages import StageEnd, blamed
 from peftune.forgetting.before_and_after import Before, Measured
 from peftune.forgetting.measurement import ProbeText
 from peftune.probes import LanguageModelLoss, Measurement, MultipleChoice
@@ -135,7 +135,7 @@ def test_a_finished_run_answers_for_the_rows_of_its_stages(base: Path, tmp_path:
 
 
 def test_a_probe_may_not_be_read_in_a_stage(base: Path, tmp_path: Path) -> None:
-    """What a stage has learned by heart is no evidence of what was kept."""
+    """What a stage has learned by heart is not evidence of what was kept."""
     domain = stage(tmp_path, "domain")
     chosen = recipe(tmp_path, base, STRATEGIES["lora"], stages=[domain])
     text = write_probe(tmp_path / "probe.jsonl").read_text(encoding="utf-8")
@@ -216,7 +216,7 @@ def test_a_run_that_began_as_its_base_has_no_stages() -> None:
         blamed(
             [ProbeText(probe, ("a",) * 10)],
             measured,
-            [Reached("x", "single-label", {})],
+            [StageEnd("x", "single-label", {})],
             name="mine",
             task="single-label",
             start=None,

@@ -25,7 +25,7 @@ for _contract in map(_contract_of, STRATEGIES.names()):
 class TestDoRA(StrategyContract):
     """LoRA with every field off its default.
 
-    DoRA keeps its magnitudes under names of their own, and they are no factor of an update.
+    DoRA keeps its magnitudes under names of their own, and they are not factors of an update.
     """
 
     strategy = LoRA(

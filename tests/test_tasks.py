@@ -505,7 +505,7 @@ def test_a_file_is_scored_by_the_columns_that_were_learned_from(
 def test_a_file_that_was_trained_on_is_known_again(
     kind: str, base: Path, runs: dict[tuple[str, str], Run], tmp_path: Path
 ) -> None:
-    """Of every kind of task, by the texts as the columns make them; a file of other rows is not."""
+    """Of every task type, by the texts as the columns make them; a file of other rows is not."""
     run = runs[kind, "lora"]
     others = tmp_path / "others.csv"
     lines = _write_tickets(tmp_path / "tickets.csv").read_text(encoding="utf-8").split("\n")
@@ -750,7 +750,7 @@ def test_the_loss_of_an_evaluation_is_that_of_the_labels_as_they_are(
 def test_a_text_is_made_of_the_columns_that_are_named(
     columns: TextColumns, first: str, second: str, tmp_path: Path
 ) -> None:
-    """Blank parts are left out of joined columns; half a pair is no text; cells keep characters."""
+    """Blank parts are left out of joined columns; half a pair is not a text; cells keep characters."""
     path = tmp_path / "rows.csv"
     path.write_text("title,body,tag\nRain,it rains,NA\nSun,,\n", encoding="utf-8")
     table = SplitTable("train", "rows.csv", read_file(path), {})

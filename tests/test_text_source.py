@@ -58,7 +58,7 @@ def test_an_article_goes_from_its_title_to_the_next_one(kind: str, tmp_path: Pat
 
 
 def test_what_stands_before_the_first_title_is_read_too(tmp_path: Path) -> None:
-    """No line is lost; blank ones alone are no document."""
+    """No line is lost; blank ones alone are not a document."""
     headless = write_lines(tmp_path, "txt", [" and so it ended . ", *RIVERS])
     assert load_documents(headless) == (" and so it ended . ", "\n".join(RIVERS))
 

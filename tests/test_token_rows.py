@@ -50,7 +50,7 @@ def _rows(labels: Labels) -> Rows:
 def test_batches_are_those_of_transformers_own_collator(
     kind: str, most: int, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids, mask and labels have the same names, types and values for every kind of task."""
+    """Ids, mask and labels have the same names, types and values for every task type."""
     monkeypatch.setattr(arrow, "MOST_IN_MEMORY", most)
     if kind == "windows":
         dataset = pack_rows(_rows(LABELS["ids"]), tokenizer, max_length=12).dataset

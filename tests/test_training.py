@@ -149,7 +149,7 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
 def test_the_rows_that_steps_read_are_counted(
     keys: Sequence[str], steps: int, read: int, recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    """Of 36 rows: the last batch of an epoch is smaller, and what regularizers read is no row."""
+    """Of 36 rows: the last batch of an epoch is smaller, and what regularizers read is not a row."""
     chosen = recipe(
         "data.max_train_examples=36",
         "training.max_steps=-1",

@@ -124,7 +124,7 @@ RATES = "training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}"
         (
             "strategy.r: {choices: [2, 4]}",
             "training.seed: {choices: [2, 4]}",
-            "tune.space.training.seed: this key is not tuned: it decides how a trial is judged, not how well it learns.",
+            "tune.space.training.seed: this key is not tuned: it decides how a trial is scored, not how well it learns.",
         ),
         (
             "strategy.r: {choices: [2, 4]}",

@@ -125,7 +125,7 @@ def _rows(
 def _labeled_files(recipe: Path, out: Path) -> tuple[Path, Path]:
     """Write the rows that the runs learn from and are judged on."""
     task, _, _ = read_inputs(read_recipe(recipe))
-    _, judged = task.judged
+    _, judged = task.evaluation
     for name, rows in (("train", task.train), ("test", judged)):
         lines = (
             json.dumps({"text": text, "label": task.labels[label]})

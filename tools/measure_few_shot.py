@@ -44,7 +44,7 @@ def main() -> None:
     recipe = resolve(read_recipe(arguments.recipe))
     task = load_task(recipe.data)
     found = peftune.fewshot(arguments.recipe, shots=(0, *shots), output=out)
-    truth = np.array(task.judged[1].labels)
+    truth = np.array(task.evaluation[1].labels)
     print("| k | what | accuracy, 95% interval | against the prompt | seconds a seed |")
     print("|---|---|---|---|---|")
     _print("-", "majority class", _right(found.majority.predicted, truth), None, None)
@@ -77,7 +77,7 @@ def _run(
     name.mkdir(parents=True, exist_ok=True)
     rows_of = {row: index for index, row in enumerate(task.train.ids)}
     learned = task.train.take([rows_of[row] for row in ids])
-    splits = {"train": learned, "validation": task.validation, "test": task.judged[1]}
+    splits = {"train": learned, "validation": task.validation, "test": task.evaluation[1]}
     for split, rows in splits.items():
         _write(rows, task.labels, name / f"{split}.jsonl")
     overrides = [
@@ -116,7 +116,7 @@ def _right(predicted: Sequence[Sequence[int]] | None, truth: NDArray[np.int64]) 
 
 def _right_of(run: peftune.Run, task: Task) -> NDArray[np.float64]:
     rows = read_evidence(run.folder).rows
-    if list(rows.ids) != list(task.judged[1].ids):
+    if list(rows.ids) != list(task.evaluation[1].ids):
         message = f"{run.folder} was judged on other rows"
         raise ValueError(message)
     return (rows.labels == rows.predicted).astype(np.float64)

@@ -41,7 +41,7 @@ from tqdm import tqdm
 from peftune.experiments.compare.matched_accuracy import forgetting_at_matched_accuracy
 from peftune.experiments.compare.pairs import adjusted, difference, ties
 from peftune.experiments.compare.summary import Difference
-from peftune.forgetting.results import judged_change
+from peftune.forgetting.results import assess_change
 from peftune.stats.crossed import (
     FEWEST_SEEDS,
     Mean,
@@ -225,7 +225,7 @@ def said(
 ) -> Events:
     """Say whether a verdict is a word."""
     change, weight = draw(generator)
-    judged = judged_change(
+    judged = assess_change(
         np.zeros_like(change), change, weight, margin=MARGIN, right_or_wrong=False, learned=True
     )
     return {"said": judged.verdict == word}

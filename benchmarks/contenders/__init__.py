@@ -39,7 +39,7 @@ CONTENDERS = tuple(_TABLE)
 TITLES = {name: title for name, (title, _, _) in _TABLE.items()}
 """What the table calls each of them."""
 ACCURACY_ALONE = ("P-bf16",)
-"""On the small base of the accuracies bfloat16 is no default; where speed is measured it may be."""
+"""On the small base of the accuracies bfloat16 is not a default; where speed is measured it may be."""
 
 RIVALS = {"full": "H", "lora": "H", "lora-8bit": "B+"}
 """Whom peftune has to agree with in each strategy, and whose precision is tried before the rounds."""

@@ -123,7 +123,7 @@ def find_artifact(artifact: str | Path | SharedFolder) -> SharedFolder:
 
 
 def _artifact_in(folder: Path) -> Path | None:
-    """Return the artifact of a run folder; None where the folder is no run's.
+    """Return the artifact of a run folder; None where it is not the folder of a run.
 
     Raises:
         ArtifactError: the folder is that of several runs.

@@ -26,7 +26,7 @@ from peftune.tasks.base import Prediction
 
 
 def columns_of(manifest: Manifest | None, *, text_column: str | None = None) -> TextColumns:
-    """Return the columns of which a text is made; `text` where nobody says.
+    """Return the columns of which a text is made; `text` by default.
 
     Args:
         manifest: what the artifact says of itself.
@@ -75,7 +75,7 @@ def cleaned_for(manifest: Manifest | None, texts: Sequence[str]) -> Sequence[str
 def label_column_of(
     manifest: Manifest | None, *, label_column: str | None = None
 ) -> str | Sequence[str]:
-    """Return the column, or columns, of the labels; `label` where nobody says."""
+    """Return the column, or columns, of the labels; `label` by default."""
     found: str | Sequence[str] = label_column or _recorded(manifest).get("label_column", "label")
     return found
 

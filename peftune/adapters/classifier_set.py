@@ -232,7 +232,7 @@ def load_many(
     """Load several adapters onto one base, which is in memory once.
 
     Each adapter passes the checks of `peftune.load`, and the recorded logits are replayed with all
-    of them in place. Labels, kind of task, rank, targets and longest text may differ. Adapters of
+    of them in place. Labels, task type, rank, targets and longest text may differ. Adapters of
     `lora-8bit` share an int8 base among themselves.
 
     Args:

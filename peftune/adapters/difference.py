@@ -120,7 +120,7 @@ class LogitsDifference:
             log-probability, in nats. None where the labels differ.
         differ: share of the texts of which they say other labels; None where there are no labels.
         ci95: exact 95% interval of that share among texts like these; None for the recorded texts,
-            which are no sample.
+            which are not a sample.
     """
 
     n: int
@@ -193,17 +193,21 @@ def _difference(
         largest = max(steps)
     differ = None
     if a.task_type.has_classes:
-        said = [_said(np.stack(rows), one) for rows, one in ((first, a), (second, b))]
-        changed = sum(one != other for one, other in zip(*said, strict=True))
+        assigned = [
+            _assigned_labels(np.stack(rows), one) for rows, one in ((first, a), (second, b))
+        ]
+        changed = sum(one != other for one, other in zip(*assigned, strict=True))
         differ = changed / len(first)
     return LogitsDifference(len(first), largest, differ)
 
 
-def _said(logits: Logits, manifest: Manifest) -> list[frozenset[str]]:
+def _assigned_labels(logits: Logits, manifest: Manifest) -> list[frozenset[str]]:
     """Name the labels that are predicted for each text."""
     chosen = methods_of(manifest.task_name).decisions(logits, manifest.label_thresholds)
     return [
-        frozenset(label for label, is_said in zip(manifest.labels, row, strict=True) if is_said)
+        frozenset(
+            label for label, is_assigned in zip(manifest.labels, row, strict=True) if is_assigned
+        )
         for row in (() if chosen is None else chosen)
     ]
 
@@ -309,7 +313,7 @@ def diff(
         a=first.folder.name,
         b=second.folder.name,
         identical=first.digest is not None and first.digest == second.digest,
-        fields=tuple(_fields(_said_by(first), _said_by(second))),
+        fields=tuple(_fields(_described_fields(first), _described_fields(second))),
         tensors=tensors,
         recorded=recorded,
         reason=reason,
@@ -326,7 +330,7 @@ def _recorded(
     return (None, reason) if reason else (recorded_differences(a.manifest, b.manifest), None)
 
 
-def _said_by(raw: RawArtifact) -> dict[str, Any]:
+def _described_fields(raw: RawArtifact) -> dict[str, Any]:
     if raw.opened is None:
         return {"adapter_config": dict(raw.peft_config or {})}
     # Both parts are compared by what they stand for.

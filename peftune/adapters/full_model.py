@@ -92,7 +92,7 @@ def _is_short(part: object, most: int) -> bool:
 
 def _reads_the_same(values: Mapping[str, Any], parts: Mapping[str, Any]) -> bool:
     """Say whether plain transformers would make the same of the files, where they say anything."""
-    said = {
+    accepted = {
         "backend": ("tokenizers",),
         "tokenizer_class": tuple(CLASSES),
         "padding_side": ("right",),
@@ -100,7 +100,7 @@ def _reads_the_same(values: Mapping[str, Any], parts: Mapping[str, Any]) -> bool
         "pad_token": (values.get("eos_token"),),
         "add_prefix_space": (parts["pre_tokenizer"].get("add_prefix_space", True),),
     }
-    return all(values[key] in allowed for key, allowed in said.items() if key in values)
+    return all(values[key] in allowed for key, allowed in accepted.items() if key in values)
 
 
 def _is_template(parts: Mapping[str, Any]) -> bool:

@@ -360,8 +360,8 @@ def inspect(artifact: str | Path, *, base: str | None = None, use_cpu: bool = Fa
         "changes": changes,
         "reason": reason,
     }
-    said = _of_third_party(raw) if raw.opened is None else _of_manifest(raw.opened.manifest)
-    return Contents(sha256=raw.digest, **shared, **said)
+    described = _of_third_party(raw) if raw.opened is None else _of_manifest(raw.opened.manifest)
+    return Contents(sha256=raw.digest, **shared, **described)
 
 
 def _of_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -389,14 +389,14 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
 
 
 def _of_third_party(raw: RawArtifact) -> dict[str, Any]:
-    said = raw.peft_config or {}
+    config = raw.peft_config or {}
     fields = ("peft_type", "r", "lora_alpha", "target_modules", "use_dora", "use_rslora")
     return {
         "kind": "plain PEFT adapter",
-        "strategy": {key: said[key] for key in fields if key in said},
+        "strategy": {key: config[key] for key in fields if key in config},
         "base": {
-            "name": said.get("base_model_name_or_path"),
-            "revision": said.get("revision"),
+            "name": config.get("base_model_name_or_path"),
+            "revision": config.get("revision"),
             "fingerprint": None,
         },
         "task_name": None,

@@ -96,7 +96,7 @@ def round_weights(
     Args:
         model: a prepared model of a task with labels.
         texts: whose predicted labels must not change; validation texts.
-        thresholds: multi-label: probability from which each label is said; 0.5 without.
+        thresholds: multi-label: probability from which each label is assigned; 0.5 without.
 
     Raises:
         UsageError: the task has no labels, or there are no texts to see them on.
@@ -138,7 +138,7 @@ def weights_as_stored(
         dtype: the type that is asked for.
         texts: on which no predicted label may change; not read where the weights are rounded
             already.
-        thresholds: multi-label: probability from which each label is said.
+        thresholds: multi-label: probability from which each label is assigned.
 
     Yields:
         The type to store: float32 where bfloat16 would change a label.
@@ -235,8 +235,7 @@ def save(
     """Save the trainable weights, with all that it takes to use them.
 
     An adapter folder holds `adapter_model.safetensors`, `adapter_config.json` (for PEFT
-    strategies), `peftune.json` and `README.md`, and plain PEFT can read it. Where every weight
-    learned, the folder is a plain transformers checkpoint with the same manifest and card.
+    strategies), `peftune.json` and `README.md`, and plain PEFT can read it. Where every weight was trained, the folder is a plain transformers checkpoint with the same manifest and card.
 
     Args:
         model: from `peftune.prepare`, trained by anyone, in any precision. What is recorded of it is
@@ -245,7 +244,7 @@ def save(
         task: scores to record, with the keys of the report's `learning`.
         forgetting: probe results to record.
         rescaled: how it was made out of another artifact, to record.
-        label_thresholds: multi-label: probability from which each label is said; 0.5 without.
+        label_thresholds: multi-label: probability from which each label is assigned; 0.5 without.
         dtype: `bfloat16` halves the file. It is taken only if rounding the trained weights changes
             no predicted label of the validation texts; otherwise float32 is, and the log says so.
         validation_texts: read for `bfloat16`, where the weights are not rounded to it already.

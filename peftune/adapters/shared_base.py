@@ -76,7 +76,7 @@ def refuse_whole_backbone(prepared: nn.Module, *, name: str, strategy: str) -> N
     """Refuse an adapter that changes weights of the backbone themselves.
 
     Raises:
-        UsageError: what is trainable in the backbone is no low-rank update.
+        UsageError: what is trainable in the backbone is not a low-rank update.
     """
     is_lora = isinstance(prepared, PeftModel) and isinstance(prepared.base_model, LoraModel)
     beside = {id(weight) for weight in head_of(prepared).parameters()}

@@ -100,7 +100,7 @@ def lora_config(
         source: what messages call the adapter.
 
     Raises:
-        ArtifactError: a value is beyond its range, or a target is no plain name.
+        ArtifactError: a value is beyond its range, or a target is not a plain name.
     """
     rank, alpha, targets = values.get("r"), values.get("lora_alpha"), values.get("target_modules")
     if isinstance(targets, str) and targets != "all-linear":

@@ -113,7 +113,7 @@ class _ReadsAsPredicted:
     def __init__(self, max_length: int, *, pad_token_id: int) -> None:
         self._max_length = max_length
         self._pad_token_id = pad_token_id
-        self._told = False
+        self._warned = False
 
     def __call__(
         self,
@@ -153,8 +153,8 @@ class _ReadsAsPredicted:
             value = given.get(name)
             if isinstance(value, torch.Tensor) and value.dim() == _BATCH:
                 given[name] = value[:, : self._max_length]
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             logger.warning(
                 "a batch has texts of up to %d tokens: what follows max_length=%d is cut off, as predict does. Tokenize with truncation=True to spare the memory, or pass prepare another max_length.",
                 length,

@@ -108,7 +108,7 @@ def fewshot(
     chosen = resolve(read_recipe(recipe, overrides))
     _check(chosen, shots)
     task, left_out = _without_evaluation_texts(load_task(chosen.data, chosen.task))
-    split, evaluation = task.judged
+    split, evaluation = task.evaluation
     majority, *prompted = _measured_prompts(chosen, task, Prompting(shots=tuple(shots)), output)
     return FewShot(
         name=chosen.name,
@@ -133,7 +133,7 @@ def _check(recipe: Recipe, shots: Sequence[int]) -> None:
 
 def _without_evaluation_texts(task: Task) -> tuple[Task, int]:
     """Leave texts of the evaluation rows out of train: an example must not give an answer away."""
-    asked = {normalized(text) for text in task.judged[1].texts}
+    asked = {normalized(text) for text in task.evaluation[1].texts}
     kept = [row for row, text in enumerate(task.train.texts) if normalized(text) not in asked]
     left_out = len(task.train) - len(kept)
     if left_out:

@@ -72,7 +72,7 @@ def measure_baselines(
         BaseModelError: the base cannot be found or read.
     """
     model = frozen_base(recipe, task)
-    train, evaluation = task.train, task.judged[1]
+    train, evaluation = task.train, task.evaluation[1]
     predictors: dict[str, Callable[[], list[int]]] = {
         "majority": lambda: majority_predictions(train, evaluation),
         "tfidf_logistic_regression": lambda: tfidf_predictions(train, evaluation),
@@ -92,7 +92,7 @@ def measure_prompted(
 
 
 def _measured(name: str, predict: Callable[[], list[int]], task: Task) -> Baseline:
-    evaluation = task.judged[1]
+    evaluation = task.evaluation[1]
     started = time.perf_counter()
     try:
         predicted = predict()
@@ -145,7 +145,7 @@ def asked_rows(task: Task, most: int, *, seed: int) -> Rows:
         most: how many; more only where there are more labels.
         seed: seed of the data.
     """
-    rows = task.judged[1]
+    rows = task.evaluation[1]
     return limit(rows, max(most, len(set(rows.labels))), seed=seed, key="max_test_examples")
 
 
@@ -202,7 +202,7 @@ def baselines_identity(recipe: Recipe, task: Task, prompting: Prompting = PROMPT
     source = find_base(recipe.model.name_or_path, recipe.model.revision)
     facts = {
         "rows": task.fingerprint(),
-        "ids": [list(task.train.ids), list(task.judged[1].ids)],
+        "ids": [list(task.train.ids), list(task.evaluation[1].ids)],
         "base": base_fingerprint(source.folder),
         "tokenizer": tokenizer_sha256(load_tokenizer(source.folder)),
         "max_length": recipe.model.max_length,

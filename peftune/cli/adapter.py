@@ -319,12 +319,12 @@ def _reference_logits(found: ArtifactDifference) -> Iterator[tuple[str, str]]:
     if found.recorded is None:
         yield "reference logits", f"cannot be compared: {found.reason}"
     for precision, one in (found.recorded or {}).items():
-        yield f"reference logits, {precision}", _said("texts", one)
+        yield f"reference logits, {precision}", _describe("texts", one)
     if found.rows is not None:
-        yield "rows of the file", _said("rows", found.rows)
+        yield "rows of the file", _describe("rows", found.rows)
 
 
-def _said(unit: str, found: LogitsDifference) -> str:
+def _describe(unit: str, found: LogitsDifference) -> str:
     parts = []
     if found.largest is not None:
         parts.append(f"logits differ by up to {found.largest:.3g}")

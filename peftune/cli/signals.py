@@ -94,7 +94,7 @@ class Stops:
                     stream.flush()
             os._exit(self._ended)
 
-    def _say_again(self, lost: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs is no class at run time
+    def _say_again(self, lost: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs is not a class at run time
         """Repeat a signal that came while Python was clearing garbage away, where it is lost."""
         if self.code is None or not isinstance(lost.exc_value, SystemExit):
             sys.__unraisablehook__(lost)

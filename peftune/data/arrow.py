@@ -201,7 +201,7 @@ def _grown(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
         pa.record_batch([pa.array([], field.type) for field in schema], schema=schema)
     ]
     for batch in itertools.chain(empty, batches):
-        batch.validate(full=True)  # text that is no UTF-8 would be found row by row otherwise
+        batch.validate(full=True)  # text that is not UTF-8 would be found row by row otherwise
         table.append(
             pa.record_batch([plain(column) for column in batch.columns], names=schema.names)
         )

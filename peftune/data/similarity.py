@@ -302,7 +302,7 @@ _SAME_ROWS: Mapping[tuple[SplitName, SplitName], str] = {
     ("train", "test"): "The score would be that of rows that were learned: name other test rows, or none and data.test_split, which holds some out of train.",
     ("validation", "test"): "The test would choose the checkpoint that it scores: name other validation rows, or none, and data.validation_split holds some out of train.",
 }  # fmt: skip
-"""What is wrong where two splits are the same rows, and what to do; taking rows out of train is no way."""
+"""What is wrong where two splits are the same rows, and what to do; taking rows out of train is not a way."""
 
 
 def refuse_same_splits(tables: Mapping[SplitName, SplitTable], section: DataSection) -> None:
@@ -323,8 +323,10 @@ def refuse_same_splits(tables: Mapping[SplitName, SplitTable], section: DataSect
     for pair, advice in _SAME_ROWS.items():
         if tables.keys() >= set(pair):
             one, other = (tables[split] for split in pair)
-            if (said := _same_place(one, other) or _same_texts(one, other, section)) is not None:
-                message = f"{said}. {advice}"
+            if (
+                problem := _same_place(one, other) or _same_texts(one, other, section)
+            ) is not None:
+                message = f"{problem}. {advice}"
                 raise LeakageError(message)
 
 

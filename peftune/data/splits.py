@@ -220,7 +220,7 @@ def _held_units(
     """Choose among sets of rows.
 
     Raises:
-        ValueError: a part would be empty, or a class would not be learned or could not be judged.
+        ValueError: a part would be empty, or a class would not be learned or could not be scored.
     """
     counts = counts_of(rows)
     of_units = np.zeros((int(units.max()) + 1, counts.shape[1]))

@@ -140,7 +140,7 @@ def read_hub_dataset(
         data = datasets.load_dataset(name, config, revision=revision)
     except Exception as error:
         message = (
-            f"The data set '{name}' is no local folder and could not be fetched from the hub ({type(error).__name__}: {first_line(error)}). "
+            f"The data set '{name}' is not a local folder and could not be fetched from the hub ({type(error).__name__}: {first_line(error)}). "
             f"Check the name and the connection, or use {instead}."
         )
         raise DataError(message) from error

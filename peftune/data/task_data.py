@@ -54,7 +54,7 @@ class Task:
         return task_type(self.task_name)
 
     @property
-    def judged(self) -> tuple[str, Rows]:
+    def evaluation(self) -> tuple[str, Rows]:
         """The split of the final score: the test, or validation where there is none."""
         return (
             (self.held_out, self.test)
@@ -160,9 +160,9 @@ def task_of(
         held_out,
     )
     if with_test:
-        _, judged = task.judged
+        _, evaluation_rows = task.evaluation
         source = tables.get("validation" if task.test is None else "test", tables["train"]).name
-        check_classes(judged, names, task=task_type(task_name), source=source)
+        check_classes(evaluation_rows, names, task=task_type(task_name), source=source)
     return task
 
 

@@ -100,8 +100,8 @@ class RowSketch:
 
 
 def _hash(text: str) -> bytes:
-    said = " ".join(text.lower().split())
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()[:_BYTES]
+    normalized = " ".join(text.lower().split())
+    return hashlib.sha256(normalized.encode("utf-8", "surrogatepass")).digest()[:_BYTES]
 
 
 NO_TEXT = 0

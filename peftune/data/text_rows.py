@@ -37,7 +37,7 @@ def open_utf8(path: Path, *, newline: str) -> Iterator[TextIO]:
     """Open a text file to be read piece by piece.
 
     Args:
-        path: the file; a byte order mark at its beginning is no part of the text.
+        path: the file; a byte order mark at its beginning is not part of the text.
         newline: as for `open`: "" ends a line at every kind of line end, a line feed only there.
 
     Raises:
@@ -74,7 +74,7 @@ def _line_ends(content: bytes) -> int:
 
 
 def _likely(line: bytes, fault: int) -> str:
-    """Guess the encoding of a line that is no UTF-8 from its byte order mark, or from what is there."""
+    """Guess the encoding of a line that is not UTF-8 from its byte order mark, or from what is there."""
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "It looks like UTF-16. "
     try:
@@ -106,7 +106,7 @@ _FAULTS = {
 
 
 def read_delimited(path: Path, delimiter: str) -> pa.Table:
-    """Read a file whose first row names the columns; blank lines are no rows.
+    """Read a file whose first row names the columns; blank lines are not rows.
 
     A cell in quotes may hold delimiters, line ends and, written twice, quotes. Line numbers in
     messages count from 1 and are those of an editor: a row may take several lines.
@@ -138,7 +138,7 @@ def _rows(file: TextIO, delimiter: str, path: Path) -> Iterator[tuple[int, list[
         try:
             row = next(reader, None)
         except csv.Error as error:
-            known = [said for part, said in _FAULTS.items() if part in str(error)]
+            known = [meaning for part, meaning in _FAULTS.items() if part in str(error)]
             message = f"'{path}' line {line}: {known[0] if known else str(error)}"
             raise DataError(message) from error
         if row is None:
@@ -253,13 +253,13 @@ def _opens_array(file: TextIO) -> bool:
 
 
 def read_json_lines(path: Path) -> pa.Table:
-    """Read one JSON object a line; blank lines are no rows.
+    """Read one JSON object a line; blank lines are not rows.
 
     A string is its text, and a number keeps its characters: `4.50` is no `4.5`. Lists and objects
     are written as JSON writes them. What is null or NaN, or not there, is missing.
 
     Raises:
-        DataError: a line is no JSON object, or names a field twice; with its number.
+        DataError: a line is not a JSON object, or names a field twice; with its number.
     """
     with open_utf8(path, newline="\n") as file:
         return _table(_records_of(file, path), path)
@@ -269,7 +269,7 @@ def read_json_array(path: Path) -> pa.Table:
     """Read an array of JSON objects, one a row, or one row alone; the whole file is in memory meanwhile.
 
     Raises:
-        DataError: the file is no such array, or an object names a field twice.
+        DataError: the file is not such an array, or an object names a field twice.
     """
     place = f"'{path}'"
     rows = _parsed(read_utf8(path), place)
@@ -292,7 +292,7 @@ def _records_of(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Record]
         place = f"'{path}' line {number}"
         record = _parsed(line.rstrip("\n"), place)
         if not isinstance(record, dict):
-            message = f'{place} is no JSON object; each line must be one row such as {{"text": "...", "label": "..."}}.'
+            message = f'{place} is not a JSON object; each line must be one row such as {{"text": "...", "label": "..."}}.'
             raise DataError(message)
         yield len(line), record
 
@@ -306,7 +306,7 @@ def _parsed(text: str, place: str) -> Any:  # noqa: ANN401 - what JSON holds
             object_pairs_hook=_object,
         )
     except (ValueError, RecursionError) as error:
-        message = f"{place} is no valid JSON: {error}."
+        message = f"{place} is not valid JSON: {error}."
         raise DataError(message) from error
 
 

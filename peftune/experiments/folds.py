@@ -30,7 +30,7 @@ from peftune.experiments.run_evidence import (
 from peftune.experiments.run_folder import BASE, PREDICTIONS, write_lines
 from peftune.experiments.run_inputs import Inputs
 from peftune.findings.finding import Finding
-from peftune.forgetting.results import ProbeResult, judged_change, verdict
+from peftune.forgetting.results import ProbeResult, assess_change, verdict
 from peftune.models.inference import predict_logits
 from peftune.probes.base import TOO_LARGE
 from peftune.recipe import Recipe
@@ -122,7 +122,7 @@ def _probe(
     """Put the mean of the folds in the place of one model, with intervals over documents."""
     first = found[0]
     sign = -1.0 if documents.higher_is_better else 1.0
-    judged = judged_change(
+    change = assess_change(
         sign * documents.before,
         sign * documents.after,
         documents.weight,
@@ -138,10 +138,10 @@ def _probe(
         first,
         after=statistics.fmean(one.after for one in found),
         forgetting=statistics.fmean(one.forgetting for one in found),
-        ci95=judged.ci95,
-        ci90=judged.ci90,
-        verdict=judged.verdict if sound else None,
-        power=judged.power,
+        ci95=change.ci95,
+        ci90=change.ci90,
+        verdict=change.verdict if sound else None,
+        power=change.power,
         kl=statistics.fmean(kls) if kls else None,
         kl_ci95=None,
         mcnemar=None,

@@ -212,7 +212,7 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
         message = f"A learning curve counts wrong labels; it needs task: single-label (the recipe has {recipe.task})."
         raise UsageError(message)
     if recipe.stages:
-        message = "A learning curve is one of the recipe's own task. Run its stages first, and begin as their artifact: model.init_from in the place of stages."
+        message = "A learning curve is one of the recipe's own task. Run its stages first, and initialize from their artifact: model.init_from in the place of stages."
         raise UsageError(message)
     refuse_folds(recipe, "A learning curve")
     if not seeds or len(set(seeds)) < len(seeds):

@@ -36,12 +36,12 @@ NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class StartedAs:
-    """The artifact that training began as.
+class InitialArtifact:
+    """The artifact that training was initialized from.
 
     Args:
         kind: `adapter`: the same adapter went on learning; `weights`: it was copied into weights
-            that learn; `base`: it is the base under the adapter, and lies in the run's `base/`.
+            that are trained; `base`: it is the base under the adapter, and lies in the run's `base/`.
         artifact_sha256: digest of its manifest.
         task: what it had learned.
         base_fingerprint: hash of the backbone that the run's own artifact belongs to.
@@ -69,7 +69,7 @@ class Identity:
         texts_sha256: hash of the texts that training reads or decides by beside the task.
         order_sha256: hash of the training batches in the order in which they were read; None for a
             resumed run, and where other processes prepared them.
-        start_sha256: hash of what the run begins as beside the base; of nothing for the base.
+        start_sha256: hash of what the run is initialized from beside the base; of nothing for the base.
         start: what the training began as, where that is not the base.
     """
 
@@ -84,7 +84,7 @@ class Identity:
     texts_sha256: str
     order_sha256: str | None
     start_sha256: str = NOTHING_SHA256
-    start: StartedAs | None = None
+    start: InitialArtifact | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Cost:
         train_seconds: time in training steps, without evaluation; None for a resumed run.
         train_examples_per_second: rows read in training by that time.
         peak_memory_bytes: peak of the process (CPU, libraries included) or the device (CUDA).
-        trainable_parameters: numbers that learn.
+        trainable_parameters: number of trained parameters.
         total_parameters: numbers of the model, each once.
         artifact_bytes: size of the artifact folder.
         examples_seen: rows read in training, repeats counted.
@@ -264,7 +264,7 @@ class Run(Displayed):
 
     @property
     def artifact(self) -> Path:
-        """The folder to share: `adapter/`, or `model/` where every weight learned.
+        """The folder to share: `adapter/`, or `model/` where every weight was trained.
 
         Raises:
             UsageError: the run is a cross-validation, of which each fold has its own.

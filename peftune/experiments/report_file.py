@@ -21,10 +21,10 @@ from peftune.experiments.report import (
     Fold,
     Forgetting,
     Identity,
+    InitialArtifact,
     PathPoint,
     Run,
     StageForgetting,
-    StartedAs,
     Unfinished,
 )
 from peftune.findings.finding import Finding, report_from_json
@@ -82,7 +82,7 @@ def refuse_other_values(values: Mapping[str, Any], folder: Path) -> None:
     fault = best_match(_validator().iter_errors(values))
     if fault is not None:
         key = fault.json_path.removeprefix("$").removeprefix(".") or "the whole"
-        message = f"'{folder / 'report.json'}' is damaged, or of another version of peftune: {key}: {_said(fault)}. Remove the folder and run it again, or name another one."
+        message = f"'{folder / 'report.json'}' is damaged, or of another version of peftune: {key}: {_explain(fault)}. Remove the folder and run it again, or name another one."
         raise OutputFolderError(message)
 
 
@@ -98,7 +98,7 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator({"$ref": "#/$defs/Run", "$defs": definitions})
 
 
-def _said(fault: ValidationError) -> str:
+def _explain(fault: ValidationError) -> str:
     """Describe what is wrong with a value, without the whole value."""
     shown = json.dumps(fault.instance, ensure_ascii=False)[:80]
     if fault.validator == "type":
@@ -118,7 +118,7 @@ def _learning(values: Mapping[str, Any]) -> Learning:
 
 def _identity(values: Mapping[str, Any]) -> Identity:
     start = values.get("start")
-    return Identity(**{**values, "start": None if start is None else StartedAs(**start)})
+    return Identity(**{**values, "start": None if start is None else InitialArtifact(**start)})
 
 
 def _stage(values: Mapping[str, Any]) -> StageForgetting:

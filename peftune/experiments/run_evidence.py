@@ -120,13 +120,13 @@ def write_evidence(
         folder: the run folder.
         notes: further values of each row beside its text.
     """
-    said = (
+    lines = (
         {"id": row, "text": text, **note}
         for row, text, note in zip(
             rows.ids, rows.texts, notes or repeat({}, len(rows)), strict=True
         )
     )
-    write_lines(said, folder / TEXTS)
+    write_lines(lines, folder / TEXTS)
     write_lines(_document_lines(texts, measured), folder / DOCUMENTS)
 
 
@@ -163,7 +163,7 @@ def read_evidence(folder: str | Path) -> Evidence:
     try:
         return Evidence(run, _rows(run), _documents(run))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        message = f"'{run.folder}' is no whole run folder ({type(error).__name__}: {error}). Remove it and run it again."
+        message = f"'{run.folder}' is not a whole run folder ({type(error).__name__}: {error}). Remove it and run it again."
         raise OutputFolderError(message) from error
 
 
@@ -203,7 +203,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: a line is no JSON object.
+        ValueError: a line is not a JSON object.
         RecursionError: a line is nested as nothing that peftune writes.
     """
     # Not `splitlines`: a text may hold characters that it takes for ends of lines.
@@ -213,7 +213,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         raise ValueError(message)
     found = [json.loads(line) for line in lines if line]
     if not all(isinstance(line, dict) for line in found):
-        message = f"a line of {path.name} is no JSON object"
+        message = f"a line of {path.name} is not a JSON object"
         raise ValueError(message)
     return found
 
@@ -306,7 +306,7 @@ def _without_answers(
 def _documents(run: Run) -> dict[str, DocumentScores]:
     lines = read_lines(run.folder / DOCUMENTS)
     if other := {line["probe"] for line in lines} - {probe.name for probe in run.forgetting}:
-        message = f"{DOCUMENTS} speaks of '{other.pop()}', which is no probe of the run"
+        message = f"{DOCUMENTS} speaks of '{other.pop()}', which is not a probe of the run"
         raise ValueError(message)
     found = {}
     for probe in run.forgetting:

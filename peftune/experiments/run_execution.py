@@ -53,7 +53,7 @@ from peftune.experiments.run_inputs import (
     read_inputs,
 )
 from peftune.experiments.run_scores import Scored, cost_of, decision_thresholds, leaked_rows, score
-from peftune.experiments.stages import Reached, blamed, run_stages
+from peftune.experiments.stages import StageEnd, blamed, run_stages
 from peftune.files.reading import given_path
 from peftune.findings import CheckReport
 from peftune.findings.check import find_in_run
@@ -219,18 +219,18 @@ def _carry_out(recipe: Recipe, folder: Path, opened: _Opened) -> Run:
             result = cross_validate(recipe, opened.task, opened.inputs, folder, _run)
             result = dataclasses.replace(result, checks=opened.checks)
         else:
-            last, reached = run_stages(recipe, folder, _run)
-            result = _execute(last, opened, folder, reached)
+            last, stage_ends = run_stages(recipe, folder, _run)
+            result = _execute(last, opened, folder, stage_ends)
     write_json(result.as_json(), folder / REPORT)
     return result
 
 
-def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Reached]) -> Run:
+def _execute(recipe: Recipe, opened: _Opened, folder: Path, stage_ends: Sequence[StageEnd]) -> Run:
     refuse_missing_trackers(recipe.training.report_to)
     task, texts, inputs = opened.task, opened.texts, opened.inputs
     model = initialize(Initialization.of(recipe, task.labels, base_folder=folder / BASE))
     before = measure_before(model, texts)
-    judged, leaked = task.judged[1], leaked_rows(task)
+    evaluation_rows, leaked = task.evaluation[1], leaked_rows(task)
     _announce(recipe, task)
     training = train(
         model,
@@ -240,19 +240,21 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         run_identity=inputs.sha256,
         run_name=f"{recipe.name}-{recipe.strategy.name}-seed{recipe.training.seed}",
         regularizers=recipe.forgetting.regularizers,
-        callbacks=_watching(recipe, judged, leaked, texts, before),
+        callbacks=_watching(recipe, evaluation_rows, leaked, texts, before),
     )
     with stage("evaluating and measuring baselines"):
         rounding = round_for_storage(model, recipe, task)
         scored = score(model, task, training, recipe.training, leaked)
     learning = scored.learning
     measured = measure_tuned(model, texts, before)
-    forgetting = _forgotten(model, recipe, texts, measured, learning=scored.clean, reached=reached)
+    forgetting = _forgotten(
+        model, recipe, texts, measured, learning=scored.clean, stage_ends=stage_ends
+    )
     if recipe.forgetting.path is not None:
         way = path_at_strengths(
             model,
             recipe.forgetting.path,
-            rows=judged,
+            rows=evaluation_rows,
             texts=texts,
             measured=measured,
             end=end_of_path(learning, forgetting, scored.leaked),
@@ -266,7 +268,7 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         model, recipe, scored, forgetting, task=task, folder=folder, rounding=rounding
     )
     write_lines(scored.lines, folder / PREDICTIONS)
-    write_evidence(judged, texts, measured, folder, scored.notes)
+    write_evidence(evaluation_rows, texts, measured, folder, scored.notes)
     facts = facts_of(recipe, task, scored.clean, forgetting, training, rounding=rounding)
     return Run(
         folder=folder,
@@ -274,7 +276,10 @@ def _execute(recipe: Recipe, opened: _Opened, folder: Path, reached: Sequence[Re
         learning=learning,
         forgetting=forgetting,
         cost=cost_of(
-            model, training, artifact, texts=judged.texts if task.task_type.has_head else ()
+            model,
+            training,
+            artifact,
+            texts=evaluation_rows.texts if task.task_type.has_head else (),
         ),
         findings=find_in_run(facts),
         environment=environment_of(task, recipe.training.seed, training),
@@ -297,7 +302,7 @@ def _forgotten(
     measured: Measured,
     *,
     learning: Learning,
-    reached: Sequence[Reached],
+    stage_ends: Sequence[StageEnd],
 ) -> Forgetting:
     """Return what was forgotten, and in which stage."""
     start = preparation_of(model).initialized_from
@@ -305,7 +310,7 @@ def _forgotten(
     stages = blamed(
         texts,
         measured,
-        reached,
+        stage_ends,
         name=recipe.name,
         task=recipe.task,
         start=None if start is None else start.task_name,
@@ -315,7 +320,7 @@ def _forgotten(
 
 def _watching(
     recipe: Recipe,
-    judged: Rows,
+    evaluation_rows: Rows,
     leaked: NDArray[np.bool_],
     texts: Sequence[ProbeText],
     before: Before,
@@ -329,7 +334,7 @@ def _watching(
         )
         callbacks.append(callback)
     if path is not None and path.checkpoints:
-        callbacks.append(PathCallback(judged, leaked, texts, before.measured))
+        callbacks.append(PathCallback(evaluation_rows, leaked, texts, before.measured))
     return callbacks
 
 

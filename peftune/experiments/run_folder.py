@@ -181,7 +181,7 @@ def read_own_json(path: Path) -> Any:  # noqa: ANN401 - any JSON
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no JSON, of finite numbers.
+        ValueError: it is not JSON, of finite numbers.
         RecursionError: it is nested as nothing that peftune writes.
     """
     return json.loads(read_own_text(path), parse_constant=_refuse_constant)
@@ -211,7 +211,7 @@ def _read_report(folder: Path) -> dict[str, Any]:
 
 def _no_report(folder: Path, error: BaseException) -> OutputFolderError:
     return OutputFolderError(
-        f"'{folder / REPORT}' is no report of this version of peftune ({type(error).__name__}: {error}). Choose another folder, or remove this one."
+        f"'{folder / REPORT}' is not a report of this version of peftune ({type(error).__name__}: {error}). Choose another folder, or remove this one."
     )
 
 

@@ -18,7 +18,7 @@ from peftune.data.similarity import refuse_overlap, refuse_same_splits
 from peftune.data.split_tables import read_split_tables
 from peftune.data.task_data import Task, load_task, task_of
 from peftune.experiments.environment import RunEnvironment, environment
-from peftune.experiments.report import CONTROL, Forgetting, Identity, StartedAs
+from peftune.experiments.report import CONTROL, Forgetting, Identity, InitialArtifact
 from peftune.findings import CheckReport, check_tables, refuse_failed
 from peftune.findings.facts import RunFacts
 from peftune.findings.texts import release_identifier
@@ -48,8 +48,8 @@ class Inputs:
         probe_sha256: hash of each probe's documents.
         texts_sha256: hash of the documents that regularizers learn from and that are measured
             during training, in order; of nothing where there are none.
-        start_sha256: hash of what the run begins as: the artifact of `model.init_from` and the
-            rows of the stages; of nothing where it begins as the base.
+        start_sha256: hash of what the run is initialized from: the artifact of `model.init_from` and the
+            rows of the stages; of nothing where that is the base alone.
     """
 
     recipe_sha256: str
@@ -188,9 +188,9 @@ def _refuse_leaks(
         _refuse_shared(name, documents, learned)
 
 
-def _refuse_shared(name: str, judged: Sequence[Any], read: Sequence[NamedText]) -> None:
+def _refuse_shared(name: str, evaluation_rows: Sequence[Any], read: Sequence[NamedText]) -> None:
     for read_name, documents in read:
-        refuse_overlap(judged, documents, name=name, read_name=read_name)
+        refuse_overlap(evaluation_rows, documents, name=name, read_name=read_name)
 
 
 def identity_of(
@@ -213,7 +213,9 @@ def identity_of(
         start_sha256=inputs.start_sha256,
         start=None
         if start is None
-        else StartedAs(start.kind, start.sha256, start.task_name, preparation.base_fingerprint),
+        else InitialArtifact(
+            start.kind, start.sha256, start.task_name, preparation.base_fingerprint
+        ),
     )
 
 

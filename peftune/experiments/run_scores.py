@@ -49,12 +49,12 @@ def leaked_score(
     """
     if not leaked.any():
         return None
-    split, judged = task.judged
-    labels = np.asarray(judged.labels)
+    split, evaluation_rows = task.evaluation
+    labels = np.asarray(evaluation_rows.labels)
     sound, methods = ~leaked, methods_of(task.task_name)
     return LeakedScore(
         split=split,
-        n=len(judged),
+        n=len(evaluation_rows),
         leaked=int(leaked.sum()),
         metrics=methods.metrics(logits, labels, thresholds),
         metrics_without=methods.metrics(logits[sound], labels[sound], thresholds)
@@ -68,11 +68,11 @@ def leaked_rows(task: Task) -> NDArray[np.bool_]:
 
     Of language modeling none is: what is scored there are documents and not rows.
     """
-    split, judged = task.judged
+    split, evaluation_rows = task.evaluation
     if not task.task_type.has_head:
-        return np.zeros(len(judged), dtype=np.bool_)
+        return np.zeros(len(evaluation_rows), dtype=np.bool_)
     read = [task.train] if split == "validation" else [task.train, task.validation]
-    keys = text_keys(judged.texts)
+    keys = text_keys(evaluation_rows.texts)
     seen = np.concatenate([text_keys(rows.texts) for rows in read])
     found: NDArray[np.bool_] = are_among(keys, seen)
     return found
@@ -160,7 +160,7 @@ class Scored:
         clean: the same on the rows that did not leak, by which findings, the verdict and the model
             card go; that on all rows where none leaked, or all did.
         lines: what `predictions.jsonl` says of each row.
-        thresholds: multi-label: from which probability each label is said.
+        thresholds: multi-label: from which probability each label is assigned.
         leaked: the score without the rows whose text was read in training, if there are any.
         notes: what `texts.jsonl` says of each row beside its text: whether it leaked, and what the
             baselines say of it.
@@ -190,19 +190,19 @@ def score(
         section: resolved `training` section.
         leaked: from `leaked_rows`, (rows,).
     """
-    split, judged = task.judged
+    split, evaluation_rows = task.evaluation
     curve, resampling = without_path(training.curve), stream_seed(section.seed, "bootstrap")
     if not task.task_type.has_head:
-        domain = read_domain(model, judged)
+        domain = read_domain(model, evaluation_rows)
         learning = domain_learning(domain, split=split, curve=curve)
-        return Scored(learning, learning, domain_lines(judged, domain))
-    methods, logits = methods_of(task.task_name), prepared_logits(model, judged.texts)
+        return Scored(learning, learning, domain_lines(evaluation_rows, domain))
+    methods, logits = methods_of(task.task_name), prepared_logits(model, evaluation_rows.texts)
     thresholds = decision_thresholds(model, section, task)
-    simple = baseline_predictions(task, judged)
+    simple = baseline_predictions(task, evaluation_rows)
 
     def scored_on(kept: Sequence[int]) -> Learning:
-        rows = judged.take(kept)
-        said = {name: [of[row] for row in kept] for name, of in simple.items()}
+        rows = evaluation_rows.take(kept)
+        kept_predictions = {name: [of[row] for row in kept] for name, of in simple.items()}
         return methods.score(
             logits[list(kept)],
             rows.labels,
@@ -211,17 +211,21 @@ def score(
             metric=section.metric_for_best_model,
             thresholds=thresholds,
             baselines=baseline_scores(
-                task, rows, predictions=said, logits=logits[list(kept)], seed=resampling
+                task,
+                rows,
+                predictions=kept_predictions,
+                logits=logits[list(kept)],
+                seed=resampling,
             ),
             curve=curve,
         )
 
-    learning, clean = scored_on(range(len(judged))), np.flatnonzero(~leaked).tolist()
-    said = methods.predictions(logits, names=task.labels, thresholds=thresholds)
-    lines = _prediction_lines(judged, said, task)
+    learning, clean = scored_on(range(len(evaluation_rows))), np.flatnonzero(~leaked).tolist()
+    predicted = methods.predictions(logits, names=task.labels, thresholds=thresholds)
+    lines = _prediction_lines(evaluation_rows, predicted, task)
     return Scored(
         learning,
-        scored_on(clean) if 0 < len(clean) < len(judged) else learning,
+        scored_on(clean) if 0 < len(clean) < len(evaluation_rows) else learning,
         lines,
         thresholds,
         leaked_score(task, logits, leaked, thresholds),

@@ -32,7 +32,7 @@ Sums = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class StageEnd:
     """The model at the end of a stage.
 
     Args:
@@ -48,7 +48,7 @@ class Reached:
 
 def run_stages(
     recipe: Recipe, folder: Path, run_one: Callable[[Recipe, Path], Run]
-) -> tuple[Recipe, list[Reached]]:
+) -> tuple[Recipe, list[StageEnd]]:
     """Run the stages of a recipe in order, each initialized from the one before.
 
     Each is a run of its own in `stages/`, with the recipe's strategy, seed and probes; one that
@@ -63,7 +63,7 @@ def run_stages(
         The recipe of the last run, without stages, which starts from the last of them; and what
         the model had reached after each, with the start of `model.init_from` before them.
     """
-    reached: list[Reached] = []
+    stage_ends: list[StageEnd] = []
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / STAGES / f"{number}-{stage.name}"
         logger.info("stage %d of %d: %s", number, len(recipe.stages), stage.name)
@@ -81,17 +81,17 @@ def run_stages(
         )
         result = run_one(alone, place)
         if number == 1 and result.run.start is not None:
-            reached.append(Reached(START, result.run.start.task, _sums_in(place, "start")))
-        reached.append(Reached(stage.name, stage.task, _sums_in(place, "after")))
+            stage_ends.append(StageEnd(START, result.run.start.task, _sums_in(place, "start")))
+        stage_ends.append(StageEnd(stage.name, stage.task, _sums_in(place, "after")))
         start = recipe.model.model_copy(update={"init_from": str(result.artifact.resolve())})
         recipe = recipe.model_copy(update={"model": start})
-    return recipe.model_copy(update={"stages": ()}), reached
+    return recipe.model_copy(update={"stages": ()}), stage_ends
 
 
 def blamed(
     texts: Sequence[ProbeText],
     measured: Measured,
-    reached: Sequence[Reached],
+    stage_ends: Sequence[StageEnd],
     *,
     name: str,
     task: TaskName,
@@ -104,7 +104,7 @@ def blamed(
     Args:
         texts: probes with their documents.
         measured: the base and the tuned model on them.
-        reached: from `run_stages`.
+        stage_ends: from `run_stages`.
         name: name of the last stage, the run itself.
         task: what was learned in it.
         start: what the artifact had learned that the run began as; None for the base.
@@ -115,9 +115,9 @@ def blamed(
     if start is None or not texts:
         return []
     begun = measured.before.start or ()
-    if not reached:
-        reached = [Reached(START, start, _sums(texts, begun))]
-    ends = [*reached, Reached(name, task, _sums(texts, measured.after))]
+    if not stage_ends:
+        stage_ends = [StageEnd(START, start, _sums(texts, begun))]
+    ends = [*stage_ends, StageEnd(name, task, _sums(texts, measured.after))]
     previous = _sums(texts, measured.before.measured)
     weights = {
         text.label: before.scored().weight
@@ -131,7 +131,7 @@ def blamed(
 
 
 def _change(
-    texts: Sequence[ProbeText], previous: Sums, end: Reached, weights: Sums
+    texts: Sequence[ProbeText], previous: Sums, end: StageEnd, weights: Sums
 ) -> StageForgetting:
     forgetting, ci95 = {}, {}
     for text in texts:

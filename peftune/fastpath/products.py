@@ -17,17 +17,17 @@ _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 @functools.cache
 def multiplies_bfloat16() -> bool:
     """Say whether this CPU has instructions that multiply bfloat16."""
-    flags = _told("flags", "Features")
+    flags = _processor_values("flags", "Features")
     return not _BFLOAT16.isdisjoint(flag for line in flags for flag in line.split())
 
 
 @functools.cache
 def is_intels() -> bool:
     """Say whether this CPU is Intel's, for which MKL is made."""
-    return "GenuineIntel" in _told("vendor_id")
+    return "GenuineIntel" in _processor_values("vendor_id")
 
 
-def _told(*names: str) -> set[str]:
+def _processor_values(*names: str) -> set[str]:
     """Return what stands beside names, of all processors; nothing where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

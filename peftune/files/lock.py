@@ -301,8 +301,8 @@ def _refusal(folder: Path) -> str:
         holder = _holder(folder)
     who = "another process"
     if holder:
-        told = {name: printable(str(holder.get(name)))[:200] for name in holder}
-        who = f"process {told.get('process')} on {told.get('host')} since {told.get('since')} ({told.get('command')})"
+        owner = {name: printable(str(holder.get(name)))[:200] for name in holder}
+        who = f"process {owner.get('process')} on {owner.get('host')} since {owner.get('since')} ({owner.get('command')})"
     elsewhere = holder.get("host") not in (None, platform.node())
     remedy = f", or remove '{folder / LOCK}' if it has ended" if elsewhere else ""
     return f"'{folder}' is in use by {who}. Wait for it to end{remedy}, or choose another output folder with --output."

@@ -107,7 +107,7 @@ def writing(path: Path, *, needed: int | None = None) -> Iterator[None]:
 def failed_write(
     error: BaseException, path: Path, *, needed: int | None = None, any_fault: bool = False
 ) -> StorageError | None:
-    """Return what is to be said of an error if a write has failed; None for any other error.
+    """Return the message of an error if a write has failed; None for any other error.
 
     Args:
         error: of any library.
@@ -131,9 +131,9 @@ def failed_write(
     free = free_bytes(path)
     counts = [] if needed is None else [f"{needed:,} bytes needed"]
     counts += [] if free is None else [f"{free:,} bytes free"]
-    told = f" ({', '.join(counts)})" if counts else ""
+    room = f" ({', '.join(counts)})" if counts else ""
     reason = os.strerror(number) if number else first_line(error)
-    message = f"'{_as_target(place)}' could not be written: {reason}{told}. What had finished is kept: {remedy}, and run the same command again."
+    message = f"'{_as_target(place)}' could not be written: {reason}{room}. What had finished is kept: {remedy}, and run the same command again."
     return StorageError(message)
 
 

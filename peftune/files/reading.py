@@ -33,7 +33,7 @@ def read_plain(path: Path, *, limit: int, shown: str | None = None, follow: bool
         follow: follow a link, to a plain file.
 
     Raises:
-        ArtifactError: it cannot be opened, is no plain file, is too large, or changes meanwhile.
+        ArtifactError: it cannot be opened, is not a plain file, is too large, or changes meanwhile.
     """
     name = shown or str(path)
     with open_plain(path, shown=name, follow=follow) as (handle, size):
@@ -56,7 +56,7 @@ def open_plain(path: Path, *, shown: str, follow: bool = False) -> Iterator[tupl
         A handle, and the bytes of the file.
 
     Raises:
-        ArtifactError: it cannot be opened or read, or is no plain file.
+        ArtifactError: it cannot be opened or read, or is not a plain file.
     """
     try:
         handle = os.open(path, _FLAGS | (0 if follow else _NO_LINK))
@@ -103,7 +103,7 @@ def read_exactly(handle: int, size: int, *, shown: str, at_end: bool = False) ->
 
 
 def _not_plain(name: str) -> str:
-    return f"'{name}' is no plain file, and is not opened."
+    return f"'{name}' is not a plain file, and is not opened."
 
 
 _LONGEST_PART = 255
@@ -217,6 +217,6 @@ def local_folder(path: Path) -> SharedFolder:
         message = f"'{path}' cannot be opened: {os.strerror(error.errno or 0)}."
         raise ArtifactError(message) from error
     if len(entries) > MAX_ENTRIES:
-        message = f"'{path}' has more than {MAX_ENTRIES} entries, so it is no artifact."
+        message = f"'{path}' has more than {MAX_ENTRIES} entries, so it is not an artifact."
         raise ArtifactError(message)
     return SharedFolder(str(path), entries, path)

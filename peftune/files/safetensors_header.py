@@ -105,7 +105,7 @@ def read_header_of(path: Path, *, source: str, follow: bool) -> dict[str, Tensor
         Each tensor by name.
 
     Raises:
-        ArtifactError: it is no plain file, or its header is damaged or too long.
+        ArtifactError: it is not a plain file, or its header is damaged or too long.
     """
     with open_plain(path, shown=source, follow=follow) as (handle, total):
         head = read_exactly(handle, min(_LENGTH_BYTES, total), shown=source)
@@ -119,7 +119,7 @@ def _stated_length(head: bytes, total: int, source: str) -> int:
     """Return how many bytes a header has, if the file has as many."""
     length = int.from_bytes(head, "little")
     if len(head) < _LENGTH_BYTES or _LENGTH_BYTES + length > total:
-        message = f"'{source}' is no readable safetensors file: it ends within its header."
+        message = f"'{source}' is not a readable safetensors file: it ends within its header."
         raise ArtifactError(message)
     if length > MAX_HEADER_BYTES:
         message = f"'{source}' has a header of {length} bytes, and may have {MAX_HEADER_BYTES}; it is not read."
@@ -132,7 +132,9 @@ def _parsed(
 ) -> dict[str, TensorSpec]:
     """Parse a header of tensors whose data has `size` bytes."""
     if not raw.startswith(b"{"):
-        message = f"'{source}' is no readable safetensors file: its header begins with no brace."
+        message = (
+            f"'{source}' is not a readable safetensors file: its header begins with no brace."
+        )
         raise ArtifactError(message)
     values = parse_json(raw, source=f"{source} (header)")
     _refuse_padding(raw, source)
@@ -212,7 +214,7 @@ def _refuse_padding(header: bytes, source: str) -> None:
     """Refuse spaces beyond those that let the data begin at a whole eight bytes."""
     if len(header) - len(header.rstrip(b" ")) >= _LENGTH_BYTES:
         message = (
-            f"'{source}' is no sound safetensors file: its header is padded beyond eight bytes."
+            f"'{source}' is not a sound safetensors file: its header is padded beyond eight bytes."
         )
         raise ArtifactError(message)
 
@@ -227,7 +229,7 @@ def _refuse_other_text(header: bytes, source: str) -> None:
         source: what messages call the file.
     """
     if not _BARE.match(_STRING.sub(b'""', header)):
-        message = f"'{source}' is no sound safetensors file: its header holds blank space or numbers that safetensors does not write. Save it again with safetensors."
+        message = f"'{source}' is not a sound safetensors file: its header holds blank space or numbers that safetensors does not write. Save it again with safetensors."
         raise ArtifactError(message)
 
 
@@ -240,5 +242,5 @@ def _refuse_gaps(places: Iterable[tuple[TensorSpec, int, int]], size: int, sourc
     else:
         if position == size:
             return
-    message = f"'{source}' is no sound safetensors file: its tensors do not tile its data."
+    message = f"'{source}' is not a sound safetensors file: its tensors do not tile its data."
     raise ArtifactError(message)

@@ -23,7 +23,7 @@ _HIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 def parse_json(content: bytes, *, source: str) -> Any:  # noqa: ANN401 - any JSON
     """Parse JSON that somebody else may have written.
 
-    Refuses what is no UTF-8, doubled keys, numbers that are not finite or have more digits than
+    Refuses what is not UTF-8, doubled keys, numbers that are not finite or have more digits than
     any number that is meant, and strings that would steer a terminal.
 
     Args:
@@ -31,7 +31,7 @@ def parse_json(content: bytes, *, source: str) -> Any:  # noqa: ANN401 - any JSO
         source: what messages call it.
 
     Raises:
-        ArtifactError: it is no such JSON.
+        ArtifactError: it is not such JSON.
     """
     try:
         values = json.loads(
@@ -47,10 +47,10 @@ def parse_json(content: bytes, *, source: str) -> Any:  # noqa: ANN401 - any JSO
         message = f"'{source}' is not UTF-8 at byte {error.start}."
         raise ArtifactError(message) from error
     except RecursionError as error:
-        message = f"'{source}' is no valid JSON: it is nested too deeply."
+        message = f"'{source}' is not valid JSON: it is nested too deeply."
         raise ArtifactError(message) from error
     except ValueError as error:
-        message = f"'{source}' is no valid JSON: {error}."
+        message = f"'{source}' is not valid JSON: {error}."
         raise ArtifactError(message) from error
     return values
 
@@ -117,13 +117,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> float:
-    message = f"{name} is no JSON number"
+    message = f"{name} is not a JSON number"
     raise ValueError(message)
 
 
 def _whole_number(digits: str) -> int:
     if digits == "-0":  # which Python takes for 0, and others for a float
-        message = "-0 is no whole number"
+        message = "-0 is not a whole number"
         raise ValueError(message)
     if len(digits) > _MAX_DIGITS:
         message = f"a number has {len(digits)} digits"

@@ -71,10 +71,10 @@ def find_absent_in_held_out(facts: DataFacts) -> CheckResult | None:
     }
     if not any(absent.values()):
         return None
-    said = [
+    described = [
         f"{split} has no row with {_listed(labels)}" for split, labels in absent.items() if labels
     ]
-    message = "; ".join(said)
+    message = "; ".join(described)
     return ABSENT_IN_HELD_OUT.in_rows(f"{message[0].upper()}{message[1:]}.", {})
 
 

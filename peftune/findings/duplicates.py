@@ -183,7 +183,7 @@ GROUPS = FindingType(
 def find_leaked(facts: DataFacts) -> CheckResult | None:
     """Look for texts that are in two splits."""
     shared: dict[str, set[int]] = {}
-    said = []
+    described = []
     advice: set[str] = set()
     for one, other in facts.pairs:
         rows = [
@@ -194,11 +194,11 @@ def find_leaked(facts: DataFacts) -> CheckResult | None:
             continue
         for split, found in zip((one, other), rows, strict=True):
             shared.setdefault(split.name, set()).update(found)
-        said.append(_said(one, other, rows[1]))
+        described.append(_describe(one, other, rows[1]))
         advice.add(_advice(one, facts))
-    if not said:
+    if not described:
         return None
-    result = _leak_result(LEAKED, facts, "; ".join(said), _ordered(shared))
+    result = _leak_result(LEAKED, facts, "; ".join(described), _ordered(shared))
     return dataclasses.replace(result, advice=" ".join(sorted(advice)))
 
 
@@ -236,7 +236,7 @@ def find_nearly_leaked(facts: DataFacts) -> CheckResult | None:
 def find_groups(facts: DataFacts) -> CheckResult | None:
     """Look for groups that are in two splits."""
     shared: dict[str, set[int]] = {}
-    said = []
+    described = []
     for one, other in facts.pairs:
         both = _groups(one) & _groups(other)
         if not both:
@@ -244,12 +244,12 @@ def find_groups(facts: DataFacts) -> CheckResult | None:
         for split in (one, other):
             rows = [row for row, group in enumerate(split.groups or ()) if group in both]
             shared.setdefault(split.name, set()).update(rows)
-        said.append(
+        described.append(
             f"{counted(len(both), 'group')} of {other.name} in {one.name} too, such as '{min(both)}'"
         )
     rows_by_split = _ordered(shared)
     return (
-        _leak_result(GROUPS, facts, "; ".join(said), rows_by_split)
+        _leak_result(GROUPS, facts, "; ".join(described), rows_by_split)
         if some(rows_by_split)
         else None
     )
@@ -260,7 +260,7 @@ def _groups(split: SplitFacts) -> set[str]:
     return {group for row, group in enumerate(groups) if group and row not in split.left_out}
 
 
-def _said(one: SplitFacts, other: SplitFacts, rows: Sequence[int]) -> str:
+def _describe(one: SplitFacts, other: SplitFacts, rows: Sequence[int]) -> str:
     """Say which rows of one split are in another, with the first pair."""
     place = int(np.flatnonzero(one.keys == other.keys[rows[0]])[0])
     are = "is" if len(rows) == 1 else "are"
@@ -269,12 +269,12 @@ def _said(one: SplitFacts, other: SplitFacts, rows: Sequence[int]) -> str:
 
 
 def _leak_result(
-    check: FindingType, facts: DataFacts, said: str, rows: Mapping[str, Sequence[int]]
+    check: FindingType, facts: DataFacts, described: str, rows: Mapping[str, Sequence[int]]
 ) -> CheckResult:
     accepted = facts.section.accept_leakage
     status: Status = "warn" if accepted else "fail"
     end = " (accepted by data.accept_leakage)." if accepted else "."
-    return check.in_rows(f"{said}{end}", rows, status=status)
+    return check.in_rows(f"{described}{end}", rows, status=status)
 
 
 def _ordered(rows: Mapping[str, set[int]]) -> dict[str, list[int]]:
@@ -303,7 +303,7 @@ STAGES = FindingType(
 def find_staged(facts: DataFacts) -> CheckResult | None:
     """Look for held-out texts that a stage reads."""
     rows: dict[str, set[int]] = {}
-    said = []
+    described = []
     for stage, texts in facts.stages.items():
         read = text_keys(texts)
         found = {
@@ -312,19 +312,19 @@ def find_staged(facts: DataFacts) -> CheckResult | None:
             if name != "train"
         }
         if some(found):
-            said.append(f"{rows_in_words(found)} read in stage '{stage}'")
+            described.append(f"{rows_in_words(found)} read in stage '{stage}'")
             for name, seen in found.items():
                 rows.setdefault(name, set()).update(seen)
-    if not said:
+    if not described:
         return None
     ordered = {name: sorted(seen) for name, seen in rows.items()}
-    return STAGES.in_rows(f"{'; '.join(said)}.", ordered)
+    return STAGES.in_rows(f"{'; '.join(described)}.", ordered)
 
 
 def find_shared(facts: DataFacts) -> CheckResult | None:
     """Look for rows with text of a probe."""
     rows: dict[str, set[int]] = {name: set() for name in facts.splits}
-    said: list[str] = []
+    described: list[str] = []
     status: Status = "warn"
     for probe, documents in facts.general.items():
         keys = sequence_keys(documents)
@@ -341,10 +341,10 @@ def find_shared(facts: DataFacts) -> CheckResult | None:
         if share > LARGEST_SHARE:
             status = "fail"
         are = "shares" if sum(map(len, found.values())) == 1 else "share"
-        said.append(
+        described.append(
             f"{rows_in_words(found)} {are} text with probe '{probe}'; {share:.1%} of its {WORDS}-word sequences are in train"
         )
-    if not said:
+    if not described:
         return None
     ordered = {name: sorted(found) for name, found in rows.items()}
-    return SHARED.in_rows(f"{'; '.join(said)}.", ordered, status=status)
+    return SHARED.in_rows(f"{'; '.join(described)}.", ordered, status=status)

@@ -124,11 +124,11 @@ def collapsed_seeds(
         Dodge et al. 2020, Fine-Tuning Pretrained Language Models: Weight Initializations, Data
         Orders, and Early Stopping, arXiv:2002.06305: that single seeds diverge.
     """
-    right = {seed: said == labels for seed, said in predicted.items()}
+    right = {seed: assigned == labels for seed, assigned in predicted.items()}
     constant = {
         seed: label
-        for seed, said in predicted.items()
-        if (label := _only_label(said, labels)) is not None
+        for seed, assigned in predicted.items()
+        if (label := _only_label(assigned, labels)) is not None
     }
     reading = [right[seed] for seed in predicted if seed not in constant]
     if not reading:
@@ -146,12 +146,12 @@ def collapsed_seeds(
     return found
 
 
-def _only_label(said: NDArray[np.int64], labels: NDArray[np.int64]) -> int | None:
+def _only_label(assigned: NDArray[np.int64], labels: NDArray[np.int64]) -> int | None:
     """Return the label that nearly every row was given; None where there are several."""
-    if len(said) == 0:
+    if len(assigned) == 0:
         return None
-    label = int(np.bincount(said).argmax())
-    others = int((said != label).sum())
+    label = int(np.bincount(assigned).argmax())
+    others = int((assigned != label).sum())
     return label if others <= _CONSTANT * int((labels != label).sum()) else None
 
 

@@ -294,9 +294,9 @@ def _naming(names: tuple[str, ...] | None, train: Sequence[LabelTexts]) -> Calla
 def _respelled(written: Sequence[LabelTexts], labels: Sequence[LabelTexts]) -> dict[int, str]:
     """Find the rows whose one label is written in another way than its name, and not as its id."""
     return {
-        row: said[0]
-        for row, (said, named) in enumerate(zip(written, labels, strict=True))
-        if said and named and said != named and label_key(said[0]) == label_key(named[0])
+        row: cell[0]
+        for row, (cell, named) in enumerate(zip(written, labels, strict=True))
+        if cell and named and cell != named and label_key(cell[0]) == label_key(named[0])
     }
 
 

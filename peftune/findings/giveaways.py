@@ -33,7 +33,7 @@ TOKEN = FindingType(
     scope="data",
     looks_for="One token decides the label, as where a program has written it beside the text: a model learns the token, and nothing else.",
     threshold=f"Its rows, at least {_LEAST_ROWS}, have one label in {_SURE:.0%} of cases, beyond chance (binomial test, p < {_P_VALUE:g} after Bonferroni); and it tells {_SHARE:.0%} of all that there is to know of the labels (mutual information over entropy), or is in {_COVERED:.0%} of the label's rows, or is in {_PARTLY_COVERED:.0%} of them and no word of a text: it is in one place, counted from the start or the end, in {_IN_PLACE:.0%} of its rows, or has letters and digits together or an underscore. Words that people use, such as `love`, or `contactless` of one kind of question, do not reach that.",
-    remedy="Look at the rows; remove the token from the texts if it is no part of what people write.",
+    remedy="Look at the rows; remove the token from the texts if it is not part of what people write.",
     sound="No single token gives the label away.",
     tasks=LABELED,
 )
@@ -49,7 +49,7 @@ class Sure:
         rows: rows with the token.
         inside: those among them that have the label.
         labeled: rows with the label.
-        told: mutual information of token and labels over the entropy of the labels, 0 to 1.
+        information: mutual information of token and labels over the entropy of the labels, 0 to 1.
     """
 
     token: str
@@ -57,16 +57,16 @@ class Sure:
     rows: int
     inside: int
     labeled: int
-    told: float
+    information: float
 
     @property
     def decides(self) -> bool:
         """Whether this suffices, wherever in the texts the token is and whatever it looks like."""
-        return self.told >= _SHARE or self.inside >= _COVERED * self.labeled
+        return self.information >= _SHARE or self.inside >= _COVERED * self.labeled
 
     @property
     def covers(self) -> bool:
-        """Whether enough of the label's rows have it for a token that is no word of a text."""
+        """Whether enough of the label's rows have it for a token that is not a word of a text."""
         return self.inside >= _PARTLY_COVERED * self.labeled
 
     def __str__(self) -> str:
@@ -84,8 +84,10 @@ def find_giveaways(facts: DataFacts) -> CheckResult | None:
         return None
     tokens = {each.token for each in found}
     rows = [row for row in classes if tokens & _tokens(texts[row])]
-    said = "; ".join(map(str, found[:_SHOWN]))
-    return TOKEN.in_rows(f"{said}; {rows_in_words({'train': rows})} with it.", {"train": rows})
+    described = "; ".join(map(str, found[:_SHOWN]))
+    return TOKEN.in_rows(
+        f"{described}; {rows_in_words({'train': rows})} with it.", {"train": rows}
+    )
 
 
 def giveaways(texts: Sequence[str], labels: Sequence[str]) -> list[Sure]:
@@ -152,9 +154,9 @@ def _sure(pairs: Counter[tuple[str, str]], labels: Counter[str]) -> list[Sure]:
         inside = [pairs[token, name] for name in labels]
         outside = [labels[name] - pairs[token, name] for name in labels]
         left = (sum(inside) * _entropy(inside) + sum(outside) * _entropy(outside)) / total
-        told = (uncertainty - left) / uncertainty
-        found.append(Sure(token, label, rows[token], count, labels[label], told))
-    return sorted(found, key=lambda each: -each.told)
+        information = (uncertainty - left) / uncertainty
+        found.append(Sure(token, label, rows[token], count, labels[label], information))
+    return sorted(found, key=lambda each: -each.information)
 
 
 def _in_place(tokens: set[str], texts: Iterable[str]) -> set[str]:

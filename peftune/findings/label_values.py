@@ -303,8 +303,10 @@ def find_constant(facts: DataFacts) -> CheckResult | None:
             constant[name] = values.pop()
     if not constant:
         return None
-    said = "; ".join(f"every label of {split} is {value:g}" for split, value in constant.items())
-    return CONSTANT.in_rows(f"{said[0].upper()}{said[1:]}.", {})
+    described = "; ".join(
+        f"every label of {split} is {value:g}" for split, value in constant.items()
+    )
+    return CONSTANT.in_rows(f"{described[0].upper()}{described[1:]}.", {})
 
 
 def find_outliers(facts: DataFacts) -> CheckResult | None:

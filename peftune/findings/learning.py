@@ -138,7 +138,7 @@ NOTHING_LEARNED = FindingType(
     code="nothing-learned",
     scope="run",
     looks_for="The model predicts no better than is possible without reading the text.",
-    threshold="The score that the checkpoint is chosen by (`training.metric_for_best_model`) is not significantly better, one-sided at 2.5%, than the best that is had without reading: the rule of the verdict. Scores of labels: 1,999 permutations of the rows (399 of more than 10,000 rows), against the best constant answer and, for macro F1, guessing by frequency, which has one by the number of labels. Regression: the errors against those of the best constant, or the correlation against 0. Language modeling: the loss against the base's.",
+    threshold="The score that the checkpoint is chosen by (`training.metric_for_best_model`) is not significantly better, one-sided at 2.5%, than the best that is possible without reading: the rule of the verdict. Scores of labels: 1,999 permutations of the rows (399 of more than 10,000 rows), against the best constant answer and, for macro F1, guessing by frequency, which has one by the number of labels. Regression: the errors against those of the best constant, or the correlation against 0. Language modeling: the loss against the base's.",
 )
 
 
@@ -159,10 +159,10 @@ def _seen(learning: Learning) -> str:
         return f"The loss of {learning.loss:.4f} on the domain's own text is not clearly below the base's."
     significance = learning.significance
     if significance is None:
-        return f"The loss of {learning.loss:.4f} is not clearly better than what is had without reading."
+        return f"The loss of {learning.loss:.4f} is not clearly better than what is possible without reading."
     value = score_of(learning, significance.metric)
     shown = "" if value is None else f" of {value:.3f}"
-    return f"The {title_of_metric(significance.metric)}{shown} is not clearly better than the {significance.without_reading:.3f} that is had without reading (p = {significance.p_value:.2g})."
+    return f"The {title_of_metric(significance.metric)}{shown} is not clearly better than the {significance.without_reading:.3f} that is possible without reading (p = {significance.p_value:.2g})."
 
 
 def _ranks(learning: Learning) -> str:

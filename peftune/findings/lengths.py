@@ -67,20 +67,21 @@ OVERLONG = FindingType(
 def find_cut(facts: DataFacts) -> CheckResult | None:
     """Check whether many texts are cut."""
     rows: dict[str, list[int]] = {}
-    said = []
+    described = []
     for name, split in facts.splits.items():
         if split.tokens is None or not len(split.tokens):
             continue
         cut = np.flatnonzero(split.tokens > facts.max_length).tolist()
         if len(cut) > _MANY * len(split.tokens):
             rows[name] = cut
-            said.append(
+            described.append(
                 f"{len(cut)} of {len(split.tokens)} texts of {name} ({len(cut) / len(split.tokens):.0%})"
             )
-    if not said:
+    if not described:
         return None
     return CUT.in_rows(
-        f"{'; '.join(said)} are longer than model.max_length, {facts.max_length} tokens.", rows
+        f"{'; '.join(described)} are longer than model.max_length, {facts.max_length} tokens.",
+        rows,
     )
 
 

@@ -209,11 +209,11 @@ class ForgettingCallback(TrainerCallback):
 
 
 def _check_start(before: Sequence[Measurement], now: Sequence[Measurement], base: str) -> None:
-    """Refuse a model that does not begin as its base: its forgetting would have another zero."""
+    """Refuse a model that is not equal to its base at first: its forgetting would have another zero."""
     for first, start in zip(before, now, strict=True):
         change = float(abs(start.total - first.total).sum() / first.weight.sum())
         if not change <= 1e-5 * max(1.0, abs(first.value)):  # nor is a change that is no number
-            message = f"Before the first step the model already differs from the base '{base}' by {change:.3g}. Name the base that it was made from; an adapter must begin as no change."
+            message = f"Before the first step the model already differs from the base '{base}' by {change:.3g}. Name the base that it was made from; an adapter must not change it at first."
             raise GuardError(message)
 
 

@@ -29,7 +29,7 @@ from peftune.stats.tests import McNemar, Power, mcnemar, power
 Verdict = Literal["improved", "retained", "forgot", "inconclusive", "nothing learned"]
 
 
-def judge_probe(
+def assess_probe(
     *,
     margin: float | None,
     ci95: Interval | None,
@@ -37,7 +37,7 @@ def judge_probe(
     excludes_loss: bool,
     learned: bool | None,
 ) -> Verdict | None:
-    """Judge one probe.
+    """Assess one probe.
 
     "Retained" is a claim of equivalence: the upper end of the 90% interval, which is a one-sided
     test at 5%, lies below the margin, and the documents can exclude a loss that few of them bear
@@ -183,7 +183,7 @@ def forgetting_of(
     before, after = before.scored(), after.scored()
     sign = -1.0 if probe.higher_is_better else 1.0
     first, last = _signed(before, sign), _signed(after, sign)
-    judged = judged_change(
+    change = assess_change(
         first.total,
         last.total,
         first.weight,
@@ -195,7 +195,7 @@ def forgetting_of(
     details = probe.details(before, after)
     infinite = [name for name, value in details.items() if not math.isfinite(value)]
     too_large = f"details: {', '.join(infinite)} {TOO_LARGE}" if infinite else None
-    reason = _reason(text, after, judged, learned=learned, quantized=float_base is not None)
+    reason = _reason(text, after, change, learned=learned, quantized=float_base is not None)
     tokens = after.tokens.astype(np.float64)
     return ProbeResult(
         name=text.label,
@@ -206,11 +206,11 @@ def forgetting_of(
         before=before.value,
         after=after.value,
         forgetting=_change(first, last),
-        ci95=judged.ci95,
-        ci90=judged.ci90,
+        ci95=change.ci95,
+        ci90=change.ci90,
         margin=probe.margin,
-        verdict=judged.verdict,
-        power=judged.power,
+        verdict=change.verdict,
+        power=change.power,
         kl=None if kl is None else float(kl.sum() / tokens.sum()),
         kl_ci95=None if kl is None else _never_negative(ratio_interval(kl, tokens)),
         mcnemar=mcnemar(before.total, after.total) if probe.right_or_wrong else None,
@@ -226,7 +226,7 @@ def forgetting_of(
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedChange:
+class AssessedChange:
     """The intervals, power and verdict of a change over documents.
 
     Args:
@@ -244,7 +244,7 @@ class JudgedChange:
     inconclusive: str | None
 
 
-def judged_change(
+def assess_change(
     before: NDArray[np.float64],
     after: NDArray[np.float64],
     weight: NDArray[np.float64],
@@ -252,8 +252,8 @@ def judged_change(
     margin: float | None,
     right_or_wrong: bool,
     learned: bool | None,
-) -> JudgedChange:
-    """Judge the change of a ratio of sums, of which less is better.
+) -> AssessedChange:
+    """Assess the change of a ratio of sums, of which less is better.
 
     Args:
         before: numerators of the base, (documents,).
@@ -271,11 +271,11 @@ def judged_change(
         for confidence in (0.95, 0.90)
     )
     hidden = cannot_exclude(change, weight)
-    word = judge_probe(
+    word = assess_probe(
         margin=margin, ci95=ci95, ci90=ci90, excludes_loss=hidden is None, learned=learned
     )
     below = margin is not None and ci90 is not None and ci90[1] < margin
-    return JudgedChange(
+    return AssessedChange(
         ci95,
         ci90,
         None if margin is None or ci95 is None else power(change, weight, margin=margin),
@@ -347,7 +347,7 @@ def _quantization(
 def _reason(
     text: ProbeText,
     after: Measurement,
-    judged: JudgedChange,
+    change: AssessedChange,
     *,
     learned: bool | None,
     quantized: bool,
@@ -363,8 +363,8 @@ def _reason(
         ),
         ("kl, kl_ci95", after.kl is None, "this probe does not measure it"),
         ("power, verdict", probe.margin is None, "the probe has no margin"),
-        ("verdict", learned is None, "there is no task score to judge it beside"),
-        ("verdict", judged.inconclusive is not None, judged.inconclusive),
+        ("verdict", learned is None, "there is no task score to compare it with"),
+        ("verdict", change.inconclusive is not None, change.inconclusive),
         ("mcnemar", not probe.right_or_wrong, "its documents are not right or wrong"),
         ("heads", after.base_head is None, "no other output head was read beside it"),
         ("quantization", not quantized, "the base is in float32"),

@@ -51,7 +51,7 @@ def head_of(model: nn.Module) -> nn.Module:
 
 
 def label_count(model: nn.Module) -> int:
-    """Return how many labels a classifier tells apart."""
+    """Return the number of labels of a classifier."""
     return len(unwrapped(model).config.id2label or {})
 
 

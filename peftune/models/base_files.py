@@ -188,7 +188,7 @@ def _from_hub(name: str, revision: str | None) -> BaseSource:
             message = f"The base model '{name}' cannot be kept in the hub's cache ('{error.filename}': {error.strerror}). Name a folder with room in the environment variable HF_HOME, or use a local folder or bundled:tiny-gpt2."
             raise BaseModelError(message) from error
         message = (
-            f"The base model '{name}' is no local folder and could not be fetched from the hub "
+            f"The base model '{name}' is not a local folder and could not be fetched from the hub "
             f"({type(error).__name__}). Check the name and the connection, or use a local folder or bundled:tiny-gpt2."
         )
         raise BaseModelError(message) from error

@@ -92,7 +92,7 @@ def base_fingerprint(folder: Path) -> str:
         SHA-256, hexadecimal.
 
     Raises:
-        BaseModelError: the files lack a weight of the backbone, hold values that are no weights, or a
+        BaseModelError: the files lack a weight of the backbone, hold values that are not weights, or a
             language-model head that is not the embedding.
     """
     files = weight_files(folder)

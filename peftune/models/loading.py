@@ -145,7 +145,7 @@ def listed_labels(labels: object) -> tuple[str, ...]:
     """Return the label names that a caller passed, in the order of their ids.
 
     Raises:
-        UsageError: it is not a list of names: a text, a number, a mapping, or names that are not text.
+        UsageError: it is not a list of names: a text, a number, a mapping, or names that are not a text.
     """
     wanted = "labels must be a list of label names in the order of their ids, such as ['negative', 'positive']"
     if isinstance(labels, (str, bytes, Mapping, AbstractSet)) or not isinstance(labels, Iterable):
@@ -226,7 +226,7 @@ def load_base(
     Raises:
         BaseModelError: the weights cannot be read, or are not those of the configuration.
     """
-    base_fingerprint(source.folder)  # reads every weight, and refuses values that are no weights
+    base_fingerprint(source.folder)  # reads every weight, and refuses values that are not weights
     model = load_weights(model_class, source, device, **options)
     model.eval()
     return model

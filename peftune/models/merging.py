@@ -19,13 +19,13 @@ from peftune.models.architecture import backbone_of, evaluating, in_float32, unw
 from peftune.models.loading import hidden_load_report
 from peftune.models.prepare import preparation_of, reference_batch
 
-_IN_FRONT = "it learns virtual tokens in front of every text, which are no weights of a base"
+_IN_FRONT = "it learns virtual tokens in front of every text, which are not weights of a base"
 _GARBAGE = (
     "it runs on an 8-bit base alone, where a merge is off by as much as the logits themselves"
 )
 
 UNMERGEABLE: Mapping[str, str] = {
-    "ADAPTION_PROMPT": "it learns prompts that attention reads through a gate, which are no weights of a base",
+    "ADAPTION_PROMPT": "it learns prompts that attention reads through a gate, which are not weights of a base",
     "CARTRIDGE": _IN_FRONT,
     "CPT": _IN_FRONT,
     "HRA": _GARBAGE,

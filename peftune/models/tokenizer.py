@@ -56,7 +56,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except BaseException as error:
-        # A panic of the tokenizers library is no Exception.
+        # A panic of the tokenizers library is not an Exception.
         if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
         message = f"'{folder}' holds no usable tokenizer ({type(error).__name__}: {first_line(error)}). Save the base's tokenizer there with save_pretrained."

@@ -361,7 +361,7 @@ def _is_merge(one: object) -> bool:
 
 
 def _refuse_vocabulary(vocabulary: Mapping[str, Any], path: Path) -> None:
-    """Refuse ids that are no numbers, or that two tokens share."""
+    """Refuse ids that are not numbers, or that two tokens share."""
     tokens: dict[int, str] = {}
     for token, index in vocabulary.items():
         if type(index) is not int or index < 0 or len(token) > _LONGEST_TOKEN:

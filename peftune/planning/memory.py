@@ -19,9 +19,9 @@ from peftune.planning.batches import Batch, Batches
 from peftune.planning.shapes import Shape, ShapeModel, mapped_weights, one_block, prepare_shape
 from peftune.planning.training_step import (
     Conditions,
+    bfloat16_weights,
     conditions_of,
     few_tokens,
-    held,
     step,
     training_forward,
 )
@@ -86,7 +86,7 @@ def weight_bytes(prepared: ShapeModel, conditions: Conditions, *, fast: bool) ->
         fast: whether the fast path computes, and not the model's own forward.
     """
     model, backbone = prepared.model, backbone_of(prepared.model)
-    halved = {id(weight) for weight in held(model, conditions).values()}
+    halved = {id(weight) for weight in bfloat16_weights(model, conditions).values()}
     codes, in_file = integer_weights(model), mapped_weights(backbone, prepared.folder)
     released = _released(model, conditions, in_file) if fast else set()
     found = sum(buffer.nbytes for buffer in backbone.buffers())

@@ -78,7 +78,7 @@ def _keeps_gradients(model: nn.Module) -> bool:
     return kept
 
 
-def held(model: nn.Module, conditions: Conditions) -> dict[str, nn.Parameter]:
+def bfloat16_weights(model: nn.Module, conditions: Conditions) -> dict[str, nn.Parameter]:
     """Return the weights that are held in bfloat16 while training, by name."""
     if not conditions.holds_bfloat16:
         return {}
@@ -144,7 +144,7 @@ def few_tokens(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def held_so(model: nn.Module, conditions: Conditions) -> Iterator[None]:
     """Hold in bfloat16 what a training holds so, inside."""
-    own = {weight: weight.data for weight in held(model, conditions).values()}
+    own = {weight: weight.data for weight in bfloat16_weights(model, conditions).values()}
     for weight in own:
         weight.data = weight.data.to(torch.bfloat16)
     try:

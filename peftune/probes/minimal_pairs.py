@@ -56,7 +56,7 @@ class MinimalPairs(Probe):
         """Take the two sentences of a row.
 
         Raises:
-            ValueError: one is no text or is blank, or they are the same.
+            ValueError: one is not a text or is blank, or they are the same.
         """
         for name in self.columns:
             if not isinstance(row[name], str) or not row[name].strip():

@@ -29,7 +29,7 @@ class MultipleChoice(Probe):
     """Count questions whose answer the model finds likelier than the other options.
 
     Most benchmarks of this form leave a small model at chance, where nothing can be lost: the
-    details give the base's head-room, and the losses and gains that are no luck.
+    details give the base's head-room, and the losses and gains that are not luck.
 
     References:
         Brown et al. 2020, Language Models are Few-Shot Learners, arXiv:2005.14165. Harmon et al.

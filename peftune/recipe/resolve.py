@@ -33,7 +33,7 @@ def with_strategy(recipe: Recipe, strategy: StrategyChoice) -> Recipe:
 
     Raises:
         PluginError: no strategy of that name.
-        UsageError: what is given is no strategy.
+        UsageError: what is given is not a strategy.
         RecipeError: a hyper-parameter that both have is out of the other's bounds.
     """
     if not isinstance(strategy, str):
@@ -54,7 +54,7 @@ def with_strategy(recipe: Recipe, strategy: StrategyChoice) -> Recipe:
 def resolve(recipe: Recipe) -> Recipe:
     """Fill every default: per-strategy training keys first, then the strategy's own defaults.
 
-    What concerns other strategies (`compare`) and other values (`tune`) is no part of a run.
+    What concerns other strategies (`compare`) and other values (`tune`) is not part of a run.
     """
     overrides: dict[str, Any] = recipe.compare.training.get(recipe.strategy.name, {})
     stages = tuple(

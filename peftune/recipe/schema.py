@@ -370,7 +370,7 @@ class Recipe(Section):
         self.task_type.refuse_mismatch(self.data, self.training)
         refuse_unlabeled(self.save.dtype, self.task)
         if self.stages and self.data.cross_validation is not None:
-            message = "'stages' would be learned anew for every fold of 'data.cross_validation'; run them first, and begin as their artifact: model.init_from"
+            message = "'stages' would be learned anew for every fold of 'data.cross_validation'; run them first, and initialize from their artifact: model.init_from"
             raise ValueError(message)
         names = [stage.name for stage in self.stages]
         repeated = sorted({name for name in names if names.count(name) > 1})

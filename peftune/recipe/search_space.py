@@ -167,7 +167,7 @@ def _schemas_by_key(strategies: Schemas) -> dict[str, list[type[BaseModel]]]:
 
 def _why_not(key: str, known: Mapping[str, Any]) -> str:
     if key.partition(".")[2] in _NOT_TUNED and key.startswith("training."):
-        return "this key is not tuned: it decides how a trial is judged, not how well it learns."
+        return "this key is not tuned: it decides how a trial is scored, not how well it learns."
     return f"unknown key. {suggestion(key, known)}"
 
 

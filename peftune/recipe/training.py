@@ -325,7 +325,7 @@ class TrainingSection(Section):
         | Annotated[tuple[Threshold, ...], Field(min_length=1, strict=False)]
     ) = Field(
         0.5,
-        description="Multi-label: probability from which a label is said; one for all, or one a label; validation: those with the best F1 there.",
+        description="Multi-label: probability from which a label is assigned; one for all, or one a label; validation: those with the best F1 there.",
     )
     early_stopping_patience: int | None = Field(
         None, gt=0, description="Stop after this many evaluations without a better one."

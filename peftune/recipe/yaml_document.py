@@ -144,7 +144,7 @@ class Document:
         values: the mapping.
         positions: where its keys and entries were written.
         faults: what is wrong with the YAML.
-        doubtful: keys whose value readers disagree on, so that nothing more is said of it.
+        doubtful: keys whose value readers disagree on, so that no other fault is reported for it.
     """
 
     values: dict[str, Any]
@@ -170,7 +170,7 @@ def parse_document(text: str, *, source: str) -> Document:
         keys, are listed in `faults`; such a value is the text as written.
 
     Raises:
-        RecipeError: the text is no YAML mapping, is too large, or uses anchors, aliases or tags.
+        RecipeError: the text is not a YAML mapping, is too large, or uses anchors, aliases or tags.
     """
     positions = Positions(source)
     _refuse_oversize(text, source)
@@ -184,10 +184,10 @@ def parse_document(text: str, *, source: str) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(source, mark.line + 1, mark.column + 1) if mark else Place(source)
-        message = f"{place}: this is no valid YAML: {error.problem or error.context}."
+        message = f"{place}: this is not valid YAML: {error.problem or error.context}."
         raise RecipeError(message) from error
     except (YAMLError, RecursionError, ValueError) as error:
-        message = f"{source}: this is no valid YAML: {str(error).splitlines()[0]}."
+        message = f"{source}: this is not valid YAML: {str(error).splitlines()[0]}."
         raise RecipeError(message) from error
     if not isinstance(node, MappingNode):
         message = (

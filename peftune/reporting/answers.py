@@ -100,7 +100,9 @@ def _pairs(names: Sequence[str], pooled: Mapping[str, Counts]) -> Iterator[Block
 
 def _most_confused(strategy: str, names: Sequence[str], counts: Counts) -> Table:
     shares = _shares(counts)
-    wrong = [(int(true), int(said)) for true, said in np.argwhere(counts) if true != said]
+    wrong = [
+        (int(true), int(assigned)) for true, assigned in np.argwhere(counts) if true != assigned
+    ]
     wrong.sort(key=lambda pair: (-counts[pair], -shares[pair], pair))
     shown = wrong[:_PAIRS]
     return Table(
@@ -121,10 +123,10 @@ def _most_confused(strategy: str, names: Sequence[str], counts: Counts) -> Table
 
 def _scores(strategy: str, names: Sequence[str], counts: Counts) -> Table:
     """Score each label by the counts; a score over no rows is 0, as in report.json."""
-    hits, rows, said = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
-    precision = hits / np.maximum(said, 1)
+    hits, rows, assigned = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    precision = hits / np.maximum(assigned, 1)
     recall = hits / np.maximum(rows, 1)
-    f1 = 2 * hits / np.maximum(rows + said, 1)
+    f1 = 2 * hits / np.maximum(rows + assigned, 1)
     return Table(
         caption=f"{strategy}: scores of each label, the lowest F1 first",
         columns=["Label", "Precision", "Recall", "F1", "Rows"],
@@ -162,7 +164,7 @@ def _reliability(strategy: str, items: Sequence[Evidence], series: int) -> Figur
         np.concatenate([item.rows.probabilities for item in items]),
         np.concatenate([item.rows.labels for item in items]),
     )
-    told = "; ".join(
+    caption = "; ".join(
         f"confidence {one.low:.1f} to {one.high:.1f}: {one.count} rows, accuracy {share(one.accuracy)}"
         for one in bins
         if one.count
@@ -170,7 +172,7 @@ def _reliability(strategy: str, items: Sequence[Evidence], series: int) -> Figur
     return Figure(
         reliability(bins, series, name=f"reliability-{series}"),
         f"Reliability of {strategy}",
-        f"The rows of all seeds by the probability of the predicted label. {told}.",
+        f"The rows of all seeds by the probability of the predicted label. {caption}.",
         _bins_table(strategy, bins),
     )
 
@@ -320,7 +322,7 @@ def labels_section(subject: Subject) -> Section:
                 columns=["Label", "Rows", "Precision", "Recall", "F1", "ROC AUC", "Threshold"],
                 rows=rows,
                 align="lrrrrrr",
-                note="Over the rows in which the label is known. It is said from its threshold of probability on.",
+                note="Over the rows in which the label is known. It is assigned from its decision threshold on.",
             )
             many = len(rows) > _UNFOLDED
             blocks.append(Fold(f"{table.caption}: {len(rows)} labels", [table]) if many else table)

@@ -55,7 +55,7 @@ def length_plot(lengths: Lengths) -> str:
 _SHOWN = 5
 
 
-def paid_section(subject: Subject) -> Section:
+def largest_losses_section(subject: Subject) -> Section:
     """Build, for each probe and strategy, a table of the documents that got worst."""
     blocks: list[Block] = []
     for probe in subject.probes:
@@ -67,7 +67,7 @@ def paid_section(subject: Subject) -> Section:
     if blocks:
         why = "The documents of each probe on which a strategy got worst, before and after training. The base is the same for all."
         blocks.insert(0, Paragraph(why))
-    return Section("paid", "General text that paid", blocks)
+    return Section("largest-losses", "Documents with the largest losses", blocks)
 
 
 def _documents(strategy: str, probe: str, unit: str, items: Sequence[Evidence]) -> Table:
@@ -226,7 +226,7 @@ def _cleaned(counts: Sequence[CleaningCount]) -> Table:
 
 
 def _lengths(lengths: Lengths) -> Figure:
-    said = [
+    described = [
         f"{split}: half of the texts have at most {lengths.median[split]:g} tokens, the longest {lengths.longest[split]:,}, and {lengths.truncated[split]:,} are cut at {lengths.max_length}"
         for split in lengths.counts
     ]
@@ -241,7 +241,7 @@ def _lengths(lengths: Lengths) -> Figure:
     return Figure(
         length_plot(lengths),
         "Length of the texts",
-        f"Share of texts by length in tokens; the line is model.max_length. {'; '.join(said)}.",
+        f"Share of texts by length in tokens; the line is model.max_length. {'; '.join(described)}.",
         Table(
             "Texts by length; the last bar also counts longer ones",
             columns,

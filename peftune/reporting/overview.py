@@ -263,7 +263,7 @@ def alerts_of(subject: Subject) -> list[Paragraph]:
     alerts: list[Paragraph] = []
     if subject.failures:
         failed = listed([f"{one.strategy}, seed {one.seed}" for one in subject.failures])
-        text = f"{failed} did not finish; what is said below is said of the others."
+        text = f"{failed} did not finish; the figures below are of the others."
         alerts.append(Paragraph(text, "Failed", "error"))
     shown: dict[tuple[str, str, Tone], list[tuple[Finding, Sequence[Run]]]] = {}
     for finding, runs in _found(subject):

@@ -37,7 +37,7 @@ from peftune.reporting.contents import Contents, Subject
 from peftune.reporting.data_section import (
     data_section,
     folds_section,
-    paid_section,
+    largest_losses_section,
     stages_section,
 )
 from peftune.reporting.overview import (
@@ -68,7 +68,7 @@ _SECTIONS = (
     confusion_section,
     calibration_section,
     mistakes_section,
-    paid_section,
+    largest_losses_section,
     findings_section,
     data_section,
     origin_section,
@@ -79,7 +79,7 @@ _OF_ANY_TASK = (
     run_section,
     labels_section,
     curves_section,
-    paid_section,
+    largest_losses_section,
     findings_section,
     data_section,
     origin_section,

@@ -67,7 +67,7 @@ def _reading(subject: Subject) -> str:
 def _figure(subject: Subject, probe: str, marks: Sequence[Mark], name: str) -> Figure:
     paths = list(_paths(subject, probe))
     front = [mark.label for mark in marks if mark.on_front]
-    told = "; ".join(
+    caption = "; ".join(
         f"{mark.label}: accuracy {share(mark.x)}, forgetting {signed(mark.y)}" for mark in marks
     )
     ends = (
@@ -84,7 +84,7 @@ def _figure(subject: Subject, probe: str, marks: Sequence[Mark], name: str) -> F
             y_label=f"forgetting on {probe} ({subject.unit(probe)})",
         ),
         f"Accuracy against forgetting on {probe}",
-        f"{told}.{ends}",
+        f"{caption}.{ends}",
         _numbers_of_marks(subject, probe, marks),
         wide=True,
     )

@@ -100,7 +100,7 @@ def crossed_mean(values: NDArray[np.float64], *, unit: Unit) -> Mean:
         Robinson 1976, Properties of Student's t and of the Behrens-Fisher solution to the two
         means problem: that it errs on the safe side, whatever the shares of the two parts.
         Bouthillier et al. 2021, Accounting for variance in machine learning benchmarks
-        (arXiv:2103.03098): why one seed is no evidence.
+        (arXiv:2103.03098): why one seed is not evidence.
     """
     seeds, units = values.shape
     mean = float(values.mean())
@@ -145,7 +145,7 @@ def crossed_share_change(change: NDArray[np.float64]) -> Mean:
     """Average the change of right (1) and wrong (0) answers over seeds and rows.
 
     As `crossed_mean`, and never surer than Agresti and Min's interval, to which half an answer is added on
-    either side: two rows won and none lost are no proof of anything, though their mean has
+    either side: two rows won and none lost are not proof of anything, though their mean has
     a small error, for a row that is lost may only not have been seen.
 
     Args:
@@ -376,7 +376,7 @@ def crossed_error(values: NDArray[np.float64]) -> CrossedError:
     rest = float(((values - of_seeds - of_units + mean) ** 2).sum()) / ((seeds - 1) * (units - 1))
     by_seed = float(((of_seeds - mean) ** 2).sum()) * units / (seeds - 1)
     # Its expectation is not below that of the rest. Seeds that agree to the last row, of which there
-    # are only so many, are no proof that all seeds do: it is not taken for smaller than chance
+    # are only so many, are not proof that all seeds do: it is not taken for smaller than chance
     # makes the rest's own mean square in 1 of 20 cases.
     by_seed = max(by_seed, rest * _least_share(seeds))
     by_unit = float(((of_units - mean) ** 2).sum()) * seeds / (units - 1)

@@ -61,8 +61,8 @@ def cannot_exclude(change: NDArray[np.float64], weight: NDArray[np.float64]) -> 
     """Return why these documents cannot exclude a loss that few documents bear; None where they can.
 
     No interval can: a loss that hides in one of twenty documents is in none of twenty with a
-    chance of 36%, and these twenty look harmless. So that there is none is said of enough documents
-    alone, and of more where the losses that were seen are uneven (skewed towards losses).
+    chance of 36%, and these twenty look harmless. So the absence of a loss is stated for enough
+    documents alone, and for more where the losses that were seen are uneven (skewed towards losses).
 
     Args:
         change: numerator of each document's change, positive where it got worse, (documents,).
@@ -133,17 +133,17 @@ def error_quantiles(
 
 def mapped_back(plain: NDArray[np.float64], skew: float, count: int) -> NDArray[np.float64]:
     """Map Student's t to errors of a mean in standard errors, outward where values are skewed."""
-    lean = skew / count**0.5
-    if abs(lean) < _FLAT:
+    skewness = skew / count**0.5
+    if abs(skewness) < _FLAT:
         return plain
-    hall = (np.cbrt(1 + lean * (plain - lean / 6)) - 1) * 3 / lean
+    hall = (np.cbrt(1 + skewness * (plain - skewness / 6)) - 1) * 3 / skewness
     return np.asarray(np.where(plain > 0, np.maximum(plain, hall), np.minimum(plain, hall)))
 
 
 def transformed(error: float, skew: float, count: int) -> float:
     """Return the t that an error, in standard errors, is as far out as: the inverse of `mapped_back`."""
-    lean = skew / float(count) ** 0.5
-    hall = float(error + lean * error**2 / 3 + lean**2 * error**3 / 27 + lean / 6)
+    skewness = skew / float(count) ** 0.5
+    hall = float(error + skewness * error**2 / 3 + skewness**2 * error**3 / 27 + skewness / 6)
     return max(0.0, min(error, hall)) if error > 0 else min(0.0, max(error, hall))
 
 

@@ -52,7 +52,7 @@ def mean_share_interval(right: NDArray[np.float64]) -> Interval:
     return max(0.0, min(low, below)), min(1.0, max(high, above))
 
 
-def macro_f1_interval(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> Interval | None:
+def macro_f1_interval(true: NDArray[np.bool_], assigned: NDArray[np.bool_]) -> Interval | None:
     """Return the 95% interval of F1 averaged over labels.
 
     It is Wilson's for as many independent rows as have the variance of macro F1 by the delta method,
@@ -62,7 +62,7 @@ def macro_f1_interval(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> Inter
 
     Args:
         true: which labels a row has, (rows, labels).
-        said: which labels it was given, (rows, labels).
+        assigned: which labels it was given, (rows, labels).
 
     Returns:
         None where a label has fewer than five rows: what macro F1 would be with more of them cannot be
@@ -78,8 +78,8 @@ def macro_f1_interval(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> Inter
     support = true.sum(axis=0)  # (labels,)
     if support.min(initial=rows) < FEWEST_ROWS_PER_LABEL:
         return None
-    hits = (true & said).astype(np.float64)  # (rows, labels)
-    mentions = true.astype(np.float64) + said
+    hits = (true & assigned).astype(np.float64)  # (rows, labels)
+    mentions = true.astype(np.float64) + assigned
     f1 = 2 * hits.sum(axis=0) / mentions.sum(axis=0)
     # By how much each row moves macro F1, to first order.
     terms = ((2 * hits - f1 * mentions) / mentions.sum(axis=0)).mean(axis=1)  # (rows,)
@@ -197,7 +197,7 @@ def better_p_value(gained: int, lost: int) -> float:
 
 def better_macro_f1_p_value(
     truth: NDArray[np.int64],
-    said: NDArray[np.int64],
+    assigned: NDArray[np.int64],
     other: NDArray[np.int64],
     *,
     labels: int,
@@ -210,7 +210,7 @@ def better_macro_f1_p_value(
 
     Args:
         truth: label ids, (rows,).
-        said: label ids of the one that may be better.
+        assigned: label ids of the one that may be better.
         other: label ids of the other.
         labels: how many labels F1 is averaged over.
         seed: seed of the swaps.
@@ -219,16 +219,16 @@ def better_macro_f1_p_value(
         Yeh 2000, More accurate tests for the statistical significance of result differences,
         arXiv:cs/0008005.
     """
-    differ = np.flatnonzero(said != other)
+    differ = np.flatnonzero(assigned != other)
     if not len(differ):
         return 1.0
     one_hot = np.eye(labels)
     support = np.bincount(truth, minlength=labels)
-    shifts = one_hot[other[differ]] - one_hot[said[differ]]  # (differ, labels)
+    shifts = one_hot[other[differ]] - one_hot[assigned[differ]]  # (differ, labels)
     # A swap moves a hit only where one of the two answers is the true label.
     moved = shifts * one_hot[truth[differ]]
-    counts = [np.bincount(ids, minlength=labels) for ids in (said, other)]
-    hits = [np.bincount(truth[ids == truth], minlength=labels) for ids in (said, other)]
+    counts = [np.bincount(ids, minlength=labels) for ids in (assigned, other)]
+    hits = [np.bincount(truth[ids == truth], minlength=labels) for ids in (assigned, other)]
 
     def gain(shift: NDArray[np.float64], move: NDArray[np.float64]) -> NDArray[np.float64]:
         mine = (hits[0] + move) / np.maximum(counts[0] + shift + support, 1)

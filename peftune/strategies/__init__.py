@@ -1,4 +1,4 @@
-"""Strategies: how the base is loaded and which weights learn. Light: importing them loads no torch."""
+"""Strategies: how the base is loaded and which weights are trained. Light: importing them loads no torch."""
 
 from peftune.strategies.base import (
     STRATEGIES,

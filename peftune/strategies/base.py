@@ -30,7 +30,7 @@ class TrainingDefaults:
 
 
 class Strategy(Configuration, ABC):
-    """Say how the base model is loaded and which of its weights learn, and nothing else.
+    """Say how the base model is loaded and which of its weights are trained, and nothing else.
 
     A strategy is its own configuration: its fields are its hyper-parameters. Whatever has
     `requires_grad` after `prepare` is the adapter; saving, restoring, byte counts, the reference
@@ -65,7 +65,7 @@ class Strategy(Configuration, ABC):
 
     @abstractmethod
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        """Choose the weights that learn; this changes the model in place and may wrap it.
+        """Choose the weights that are trained; this changes the model in place and may wrap it.
 
         Args:
             model: a freshly loaded sequence classifier with a new head, in eval mode.

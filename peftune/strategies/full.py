@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight learns."""
+"""Full fine-tuning: every weight is trained."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Full(Strategy):
-    """Let every weight learn: the null object that the other strategies are measured against.
+    """Train every weight: the null object that the other strategies are measured against.
 
     With `freeze_layers` the bottom of the backbone stays as it is, and the artifact is an adapter of
-    the weights that learned.
+    the trained weights.
 
     Cost:
         Gradients and two Adam moments for every weight (16 bytes a parameter in float32), and an

@@ -173,6 +173,6 @@ class LoRA(Strategy):
         for target in self.target_modules:
             if not any(name.endswith(f".{target}") for name in known):
                 names = {name.split(".")[-1] for name in known}
-                message = f"target_modules names '{target}', which is no weight that LoRA can adapt. {suggestion(target, names)}"
+                message = f"target_modules names '{target}', which is not a weight that LoRA can adapt. {suggestion(target, names)}"
                 raise UsageError(message)
         return list(self.target_modules)

@@ -91,7 +91,7 @@ def learned_something(learning: Learning) -> bool:
 
 
 def _learned_by_intervals(learning: Learning) -> bool:
-    """Judge a report of a version that recorded intervals alone, by the rule of that version."""
+    """Assess a report of a version that recorded intervals alone, by the rule of that version."""
     naive = learning.baselines.get("majority") or learning.baselines.get("mean") or {}
     loss, accuracy = learning.ci95.get("loss"), learning.ci95.get("accuracy")
     if not learning.task_type.has_head:

@@ -58,8 +58,8 @@ def significance_of_classes(
     if chosen == "roc_auc" and not counts.all():
         chosen = SINGLE_LABEL.default_metric
     of_seeds = [
-        _CREDIT[chosen](labels, said, logs, counts)
-        for said, logs in zip(predicted, log_probabilities, strict=True)
+        _CREDIT[chosen](labels, assigned, logs, counts)
+        for assigned, logs in zip(predicted, log_probabilities, strict=True)
     ]
     credit = np.mean([one.of_labels for one in of_seeds], axis=0)  # (rows, labels)
     rows = np.arange(len(labels))
@@ -87,20 +87,20 @@ def significance_of_logits(
 
 
 def significance_of_label_sets(
-    truth: Floats, said: NDArray[np.bool_], logits: Floats, *, metric: str | None = None
+    truth: Floats, assigned: NDArray[np.bool_], logits: Floats, *, metric: str | None = None
 ) -> Significance:
     """Ask the same where a row has any number of labels, by permuting whole rows of labels.
 
     Args:
         truth: 1, 0, or nan where it is not known, (rows, labels).
-        said: whether the label is said, (rows, labels).
+        assigned: whether the label is assigned, (rows, labels).
         logits: (rows, labels).
         metric: as in `significance_of_classes`.
     """
     chosen = metric or MULTI_LABEL.default_metric
     if chosen == "accuracy":
-        return _of_whole_rows(truth, said)
-    credit = _credit_of_label_sets(chosen, truth, said, logits)
+        return _of_whole_rows(truth, assigned)
+    credit = _credit_of_label_sets(chosen, truth, assigned, logits)
     positive = np.nan_to_num(truth)
     p_value = permutation_p_value(
         lambda order: float(np.vdot(credit.of_labels, positive[order])),
@@ -111,33 +111,35 @@ def significance_of_label_sets(
     return _significance(chosen, credit.without_reading, p_value)
 
 
-def _of_whole_rows(truth: Floats, said: NDArray[np.bool_]) -> Significance:
+def _of_whole_rows(truth: Floats, assigned: NDArray[np.bool_]) -> Significance:
     """Ask it of the share of rows with every known label right."""
     known, positive = ~np.isnan(truth), truth == 1
     sets = np.unique(np.nan_to_num(truth), axis=0, return_counts=True)[1]
     commonest = float(sets.max() / len(truth))
 
     def score(order: NDArray[np.int64]) -> float:
-        return 1 - float((known[order] & (positive[order] != said)).any(axis=1).mean())
+        return 1 - float((known[order] & (positive[order] != assigned)).any(axis=1).mean())
 
     p_value = permutation_p_value(score, len(truth), at_least=commonest, seed=_SEED)
     return _significance("accuracy", commonest, p_value)
 
 
 def _credit_of_label_sets(
-    metric: str, truth: Floats, said: NDArray[np.bool_], logits: Floats
+    metric: str, truth: Floats, assigned: NDArray[np.bool_], logits: Floats
 ) -> Credit:
     known, positive = ~np.isnan(truth), truth == 1
     support, counted = positive.sum(axis=0), np.maximum(known.sum(axis=0), 1)
-    mentions = np.maximum(support + (said & known).sum(axis=0), 1)
+    mentions = np.maximum(support + (assigned & known).sum(axis=0), 1)
     shares = support / counted
-    every = 2 * shares / (1 + shares)  # F1 of each label said of every row, which no guess exceeds
+    every = (
+        2 * shares / (1 + shares)
+    )  # F1 of each label assigned to every row, which no guess exceeds
     if metric == "micro_f1":
         unread = float(2 * support.sum() / (support.sum() + counted.sum()))
-        return Credit.plain(2 * said / mentions.sum(), unread)
+        return Credit.plain(2 * assigned / mentions.sum(), unread)
     if metric == "weighted_f1":
         weights = support / max(support.sum(), 1)
-        return Credit.plain(2 * said / mentions * weights, float((every * weights).sum()))
+        return Credit.plain(2 * assigned / mentions * weights, float((every * weights).sum()))
     if metric in ("log_loss", "loss"):
         # A cell costs log(1 + e^x) - y x, so of the labels only y x is moved by another order.
         least = np.clip(shares, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
@@ -148,11 +150,11 @@ def _credit_of_label_sets(
         return Credit(np.where(known, logits, 0.0) / cells, constant - best, best)
     if metric == "roc_auc":
         return _ranked(logits, positive, known)
-    return Credit.plain(2 * said / mentions / truth.shape[1], float(every.mean()))
+    return Credit.plain(2 * assigned / mentions / truth.shape[1], float(every.mean()))
 
 
 def significance_of_numbers(
-    truth: Floats, said: Floats, *, metric: str | None = None
+    truth: Floats, assigned: Floats, *, metric: str | None = None
 ) -> Significance:
     """Ask whether numbers are told better than by one number for every row.
 
@@ -161,20 +163,20 @@ def significance_of_numbers(
 
     Args:
         truth: (rows,).
-        said: (rows,).
+        assigned: (rows,).
         metric: what the checkpoint is chosen by; the squared error where it is None.
     """
     chosen = metric or REGRESSION.default_metric
     if chosen in ("pearson", "spearman"):
-        if len(truth) < 3 or np.ptp(truth) == 0 or np.ptp(said) == 0:  # noqa: PLR2004 - no correlation
+        if len(truth) < 3 or np.ptp(truth) == 0 or np.ptp(assigned) == 0:  # noqa: PLR2004 - no correlation
             return _significance(chosen, 0.0, 1.0)
         test = stats.pearsonr if chosen == "pearson" else stats.spearmanr
-        found = test(truth, said, alternative="greater")
+        found = test(truth, assigned, alternative="greater")
         return _significance(chosen, 0.0, float(found.pvalue))
     if chosen == "mae":
-        without, left = np.abs(truth - np.median(truth)), np.abs(truth - said)
+        without, left = np.abs(truth - np.median(truth)), np.abs(truth - assigned)
     else:
-        without, left = np.square(truth - truth.mean()), np.square(truth - said)
+        without, left = np.square(truth - truth.mean()), np.square(truth - assigned)
     return _significance(chosen, float(without.mean()), _p_of_gain(without - left))
 
 
@@ -227,41 +229,41 @@ class Credit:
 Ids = NDArray[np.int64]
 
 
-def _accuracy(_: Ids, said: Ids, __: Floats, counts: Ids) -> Credit:
-    right = np.eye(len(counts))[said] / len(said)
-    return Credit.plain(right, float(counts.max() / len(said)))
+def _accuracy(_: Ids, assigned: Ids, __: Floats, counts: Ids) -> Credit:
+    right = np.eye(len(counts))[assigned] / len(assigned)
+    return Credit.plain(right, float(counts.max() / len(assigned)))
 
 
-def _macro_f1(_: Ids, said: Ids, __: Floats, counts: Ids) -> Credit:
+def _macro_f1(_: Ids, assigned: Ids, __: Floats, counts: Ids) -> Credit:
     # 2 q p / (q + p) is at most (q + p) / 2: over all labels at most 1, when guessed by frequency.
-    return Credit.plain(_hits(said, counts) / len(counts), 1 / len(counts))
+    return Credit.plain(_hits(assigned, counts) / len(counts), 1 / len(counts))
 
 
-def _weighted_f1(_: Ids, said: Ids, __: Floats, counts: Ids) -> Credit:
+def _weighted_f1(_: Ids, assigned: Ids, __: Floats, counts: Ids) -> Credit:
     shares = counts / counts.sum()
     return Credit.plain(
-        _hits(said, counts) * shares, float((shares * 2 * shares / (1 + shares)).max())
+        _hits(assigned, counts) * shares, float((shares * 2 * shares / (1 + shares)).max())
     )
 
 
-def _binary_f1(_: Ids, said: Ids, __: Floats, counts: Ids) -> Credit:
+def _binary_f1(_: Ids, assigned: Ids, __: Floats, counts: Ids) -> Credit:
     share = float(counts[1] / counts.sum())
-    return Credit.plain(_hits(said, counts) * np.array([0.0, 1.0]), 2 * share / (1 + share))
+    return Credit.plain(_hits(assigned, counts) * np.array([0.0, 1.0]), 2 * share / (1 + share))
 
 
-def _balanced_accuracy(_: Ids, said: Ids, __: Floats, counts: Ids) -> Credit:
+def _balanced_accuracy(_: Ids, assigned: Ids, __: Floats, counts: Ids) -> Credit:
     present = counts > 0
-    recall = np.eye(len(counts))[said] / np.maximum(counts, 1)
+    recall = np.eye(len(counts))[assigned] / np.maximum(counts, 1)
     return Credit.plain(recall / present.sum(), 1 / float(present.sum()))
 
 
-def _mcc(_: Ids, said: Ids, __: Floats, counts: Ids) -> Credit:
-    rows, mentions = len(said), np.bincount(said, minlength=len(counts)).astype(np.float64)
+def _mcc(_: Ids, assigned: Ids, __: Floats, counts: Ids) -> Credit:
+    rows, mentions = len(assigned), np.bincount(assigned, minlength=len(counts)).astype(np.float64)
     spread = (rows**2 - float((counts**2.0).sum())) * (rows**2 - float((mentions**2).sum()))
     if spread <= 0:
         return Credit(np.zeros((rows, len(counts))), 0.0, 0.0)
     # Constant answers have no correlation; what is taken off does not depend on the order.
-    onehot = np.eye(len(counts))[said]
+    onehot = np.eye(len(counts))[assigned]
     return Credit(onehot * rows / spread**0.5, float(counts @ mentions) / spread**0.5, 0.0)
 
 
@@ -276,10 +278,10 @@ def _roc_auc(labels: Ids, __: Ids, logs: Floats, counts: Ids) -> Credit:
     return _ranked(logs, positive, np.ones_like(positive))
 
 
-def _hits(said: Ids, counts: Ids) -> Floats:
-    """Return what a row adds to the F1 of the label that is said of it, (rows, labels)."""
-    mentions = np.bincount(said, minlength=len(counts)) + counts
-    return np.asarray(np.eye(len(counts))[said] * 2 / np.maximum(mentions, 1))
+def _hits(assigned: Ids, counts: Ids) -> Floats:
+    """Return what a row adds to the F1 of the label that is assigned to it, (rows, labels)."""
+    mentions = np.bincount(assigned, minlength=len(counts)) + counts
+    return np.asarray(np.eye(len(counts))[assigned] * 2 / np.maximum(mentions, 1))
 
 
 def _ranked(scores: Floats, positive: NDArray[np.bool_], known: NDArray[np.bool_]) -> Credit:

@@ -1,6 +1,6 @@
 """The conformance kit: the laws that every plug-in keeps, for authors to run.
 
-The only package of peftune that imports pytest, which is no dependency of peftune.
+The only package of peftune that imports pytest, which is not a dependency of peftune.
 """
 
 from peftune.testing.contract import StrategyContract

@@ -154,11 +154,11 @@ class StrategyContract(PluginContract):
     ) -> None:
         """The file holds each trainable weight and nothing else; peft's under peft's names.
 
-        Where every weight learns, the artifact is a checkpoint that plain transformers opens.
+        Where every weight is trained, the artifact is a checkpoint that plain transformers opens.
         """
         whole = is_whole_model(tuned.model)
         with safe_open(artifact / ("model.safetensors" if whole else WEIGHTS), "pt") as file:
-            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safetensors handle is no mapping
+            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safetensors handle is not a mapping
         expected = expected_tensors(tuned.model)
         require(
             set(held) == set(expected),

@@ -321,7 +321,7 @@ def _of_few_shapes(tokens: torch.Tensor, pad_token_id: int) -> torch.Tensor:
 
 
 def last_places(tokens: torch.Tensor, pad_token_id: int) -> torch.Tensor:
-    """Return the place of each row's last token that is no padding, as transformers finds it."""
+    """Return the place of each row's last token that is not padding, as transformers finds it."""
     places = torch.arange(tokens.shape[1], device=tokens.device)
     return (places * (tokens != pad_token_id)).argmax(-1)
 

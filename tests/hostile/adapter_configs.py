@@ -1,4 +1,4 @@
-"""PEFT configurations that say something else than the manifest, or that are no configuration."""
+"""PEFT configurations that say something else than the manifest, or that are not a configuration."""
 
 from __future__ import annotations
 
@@ -129,12 +129,12 @@ def _deep(draft: Draft) -> None:
 
 RAW: dict[str, Damage] = {
     "an empty configuration": forges(CONFIG, b""),
-    "a configuration that is no JSON": _raw(lambda content: content[:-3]),
+    "a configuration that is not JSON": _raw(lambda content: content[:-3]),
     "a configuration that is a list": _raw(lambda content: b"[" + content + b"]"),
     "a configuration that is null": forges(CONFIG, b"null"),
     "a configuration without anything": forges(CONFIG, b"{}"),
     "a configuration in UTF-16": _raw(lambda content: content.decode().encode("utf-16")),
-    "a configuration that is no UTF-8": _raw(lambda content: content.replace(b"LORA", b"\xff\xfe")),
+    "a configuration that is not UTF-8": _raw(lambda content: content.replace(b"LORA", b"\xff\xfe")),
     "a configuration that is a pickle": forges(CONFIG, b"\x80\x04N."),
     "a configuration with something behind it": _raw(lambda content: content + b"{}"),
     "a configuration with deep brackets": _deep,

@@ -163,7 +163,7 @@ DAMAGES: dict[str, BaseDamage] = {
     "config.json has a NaN": _text(_CONFIG, lambda text: b'{"initializer_range": NaN,' + text[1:]),
     "config.json has a key twice": _text(_CONFIG, lambda text: b'{"n_layer": 9,' + text[1:]),
     "config.json of deep brackets": _text(_CONFIG, lambda _: _DEEP),
-    "config.json is no UTF-8": _text(_CONFIG, lambda text: b'{"\xff": 1,' + text[1:]),
+    "config.json is not UTF-8": _text(_CONFIG, lambda text: b'{"\xff": 1,' + text[1:]),
     "config.json of ten gigabytes": _sparse(_CONFIG),
     "an index that is a list": _index([]),
     "an index without a map": _index({}),

@@ -206,7 +206,7 @@ _TOKENIZERS: dict[str, Damage] = {
     "another vocabulary": _edit_tokenizer(_other_vocabulary),
     "a vocabulary of three hundred thousand": _edit_tokenizer(_huge_vocabulary),
     "a further token": _edit_tokenizer(_added_token),
-    "a tokenizer that is no JSON": _raw(_TOKENIZER, lambda content: content[:-9]),
+    "a tokenizer that is not JSON": _raw(_TOKENIZER, lambda content: content[:-9]),
     "an empty tokenizer": forges(_TOKENIZER, b""),
     "a tokenizer of forty million spaces": _raw(_TOKENIZER, lambda content: content + b" " * 40_000_000),
     "a tokenizer that reads at random": _edit_tokenizer(lambda values: values["model"].update(dropout=0.5)),
@@ -215,13 +215,13 @@ _TOKENIZERS: dict[str, Damage] = {
         f"{what} in the tokenizer's settings": in_json(_SETTINGS, **values)
         for what, values in _TOKENIZER_SETTINGS.items()
     },
-    "settings that are no JSON": _raw(_SETTINGS, lambda content: content[:-3]),
+    "settings that are not JSON": _raw(_SETTINGS, lambda content: content[:-3]),
     "settings that are a list": _raw(_SETTINGS, lambda content: b"[" + content + b"]"),
     "settings of ten megabytes": in_json(_SETTINGS, note="x" * 10_000_000),
 }  # fmt: skip
 
 _RAW: dict[str, Damage] = {
-    "a configuration that is no JSON": _raw(_CONFIG, lambda content: content[:-4]),
+    "a configuration that is not JSON": _raw(_CONFIG, lambda content: content[:-4]),
     "a configuration that is a list": _raw(_CONFIG, lambda content: b"[" + content + b"]"),
     "an empty configuration": forges(_CONFIG, b""),
     "n_layer twice": _raw(_CONFIG, lambda content: content.replace(b"{", b'{"n_layer": 3,', 1)),

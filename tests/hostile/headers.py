@@ -152,8 +152,8 @@ HEADER_DAMAGES: dict[str, Damage] = {
     "a place of minus zero": with_header_text(lambda text: text.replace(b'"data_offsets":[0,', b'"data_offsets":[-0,', 1).replace(b'"data_offsets": [0,', b'"data_offsets": [-0,', 1)),
     "a header with something behind it": with_header_text(lambda text: text + b"{}"),
     "a header that is a list": with_header_text(lambda text: b"[" + text + b"]"),
-    "a header that is no JSON": with_header_text(lambda text: text[:-1]),
-    "a header that is no UTF-8": with_header_text(lambda text: text.replace(b"lora", b"\xff\xfera", 1)),
+    "a header that is not JSON": with_header_text(lambda text: text[:-1]),
+    "a header that is not UTF-8": with_header_text(lambda text: text.replace(b"lora", b"\xff\xfera", 1)),
     "a header of deep brackets": with_header_text(lambda _: b"[" * _DEPTH + b"]" * _DEPTH),
     "a header with deep brackets inside": with_header_text(
         lambda text: text[:-1] + b',"spare":' + b"[" * _DEPTH + b"]" * _DEPTH + b"}"

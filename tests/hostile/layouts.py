@@ -73,7 +73,7 @@ _LAYOUT: dict[str, Damage] = {
     "a manifest with a byte-order mark": _text(lambda content: b"\xef\xbb\xbf" + content),
     "a manifest in UTF-16": _text(lambda content: content.decode().encode("utf-16")),
     "a manifest in UTF-32": _text(lambda content: content.decode().encode("utf-32")),
-    "a manifest that is no UTF-8": _text(lambda content: content.replace(b"so-so", b"so\xffso")),
+    "a manifest that is not UTF-8": _text(lambda content: content.replace(b"so-so", b"so\xffso")),
     "a manifest of another layout": _text(lambda content: content.replace(b"\n", b"\n\n")),
     "a manifest on one line": lambda draft: draft.write(
         MANIFEST, json.dumps(draft.values(MANIFEST)).encode()

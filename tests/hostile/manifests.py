@@ -109,7 +109,7 @@ _KEYS: dict[str, Damage] = {
     "label thresholds beyond one": edits(label_thresholds=[0.5, 0.5, 1.5]),
     "label thresholds for one label each": edits(label_thresholds=[0.9, 0.1, 0.1]),
     "task results that are a list": edits(task=[1]),
-    "forgetting results that are no list": edits(forgetting={"name": "prose"}),
+    "forgetting results that are not a list": edits(forgetting={"name": "prose"}),
     "rescaled beyond the tuned model": edits(rescaled={"alpha": 5.0, "shallow": None, "head": "kept", "from_sha256": "0" * 64}),
     "started from a pickle": edits(started_from={"kind": "pickle", "sha256": "0" * 64}),
 }  # fmt: skip

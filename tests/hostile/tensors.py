@@ -196,7 +196,7 @@ PLAIN_DAMAGES: dict[str, Damage] = {
     **{name: damage for name, damage in _VALUES.items() if "NaN" in name or "infinity" in name},
     **{name: damage for name, damage in SHAPE_DAMAGES.items() if name not in _OF_OTHER_TOOLS},
 }
-"""What shows without a manifest: names, shapes, types and values that are no numbers."""
+"""What shows without a manifest: names, shapes, types and values that are not numbers."""
 
 TENSOR_CASES: tuple[Case, ...] = (
     *cases("lora", {**NAME_DAMAGES, **_VALUES, **SHAPE_DAMAGES, **HEADER_DAMAGES}),

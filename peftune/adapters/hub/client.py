@@ -127,7 +127,7 @@ _KNOWN: dict[str, tuple[type[ArtifactError], str]] = {
 changed (`httpx`, `httpx2`), those of the classes have not."""
 
 _CUT_SHORT = (
-    "The hub ({host}) sent another number of bytes of '{name}' than it had said. Try again."
+    "The hub ({host}) sent another number of bytes of '{name}' than it had announced. Try again."
 )
 
 
@@ -183,9 +183,9 @@ def _fault(name: HubName, error: Exception) -> PeftuneError:
     """Say what happened: by what the client raised, or by what that was raised from."""
     from huggingface_hub import errors
 
-    said = _said(" ".join(str(error).split()))
-    if said.startswith("Invalid metadata in README.md"):
-        return ArtifactError(f"The hub refuses the model card of '{name}' ({said}).")
+    answer = _shortened(" ".join(str(error).split()))
+    if answer.startswith("Invalid metadata in README.md"):
+        return ArtifactError(f"The hub refuses the model card of '{name}' ({answer}).")
     for found in _chain(error):
         for kind in type(found).__mro__:
             if kind.__name__ in _KNOWN:
@@ -193,10 +193,10 @@ def _fault(name: HubName, error: Exception) -> PeftuneError:
                 return make(_filled(text, name))
         if isinstance(found, errors.HfHubHTTPError):
             return _refusal(name, found)
-    if "Consistency check failed" in said:
+    if "Consistency check failed" in answer:
         return HubError(_filled(_CUT_SHORT, name))
     return HubError(
-        f"The hub ({_host()}) does not answer for '{name}' as a hub does ({type(error).__name__}: {said}). Try again; check HF_ENDPOINT if it is set."
+        f"The hub ({_host()}) does not answer for '{name}' as a hub does ({type(error).__name__}: {answer}). Try again; check HF_ENDPOINT if it is set."
     )
 
 
@@ -213,8 +213,8 @@ def _filled(text: str, name: HubName) -> str:
 def _refusal(name: HubName, error: Exception) -> PeftuneError:
     """Explain an answer of the hub that is not a success, and none of the known ones."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    said = _said(getattr(error, "server_message", None) or "")
-    reason = f": {said}" if said else ""
+    answer = _shortened(getattr(error, "server_message", None) or "")
+    reason = f": {answer}" if answer else ""
     if status == _BAD_TOKEN:
         return ArtifactError(
             f"The hub does not accept the token for '{name}'{reason}. It may have expired: {_LOG_IN}."
@@ -231,7 +231,7 @@ def _refusal(name: HubName, error: Exception) -> PeftuneError:
     return HubError(f"The hub ({_host()}) answered {status} for '{name}'{reason}. {wait}.")
 
 
-def _said(text: str) -> str:
+def _shortened(text: str) -> str:
     """Keep one short line of what a server says, without the token should it repeat it."""
     from huggingface_hub import get_token
 

@@ -41,7 +41,7 @@ class CleanRows:
 def clean_rows(evidence: Sequence[Evidence], baselines: Sequence[Baseline] = ()) -> CleanRows:
     """Leave out of runs and baselines the rows whose text any of the runs read in training.
 
-    A row that was learned by heart says nothing of other rows, and what learns more by heart gains
+    A row that was learned by heart says nothing of other rows, and a model that learns more by heart gains
     more by it: a classifier of word pairs as much as a model. What is clean already stays as it is.
 
     Args:

@@ -154,8 +154,7 @@ def compare(
         overrides: `key=value` assignments for all runs, or a mapping. A hyper-parameter that only
             some of the strategies have is set in those, with a line in the log.
         output: folder for the runs; otherwise the recipe's `output_dir` with `-compare`.
-        jobs: runs at the same time. More than one share the machine, so their seconds are no
-            comparison.
+        jobs: runs at the same time. More than one share the machine, so their seconds are not a comparison.
 
     Raises:
         PeftuneError: the recipe, a strategy or a seed is wrong, or a folder holds another run.

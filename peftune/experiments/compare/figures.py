@@ -94,7 +94,7 @@ def collapsed(runs: BySeed) -> list[Collapse]:
 def against_baseline(name: str, runs: BySeed, baseline: Baseline) -> AgainstBaseline | None:
     """Set a strategy against a baseline on the rows that both answered.
 
-    The baseline's own errors are on the same rows, so that it is no fixed number: what counts is the
+    The baseline's own errors are on the same rows, so that it is not a fixed number: what counts is the
     difference row by row. Of a baseline with several choices of examples a row counts by the share
     of them that answers it right. With one or two seeds the interval is over rows, of the mean of these
     models.
@@ -114,8 +114,8 @@ def against_baseline(name: str, runs: BySeed, baseline: Baseline) -> AgainstBase
     places = places_of(baseline, rows)
     if baseline.predicted is None or places is None:
         return _beside(name, right, baseline)
-    said = np.asarray(baseline.predicted) == rows.labels[places]  # (choices, rows)
-    gained = right[:, places] - said.mean(axis=0)
+    baseline_right = np.asarray(baseline.predicted) == rows.labels[places]  # (choices, rows)
+    gained = right[:, places] - baseline_right.mean(axis=0)
     few = len(gained) < FEWEST_SEEDS
     mean = crossed_share_change(gained.mean(axis=0, keepdims=True) if few else gained)
     return AgainstBaseline(
@@ -155,8 +155,10 @@ def macro_f1_against(name: str, runs: BySeed, baseline: Baseline) -> AgainstBase
     )
     if p_value > ONE_SIDED:
         return None
-    said = [one.rows.predicted[places].tolist() for one in runs.values()]
-    scores = [scores_of(truth.tolist(), one, classes=range(labels))["macro_f1"] for one in said]
+    predicted = [one.rows.predicted[places].tolist() for one in runs.values()]
+    scores = [
+        scores_of(truth.tolist(), one, classes=range(labels))["macro_f1"] for one in predicted
+    ]
     return AgainstBaseline(
         strategy=name,
         baseline=baseline.name,

@@ -168,7 +168,7 @@ def forgetting_at_matched_accuracy(
 ) -> Matched | None:
     """Read every strategy's forgetting at one accuracy, along its path from the base.
 
-    A strategy that learned less forgets less, which is no merit: on the way there the others
+    A strategy that learned less forgets less, which is not merit: on the way there the others
     forgot as little. The intervals are over seeds, on these rows and documents.
 
     Args:
@@ -177,7 +177,7 @@ def forgetting_at_matched_accuracy(
         learned: strategies that learned the task; the others do not lower the accuracy.
         accuracy: where to read; None for the largest accuracy that the paths of all strategies in
             `learned` reach.
-        not_ranked: pairs that are no fair comparison, with the reason.
+        not_ranked: pairs that are not a fair comparison, with the reason.
 
     Returns:
         None with fewer than two strategies, or where none that learned has a path.

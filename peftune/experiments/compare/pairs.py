@@ -40,7 +40,7 @@ def differences(
         key: which figure.
         scores: by strategy.
         unit: what a seed's scores are of.
-        not_ranked: pairs that are no fair comparison, with the reason.
+        not_ranked: pairs that are not a fair comparison, with the reason.
     """
     found = [
         _difference(key, pair, scores, unit=unit, answers=key == "accuracy")
@@ -59,7 +59,7 @@ def adjusted(
 
     Args:
         found: the pairs of one figure, each with how its mean errs.
-        not_ranked: pairs that are no fair comparison, with the reason.
+        not_ranked: pairs that are not a fair comparison, with the reason.
         unit: what there would have to be more of where no number of seeds shows a difference.
     """
     p_values = holm([pair.p_value for pair, _ in found if pair.p_value is not None])
@@ -166,7 +166,7 @@ def _difference(
         crossed_share_change(apart_by_seed) if answers else crossed_mean(apart_by_seed, unit=unit)
     )
     if len(seeds) < FEWEST_SEEDS:
-        # What rows tell of two models, `mcnemar` says; it is no test of their strategies.
+        # What rows tell of two models, `mcnemar` says; it is not a test of their strategies.
         mean = dataclasses.replace(mean, p_value=None)
     tests: dict[int, McNemar] = {}
     if answers:

@@ -82,10 +82,10 @@ def _nothing_learned(summary: Summary) -> str:
 def _no_better_than(baseline: Baseline, learned: Sequence[Standing], summary: Summary) -> str:
     leader = learned[0]
     few = {1: ONE_SEED, _PAIR: TWO_SEEDS}.get(len(leader.seeds))
-    said = "" if few is None else f"; {_first_down(few)}"
+    ending = "" if few is None else f"; {_first_down(few)}"
     who = "No strategy" if few is None else "None of these models"
     also = "".join(f"; {part}" for part in _forgotten(learned, summary))
-    return f"{who} clearly beats the baseline {baseline.title} (accuracy {baseline.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from{also}{said}."
+    return f"{who} clearly beats the baseline {baseline.title} (accuracy {baseline.accuracy:.3f}): the most accurate, {leader.strategy}, reaches {_accuracy(leader)}, so the baseline is the cheaper choice until there is more to learn from{also}{ending}."
 
 
 def _only(leader: Standing, summary: Summary) -> list[str]:

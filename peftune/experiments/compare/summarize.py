@@ -179,8 +179,8 @@ def summarize_clean(
         ],
         leaked=clean.leaked,
     )
-    said = [answer(summary), *([] if clean.leaked is None else [str(clean.leaked)])]
-    return dataclasses.replace(summary, answer=" ".join(said))
+    sentences = [answer(summary), *([] if clean.leaked is None else [str(clean.leaked)])]
+    return dataclasses.replace(summary, answer=" ".join(sentences))
 
 
 def _against(name: str, runs: BySeed, best: Baseline, clean: CleanRows) -> AgainstBaseline | None:
