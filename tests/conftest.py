@@ -41,8 +41,11 @@ _BEGUN_FIRST = (
 """Files that take longest, mostly because their tests start processes."""
 
 
-FAST_CASES = 8
-"""Cases of one parametrized test in the fast run; `make slow` runs the others."""
+FAST_CASES = 6
+"""Cases of one parametrized test in the fast run, one where it is marked `costly`; `make slow` runs the others."""
+
+_STARTS_A_PROCESS = "test_a_fresh_process_loads_equal_logits"
+"""A law of `peftune.testing` that takes nine seconds for each strategy."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,12 +66,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     cases: dict[tuple[Path, object, str], list[pytest.Item]] = {}
     for item in items:
         name = getattr(item, "originalname", item.name)
-        cases.setdefault((item.path, getattr(item, "cls", None), name), []).append(item)
-    for group in cases.values():
-        step = (len(group) - 1) / (FAST_CASES - 1)
-        kept = {round(number * step) for number in range(FAST_CASES)}
+        group = None if name == _STARTS_A_PROCESS else getattr(item, "cls", None)
+        cases.setdefault((item.path, group, name), []).append(item)
+    for (_, _, name), group in cases.items():
+        costly = name == _STARTS_A_PROCESS or group[0].get_closest_marker("costly") is not None
+        most = 1 if costly else FAST_CASES
+        step = (len(group) - 1) / max(1, most - 1)
+        kept = {round(number * step) for number in range(most)}
         for number, item in enumerate(group):
-            if len(group) > FAST_CASES and number not in kept:
+            if len(group) > most and number not in kept:
                 item.add_marker(pytest.mark.slow)
     places = {name: place for place, name in enumerate(_BEGUN_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))

@@ -197,6 +197,7 @@ print("LOGITS", json.dumps(logits))
 """
 
 
+@pytest.mark.slow
 def test_plain_peft_reads_the_adapter_in_a_process_without_peftune(original: Saved) -> None:
     """On a base with another random head it gives the same logits: the head is in the file."""
     texts = [text for text in TEXTS if text]

@@ -619,6 +619,7 @@ REFUSED_BY_EVERY_VERB = (
 )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", REFUSED_BY_EVERY_VERB)
 def test_every_way_in_refuses_it_before_anything_is_computed(
     name: str,

@@ -622,6 +622,7 @@ def test_an_output_folder_that_holds_something_else_is_left_alone(
     assert _content(workplace) == before
 
 
+@pytest.mark.slow
 def test_another_run_is_not_overwritten(
     call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1139,6 +1140,7 @@ def test_predict_takes_texts_as_arguments_and_from_standard_input(
     )
 
 
+@pytest.mark.slow
 def test_predict_answers_each_line_before_the_next_one_comes(finished: Path) -> None:
     """A program can talk to it through pipes, line by line, in any encoding of its console."""
     with subprocess.Popen(
@@ -1221,6 +1223,7 @@ def test_a_stopped_run_keeps_its_checkpoints_and_goes_on(workplace: Path) -> Non
     assert max(point["step"] for point in report["learning"]["curve"]) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the system has no terminals that hang up")
 def test_a_terminal_that_is_closed_ends_a_command(finished: Path) -> None:
     """The code is that of a hang-up, although nothing can be printed any more."""

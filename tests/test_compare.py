@@ -89,6 +89,7 @@ def _reports(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 def test_every_cell_is_a_whole_run_in_a_folder_of_its_own(comparison: Comparison) -> None:
     """Strategy and seed name the folder; each can be read, shared and run again by itself."""
     reports = _reports(comparison.folder)

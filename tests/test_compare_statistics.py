@@ -237,6 +237,7 @@ def covered(interval: tuple[float, float] | None, truth: float) -> bool:
     return interval[0] <= truth <= interval[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "by_seed"), [(3, 0.08), (3, 0.1), (5, 0.03), (5, 0.06), (5, 0.1)]
 )
@@ -259,6 +260,7 @@ def test_the_interval_of_an_accuracy_difference_covers_the_truth(
     assert 0.93 <= np.mean(hits) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("by_seed", [0.005, 0.02])
 def test_the_interval_of_a_forgetting_difference_covers_the_truth(

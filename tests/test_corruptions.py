@@ -148,6 +148,7 @@ def _read(folder: Path) -> str | None:
     return None
 
 
+@pytest.mark.slow
 def test_ten_thousand_random_corruptions_are_noticed(good: Good) -> None:
     """Whatever happens to any byte of any file, in one line, before a model is made of it."""
     chance = random.Random(20_240_601)  # noqa: S311 - no secret

@@ -120,6 +120,7 @@ def compared(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Compa
     return _compare(tiny_base, tmp_path_factory.mktemp("compared"))
 
 
+@pytest.mark.slow
 def test_the_base_is_read_once_for_all_strategies(compared: Compared) -> None:
     """Its scores are kept; a base in 8 bits is another one, whose float scores are kept as well."""
     before = [counts.read["measure_before"] for counts in compared.counts.values()]
@@ -145,6 +146,7 @@ def test_a_text_is_tokenized_once_for_each_use(compared: Compared) -> None:
         assert {counts.tokenized[text] for text in compared.documents} == {1 if kept else 2}
 
 
+@pytest.mark.slow
 def test_a_cache_that_forgets_is_noticed(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

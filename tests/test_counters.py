@@ -141,6 +141,7 @@ def steps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Steps(name, library, counts)
 
 
+@pytest.mark.costly
 def test_a_step_keeps_few_activations(steps: Steps) -> None:
     """What is kept for the backward pass is most of the memory of a training."""
     name, counts = steps.strategy, steps.counts
@@ -158,6 +159,7 @@ def test_no_step_walks_through_the_model(steps: Steps) -> None:
     assert steps.counts.walked == [0] * 5
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", ["full", "lora"])
 def test_the_forward_of_transformers_is_noticed(

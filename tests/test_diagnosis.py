@@ -271,6 +271,7 @@ def test_a_run_without_a_fault_has_no_findings(sound: Run) -> None:
     assert sound.forgetting.verdict == "retained"
 
 
+@pytest.mark.slow
 def test_the_pitfalls_of_a_run_are_exactly_those_that_it_has(
     memorized: Run, hurried: Run, forgetful: Run, plain: Run
 ) -> None:

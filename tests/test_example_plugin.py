@@ -55,6 +55,7 @@ def test_an_installed_plugin_is_listed(installed: Path) -> None:
     assert "lora" in [row["strategy"] for row in rows]
 
 
+@pytest.mark.slow
 def test_a_plugin_runs_by_name_and_its_artifact_loads(
     installed: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def run(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return peftune.run(folder / "recipe.yaml", output=folder / "out")
 
 
+@pytest.mark.slow
 def test_every_row_of_train_is_scored_by_the_run_that_did_not_see_it(run: Run) -> None:
     """The rows of the folds are all rows, each once, and none is learned or chosen by in its fold."""
     lines = read_lines(run.folder / "predictions.jsonl")
@@ -221,6 +222,7 @@ def test_the_report_is_read_as_it_was_written_and_shown_to_people(
         assert shown in markdown
 
 
+@pytest.mark.slow
 def test_a_cross_validation_goes_on_where_it_was_left(run: Run) -> None:
     """Folds that have finished are read; a finished cross-validation is not run again."""
     reports = [run.folder / "report.json", *sorted(run.folder.glob("folds/*/report.json"))]

@@ -238,6 +238,7 @@ CHANGES: dict[str, Change] = {
 }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_place_where_the_base_no_longer_is_is_not_trusted(
     change: Change,

@@ -143,6 +143,7 @@ def test_forgetting_is_exactly_zero_with_the_adapter_off(name: str, base: Path) 
             check_zero(before, measure(model, EVERY_KIND))
 
 
+@pytest.mark.slow
 def test_every_float_strategy_is_measured_from_the_same_base() -> None:
     """Bit for bit, whatever it put around which map: the cache gives one's base to another."""
     base = find_base("bundled:tiny-gpt2")

@@ -145,6 +145,7 @@ def test_training_stops_over_the_budget_where_the_recipe_says_so(
     assert "over-budget" not in codes(result)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("over_budget", "steps"), [("skip-checkpoint", 4), ("stop-training", 1)])
 def test_a_run_that_is_always_over_its_budget_says_so_and_keeps_its_last_weights(
     over_budget: str, steps: int, run: Callable[..., peftune.Run], free: peftune.Run, shelf: Path
@@ -167,6 +168,7 @@ def test_a_run_that_is_always_over_its_budget_says_so_and_keeps_its_last_weights
     )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", ["retrieval_text", "eval_prose", "x_runtime"])
 def test_the_finding_does_not_depend_on_the_probes_name(
     name: str, run: Callable[..., peftune.Run], free: peftune.Run
@@ -312,6 +314,7 @@ def write_texts(folder: Path, texts: dict[str, str]) -> Path:
     return folder / "recipe.yaml"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("judged", "read"), PAIRS)
 @pytest.mark.parametrize(
     ("quoted", "share"),
@@ -337,6 +340,7 @@ def test_what_is_judged_by_is_not_read_in_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("judged", "read"), PAIRS)
 def test_one_sequence_in_a_hundred_may_be_shared(judged: str, read: str, tmp_path: Path) -> None:
     """Chance and quotation share a little."""

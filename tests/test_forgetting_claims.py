@@ -108,6 +108,7 @@ def check_nothing_learned(run: Run) -> None:
     assert run.forgetting.verdict == probe.verdict == "nothing learned"
 
 
+@pytest.mark.slow
 def test_shuffled_labels_teach_nothing_and_the_verdict_says_so(learned_nothing: Run) -> None:
     """Much was forgotten, but the word is neither "forgot" nor "retained"."""
     check_nothing_learned(learned_nothing)

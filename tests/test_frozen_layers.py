@@ -237,6 +237,7 @@ output_dir: run
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("strategy", "message"), BEYOND)
 def test_what_the_base_does_not_have_is_a_fault_of_the_recipe(
     strategy: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -312,6 +312,7 @@ def test_a_sound_base_is_read_beside_an_artifact_and_where_it_is_named(
         assert (found.message, found.events) == (before["lora"], ())
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", _BESIDE)
 def test_a_hostile_base_beside_an_artifact_is_refused_in_one_line(
     name: str, good: Good, loader: Loader, workplace: Path
@@ -371,6 +372,7 @@ def test_a_case_comes_through_where_its_guard_is_off(
     assert verdict.outcome in ("loaded", "raised"), verdict
 
 
+@pytest.mark.slow
 def test_the_process_sees_memory_hangs_and_deaths(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -388,6 +390,7 @@ def test_the_process_sees_memory_hangs_and_deaths(
 # Last of all
 
 
+@pytest.mark.slow
 def test_the_good_artifacts_load_after_all_of_them(
     good: Good, loader: Loader, before: dict[Artifact, str], hashes: dict[Path, str]
 ) -> None:

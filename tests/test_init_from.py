@@ -53,6 +53,7 @@ def begun(base: Path, strategy: str, init: Path | None, tmp_path: Path) -> nn.Mo
 _WEIGHTS = {("half", "full"), ("lora", "full"), ("lora-8bit", "full")}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("init", STRATEGIES)
 def test_training_begins_at_the_artifacts_backbone(
@@ -193,6 +194,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(
     assert (tmp_path / "under" / "model.safetensors").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["full", "lora", "head-only", "lora-8bit"])
 def test_forgetting_is_measured_against_the_base_that_the_recipe_names(
     base: Path, artifacts: dict[str, Path], strategy: str, tmp_path: Path

@@ -222,6 +222,7 @@ def test_a_strategy_that_trains_the_head_alone_is_refused(base: Path, tmp_path: 
     )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", BACKBONES)
 def test_a_run_says_how_much_better_the_domain_is_predicted(
     runs: dict[str, Run], strategy: str
@@ -330,6 +331,7 @@ def test_what_has_no_head_is_no_classifier(runs: dict[str, Run], strategy: str) 
     )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", BACKBONES)
 def test_a_classifier_starts_from_the_domain(
     base: Path, runs: dict[str, Run], strategy: str, tmp_path: Path

@@ -189,6 +189,7 @@ def curve(recipe: Path) -> LearningCurve:
     return peftune.learning_curve(recipe, seeds=(0, 1), output=recipe.parent / "curve")
 
 
+@pytest.mark.slow
 def test_a_curve_has_a_point_for_every_size(curve: LearningCurve) -> None:
     """The last with all rows; of two seeds each has its error, and no interval is made of them."""
     assert [size.rows for size in curve.sizes] == [8, 16, 32, 64]
@@ -266,6 +267,7 @@ def test_what_has_no_curve_is_refused(
     assert str(caught.value) == message
 
 
+@pytest.mark.slow
 def test_the_verb_checks_the_data_and_then_prints_the_curve(
     recipe: Path, curve: LearningCurve, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,6 +180,7 @@ def test_no_module_of_the_package_runs_what_it_reads() -> None:
     assert found == []
 
 
+@pytest.mark.slow
 def test_every_checkpoint_is_read_from_this_machine_as_safetensors() -> None:
     """No `from_pretrained` may fetch, unpickle, or trust code that lies beside the weights."""
     found = []

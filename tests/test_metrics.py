@@ -240,6 +240,7 @@ def test_a_rare_label_is_learned_by_the_score_that_the_recipe_asks_for(
 METRICS_OF_CLASSES = tuple(name for name in SINGLE_LABEL.metrics if name != "loss")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("labels", "shares"), [(2, (0.5, 0.5)), (2, (0.9, 0.1)), (4, (0.4, 0.3, 0.2, 0.1))]
 )
@@ -318,6 +319,7 @@ def test_accuracy_is_set_against_each_constant_answer() -> None:
     assert not found.learned
 
 
+@pytest.mark.slow
 def test_more_seeds_see_more() -> None:
     """An accuracy of 0.65 on 100 rows of two even classes is seen by five seeds taken together.
 

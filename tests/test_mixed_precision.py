@@ -360,6 +360,7 @@ def stock(model: nn.Module, folder: Path, *callbacks: Any, **arguments: Any) -> 
     )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("bf16", [True, False], ids=["bf16", "float32"])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_stock_trainer_leaves_an_artifact_that_loads_and_a_base_that_is_the_base(

@@ -95,6 +95,7 @@ def check_run(run: peftune.Run, recipe: Path, *, bf16: bool) -> None:
     )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_run_in_bfloat16_is_reported_in_float32(
     strategy: str, recipe: Path, tmp_path: Path

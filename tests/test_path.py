@@ -52,6 +52,7 @@ def evidence(run: Run) -> Evidence:
     return read_evidence(run.folder)
 
 
+@pytest.mark.slow
 def test_the_way_begins_at_the_base_and_ends_at_the_reported_model(run: Run) -> None:
     """Strength 0 forgot nothing by definition, strength 1 has the report's own figures."""
     base, *between, end = [point for point in run.forgetting.path if point.step is None]
@@ -87,6 +88,7 @@ def test_the_checkpoint_that_was_kept_is_the_reported_model(run: Run) -> None:
     assert all("path_accuracy" not in point for point in run.learning.curve)
 
 
+@pytest.mark.slow
 def test_measuring_the_way_changes_no_number(run: Run, tmp_path: Path) -> None:
     """Without the way the run gives the same weights, bit for bit, and the same figures."""
     plain = run_of(tmp_path, "forgetting.path=null")
@@ -98,6 +100,7 @@ def test_measuring_the_way_changes_no_number(run: Run, tmp_path: Path) -> None:
     assert list(plain.learning.curve) == list(run.learning.curve)
 
 
+@pytest.mark.slow
 def test_scores_of_the_base_that_do_not_repeat_move_every_point(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +123,7 @@ def test_scores_of_the_base_that_do_not_repeat_move_every_point(
         assert found.forgetting == pytest.approx(expected.forgetting, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_strategy_that_trains_no_backbone_has_its_end_alone(tmp_path: Path) -> None:
     """Every strength of it is the same model, and it forgot exactly nothing."""
     alone = run_of(tmp_path, "forgetting.path.checkpoints=false", strategy="head-only")
@@ -129,6 +133,7 @@ def test_a_strategy_that_trains_no_backbone_has_its_end_alone(tmp_path: Path) ->
     assert end.forgetting == {"general-text": 0.0, "last-word": 0.0}
 
 
+@pytest.mark.slow
 def test_strategies_of_a_seed_read_equal_batches_and_other_seeds_others(
     run: Run, tmp_path: Path
 ) -> None:

@@ -205,6 +205,7 @@ def test_the_blocks_of_a_shape_share_the_memory_of_one() -> None:
     assert blocks[47].get_parameter("mlp.c_fc.base_layer.weight").dtype == torch.int8
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "strategy",
     [Full(), Full(freeze_layers=2), LoRA(layers_to_transform=(1,)), LoRA8bit()],
@@ -232,6 +233,7 @@ def test_what_a_pass_keeps_is_what_the_whole_model_keeps(
     assert passes.training.laid_out == pytest.approx(laid_out, abs=4096)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", [Full(), LoRA(r=8), LoRA8bit(r=8)], ids=str)
 def test_what_a_wide_shape_needs_follows_from_a_narrow_one(
     strategy: Strategy, recipe: Recipe
@@ -261,6 +263,7 @@ def test_what_a_wide_shape_needs_follows_from_a_narrow_one(
     )
 
 
+@pytest.mark.slow
 def test_all_published_sizes_are_planned_from_the_same_few_passes(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +397,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return found
 
 
+@pytest.mark.slow
 def test_a_base_is_planned_by_its_description_alone(planned: Plan) -> None:
     """Its folder holds no weights, so none can have been read."""
     assert [(one.strategy, one.size) for one in planned.plans] == [
@@ -539,6 +543,7 @@ class Stubborn(HeadOnly):
 '''
 
 
+@pytest.mark.slow
 def test_a_strategy_that_cannot_be_planned_is_listed_and_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def report_of(base: str, folder: Path, *overrides: str, strategy: str = "lora") 
     return report
 
 
+@pytest.mark.slow
 def test_float32_and_bfloat16_train_otherwise(base: str, tmp_path: Path) -> None:
     """The same recipe in either type learns nearly the same, and not the same bits."""
     curves = {}

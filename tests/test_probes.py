@@ -546,6 +546,7 @@ def _objects(folder: Path) -> dict[str, Probe]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_a_recipe_a_command_line_and_an_object_say_the_same(
     name: str,

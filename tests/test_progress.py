@@ -201,6 +201,7 @@ print(run.learning.n)
 """
 
 
+@pytest.mark.slow
 def test_a_script_sees_no_alarm_of_a_library(tiny_base: Path, tmp_path: Path) -> None:
     """prepare, run and load in int8 say what they do, and nothing that only looks like a fault."""
     code = RUN.format(base=str(tiny_base), output=str(tmp_path / "out"))

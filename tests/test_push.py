@@ -78,6 +78,7 @@ def damaged(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_sound_artifact_is_pushed_and_loaded_elsewhere_with_equal_logits(
     hub: LoopbackHub, artifact: Path, damaged: Path, base: Path, tmp_path: Path
 ) -> None:

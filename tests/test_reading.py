@@ -532,6 +532,7 @@ print(most - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_file_takes_no_memory_for_its_texts_or_tokens(tmp_path: Path) -> None:
     """Reading and tokenizing 7.5 MB grow the process by some 7 MB, as they do for half of that.

@@ -1008,6 +1008,7 @@ JUNK = (
 )
 
 
+@pytest.mark.costly
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_mutated_recipe_is_read_or_refused(read: Callable[..., Recipe], name: str) -> None:

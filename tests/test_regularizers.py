@@ -264,6 +264,7 @@ def assert_same_step(
         torch.testing.assert_close(actual[name], gradient, rtol=0, atol=1e-5 * largest)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("term", [L2SP(weight=3.0), KLToBase(weight=3.0)], ids=lambda t: t.name)
 @pytest.mark.parametrize(
     "loss", [None, mean_over_items], ids=["model's loss", "loss of one's own"]
@@ -594,6 +595,7 @@ def plain_drift(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return found
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", SMALL_STRATEGIES)
 @pytest.mark.parametrize("kind", sorted(STRONG))
 def test_every_regularizer_holds_forgetting_down_for_every_strategy(
@@ -676,6 +678,7 @@ def test_a_recipe_trains_with_its_regularizers(base: Path, tmp_path: Path) -> No
     assert run.forgetting.controls == {"adapter_off_forgetting": 0.0}
 
 
+@pytest.mark.slow
 def test_a_finished_run_does_not_answer_for_another_text(base: Path, tmp_path: Path) -> None:
     """The text that a regularizer learns from is an input like the rows: changed, it is told."""
     (tmp_path / "general.txt").write_text(GENERAL, encoding="utf-8")

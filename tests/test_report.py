@@ -335,6 +335,7 @@ def test_the_reports_tell_nothing_of_the_machines_folders(run: Run) -> None:
         assert "pytest-of" not in content
 
 
+@pytest.mark.slow
 def test_the_recipe_in_the_folder_repeats_the_run(run: Run, tmp_path: Path) -> None:
     """Every default is filled in; run again it gives the same numbers to the last digit."""
     recipe = read_recipe(run.folder / "recipe.yaml")

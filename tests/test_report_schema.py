@@ -99,6 +99,7 @@ def test_every_key_is_required_described_and_no_other_allowed() -> None:
             assert described.get("description"), f"{name}.{key}"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES.names()))
 def test_the_report_of_every_strategy_keeps_the_schema(
     strategy: str, tiny_base: Path, tmp_path: Path
@@ -262,6 +263,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 WRONG: Sequence[Any] = (True, "wrong", -1.5, [[]], {"wrong": []}, None)
 
 
+@pytest.mark.slow
 def test_a_value_of_a_wrong_type_is_never_read_as_a_run(
     finished: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -200,6 +200,7 @@ def test_on_paper_folded_parts_are_open_and_the_page_is_light(
     assert page.evaluate("document.documentElement.scrollWidth") == 718
 
 
+@pytest.mark.slow
 def test_the_page_can_be_read_with_a_keyboard(browser: Browser, report: Path) -> None:
     """The first stop leads past the links; wide tables can be reached, to scroll them."""
     page = opened(browser, report)

@@ -144,6 +144,7 @@ def _equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]
 # The strengths themselves
 
 
+@pytest.mark.costly
 def test_at_alpha_0_the_backbone_is_exactly_the_base(case: Case) -> None:
     """The hidden states equal those of a model that was prepared and never tuned, bit for bit."""
     model = case.model()
@@ -268,6 +269,7 @@ def test_a_strength_beyond_the_ends_is_refused() -> None:
 # Saved
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("alpha", STRENGTHS)
 def test_the_saved_strength_behaves_as_the_model_at_that_strength(
     case: Case, alpha: float, tmp_path: Path
@@ -380,6 +382,7 @@ def test_what_is_measured_is_recorded(
 # The sweep
 
 
+@pytest.mark.costly
 def test_a_sweep_measures_the_ends_exactly(
     case: Case, rows: Path, probe: LanguageModelLoss
 ) -> None:

@@ -151,6 +151,7 @@ def name(one: Saved) -> str:
     return preparation_of(one.model).strategy.name
 
 
+@pytest.mark.costly
 def test_a_fresh_process_with_another_head_loads_equal_logits(
     name: str, one: Saved, elsewhere: Mapping[str, Any]
 ) -> None:

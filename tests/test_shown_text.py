@@ -309,6 +309,7 @@ RUN = f"out{PLANTED}"
 ARTIFACT = f"{RUN}/adapter"
 
 
+@pytest.mark.slow
 def test_no_verb_prints_or_writes_what_is_not_seen(call_planted: Call, planted: Path) -> None:
     """Standard output, the log, the card and all three files of the report, of a run and a comparison."""
     file, base = f"ro{PLANTED}ws.jsonl", f"=ba{PLANTED}se"

@@ -144,6 +144,7 @@ def test_the_percentile_bootstrap_misses_what_documents_lose(tool: Any) -> None:
     assert not tool.simulate(cell, 1000).kept
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("group", "patterns"),
     [
@@ -191,6 +192,7 @@ def test_retained_is_not_said_where_the_loss_is_the_margin(
 # The program itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_strategies_are_compared_as_a_comparison_compares_them(
     tool: Any,  # noqa: ANN401 - a module

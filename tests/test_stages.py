@@ -29,6 +29,7 @@ def staged(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return peftune.run(recipe(folder, base, STRATEGIES["lora"], stages=stages))
 
 
+@pytest.mark.slow
 def test_each_stage_is_a_run_of_its_own(staged: Run) -> None:
     """With its artifact and its report, in its own folder, in order."""
     folders = sorted(path.name for path in (staged.folder / "stages").iterdir())
@@ -93,6 +94,7 @@ def test_the_report_shows_every_stage(staged: Run) -> None:
     assert "| all together |" in section
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["full", "lora"])
 def test_stages_go_on_from_an_artifact(base: Path, strategy: str, tmp_path: Path) -> None:
     """Its forgetting stands first; also where it becomes the base under every stage."""

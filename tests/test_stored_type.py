@@ -50,6 +50,7 @@ def _logits(model: nn.Module) -> Any:  # noqa: ANN401 - an array
 STRATEGIES = [LoRA(r=4), LoRA8bit(r=4), HeadOnly(), Full(), Full(freeze_layers=1)]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=["lora", "lora-8bit", "head", "full", "half"])
 def test_what_was_stored_in_bfloat16_is_loaded_in_float32_exactly(
     strategy: Strategy, base: Path, tmp_path: Path
@@ -280,6 +281,7 @@ SHORT = [
 ]
 
 
+@pytest.mark.slow
 def test_every_number_of_a_run_is_of_the_weights_that_are_shared(tmp_path: Path) -> None:
     """Rounding comes before the score: the artifact repeats the run's own predictions."""
     run = peftune.run(

@@ -426,6 +426,7 @@ def runs(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str
     }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("kind", DATA)
 def test_every_strategy_learns_every_kind_and_says_the_same_when_loaded(
@@ -620,6 +621,7 @@ def _gradients(
     return copied.gradients
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("kind", "weights"),
     [

@@ -135,6 +135,7 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
     assert (resumed.cost.examples_seen, uninterrupted.cost.examples_seen) == (72, 72)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("keys", "steps", "read"),
     [
@@ -162,6 +163,7 @@ def test_the_rows_that_steps_read_are_counted(
     assert (result.steps, result.examples) == (steps, read)
 
 
+@pytest.mark.slow
 def test_two_runs_of_a_recipe_give_the_same_bytes(
     recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
@@ -216,6 +218,7 @@ def test_early_stopping_stops(recipe: Callable[..., Recipe], tmp_path: Path) -> 
     _assert_same(adapter_tensors(model), _kept(tmp_path, EVAL_STEPS))
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
@@ -334,6 +337,7 @@ EPOCHS = ("training.max_steps=-1", "training.eval_strategy=epoch", "training.eva
 NO_BETTER = ("training.metric_for_best_model=accuracy", "training.learning_rate=1.0e-9")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "last"),
     [
@@ -385,6 +389,7 @@ def test_a_training_that_had_ended_is_not_trained_on(
     assert "peak_memory_bytes: the run was resumed after its last step" in again.cost.reason
 
 
+@pytest.mark.slow
 def test_patience_and_unlogged_losses_outlast_an_interruption(
     recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,6 +205,7 @@ def test_what_trainer_saves_is_not_taken_for_an_artifact(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16=False", "bf16=True"])
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
 def test_the_script_of_a_page_takes_what_people_give_it(

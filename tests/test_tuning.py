@@ -638,6 +638,7 @@ def _wait(until: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
     recipe: Path, tmp_path: Path, how: signal.Signals
@@ -745,6 +746,7 @@ def test_a_worker_touches_its_file_while_it_lives(
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_trials(recipe: Path, tmp_path: Path) -> None:
     """Together they run the budget once, both do some of it, and both tell all of it."""
     out = tmp_path / "out"

@@ -89,6 +89,7 @@ def judge(ran: Ran, strategy: str) -> None:
         assert "drop-leaked" in text
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_on_a_cold_cache_a_warm_one_and_without_a_hub(
     hub: LoopbackHub, tmp_path: Path
 ) -> None:

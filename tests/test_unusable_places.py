@@ -79,6 +79,7 @@ def test_metrics_make_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert class_metrics(np.eye(2), np.arange(2))["accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_home_that_is_none_is_done_without(tmp_path: Path) -> None:
     """The run finishes, and one line says what is not kept."""
     program = (
@@ -255,6 +256,7 @@ def disk_of(size: int, folder: Path) -> Iterator[Path]:
         subprocess.run([unmount, "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None:
     """The limit of a file's size stands in for the disk: torch and safetensors meet it alike."""
     program = (
@@ -291,6 +293,7 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_will_not_fit_is_refused_before_it_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +373,7 @@ NO_MEMORY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells the memory in use")
 @pytest.mark.parametrize("more", [5, 60, 200])
 def test_memory_that_runs_out_in_training_is_one_line(more: int, tmp_path: Path) -> None:
@@ -391,6 +395,7 @@ def test_memory_that_runs_out_in_training_is_one_line(more: int, tmp_path: Path)
     assert f"peftune: {report['reason']}" == line
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("error", "amount"),
     [

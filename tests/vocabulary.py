@@ -19,7 +19,35 @@ REPLACED = re.compile(
 """Words and turns of phrase of the vocabulary's last column, and sentences of the form "is no X"."""
 
 IN_NAMES = frozenset(
-    ["trunk", "arm", "arms", "rung", "rungs", "ladder", "ladders", "dial", "dials", "foreign", "behaviour", "rooms", "seal", "seals", "sealed", "judge", "judged", "judges", "judging", "paid", "hollow", "asking", "said", "told", "lean", "reaches", "walks"]
+    [
+        "trunk",
+        "arm",
+        "arms",
+        "rung",
+        "rungs",
+        "ladder",
+        "ladders",
+        "dial",
+        "dials",
+        "foreign",
+        "behaviour",
+        "rooms",
+        "seal",
+        "seals",
+        "sealed",
+        "judge",
+        "judged",
+        "judges",
+        "judging",
+        "paid",
+        "hollow",
+        "asking",
+        "said",
+        "told",
+        "lean",
+        "reaches",
+        "walks",
+    ]
 )
 """What no identifier holds between its underscores."""
 
