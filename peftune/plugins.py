@@ -87,7 +87,7 @@ class PluginGroup(Generic[PluginClass]):
         if not (isinstance(plugin, type) and issubclass(plugin, self.base)):
             message = (
                 f"'{point.value}' of package '{package}' is registered as {self.kind} "
-                f"'{point.name}' but is no {self.base.__name__} class."
+                f"'{point.name}' but is not a {self.base.__name__} class."
             )
             raise PluginError(message)
         if missing := sorted(getattr(plugin, "__abstractmethods__", ())):

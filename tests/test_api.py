@@ -123,6 +123,7 @@ def test_results_fit_on_a_screen(made: dict[str, Any]) -> None:
     assert json.loads(json.dumps(made["evaluation"].as_json()))["n"] == 2
 
 
+@pytest.mark.slow
 def test_a_failed_budget_raises_with_the_run_after_its_report_is_written(
     made: dict[str, Any], work: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_failed_budget_raises_with_the_run_after_its_report_is_written(
     assert caught.value.comparison is None
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_a_run_whose_budget_failed(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

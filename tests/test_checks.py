@@ -239,6 +239,7 @@ def test_labels_that_the_recipe_names_all_may_look_alike(tmp_path: Path) -> None
     assert report["look-alike-labels"].status == "pass"
 
 
+@pytest.mark.slow
 def test_accepted_leakage_is_told_with_the_score_without_it(tmp_path: Path) -> None:
     """The run goes on; the report holds the score on all rows, and on those that did not leak."""
     splits = sound_splits()

@@ -257,6 +257,7 @@ def _raw_texts(run: Run) -> list[str]:
     return [json.loads(line)["text"] for line in lines]
 
 
+@pytest.mark.slow
 def test_an_artifact_cleans_texts_as_those_that_it_was_trained_on(found: Run) -> None:
     """What is said of a text as it was found is what the run said of it, to the last digit."""
     texts = _raw_texts(found)
@@ -321,6 +322,7 @@ def test_pairs_and_many_adapters_on_one_base_are_cleaned_too(found: Run, tmp_pat
     np.testing.assert_array_equal(head.logits([pair]), head.logits([f"{pair[0]}\n{pair[1]}"]))
 
 
+@pytest.mark.slow
 def test_an_artifact_at_another_strength_reads_and_says_as_its_own(tmp_path: Path) -> None:
     """How texts are cleaned, and from which probability a label is assigned, do not depend on it."""
     model, _ = peftune.prepare(

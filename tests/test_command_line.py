@@ -711,6 +711,7 @@ def test_a_run_over_its_budget_fails_its_gate_and_is_kept(call: Call, workplace:
     assert (workplace / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_fails_with_1_and_says_so_in_its_report(
     call: Call, workplace: Path
 ) -> None:

@@ -230,6 +230,7 @@ def test_a_second_call_runs_nothing(
     assert [run.as_json() for run in again.runs] == [run.as_json() for run in comparison.runs]
 
 
+@pytest.mark.slow
 def test_pages_that_a_stopped_run_did_not_write_are_written(
     comparison: Comparison, recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

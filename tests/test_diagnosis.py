@@ -265,6 +265,7 @@ def scored(facts: RunFacts, **changes: object) -> RunFacts:
     return dataclasses.replace(facts, learning=learning)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_fault_has_no_findings(sound: Run) -> None:
     """What is said of every run is read by nobody."""
     assert sound.findings == []

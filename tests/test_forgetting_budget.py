@@ -112,6 +112,7 @@ def between(free: peftune.Run, step: int, following: int) -> float:
     return (watched(free)[step - 1] + watched(free)[following - 1]) / 2
 
 
+@pytest.mark.slow
 def test_without_a_budget_the_checkpoint_that_scores_best_is_kept(
     free: peftune.Run, shelf: Path
 ) -> None:
@@ -120,6 +121,7 @@ def test_without_a_budget_the_checkpoint_that_scores_best_is_kept(
     assert "over-budget" not in codes(free)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_under_the_budget_is_saved(
     run: Callable[..., peftune.Run], free: peftune.Run, shelf: Path
 ) -> None:
@@ -131,6 +133,7 @@ def test_the_best_checkpoint_under_the_budget_is_saved(
     assert "over-budget" not in codes(result)
 
 
+@pytest.mark.slow
 def test_training_stops_over_the_budget_where_the_recipe_says_so(
     run: Callable[..., peftune.Run], free: peftune.Run, shelf: Path
 ) -> None:
@@ -206,6 +209,7 @@ def call(
     return call_with
 
 
+@pytest.mark.slow
 def test_a_run_over_its_budget_ends_with_2_and_is_kept(
     call: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
@@ -225,6 +229,7 @@ def test_a_run_over_its_budget_ends_with_2_and_is_kept(
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_held_under_its_budget_ends_with_0(
     call: Callable[..., tuple[int, str, str]], free: peftune.Run
 ) -> None:

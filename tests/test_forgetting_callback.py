@@ -191,6 +191,7 @@ def losses(trainer: Trainer) -> list[tuple[float, float]]:
 # It works, and changes nothing.
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", MODELS)
 def test_measuring_in_mid_training_changes_nothing(
     name: str, base: Path, probe: Probe, tmp_path: Path
@@ -256,6 +257,7 @@ def test_a_measurement_leaves_modes_gradients_weights_and_random_state(
 # The curve.
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", MODELS)
 def test_each_point_is_the_forgetting_of_that_steps_weights(
     name: str, base: Path, probe: Probe, tmp_path: Path

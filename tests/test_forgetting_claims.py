@@ -211,6 +211,7 @@ def check_no_dropout(base: Path) -> None:
     assert first.total.tolist() == second.total.tolist()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strategy", [LoRA(lora_dropout=0.5), Full()], ids=["lora", "full"])
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 def test_measuring_between_two_steps_leaves_no_trace(
@@ -652,9 +653,9 @@ def test_retained_is_never_said_of_too_few_documents() -> None:
 def test_a_verdict_of_too_few_documents_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: that no loss was found is taken for a proof that there is none."""
 
-    def careless(**facts: Any) -> Verdict | None:  # noqa: ANN401 - those of judge_probe
+    def careless(**facts: Any) -> Verdict | None:  # noqa: ANN401 - those of assess_probe
         return assess_probe(**{**facts, "excludes_loss": True})
 
-    monkeypatch.setattr(results, "judge_probe", careless)
+    monkeypatch.setattr(results, "assess_probe", careless)
     with pytest.raises(AssertionError):
         check_no_loss_is_hidden()

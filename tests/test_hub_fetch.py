@@ -411,7 +411,7 @@ def test_a_file_that_is_cut_short_is_refused(
 
     assert outcome.error == "HubError"
     assert outcome.message == (
-        f"The hub (127.0.0.1) sent another number of bytes of '{name}@{commit}' than it had said. Try again."
+        f"The hub (127.0.0.1) sent another number of bytes of '{name}@{commit}' than it had announced. Try again."
     )
 
 

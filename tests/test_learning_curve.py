@@ -220,6 +220,7 @@ def test_the_folder_holds_the_figures_and_a_plot(curve: LearningCurve) -> None:
     assert not list(curve.folder.glob("n-*/checkpoints"))
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_trained_again(recipe: Path, curve: LearningCurve) -> None:
     """The files of the trainings are not written a second time, and the figures are the same."""
     files = sorted(curve.folder.glob("n-*/result.json"))

@@ -182,6 +182,7 @@ def by_heart(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return peftune.run(recipe, output=folder / "run")
 
 
+@pytest.mark.slow
 def test_an_overfitted_run_says_where_it_began_and_its_plot_marks_it(by_heart: Run) -> None:
     """From the step of the finding on, validation rows get worse and training rows better."""
     [found] = [each for each in by_heart.findings if each.code == "overfitting"]

@@ -182,6 +182,7 @@ OF_INTEGERS: dict[str, Strategy] = {
 }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("name", OF_INTEGERS)
 def test_a_loop_under_autocast_leaves_the_frozen_base_as_it_is(
@@ -275,6 +276,7 @@ AROUND: dict[str, Callable[[nn.Module], contextlib.AbstractContextManager[Any]]]
 }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("name", "around"),
     [

@@ -63,6 +63,7 @@ def test_the_way_begins_at_the_base_and_ends_at_the_reported_model(run: Run) -> 
     assert end.forgetting == {probe.name: probe.forgetting for probe in run.forgetting}
 
 
+@pytest.mark.slow
 def test_a_point_is_what_the_rescaled_artifact_measures(run: Run, tmp_path: Path) -> None:
     """The run's way and `peftune.adapters.rescale` are two ways to the same model."""
     probe = peftune.probes.LanguageModelLoss(dataset_name="bundled:general-text", max_documents=12)

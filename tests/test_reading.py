@@ -775,6 +775,7 @@ def test_a_label_of_a_frame_is_the_same_of_every_type(
     assert rows == {text: 1 - index % 2 for index, text in enumerate(FRAME["text"])}
 
 
+@pytest.mark.slow
 def test_a_run_on_a_frame_is_repeated_by_its_recipe(tiny_base: Path, tmp_path: Path) -> None:
     """The run folder holds the rows and names them, so that it can be moved with them."""
     frame = pd.DataFrame(

@@ -397,6 +397,7 @@ def test_a_budget_that_is_passed_fails_with_the_number(run: Run) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_run_without_probes_says_why_it_knows_nothing(tmp_path: Path) -> None:
     """No probe: null with a reason, and no verdict."""
     recipe = tmp_path / "recipe.yaml"

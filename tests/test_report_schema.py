@@ -111,6 +111,7 @@ def test_the_report_of_every_strategy_keeps_the_schema(
     assert faults(found) == []
 
 
+@pytest.mark.slow
 def test_a_report_with_a_curve_of_everything_keeps_the_schema(report: dict[str, Any]) -> None:
     """Penalties and forgetting are points of the curve like any other."""
     keys = {key for point in report["learning"]["curve"] for key in point}

@@ -88,6 +88,7 @@ def test_a_matrix_has_twelve_labels_at_most(labels: int) -> None:
         assert len(table.columns) == (1 + labels if labels <= 12 else 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [12, 77])
 def test_no_table_has_a_column_for_each_of_many_labels(
     labels: int, written: Mapping[int, Written]

@@ -168,6 +168,7 @@ def test_at_alpha_1_nothing_changes(case: Case) -> None:
     assert _equal(_values(model), tuned)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("strength", [Strength(0.3), Strength(0.8, shallow=0.2)], ids=repr)
 def test_a_rescaled_model_is_what_at_strength_shows(case: Case, strength: Strength) -> None:
     """The change for good and the one inside a context are the same, and neither moves the head."""

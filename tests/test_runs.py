@@ -40,6 +40,7 @@ def quickstart() -> Recipe:
     return resolve(read_recipe("quickstart"))
 
 
+@pytest.mark.slow
 def test_a_recipe_made_in_python_names_files_from_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +302,7 @@ def test_a_worker_that_outlives_its_process_owns_nothing(tmp_path: Path) -> None
         process.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_run_on_a_live_folder_is_refused_and_writes_nothing(
     hold: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

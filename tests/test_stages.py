@@ -64,6 +64,7 @@ def test_the_stages_add_up_to_the_forgetting(staged: Run) -> None:
     assert staged.forgetting.controls == {"adapter_off_forgetting": 0.0}
 
 
+@pytest.mark.slow
 def test_a_finished_stage_is_not_run_again(staged: Run) -> None:
     """A run that was interrupted goes on with the first stage that has not finished."""
     reports = [
@@ -118,6 +119,7 @@ def test_stages_go_on_from_an_artifact(base: Path, strategy: str, tmp_path: Path
     assert run.forgetting.controls == {"adapter_off_forgetting": 0.0}
 
 
+@pytest.mark.slow
 def test_a_finished_run_answers_for_the_rows_of_its_stages(base: Path, tmp_path: Path) -> None:
     """Other documents under the same name are another run."""
     chosen = recipe(

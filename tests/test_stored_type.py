@@ -301,6 +301,7 @@ def test_every_number_of_a_run_is_of_the_weights_that_are_shared(tmp_path: Path)
         assert first == pytest.approx(dict(second), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_round_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

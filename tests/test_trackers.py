@@ -53,6 +53,7 @@ def events(run: Run) -> EventAccumulator:
     return found
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("tag", "key"),
     [

@@ -85,6 +85,7 @@ def cut_power_at_step_7(done: int) -> None:
         raise PowerCutError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -264,6 +264,7 @@ def test_what_is_searched_is_no_part_of_a_run(recipe: Path) -> None:
 # What a search does
 
 
+@pytest.mark.slow
 def test_every_strategy_has_the_same_budget_on_the_same_rows(tuning: Tuning) -> None:
     """Trials and examples are counted and recorded."""
     for name in ("lora", "full"):
@@ -292,6 +293,7 @@ def test_values_lie_in_their_ranges_and_differ(tuning: Tuning) -> None:
         assert len(set(rates)) == len(rates)
 
 
+@pytest.mark.slow
 def test_the_same_search_twice_gives_the_same_trials(
     recipe: Path, tuning: Tuning, tmp_path: Path
 ) -> None:
@@ -311,6 +313,7 @@ def test_another_seed_of_the_search_tries_other_values(
     assert other["lora"].trials[1].parameters != tuning["lora"].trials[1].parameters
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("content", [None, "no json\n", "labels turned round"])
 def test_the_test_rows_take_no_part(
     recipe: Path, tuning: Tuning, tmp_path: Path, content: str | None

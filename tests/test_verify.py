@@ -205,6 +205,7 @@ def test_what_load_lets_pass_is_seen_by_verify(adapter: Path, base: Path, tmp_pa
     assert not peftune.adapters.verify(folder, base=str(base), use_cpu=True).passed
 
 
+@pytest.mark.slow
 def test_regression_and_multi_label_have_differences_of_their_own(
     base: Path, rows: Path, tmp_path: Path
 ) -> None:

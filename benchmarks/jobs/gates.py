@@ -85,7 +85,9 @@ def same_step(found: FirstStep, expected: FirstStep) -> list[dict[str, Any]]:
     """Compare two first steps by loss and by all gradients together, relative to the second."""
     if found.gradients.keys() != expected.gradients.keys():
         odd = sorted(found.gradients.keys() ^ expected.gradients.keys())
-        return [_gate("gradients", None, passed=False, note=f"other weights learn: {odd[0]}")]
+        return [
+            _gate("gradients", None, passed=False, note=f"other weights are trained: {odd[0]}")
+        ]
     loss = abs((found.loss or 0.0) - (expected.loss or 0.0)) / abs(expected.loss or 1.0)
     error = _norm(
         {name: found.gradients[name] - value for name, value in expected.gradients.items()}
@@ -101,7 +103,7 @@ def same_direction(found: FirstStep, expected: FirstStep) -> dict[str, Any]:
     """Hold peftune's default against float32; where the default is float32, the cosine is 1."""
     name = "gradients in bfloat16"
     if found.gradients.keys() != expected.gradients.keys():
-        return _gate(name, None, passed=False, note="other weights learn")
+        return _gate(name, None, passed=False, note="other weights are trained")
     product = sum(
         float((found.gradients[key].double() * value.double()).sum())
         for key, value in expected.gradients.items()

@@ -37,7 +37,7 @@ def run(
         layers: blocks, each with weights of its own.
         width: hidden size.
         tokens: real tokens of a step, one figure for each batch size.
-        weight_gradients: whether the weights learn.
+        weight_gradients: whether the weights are trained.
         device: `cpu` or `cuda`.
         seconds: least time of one measurement.
     """
