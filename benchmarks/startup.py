@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 COMMANDS: dict[str, Sequence[str]] = {
     "python": ["-c", "pass"],
     "import peftune": ["-c", "import peftune"],
-    "peftune --help": ["-m", "peftune.cli", "--help"],
-    "peftune validate": ["-m", "peftune.cli", "validate", "quickstart"],
+    "peftune --help": ["-m", "peftune", "--help"],
+    "peftune validate": ["-m", "peftune", "validate", "quickstart"],
 }
 
 

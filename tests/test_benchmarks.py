@@ -446,7 +446,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Measure a tiny base with the real command, each contender in a process of its own."""
     out = tmp_path_factory.mktemp("bench") / "result.json"
     command = [sys.executable, "-m", "benchmarks", "--shape=tiny", "--small", "--rounds=1"]
-    chosen = ["--strategies=lora", "--contenders=T,H,P,F", "--only=gates,speed", "--batch=4"]
+    chosen = [
+        "--strategies=lora",
+        "--contenders=T,H,P,F",
+        "--only=startup,gates,speed",
+        "--batch=4",
+    ]
     subprocess.run(
         [*command, *chosen, "--device=cpu", "--threads=1", f"--out={out}"],
         cwd=ROOT,
@@ -463,6 +468,7 @@ def test_a_small_run_measures_everyone(small: dict[str, Any]) -> None:
     """Each raw step is kept, with what it took of memory and what was saved."""
     runs = {run["contender"]: run for run in small["parts"]["speed"]["runs"]}
 
+    assert all(small["parts"]["startup"]["milliseconds"].values())
     assert set(runs) == {"T", "H", "P", "F"}
     assert {run["status"] for run in runs.values()} == {"measured"}
     assert [len(runs[name]["step_seconds"]) for name in ("T", "H", "P")] == [1, 4, 4]
