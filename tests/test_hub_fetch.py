@@ -214,7 +214,7 @@ def test_what_was_fetched_once_needs_no_network(
     assert hub.requests == []
     assert unpinned.error == "HubError"
     assert unpinned.message == (
-        f"'{name}' is no folder here and not in the cache under a commit, and the hub is switched off by HF_HUB_OFFLINE. "
+        f"'{name}' is not a folder here and not in the cache under a commit, and the hub is switched off by HF_HUB_OFFLINE. "
         "Unset it, or pin a commit that was fetched before."
     )
 
@@ -633,7 +633,7 @@ def test_without_a_network_the_line_says_so(tmp_path: Path, name: str) -> None:
 
     assert outcome.error == "HubError"
     assert outcome.message == (
-        f"'{name}' is no folder here, and the hub (127.0.0.1) cannot be reached. Check the name and the connection."
+        f"'{name}' is not a folder here, and the hub (127.0.0.1) cannot be reached. Check the name and the connection."
     )
 
 

@@ -36,7 +36,7 @@ IN_FULL = {
 EVERY = {"full": 4, "lora": 4, "lora-8bit": 6, "head-only": 3}
 """Which operations are tried: every third, fourth or sixth, and every one with `--every-operation`.
 
-All of them are more than 300, and take most of an hour.
+All of them are more than 300, and took 37 minutes.
 """
 
 OTHERS = [

@@ -12,7 +12,7 @@ REPLACED = re.compile(
     | said\ (?:from|of) | begins?\ as | nobody\ says | (?:is|are)\ had
     | what\ learns | (?:weights?|numbers?|biases|parameters)\ (?:that\ )?learn(?:s|ed)?
     | kinds?\ of\ (?:tasks?|fine-tuning) | task\ kinds?
-    | (?:is|are)\ no\ (?!longer|more|less|better|merit\ of|\w+er\b)(?<!there\ is\ no\ )(?<!there\ are\ no\ )\w+
+    | (?:is|are)\ no\ (?!longer|more|less|better|worse|larger|smaller|slower|faster|higher|lower|fewer|other\ than|merit\ of)(?<!there\ is\ no\ )(?<!there\ are\ no\ )\w+
     )\b""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -188,7 +188,7 @@ def read_own_json(path: Path) -> Any:  # noqa: ANN401 - any JSON
 
 
 def _refuse_constant(name: str) -> None:
-    message = f"{name} is no number"
+    message = f"{name} is not a number"
     raise ValueError(message)
 
 

@@ -206,7 +206,7 @@ def local_folder(path: Path) -> SharedFolder:
     """List a folder of this machine.
 
     Raises:
-        ArtifactError: it is no folder that can be read, or has too many entries.
+        ArtifactError: it is not a folder that can be read, or has too many entries.
     """
     try:
         with os.scandir(path) as found:

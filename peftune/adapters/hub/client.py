@@ -97,7 +97,7 @@ _LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
 _KNOWN: dict[str, tuple[type[ArtifactError], str]] = {
     "OfflineModeIsEnabled": (
         HubError,
-        "'{name}' is no folder here and not in the cache under a commit, and the hub is switched off by HF_HUB_OFFLINE. Unset it, or pin a commit that was fetched before.",
+        "'{name}' is not a folder here and not in the cache under a commit, and the hub is switched off by HF_HUB_OFFLINE. Unset it, or pin a commit that was fetched before.",
     ),
     "RevisionNotFoundError": (
         ArtifactError,
@@ -113,7 +113,7 @@ _KNOWN: dict[str, tuple[type[ArtifactError], str]] = {
     ),
     "ConnectError": (
         HubError,
-        "'{name}' is no folder here, and the hub ({host}) cannot be reached. Check the name and the connection.",
+        "'{name}' is not a folder here, and the hub ({host}) cannot be reached. Check the name and the connection.",
     ),
     **dict.fromkeys(
         ("TimeoutException", "TimeoutError"),
